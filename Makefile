@@ -1,0 +1,34 @@
+# Every target is one line over a script or the go command, which work without make.
+
+.PHONY: help build run test lint fmt fuzz cover vuln clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/async-data-processor
+	scripts/build
+
+run: ## run server and message-consumer over a private RabbitMQ
+	scripts/run
+
+test: ## everything CI runs: lint, fuzz smoke, all tests with the race detector
+	scripts/test
+
+lint: ## the static checks alone
+	scripts/lint
+
+fmt: ## mend what lint can mend: go fix, gofumpt
+	go fix ./...
+	go tool -modfile=tools.mod gofumpt -w .
+
+fuzz: ## search with every fuzz target, FUZZTIME (1m) each
+	FUZZTIME=$(or $(FUZZTIME),1m) scripts/fuzz
+
+cover: ## show the coverage of the last make test, per package and in total
+	scripts/cover
+
+vuln: ## look for known vulnerabilities (needs the internet)
+	go tool -modfile=tools.mod govulncheck ./...
+
+clean: ## remove what the targets made, but neither data/ nor a running RabbitMQ
+	rm -rf bin coverage.out

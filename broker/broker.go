@@ -1,0 +1,104 @@
+// Package broker is the contract of a broker: what publishing, consuming and
+// settling promise, whichever engine is behind them. The engines live in the
+// packages below this one; brokertest holds the suite that each of them passes.
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"async-data-processor/message"
+)
+
+// PublishTimeout is how long the pipeline gives one publish, confirm included,
+// before its outcome counts as unknown.
+const PublishTimeout = 5 * time.Second
+
+// DeliveryLimit is how often an envelope may come back before the broker
+// itself moves it to the dead-letter queue. It bounds the damage of an
+// envelope that kills its consumer, and leaves room for many restarts of a
+// healthy one, whose prefetched envelopes count as delivered, too.
+const DeliveryLimit = 100
+
+// Broker is one durable queue per shard plus one for dead letters. Its methods
+// may be called concurrently. It connects by itself, in the background, for as
+// long as it is open: neither opening nor losing the connection is an error,
+// Ready tells.
+type Broker interface {
+	// Publish makes the envelope durable in the queue of its shard, and
+	// returns nil only then. It never outlives ctx.
+	//
+	// An error wraps ErrRejected when the envelope is certainly not in the
+	// queue and ErrUnknown when it may be; a retry with the same envelope is
+	// safe either way.
+	Publish(ctx context.Context, e message.Envelope) error
+
+	// Consume sends the shard's envelopes to deliveries until ctx is done,
+	// then stops the intake and returns nil. At most prefetch deliveries are
+	// unsettled at a time. It survives the loss of the broker; another error
+	// means that it can never go on.
+	//
+	// What it sent can be settled until Close, also after it returned. What
+	// the broker had handed out but Consume had not sent is returned.
+	//
+	// Each delivery is settled exactly once: Ack forgets the envelope, Return
+	// queues it again, DeadLetter moves it to the dead-letter queue with its
+	// reason. A settle after the connection of the delivery was lost changes
+	// nothing at the broker, which delivers the envelope again, and returns
+	// ErrStale.
+	//
+	// One consumer at a time gets a shard's envelopes. Others that consume it,
+	// in this process or another, stand by.
+	Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error
+
+	// Ready returns nil if a publish would be attempted now, else why not.
+	Ready() error
+
+	// Close gives up the connection after the settles made so far have been
+	// sent. Unsettled deliveries go back to their queues. It may be called
+	// more than once.
+	Close() error
+}
+
+var (
+	// ErrRejected: the envelope is certainly not in its queue.
+	ErrRejected = errors.New("not published")
+	// ErrUnknown: the broker's answer is missing, the envelope may be in its queue.
+	ErrUnknown = errors.New("publish outcome unknown")
+	// ErrStale: the connection that carried the delivery is gone.
+	ErrStale = errors.New("delivery's connection is gone")
+	// ErrClosed: the broker was closed by this process.
+	ErrClosed = errors.New("broker is closed")
+)
+
+// Notice is something an operator wants to know about a broker's connection.
+type Notice struct {
+	Kind NoticeKind
+	// Role is the connection's part, "publish" or "consume".
+	Role string
+	// Shard is the shard concerned, or -1.
+	Shard int
+	// Err is the cause, credentials redacted; nil where there is none.
+	Err error
+	// Retry is when the next attempt comes, for Lost.
+	Retry time.Duration
+}
+
+// NoticeKind is what happened.
+type NoticeKind string
+
+const (
+	// Connected: the connection is up and its queues are declared.
+	Connected NoticeKind = "broker connected"
+	// Lost: the connection failed or could not be made; Retry says when the next attempt comes.
+	Lost NoticeKind = "broker connection lost"
+	// Blocked: the broker refuses publishes for now, Err says why.
+	Blocked NoticeKind = "broker blocks publishing"
+	// Unblocked: it takes publishes again.
+	Unblocked NoticeKind = "broker takes publishing again"
+	// Resubscribed: the broker cancelled a consumer, which subscribes again.
+	Resubscribed NoticeKind = "broker cancelled the consumer"
+	// DeadLettered: an envelope went to the dead-letter queue, Err says why.
+	DeadLettered NoticeKind = "envelope dead-lettered"
+)

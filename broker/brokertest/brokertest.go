@@ -1,0 +1,321 @@
+// Package brokertest holds the conformance suite that every broker passes, and
+// Memory, a broker without an engine behind it, for the tests of other
+// packages. The suite knows no engine; what it may ask of one is in Engine.
+//
+// Engines keep the promises of package broker by different means:
+//
+//	                      RabbitMQ                      Memory
+//	a return counts as    basic.reject (nack too, up    one return
+//	                      to 4.2)
+//	a lost connection     one return for each           the same
+//	counts as             delivery it carried
+//	prefetched, not sent  nack: a return up to 4.2      not counted: it hands
+//	                                                    out one at a time
+//	over the limit        the broker moves it           moved at the return
+//	its reason            x-death: "delivery_limit"     the same
+//	settled DeadLetter    published to the dead-letter  moved, one step
+//	                      queue, then acked: twice
+//	                      there at worst
+//	a retried publish     twice in the queue            twice in the queue
+//	the one consumer      single active consumer        the first to come
+//	order after a return  near the head                 at the head
+//
+// So the suite never asks for an order, nor that a message whose fate was
+// unknown be there once: the ids sort that out, behind the broker.
+package brokertest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+const (
+	// Shards is how many shards the clients that Engine.Open opens must have.
+	Shards = 2
+	// patience bounds every wait for something that has to happen. It is the
+	// time in which a process must be back to work after the broker is.
+	patience = 10 * time.Second
+	// quiet is how long the suite listens for something that must not happen.
+	quiet = 200 * time.Millisecond
+)
+
+// Harness makes engines for the suite. Fresh returns one with empty queues,
+// for the test t alone. If disturb is set, the test will stop, stall or block
+// it as a whole; a harness whose engine can do neither calls t.Skip.
+type Harness struct {
+	Fresh func(t *testing.T, disturb bool) *Engine
+}
+
+// Engine is a broker engine, or a part of it that a test has for itself.
+type Engine struct {
+	// Open opens a client with Shards shards; the suite closes it.
+	Open func(t testing.TB, notify func(broker.Notice)) broker.Broker
+	// Depth counts the shard's envelopes. It is asked while nobody holds any.
+	Depth func(t testing.TB, shard int) int
+	// DeadLetters lists the dead letters of all shards and leaves them there.
+	DeadLetters func(t testing.TB) []DeadLetter
+	// PublishForeign queues a body as another program would, id optional.
+	PublishForeign func(t testing.TB, shard int, id string, body []byte)
+	// DeleteQueue removes the shard's queue under its users; nil if queues
+	// cannot be removed.
+	DeleteQueue func(t testing.TB, shard int)
+
+	// Break cuts the connections of all clients, which may come back at once.
+	Break func(t testing.TB)
+	// Lose lets what the clients send, or what they are sent, go lost
+	// unnoticed, until Break.
+	Lose func(t testing.TB, what Loss)
+
+	// The rest concerns the engine as a whole; it is set if disturb was.
+
+	// Stop ends the engine in order and Start brings it back, data and all.
+	Stop, Start func(t testing.TB)
+	// Stall makes it silent while its connections stay; Resume ends that.
+	Stall, Resume func(t testing.TB)
+	// Block makes it refuse publishes only; Unblock ends that.
+	Block, Unblock func(t testing.TB)
+}
+
+// DeadLetter is an envelope in the dead-letter queue.
+type DeadLetter struct {
+	ID     string
+	Body   []byte
+	Reason string
+	// Shard is the one whose queue it was in.
+	Shard int
+	// Time is when it was moved.
+	Time time.Time
+}
+
+// Loss is what goes lost on the way.
+type Loss int
+
+const (
+	// Nothing goes lost.
+	Nothing Loss = iota
+	// Requests: what clients send does not arrive.
+	Requests
+	// Answers: it arrives, but what the engine sends does not.
+	Answers
+)
+
+// Run runs the suite.
+func Run(t *testing.T, h Harness) {
+	t.Run("Publish", func(t *testing.T) { runAll(t, h, false, publishCases) })
+	t.Run("Consume", func(t *testing.T) { runAll(t, h, false, consumeCases) })
+	t.Run("Connection", func(t *testing.T) { runAll(t, h, false, connectionCases) })
+	t.Run("Engine", func(t *testing.T) { runAll(t, h, true, engineCases) })
+}
+
+type testCase struct {
+	name string
+	run  func(t *testing.T, e *Engine)
+}
+
+func runAll(t *testing.T, h Harness, disturb bool, cases []testCase) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			before := goleak.IgnoreCurrent()
+			// Registered first, so that it looks when everything is closed.
+			t.Cleanup(func() { goleak.VerifyNone(t, before) })
+			c.run(t, h.Fresh(t, disturb))
+		})
+	}
+}
+
+// client is a broker with the suite's impatience.
+type client struct {
+	broker.Broker
+	t *testing.T
+}
+
+// open opens a client and waits until it is ready.
+func open(t *testing.T, e *Engine) *client {
+	t.Helper()
+	c := openEarly(t, e, nil)
+	c.awaitReady()
+	return c
+}
+
+// openEarly opens a client, ready or not.
+func openEarly(t *testing.T, e *Engine, notify func(broker.Notice)) *client {
+	t.Helper()
+	c := &client{e.Open(t, notify), t}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (c *client) awaitReady() {
+	c.t.Helper()
+	var err error
+	eventually(c.t, func() bool { err = c.Ready(); return err == nil }, func() string { return fmt.Sprint("not ready: ", err) })
+}
+
+// publish publishes an envelope, which has to succeed.
+func (c *client) publish(e message.Envelope) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := c.Publish(ctx, e); err != nil {
+		c.t.Fatalf("Publish: %v", err)
+	}
+}
+
+// insist publishes an envelope, again and again until it succeeds.
+func (c *client) insist(e message.Envelope) {
+	c.t.Helper()
+	var err error
+	eventually(c.t, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		err = c.Publish(ctx, e)
+		return err == nil
+	}, func() string { return fmt.Sprint("Publish: ", err) })
+}
+
+// intake is a running Consume.
+type intake struct {
+	t          *testing.T
+	deliveries chan *message.Delivery
+	cancel     context.CancelFunc
+	done       chan error
+}
+
+func (c *client) consume(shard, prefetch int) *intake {
+	ctx, cancel := context.WithCancel(context.Background())
+	in := &intake{t: c.t, deliveries: make(chan *message.Delivery), cancel: cancel, done: make(chan error, 1)}
+	go func() { in.done <- c.Consume(ctx, shard, prefetch, in.deliveries) }()
+	c.t.Cleanup(func() {
+		in.cancel()
+		_ = c.Close()
+	})
+	return in
+}
+
+// next is the next delivery.
+func (in *intake) next() *message.Delivery {
+	in.t.Helper()
+	select {
+	case d := <-in.deliveries:
+		return d
+	case err := <-in.done:
+		in.t.Fatalf("Consume returned: %v", err)
+	case <-time.After(patience):
+		in.t.Fatalf("no delivery within %v", patience)
+	}
+	return nil
+}
+
+// take is the next n deliveries, by their id.
+func (in *intake) take(n int) map[string]*message.Delivery {
+	in.t.Helper()
+	got := map[string]*message.Delivery{}
+	for range n {
+		d := in.next()
+		if got[d.ID] != nil {
+			in.t.Fatalf("%q was delivered twice", d.ID)
+		}
+		got[d.ID] = d
+	}
+	return got
+}
+
+// none checks that no delivery comes.
+func (in *intake) none() {
+	in.t.Helper()
+	select {
+	case d := <-in.deliveries:
+		in.t.Fatalf("unexpected delivery of %q (redelivered: %v)", d.ID, d.Redelivered)
+	case <-time.After(quiet):
+	}
+}
+
+// stop ends the intake and checks that it ends well.
+func (in *intake) stop() {
+	in.t.Helper()
+	in.cancel()
+	select {
+	case err := <-in.done:
+		if err != nil {
+			in.t.Fatalf("Consume: %v, want nil after its context", err)
+		}
+	case <-time.After(patience):
+		in.t.Fatalf("Consume did not return within %v after its context", patience)
+	}
+}
+
+var (
+	ack    = message.Outcome{Kind: message.Ack}
+	giveUp = message.Outcome{Kind: message.Return, Reason: "not now"}
+)
+
+// settle settles a delivery, which has to succeed.
+func settle(t *testing.T, d *message.Delivery, o message.Outcome) {
+	t.Helper()
+	if err := d.Settle(o); err != nil {
+		t.Fatalf("settling %q: %v", d.ID, err)
+	}
+}
+
+// envelope makes an envelope of n lines.
+func envelope(shard, n int) message.Envelope {
+	var body bytes.Buffer
+	for range n {
+		fmt.Fprintf(&body, `{"message_id":"%s","timestamp":"2019-10-12T08:10:54.52Z"}`+"\n", rand.Text())
+	}
+	return message.Envelope{ID: rand.Text(), Shard: shard, Count: n, Body: body.Bytes()}
+}
+
+// sameEnvelope checks what a delivery carries.
+func sameEnvelope(t *testing.T, d *message.Delivery, want message.Envelope) {
+	t.Helper()
+	if d.ID != want.ID || d.Shard != want.Shard || d.Count != want.Count || d.Foreign != want.Foreign {
+		t.Errorf("got id %q, shard %d, count %d, foreign %v; want %q, %d, %d, %v",
+			d.ID, d.Shard, d.Count, d.Foreign, want.ID, want.Shard, want.Count, want.Foreign)
+	}
+	if !bytes.Equal(d.Body, want.Body) {
+		t.Errorf("the body of %q was altered: %d bytes, want %d", d.ID, len(d.Body), len(want.Body))
+	}
+}
+
+// empty checks that nothing is left of the shard's envelopes. The clients that
+// held some are closed.
+func empty(t *testing.T, e *Engine, shard int) { t.Helper(); depth(t, e, shard, 0) }
+
+func depth(t *testing.T, e *Engine, shard, want int) {
+	t.Helper()
+	got := -1
+	eventually(t, func() bool { got = e.Depth(t, shard); return got == want },
+		func() string { return fmt.Sprintf("%d envelopes in shard %d, want %d", got, shard, want) })
+}
+
+// deadLetters waits for n dead letters.
+func deadLetters(t *testing.T, e *Engine, n int) []DeadLetter {
+	t.Helper()
+	var got []DeadLetter
+	eventually(t, func() bool { got = e.DeadLetters(t); return len(got) == n },
+		func() string { return fmt.Sprintf("%d dead letters, want %d", len(got), n) })
+	return got
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, ok func() bool, why func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: %s", patience, why())
+		}
+		runtime.Gosched()
+		time.Sleep(5 * time.Millisecond)
+	}
+}

@@ -1,0 +1,314 @@
+package rabbitmq
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+// consumerTag is the same for all consumers: it only has to be unique in its
+// channel, which has one.
+const consumerTag = "async-data-processor"
+
+// Consume implements broker.Broker. Any shard may be consumed, also one beyond
+// Config.Shards, whose queue an earlier, larger number of shards has left.
+func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error {
+	if shard < 0 {
+		return fmt.Errorf("there is no shard %d", shard)
+	}
+	if prefetch < 1 || prefetch > math.MaxUint16 {
+		return fmt.Errorf("prefetch: want 1 to %d, got %d", math.MaxUint16, prefetch)
+	}
+	if !b.enter() {
+		return broker.ErrClosed
+	}
+	defer b.calls.Done()
+	defer b.fault(shard, nil)
+	b.consume()
+
+	intake, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.ctx, cancel)()
+	for failures := 0; ; failures++ {
+		s, err := b.consuming.await(intake)
+		if err == nil {
+			began := time.Now()
+			err = b.subscribe(intake, s, shard, prefetch, deliveries)
+			if time.Since(began) > b.timing.maxDelay {
+				failures = 0
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case b.ctx.Err() != nil:
+			return broker.ErrClosed
+		case s.over():
+			// Its link tells, and waits before the next one.
+			select {
+			case <-s.gone:
+			case <-intake.Done():
+			}
+			continue
+		}
+		delay := b.timing.delay(failures, err)
+		b.fault(shard, err)
+		b.notify(broker.Notice{Kind: noticeOf(err), Role: b.consuming.role, Shard: shard, Err: err, Retry: delay})
+		select {
+		case <-time.After(delay):
+		case <-intake.Done():
+		}
+	}
+}
+
+// errCancelled: the broker cancelled the consumer, as it does when its queue
+// is deleted.
+var errCancelled = errors.New("cancelled by the broker")
+
+func noticeOf(err error) broker.NoticeKind {
+	if errors.Is(err, errCancelled) {
+		return broker.Resubscribed
+	}
+	return broker.Lost
+}
+
+// over tells whether the session has ended, or is about to.
+func (s *session) over() bool {
+	if s.conn.IsClosed() {
+		return true
+	}
+	select {
+	case <-s.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// subscription is a consumer of one shard on a channel of its own. Its
+// deliveries are settled there or nowhere.
+type subscription struct {
+	broker  *Broker
+	session *session
+	ch      *amqp.Channel
+	shard   int
+
+	mu        sync.Mutex // guards what follows
+	unsettled int
+	ended     bool // no more deliveries will come
+}
+
+// subscribe passes deliveries on until the intake is done or the subscription
+// is lost. In the first case what was passed on can still be settled.
+func (b *Broker) subscribe(intake context.Context, s *session, shard, prefetch int, deliveries chan<- *message.Delivery) error {
+	ch, err := s.channel()
+	if err != nil {
+		return err
+	}
+	sub := &subscription{broker: b, session: s, ch: ch, shard: shard}
+	cancels := ch.NotifyCancel(make(chan string, 1))
+	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
+	messages, err := sub.open(prefetch)
+	if err != nil {
+		sub.close()
+		return b.target.explain(err)
+	}
+	b.fault(shard, nil)
+
+	for {
+		select {
+		case m, ok := <-messages:
+			if !ok {
+				// Whatever is unsettled goes stale, or else a new subscription
+				// could have more than prefetch in hand together with this one.
+				sub.close()
+				select {
+				case tag, ok := <-cancels:
+					if ok && tag != "" {
+						return errCancelled
+					}
+				default:
+				}
+				return b.target.explain(cmp.Or(<-closes, amqp.ErrClosed))
+			}
+			select {
+			case deliveries <- sub.delivery(&m):
+			case <-intake.Done():
+				sub.settled()
+				_ = ch.Nack(m.DeliveryTag, false, true)
+				return sub.end(messages)
+			case <-s.gone: // nobody can settle it any more
+				return s.cause
+			}
+		case <-intake.Done():
+			return sub.end(messages)
+		}
+	}
+}
+
+func (sub *subscription) open(prefetch int) (messages <-chan amqp.Delivery, err error) {
+	s := sub.session
+	// The queues may have been deleted since the session declared them.
+	if err := s.declare(sub.ch, deadLetters()); err != nil {
+		return nil, err
+	}
+	if err := s.declare(sub.ch, shardQueue(sub.shard)); err != nil {
+		return nil, err
+	}
+	err = s.rpc(func() error { return sub.ch.Qos(prefetch, 0, false) })
+	if err != nil {
+		return nil, fmt.Errorf("setting the prefetch: %w", err)
+	}
+	err = s.rpc(func() error {
+		messages, err = sub.ch.Consume(queueName(sub.shard), consumerTag, false, false, false, false, nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("consuming %s: %w", queueName(sub.shard), err)
+	}
+	return messages, nil
+}
+
+// end cancels the consumer and returns what nobody got. It uses nack, which
+// RabbitMQ from 4.3 does not count as a failed delivery.
+func (sub *subscription) end(messages <-chan amqp.Delivery) error {
+	// Without an answer the connection is given up, and messages closed.
+	err := sub.session.rpc(func() error { return sub.ch.Cancel(consumerTag, false) })
+	if err != nil {
+		sub.close()
+	}
+	for m := range messages {
+		_ = sub.ch.Nack(m.DeliveryTag, false, true) // an error: the broker returns it itself
+	}
+	sub.mu.Lock()
+	sub.ended = true
+	idle := sub.unsettled == 0
+	sub.mu.Unlock()
+	if idle {
+		sub.close()
+	}
+	return err
+}
+
+// close gives up the channel; the broker returns what is unsettled on it.
+func (sub *subscription) close() { _ = sub.session.rpc(sub.ch.Close) }
+
+// delivery makes a delivery of a message. The decoder judges the body; here
+// only the envelope is read.
+func (sub *subscription) delivery(m *amqp.Delivery) *message.Delivery {
+	sub.mu.Lock()
+	sub.unsettled++
+	sub.mu.Unlock()
+	e := message.Envelope{ID: m.MessageId, Shard: sub.shard, Count: 1, Body: m.Body, Foreign: m.Type != envelopeType}
+	if !e.Foreign {
+		e.Count = count(m)
+	}
+	return message.NewDelivery(e, m.Redelivered, func(o message.Outcome) error { return sub.settle(m, o) })
+}
+
+// count is the number of messages that an envelope announces, 0 if it does not
+// or cannot hold so many. Who reads the envelope may reserve room for it.
+func count(m *amqp.Delivery) int {
+	n, ok := number(m.Headers[countHeader])
+	if !ok || n < 0 || n > int64(len(m.Body)) {
+		return 0
+	}
+	return int(n)
+}
+
+// number reads any integer of an AMQP table.
+func number(v any) (int64, bool) {
+	switch n := v.(type) {
+	case int64:
+		return n, true
+	case int32:
+		return int64(n), true
+	case int16:
+		return int64(n), true
+	case int8:
+		return int64(n), true
+	case uint8:
+		return int64(n), true
+	case uint16:
+		return int64(n), true
+	case uint32:
+		return int64(n), true
+	default:
+		return 0, false
+	}
+}
+
+// settle tells the broker what became of a delivery. The channel is that of
+// the delivery: it dies with its connection and is never used for another.
+func (sub *subscription) settle(d *amqp.Delivery, o message.Outcome) error {
+	if !sub.broker.enter() {
+		return stale(broker.ErrClosed)
+	}
+	defer sub.broker.calls.Done()
+	defer sub.settled()
+	if sub.ch.IsClosed() {
+		return stale(nil)
+	}
+	switch o.Kind {
+	case message.Ack:
+		return sub.sent(sub.ch.Ack(d.DeliveryTag, false))
+	case message.DeadLetter:
+		return sub.deadLetter(d, o.Reason)
+	default:
+		// Reject, not nack: to RabbitMQ from 4.3 only this is a failed
+		// delivery, which counts towards the delivery limit.
+		return sub.sent(sub.ch.Reject(d.DeliveryTag, true))
+	}
+}
+
+func (sub *subscription) sent(err error) error {
+	if err != nil {
+		return stale(err)
+	}
+	return nil
+}
+
+// deadLetter moves a message to the dead-letter queue: first there, then away
+// from here, so that it is twice there at worst.
+func (sub *subscription) deadLetter(d *amqp.Delivery, reason string) error {
+	if err := sub.broker.bury(sub.shard, d, reason); err != nil {
+		err = fmt.Errorf("dead-lettering: %w", err)
+		if back := sub.ch.Reject(d.DeliveryTag, true); back != nil {
+			return stale(err)
+		}
+		return err
+	}
+	sub.broker.notify(broker.Notice{
+		Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
+	})
+	return sub.sent(sub.ch.Ack(d.DeliveryTag, false))
+}
+
+// settled counts; the last one of a consumer that has ended closes its channel.
+func (sub *subscription) settled() {
+	sub.mu.Lock()
+	sub.unsettled--
+	idle := sub.ended && sub.unsettled == 0
+	sub.mu.Unlock()
+	if idle {
+		sub.close()
+	}
+}
+
+// cut shortens text to n bytes, and replaces what is not UTF-8.
+func cut(text string, n int) string {
+	if len(text) > n {
+		text = text[:n]
+	}
+	return strings.ToValidUTF8(text, "\ufffd")
+}

@@ -1,0 +1,124 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// target is where to connect to.
+type target struct {
+	url  string // with the password: for the library only
+	name string // without it: for people
+}
+
+// parseTarget checks a broker URL. The parsers' own errors quote parts of the
+// URL, and a badly escaped password moves into any of them, so no error of
+// theirs is passed on.
+func parseTarget(raw string) (target, error) {
+	const form = "want amqp://user:password@host:port/vhost (or amqps://), with reserved characters percent-encoded"
+	uri, err := amqp.ParseURI(raw)
+	if err != nil {
+		return target{}, errors.New("the broker URL does not parse: " + form)
+	}
+	for _, mechanism := range uri.AuthMechanism {
+		switch strings.ToUpper(mechanism) {
+		case "PLAIN", "AMQPLAIN", "EXTERNAL":
+		default:
+			return target{}, errors.New("the broker URL's auth_mechanism must be plain, amqplain or external")
+		}
+	}
+	name := uri.Scheme + "://" + url.PathEscape(uri.Username) + "@" +
+		net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port)) + "/"
+	if uri.Vhost != "/" {
+		name += url.PathEscape(uri.Vhost)
+	}
+	return target{url: raw, name: name}, nil
+}
+
+// socket is the connection below AMQP and TLS. It bounds every write, which
+// the library does not: a broker that stops reading would hold it for ever.
+type socket struct {
+	net.Conn
+	timeout time.Duration
+	once    sync.Once
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	if err := s.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
+		return 0, err
+	}
+	return s.Conn.Write(p)
+}
+
+// Close ends whatever waits for the socket. It may be called at any time.
+func (s *socket) Close() (err error) {
+	s.once.Do(func() { err = s.Conn.Close() })
+	return err
+}
+
+// dial opens a connection for a role, in bounded time.
+func (b *Broker) dial(ctx context.Context, role string) (*amqp.Connection, *socket, error) {
+	var sock *socket
+	var end func() bool
+	conn, err := amqp.DialConfig(b.target.url, amqp.Config{
+		Heartbeat:  b.timing.heartbeat,
+		Properties: amqp.Table{"product": "async-data-processor", "connection_name": "async-data-processor " + role},
+		Dial: func(network, addr string) (net.Conn, error) {
+			dialer := net.Dialer{Timeout: b.timing.dial}
+			c, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			sock = &socket{Conn: c, timeout: b.timing.write}
+			end = context.AfterFunc(ctx, func() { _ = sock.Close() })
+			// It holds for TLS and the handshake; the library then clears it.
+			return sock, c.SetDeadline(time.Now().Add(b.timing.handshake))
+		},
+	})
+	if end != nil && !end() {
+		err = errors.Join(err, context.Cause(ctx))
+	}
+	if err != nil {
+		if sock != nil {
+			_ = sock.Close() // the library does not in all cases
+		}
+		return nil, nil, b.target.explain(err)
+	}
+	return conn, sock, nil
+}
+
+// refusal is a failure that waiting alone does not mend.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// explain says in one line, without the password, why the broker cannot be
+// used. It is a refusal if somebody has to act first.
+func (t target) explain(err error) error {
+	e, ok := errors.AsType[*amqp.Error](err)
+	switch {
+	case errors.As(err, new(refusal)):
+		return refusal{fmt.Errorf("%s: %w", t.name, err)}
+	case !ok:
+		return fmt.Errorf("%s: %w", t.name, err)
+	case errors.Is(e, amqp.ErrCredentials), errors.Is(e, amqp.ErrVhost):
+		// The library guesses this when the connection just ended, which is
+		// what a broker that is stopping does, too.
+		return fmt.Errorf("%s: the broker closed the connection during the login", t.name)
+	case e.Server && e.Code == amqp.AccessRefused:
+		return refusal{fmt.Errorf("%s: access refused, check user, password and permissions: %s", t.name, e.Reason)}
+	case e.Server && e.Code == amqp.NotAllowed:
+		return refusal{fmt.Errorf("%s: check that the virtual host exists and the user may use it: %s", t.name, e.Reason)}
+	default:
+		return fmt.Errorf("%s: %w", t.name, err)
+	}
+}

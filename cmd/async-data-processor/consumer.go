@@ -1,0 +1,28 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"async-data-processor/pipeline"
+)
+
+func newConsumer(lookup lookupEnv) *cobra.Command {
+	return stage{
+		use:   "message-consumer",
+		short: "Write the queued messages to files, a batch each",
+		long: `message-consumer takes each shard's messages from its queue, gathers them into
+batches of five, and writes every batch to a file of its own:
+
+  <output-dir>/shard-<n>/<worker>_<ULID>.ndjson
+
+A file that can be seen is complete and durable; only then is the broker told to
+forget its messages. 3 to 4 workers per shard write at the same time; the log
+has the history of each. A second process on the same folder stands by.
+
+SIGTERM drains: incomplete batches are written, too, then it exits 0.`,
+		example: `  async-data-processor message-consumer --output-dir ./data
+  DATA_OUTPUT_DIR=/srv/data async-data-processor message-consumer --batch-linger 5s`,
+		groups: forConsumer,
+		run:    pipeline.Consume,
+	}.command(lookup)
+}

@@ -1,0 +1,410 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// entries returns a JSON array of n entries with times of their own.
+func entries(from, n int) string {
+	start := time.Date(2019, 10, 12, 8, 10, 54, 0, time.UTC)
+	parts := make([]string, n)
+	for i := range parts {
+		at := start.Add(time.Duration(from+i) * 250 * time.Millisecond)
+		parts[i] = fmt.Sprintf(`{"timestamp":%q,"value":"v%d"}`, at.Format(time.RFC3339Nano), from+i)
+	}
+	return "[" + strings.Join(parts, ",") + "]"
+}
+
+// postAll posts submissions of size entries each from several clients at once
+// and returns the ids of what was accepted. Every answer must be 201.
+func postAll(t *testing.T, p *process, submissions, size int) []string {
+	t.Helper()
+	const clients = 8
+	var (
+		mu  sync.Mutex
+		ids []string
+		wg  sync.WaitGroup
+	)
+	for c := range clients {
+		wg.Go(func() {
+			for i := c; i < submissions; i += clients {
+				status, r, _ := p.post(entries(i*size, size))
+				if status != http.StatusCreated || r.Accepted != size {
+					t.Errorf("submission %d: status %d, accepted %d", i, status, r.Accepted)
+				}
+				mu.Lock()
+				ids = append(ids, r.ids()...)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return ids
+}
+
+// TestWholeWay is the main job: a thousand submissions of seven entries become
+// files, each entry once, and the history accounts for all of them.
+func TestWholeWay(t *testing.T) {
+	const shards, size = 5, 5
+	dir := t.TempDir()
+	broker := "BROKER_URL=" + newVhost(t)
+	consumer := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir).ready()
+	server := start(t, "server", broker).ready()
+	ids := postAll(t, server, 1000, 7)
+
+	if code := server.stop(); code != 0 {
+		t.Errorf("server exits %d", code)
+	}
+	eventually(t, "7,000 messages in files", func() error {
+		if n, example := readTree(t, dir, shards, size).missing(ids); n > 0 {
+			return fmt.Errorf("%d missing, one is %s", n, example)
+		}
+		return nil
+	})
+	if code := consumer.stop(); code != 0 {
+		t.Errorf("message-consumer exits %d", code)
+	}
+
+	tr := readTree(t, dir, shards, size)
+	if len(ids) != 7000 || len(tr.lines) != 7000 {
+		t.Errorf("%d ids accepted and %d in files, want 7000", len(ids), len(tr.lines))
+	}
+	if n, example := tr.twice(); n > 0 {
+		t.Errorf("%d messages are in files twice, one is %s", n, example)
+	}
+	if left := temporary(t, dir); len(left) > 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
+
+	records := consumer.history()
+	byWorker := make(map[string]int)
+	incomplete := 0
+	for _, f := range tr.files {
+		byWorker[f.worker] += f.lines
+		if f.lines < size {
+			incomplete++
+		}
+		if _, ok := records[f.worker]; !ok {
+			t.Errorf("%s has no worker in the history", f.name)
+		}
+	}
+	sum := 0
+	for id, r := range records {
+		sum += r.Messages
+		if r.State != "stopped" || byWorker[id] != r.Messages {
+			t.Errorf("worker %s: %s with %d messages, its files hold %d", id, r.State, r.Messages, byWorker[id])
+		}
+	}
+	if sum != 7000 {
+		t.Errorf("the history adds up to %d messages, want 7000", sum)
+	}
+	// Only the linger and the drain let an incomplete batch go; under this
+	// load they are exceptions.
+	if incomplete > len(tr.files)/10 {
+		t.Errorf("%d of %d files are incomplete", incomplete, len(tr.files))
+	}
+	for _, p := range []*process{server, consumer} {
+		if found := p.errors(); len(found) > 0 {
+			t.Errorf("errors in the log: %q", found)
+		}
+	}
+}
+
+// TestLinger: one entry alone does not wait for four others.
+func TestLinger(t *testing.T) {
+	dir := t.TempDir()
+	broker := "BROKER_URL=" + newVhost(t)
+	start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir)
+	server := start(t, "server", broker).ready()
+	_, r, _ := server.post(`[ { "timestamp": "2019-10-12T08:10:54.52Z", "value": "F", "n": 1e400 } ]`)
+	want := `{"message_id":"` + r.ID + `.0","timestamp":"2019-10-12T08:10:54.52Z","value":"F","n":1e400}`
+	eventually(t, "the entry in a file", func() error {
+		lines := readTree(t, dir, 5, 5).lines[r.ID+".0"]
+		if len(lines) != 1 || lines[0] != want {
+			return fmt.Errorf("got %q, want %q", lines, want)
+		}
+		return nil
+	})
+}
+
+// TestDrainFlushes: an incomplete batch that would linger for an hour is in a
+// file when the process has drained.
+func TestDrainFlushes(t *testing.T) {
+	dir := t.TempDir()
+	broker := "BROKER_URL=" + newVhost(t)
+	consumer := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir, "BATCH_LINGER=1h", "SHARDS_COUNT=1", "DRAIN_TIMEOUT=1m").ready()
+	server := start(t, "server", broker, "SHARDS_COUNT=1").ready()
+	// The eight messages are one envelope: when the full batch is written, the
+	// other three are in the next one.
+	_, r, _ := server.post(entries(0, 8))
+	consumer.await("the full batch", func(l logLine) bool { return l.Message == "batch written" })
+	if code := consumer.stop(); code != 0 {
+		t.Errorf("message-consumer exits %d", code)
+	}
+	tr := readTree(t, dir, 1, 5)
+	if n, example := tr.missing(r.ids()); n > 0 {
+		t.Errorf("%d messages were not flushed, one is %s", n, example)
+	}
+	if len(tr.files) != 2 {
+		t.Errorf("%d files, want one of five and one of three lines", len(tr.files))
+	}
+}
+
+// TestElasticPool: a backlog makes a pool grow to its maximum and not beyond;
+// the history says why.
+func TestElasticPool(t *testing.T) {
+	dir := t.TempDir()
+	broker := "BROKER_URL=" + newVhost(t)
+	server := start(t, "server", broker, "SHARDS_COUNT=1").ready()
+	ids := postAll(t, server, 20, 500)
+	consumer := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir, "SHARDS_COUNT=1").ready()
+	consumer.await("a fourth worker", func(l logLine) bool {
+		return l.Message == "worker started" && strings.Contains(l.Reason, "batches wait")
+	})
+	consumer.await("a worker retired", func(l logLine) bool {
+		return l.Message == "worker stopped" && l.Reason == "idle"
+	})
+	if code := consumer.stop(); code != 0 {
+		t.Errorf("message-consumer exits %d", code)
+	}
+	if n, example := readTree(t, dir, 1, 5).missing(ids); n > 0 {
+		t.Errorf("%d messages are missing, one is %s", n, example)
+	}
+	alive, most := 0, 0
+	for _, l := range consumer.lines {
+		switch l.Message {
+		case "worker started":
+			alive++
+		case "worker stopped":
+			alive--
+		}
+		most = max(most, alive)
+	}
+	if most != 4 || alive != 0 {
+		t.Errorf("at most %d workers at a time and %d at the end, want 4 and 0", most, alive)
+	}
+}
+
+// TestBrokerRestart: while RabbitMQ is away clients get 503 with Retry-After;
+// when it is back everything goes on without a restart of ours, and nothing
+// that was accepted is missing.
+func TestBrokerRestart(t *testing.T) {
+	dir := t.TempDir()
+	broker := "BROKER_URL=" + newVhost(t)
+	consumer := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir).ready()
+	server := start(t, "server", broker).ready()
+
+	var (
+		mu       sync.Mutex
+		accepted []string
+		refused  int
+	)
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for c := range 4 {
+		clients.Go(func() {
+			for i := c; ; i += 4 {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				status, r, header := server.post(entries(i*7, 7))
+				mu.Lock()
+				switch status {
+				case http.StatusCreated:
+					accepted = append(accepted, r.ids()...)
+				case http.StatusServiceUnavailable:
+					refused++
+					if _, err := strconv.Atoi(header.Get("Retry-After")); err != nil {
+						t.Errorf("503 with Retry-After %q", header.Get("Retry-After"))
+					}
+				default:
+					t.Errorf("status %d", status)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	// more waits until count has grown by n.
+	more := func(what string, n int, count func() int) {
+		t.Helper()
+		mu.Lock()
+		goal := count() + n
+		mu.Unlock()
+		eventually(t, what, func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if now := count(); now < goal {
+				return fmt.Errorf("%d, want %d", now, goal)
+			}
+			return nil
+		})
+	}
+	more("submissions accepted before", 700, func() int { return len(accepted) })
+	rabbitmqScript(t, "stop")
+	more("submissions refused meanwhile", 10, func() int { return refused })
+	rabbitmqScript(t, "start")
+	more("submissions accepted after", 700, func() int { return len(accepted) })
+	close(stop)
+	clients.Wait()
+
+	server.ready()
+	consumer.ready()
+	if code := server.stop(); code != 0 {
+		t.Errorf("server exits %d", code)
+	}
+	eventually(t, "every accepted message in a file", func() error {
+		if n, example := readTree(t, dir, 5, 5).missing(accepted); n > 0 {
+			return fmt.Errorf("%d of %d missing, one is %s", n, len(accepted), example)
+		}
+		return nil
+	})
+	if code := consumer.stop(); code != 0 {
+		t.Errorf("message-consumer exits %d", code)
+	}
+}
+
+// TestKilledConsumer: what a killed consumer had in hand is written by the
+// next, and its temporary files are gone.
+func TestKilledConsumer(t *testing.T) {
+	dir := t.TempDir()
+	broker := "BROKER_URL=" + newVhost(t)
+	server := start(t, "server", broker).ready()
+	var ids []string
+	for range 5 {
+		consumer := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir).ready()
+		ids = append(ids, postAll(t, server, 50, 7)...)
+		consumer.await("a batch", func(l logLine) bool { return l.Message == "batch written" })
+		consumer.kill()
+	}
+	last := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir).ready()
+	eventually(t, "every accepted message in a file", func() error {
+		if n, example := readTree(t, dir, 5, 5).missing(ids); n > 0 {
+			return fmt.Errorf("%d of %d missing, one is %s", n, len(ids), example)
+		}
+		return nil
+	})
+	if code := last.stop(); code != 0 {
+		t.Errorf("message-consumer exits %d", code)
+	}
+	if left := temporary(t, dir); len(left) > 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
+}
+
+// TestStandby: a second consumer of the same folder waits, and takes over when
+// the first is killed.
+func TestStandby(t *testing.T) {
+	dir := t.TempDir()
+	settings := []string{"BROKER_URL=" + newVhost(t), "DATA_OUTPUT_DIR=" + dir}
+	first := start(t, "message-consumer", settings...).ready()
+	first.await("the last shard", func(l logLine) bool { return l.Message == "shard owned" && l.Shard == 4 })
+	second := start(t, "message-consumer", settings...)
+	second.await("a standby", func(l logLine) bool { return strings.HasSuffix(l.Message, "standing by") })
+	first.kill()
+	second.await("a take-over", func(l logLine) bool { return l.Message == "shard owned" })
+	server := start(t, "server", settings[0]).ready()
+	ids := postAll(t, server, 10, 7)
+	eventually(t, "every accepted message in a file", func() error {
+		if n, example := readTree(t, dir, 5, 5).missing(ids); n > 0 {
+			return fmt.Errorf("%d missing, one is %s", n, example)
+		}
+		return nil
+	})
+}
+
+// TestDrainDeadline: an output that never takes the batch makes the drain run
+// into its deadline; exit 3, and the messages are still at the broker.
+func TestDrainDeadline(t *testing.T) {
+	dir := t.TempDir()
+	broker := "BROKER_URL=" + newVhost(t)
+	consumer := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir, "DRAIN_TIMEOUT=500ms").ready()
+	for n := range 5 {
+		consumer.await("the shards", func(l logLine) bool { return l.Message == "shard owned" && l.Shard == n })
+		// A folder that was taken away takes no files any more.
+		if err := os.RemoveAll(filepath.Join(dir, fmt.Sprintf("shard-%d", n))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server := start(t, "server", broker).ready()
+	_, r, _ := server.post(entries(0, 10))
+	consumer.await("a held batch", func(l logLine) bool { return strings.Contains(l.Message, "holding it") })
+	resp, err := http.Get("http://" + consumer.addr + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("ready while the output takes nothing: %s", resp.Status)
+	}
+	if code := consumer.stop(); code != exitDeadline {
+		t.Errorf("exit %d, want %d", code, exitDeadline)
+	}
+
+	next := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir).ready()
+	eventually(t, "every accepted message in a file", func() error {
+		if n, example := readTree(t, dir, 5, 5).missing(r.ids()); n > 0 {
+			return fmt.Errorf("%d missing, one is %s", n, example)
+		}
+		return nil
+	})
+	if code := next.stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestNoBroker: without a broker both processes are up, not ready, and stop
+// cleanly; the server answers 503.
+func TestNoBroker(t *testing.T) {
+	const nowhere = "BROKER_URL=amqp://guest:hunter2@127.0.0.1:1/"
+	server := start(t, "server", nowhere)
+	consumer := start(t, "message-consumer", nowhere, "DATA_OUTPUT_DIR="+t.TempDir())
+	status, _, header := server.post(entries(0, 1))
+	if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
+		t.Errorf("status %d, Retry-After %q", status, header.Get("Retry-After"))
+	}
+	for _, p := range []*process{server, consumer} {
+		p.await("the reason", func(l logLine) bool { return strings.Contains(l.Error, "refused") })
+		if code := p.stop(); code != 0 {
+			t.Errorf("exit %d", code)
+		}
+		if strings.Contains(p.dump(), "hunter2") {
+			t.Errorf("the password is in the log:\n%s", p.dump())
+		}
+	}
+}
+
+// rabbitmqScript runs scripts/rabbitmq on the node of these tests.
+func rabbitmqScript(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("../../scripts/rabbitmq", args...)
+	cmd.Env = append(os.Environ(), "RABBITMQ_DIR="+nodeDir)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("scripts/rabbitmq %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// newVhost returns the URL of a fresh virtual host, so that a test has the
+// queues for itself.
+func newVhost(t *testing.T) string {
+	t.Helper()
+	rabbitmqScript(t, "start")
+	vhost := strings.ToLower(t.Name())
+	rabbitmqScript(t, "ctl", "add_vhost", vhost)
+	rabbitmqScript(t, "ctl", "set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
+	return strings.TrimSuffix(rabbitmqScript(t, "url"), "/") + "/" + vhost
+}

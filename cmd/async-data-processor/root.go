@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"async-data-processor/pipeline"
+)
+
+func newRoot(lookup lookupEnv) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "async-data-processor",
+		Short: "Takes JSON over HTTP, queues it durably, writes it to files: each accepted entry once",
+		Long: `async-data-processor takes JSON over HTTP, queues it durably and writes it to
+files. An entry that was answered with 201 is not lost, whatever crashes.
+
+  server            POST /message: validates entries, shards them by their
+                    timestamp, publishes them to a durable queue per shard
+  message-consumer  batches each shard's messages by five and writes every
+                    batch to a file under DATA_OUTPUT_DIR
+
+Run both against the same RabbitMQ (--broker-url). Every flag can also be set by
+the variable that its help names, or by its name in a YAML file (--config);
+flags win over variables, variables over the file.`,
+		Example: `  async-data-processor server --broker-url amqp://guest:guest@localhost:5672/
+  async-data-processor message-consumer --output-dir ./data
+  curl -sS localhost:8080/message -H 'Content-Type: application/json' \
+    -d '[{"timestamp":"2019-10-12T08:10:54.52Z","value":"F"}]'`,
+		SilenceUsage:  true,
+		SilenceErrors: true, // exitCode prints them
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
+	})
+	root.AddCommand(newServer(lookup), newConsumer(lookup), newHealthcheck(), newVersion())
+	return root
+}
+
+// stage is a command of the pipeline.
+type stage struct {
+	use, short, long, example string
+	groups                    groups
+	run                       func(context.Context, pipeline.Config, zerolog.Logger) error
+}
+
+// command makes the cobra command of a stage: settings in, stage run.
+func (s stage) command(lookup lookupEnv) *cobra.Command {
+	cfg := pipeline.DefaultConfig()
+	var file string
+	var checkOnly bool
+	cmd := &cobra.Command{
+		Use: s.use, Short: s.short, Long: s.long, Example: s.example,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			sources, err := resolve(cmd.Flags(), lookup, file)
+			if err == nil {
+				err = cfg.Validate()
+			}
+			if err != nil {
+				return fmt.Errorf("%w\nRun '%s --help' for the settings", err, cmd.CommandPath())
+			}
+			if checkOnly {
+				printConfig(cmd.OutOrStdout(), cmd.Flags(), sources)
+				return nil
+			}
+			if err := s.run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr())); err != nil {
+				return failure{err}
+			}
+			return nil
+		},
+	}
+	addSettings(cmd.Flags(), &cfg, s.groups)
+	cmd.Flags().StringVar(&file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+	cmd.Flags().BoolVar(&checkOnly, "check-config", false, "validate the settings, print them without secrets, and exit")
+	cmd.Flags().SortFlags = false
+	return cmd
+}
+
+// newLogger logs to w, for people if that is a terminal.
+func newLogger(cfg pipeline.Config, w io.Writer) zerolog.Logger {
+	format := cfg.LogFormat
+	if f, ok := w.(*os.File); format == "auto" && ok && isatty.IsTerminal(f.Fd()) {
+		format = "console"
+	}
+	if format == "console" {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000"}
+	}
+	level, err := zerolog.ParseLevel(cfg.LogLevel)
+	if err != nil {
+		level = zerolog.InfoLevel // Validate refuses it before
+	}
+	return zerolog.New(zerolog.SyncWriter(w)).Level(level).With().Timestamp().Logger()
+}

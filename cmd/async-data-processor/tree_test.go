@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"async-data-processor/shard"
+)
+
+// tree is what is in the output folder.
+type tree struct {
+	files []file
+	lines map[string][]string // by message id
+}
+
+type file struct {
+	name, worker string
+	lines        int
+}
+
+var visible = regexp.MustCompile(`^shard-(\d+)/((\d+)-\d+)_[0-9A-Z]{26}\.ndjson$`)
+
+// readTree reads an output folder and checks what must hold of it at any
+// time: every visible file is complete, has 1 to batchSize lines, is named
+// after a worker of its shard, and holds that shard's messages only.
+func readTree(t *testing.T, dir string, shards, batchSize int) tree {
+	t.Helper()
+	out := tree{lines: make(map[string][]string)}
+	paths, err := filepath.Glob(filepath.Join(dir, "shard-*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		name, _ := filepath.Rel(dir, path)
+		if strings.HasPrefix(filepath.Base(name), ".") {
+			continue // locks and temporary files
+		}
+		match := visible.FindStringSubmatch(name)
+		if match == nil || match[1] != match[3] {
+			t.Errorf("%s is not named as a file of a worker of its shard", name)
+			continue
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasSuffix(content, []byte("\n")) {
+			t.Errorf("%s does not end in a newline", name)
+		}
+		lines := strings.Split(strings.TrimSuffix(string(content), "\n"), "\n")
+		if len(lines) > batchSize {
+			t.Errorf("%s has %d lines, more than a batch", name, len(lines))
+		}
+		for _, line := range lines {
+			var m struct {
+				ID        string    `json:"message_id"`
+				Timestamp time.Time `json:"timestamp"`
+			}
+			if err := json.Unmarshal([]byte(line), &m); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if own := fmt.Sprint(shard.Of(m.Timestamp, shards)); own != match[1] {
+				t.Errorf("%s holds %s of shard %s", name, m.ID, own)
+			}
+			out.lines[m.ID] = append(out.lines[m.ID], line)
+		}
+		out.files = append(out.files, file{name: name, worker: match[2], lines: len(lines)})
+	}
+	return out
+}
+
+// missing returns how many of the ids are in no file, and one of them.
+func (tr tree) missing(ids []string) (n int, example string) {
+	for _, id := range ids {
+		if len(tr.lines[id]) == 0 {
+			n, example = n+1, id
+		}
+	}
+	return n, example
+}
+
+// twice returns how many ids are in files more than once, and one of them.
+func (tr tree) twice() (n int, example string) {
+	for id, lines := range tr.lines {
+		if len(lines) > 1 {
+			n, example = n+1, id
+		}
+	}
+	return n, example
+}
+
+// temporary returns the temporary files.
+func temporary(t *testing.T, dir string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "shard-*", ".*.tmp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}

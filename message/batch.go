@@ -1,0 +1,90 @@
+package message
+
+import (
+	"errors"
+	"sync/atomic"
+)
+
+// Cause says why a batch left its batcher.
+type Cause uint8
+
+const (
+	// Full: the batch reached its size.
+	Full Cause = iota
+	// Lingered: its first message had waited for the linger.
+	Lingered
+	// Flushed: the drain sent it off.
+	Flushed
+)
+
+func (c Cause) String() string {
+	switch c {
+	case Full:
+		return "full"
+	case Lingered:
+		return "lingered"
+	default:
+		return "flushed"
+	}
+}
+
+// Batch is the messages that one worker writes together. It may span
+// deliveries, and remembers them so that it can settle them.
+//
+// A batch is filled by one goroutine and then handed over; only Commit and
+// Abandon may be called by two goroutines at once.
+type Batch struct {
+	Messages []Message
+	Cause    Cause
+
+	parts []part
+	right atomic.Uint32
+}
+
+// part is a run of the batch's messages that came in one delivery.
+type part struct {
+	delivery *Delivery
+	messages int
+}
+
+// Who has the right to decide what becomes of a batch.
+const (
+	rightFree uint32 = iota
+	rightWriter
+	rightSupervisor
+)
+
+// Add appends messages of d.
+func (b *Batch) Add(d *Delivery, messages ...Message) {
+	b.Messages = append(b.Messages, messages...)
+	if last := len(b.parts) - 1; last >= 0 && b.parts[last].delivery == d {
+		b.parts[last].messages += len(messages)
+		return
+	}
+	b.parts = append(b.parts, part{d, len(messages)})
+}
+
+// Commit asks for the right to make the batch visible, as its writer. It is
+// granted until Abandon has been, and once granted stays granted, so that a
+// writer may try again.
+func (b *Batch) Commit() bool {
+	return b.right.CompareAndSwap(rightFree, rightWriter) || b.right.Load() == rightWriter
+}
+
+// Abandon asks for the right to give up on the batch's writer and return its
+// messages. It is granted once, and only if Commit has not been.
+func (b *Batch) Abandon() bool {
+	return b.right.CompareAndSwap(rightFree, rightSupervisor)
+}
+
+// Settle resolves the batch's messages with the outcome, each in its delivery.
+// The error joins those of the deliveries that it settled.
+func (b *Batch) Settle(o Outcome) error {
+	var errs []error
+	for _, p := range b.parts {
+		if err := p.delivery.Resolve(p.messages, o); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

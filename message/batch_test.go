@@ -1,0 +1,163 @@
+package message_test
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"async-data-processor/message"
+)
+
+// some returns n messages.
+func some(n int) []message.Message {
+	return slices.Repeat([]message.Message{{Line: []byte(line0)}}, n)
+}
+
+func settle(t *testing.T, b *message.Batch, o message.Outcome) {
+	t.Helper()
+	if err := b.Settle(o); err != nil {
+		t.Errorf("settle: %v", err)
+	}
+}
+
+func TestBatchKeepsMessages(t *testing.T) {
+	var l ledger
+	d := l.delivery()
+	d.Hold(2)
+	first, second := message.Message{Line: []byte(line0)}, message.Message{Line: []byte(line1)}
+	var b message.Batch
+	b.Add(d, first)
+	b.Add(d, second)
+	equalLines(t, b.Messages, []string{line0, line1})
+}
+
+// TestBatchSpansDeliveries fills batches of five as a batcher does: the second
+// batch begins in the middle of a delivery.
+func TestBatchSpansDeliveries(t *testing.T) {
+	var l1, l2, l3 ledger
+	d1, d2, d3 := l1.delivery(), l2.delivery(), l3.delivery()
+	d1.Hold(3)
+	d2.Hold(6)
+	d3.Hold(1)
+
+	var a, b message.Batch
+	a.Add(d1, some(3)...)
+	a.Add(d2, some(2)...)
+	b.Add(d2, some(1)...) // one by one, in the same delivery
+	b.Add(d2, some(3)...)
+	b.Add(d3, some(1)...)
+	if len(a.Messages) != 5 || len(b.Messages) != 5 {
+		t.Fatalf("batches of %d and %d messages, want 5 and 5", len(a.Messages), len(b.Messages))
+	}
+
+	settle(t, &b, ack)
+	l1.want(t)
+	l2.want(t)
+	l3.want(t, ack)
+	settle(t, &a, returned)
+	l1.want(t, returned)
+	l2.want(t, returned)
+	l3.want(t, ack)
+}
+
+// TestBatchInterleaves adds to two deliveries in turn.
+func TestBatchInterleaves(t *testing.T) {
+	var l1, l2 ledger
+	d1, d2 := l1.delivery(), l2.delivery()
+	d1.Hold(3)
+	d2.Hold(2)
+	var b message.Batch
+	b.Add(d1, some(1)...)
+	b.Add(d2, some(2)...)
+	b.Add(d1, some(2)...)
+	settle(t, &b, dead)
+	l1.want(t, dead)
+	l2.want(t, dead)
+}
+
+func TestBatchSettleGoesOn(t *testing.T) {
+	l1, l2, l3 := ledger{err: errors.New("one")}, ledger{}, ledger{err: errors.New("three")}
+	var b message.Batch
+	for _, l := range []*ledger{&l1, &l2, &l3} {
+		d := l.delivery()
+		d.Hold(1)
+		b.Add(d, some(1)...)
+	}
+	err := b.Settle(ack)
+	if !errors.Is(err, l1.err) || !errors.Is(err, l3.err) {
+		t.Errorf("got %v, want both errors", err)
+	}
+	for _, l := range []*ledger{&l1, &l2, &l3} {
+		l.want(t, ack)
+	}
+	var settled interface{ Unwrap() []error }
+	if err := b.Settle(returned); !errors.As(err, &settled) || len(settled.Unwrap()) != 3 || !errors.Is(err, message.ErrSettled) {
+		t.Errorf("second settle: %v, want ErrSettled of each", err)
+	}
+	settle(t, new(message.Batch), ack) // nothing to settle
+}
+
+func TestBatchRights(t *testing.T) {
+	var b message.Batch
+	for range 3 {
+		if !b.Commit() {
+			t.Fatal("the writer lost the right to commit")
+		}
+		if b.Abandon() {
+			t.Fatal("a committed batch was abandoned")
+		}
+	}
+
+	b2 := new(message.Batch)
+	if !b2.Abandon() {
+		t.Fatal("a free batch could not be abandoned")
+	}
+	for range 3 {
+		if b2.Abandon() {
+			t.Fatal("abandoned twice")
+		}
+		if b2.Commit() {
+			t.Fatal("an abandoned batch was committed")
+		}
+	}
+}
+
+// TestBatchRightsExclude lets a writer that tries again race supervisors that
+// give up on it: one side wins, whatever the order.
+func TestBatchRightsExclude(t *testing.T) {
+	for range 2000 {
+		var (
+			b         message.Batch
+			committed [3]bool
+			abandoned atomic.Int32
+			start     = make(chan struct{})
+			wg        sync.WaitGroup
+		)
+		wg.Go(func() {
+			<-start
+			for i := range committed {
+				committed[i] = b.Commit()
+			}
+		})
+		for range 2 {
+			wg.Go(func() {
+				<-start
+				if b.Abandon() {
+					abandoned.Add(1)
+				}
+			})
+		}
+		close(start)
+		wg.Wait()
+
+		want := [3]bool{}
+		if abandoned.Load() == 0 {
+			want = [3]bool{true, true, true}
+		}
+		if abandoned.Load() > 1 || committed != want {
+			t.Fatalf("abandoned %d times, committed %v", abandoned.Load(), committed)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package message_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"async-data-processor/message"
+)
+
+// entriesOf returns n entries of about 60 bytes, as clients send them.
+func entriesOf(n int) []string {
+	entries := make([]string, n)
+	for i := range entries {
+		entries[i] = fmt.Sprintf(`{"timestamp":"2019-10-12T08:%02d:%02d.52Z","value":"reading %05d"}`, i/60%60, i%60, i)
+	}
+	return entries
+}
+
+// BenchmarkDecode stands next to what reading the JSON alone costs.
+func BenchmarkDecode(b *testing.B) {
+	id := message.NewID()
+	for _, n := range []int{100, 1000} {
+		array := []byte("[" + strings.Join(entriesOf(n), ",") + "]")
+		for _, bm := range []struct {
+			name   string
+			body   []byte
+			format message.Format
+		}{
+			{"json", array, message.JSON},
+			{"ndjson", []byte(strings.Join(entriesOf(n), "\n")), message.NDJSON},
+		} {
+			b.Run(fmt.Sprintf("%s/entries=%d", bm.name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				b.SetBytes(int64(len(bm.body)))
+				for b.Loop() {
+					if _, err := message.Decode(id, bm.body, bm.format); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		b.Run(fmt.Sprintf("json.Valid/entries=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(array)))
+			for b.Loop() {
+				if !json.Valid(array) {
+					b.Fatal("not valid")
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDecodeInvalid is the price of a body with one bad entry, the last.
+func BenchmarkDecodeInvalid(b *testing.B) {
+	body := []byte("[" + strings.Join(append(entriesOf(999), "{}"), ",") + "]")
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := message.Decode(testID, body, message.JSON); err == nil {
+			b.Fatal("accepted")
+		}
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range []int{1, 100, 1000} {
+		s, err := message.Decode(message.NewID(), []byte(strings.Join(entriesOf(n), "\n")), message.NDJSON)
+		if err != nil {
+			b.Fatal(err)
+		}
+		e := message.Envelope{Count: n, Body: []byte(strings.Join(lines(s.Messages), "\n") + "\n")}
+		b.Run(fmt.Sprintf("messages=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(e.Body)))
+			for b.Loop() {
+				if _, err := e.Open(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,110 @@
+package message
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// bodyError is something wrong with a body that no entry is to blame for.
+type bodyError string
+
+func (e bodyError) Error() string { return string(e) }
+
+const (
+	errEmptyBody  = bodyError("the body is empty, want a JSON array of entries")
+	errNotArray   = bodyError("want a JSON array of entries")
+	errEmptyArray = bodyError("there are no entries, want at least one")
+	errTrailing   = bodyError("there is data behind the array")
+)
+
+// blank is the white space of JSON (RFC 8259, section 2).
+const blank = " \t\r\n"
+
+// entries yields the raw entries of a body, each valid until the next. An
+// error is a bodyError, one of the JSON grammar, or wraps ErrTooLarge.
+func entries(dec *jsontext.Decoder, body []byte, f Format, opts ...jsontext.Options) iter.Seq2[[]byte, error] {
+	// A bytes.Buffer is read in place, without a copy.
+	if f == NDJSON {
+		return func(yield func([]byte, error) bool) { eachLine(dec, body, yield, opts) }
+	}
+	dec.Reset(bytes.NewBuffer(body), opts...)
+	return func(yield func([]byte, error) bool) { eachElement(dec, yield) }
+}
+
+func eachElement(dec *jsontext.Decoder, yield func([]byte, error) bool) {
+	switch token, err := dec.ReadToken(); {
+	case err == io.EOF:
+		yield(nil, errEmptyBody)
+		return
+	case err != nil:
+		yield(nil, bodyError(grammarError(0, err).Detail))
+		return
+	case token.Kind() != jsontext.KindBeginArray:
+		yield(nil, errNotArray)
+		return
+	}
+	n := 0
+	for ; dec.PeekKind() != jsontext.KindEndArray; n++ {
+		raw, err := dec.ReadValue()
+		if err == nil {
+			err = checkSize(n, raw)
+		}
+		if err != nil {
+			yield(nil, err) // without its end the next entry cannot be found
+			return
+		}
+		if !yield(raw, nil) {
+			return
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		yield(nil, err)
+		return
+	}
+	if n == 0 && !yield(nil, errEmptyArray) {
+		return
+	}
+	if _, err := dec.ReadToken(); err != io.EOF {
+		yield(nil, errTrailing)
+	}
+}
+
+func eachLine(dec *jsontext.Decoder, body []byte, yield func([]byte, error) bool, opts []jsontext.Options) {
+	n := 0
+	for line := range bytes.Lines(body) {
+		line = bytes.Trim(line, blank)
+		if len(line) == 0 {
+			continue
+		}
+		dec.Reset(bytes.NewBuffer(line), opts...)
+		raw, err := dec.ReadValue()
+		if err == nil && dec.InputOffset() != int64(len(line)) {
+			err = errSecondValue
+		}
+		if err == nil {
+			err = checkSize(n, raw)
+		}
+		n++
+		if !yield(raw, err) {
+			return
+		}
+	}
+	if n == 0 {
+		yield(nil, errEmptyArray)
+	}
+}
+
+// checkSize refuses an entry, the one with index n, over a limit.
+func checkSize(n int, raw []byte) error {
+	if n >= MaxEntries {
+		return fmt.Errorf("the body holds more than %d entries: %w", MaxEntries, ErrTooLarge)
+	}
+	if len(raw) > MaxEntryBytes {
+		return fmt.Errorf("entry %d has %d bytes, the limit is %d: %w", n, len(raw), MaxEntryBytes, ErrTooLarge)
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package message
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// fault is something wrong inside one entry.
+type fault struct {
+	member string // the member concerned, "" for the entry itself
+	err    error
+}
+
+var (
+	errNotObject     = errors.New("an entry must be a JSON object")
+	errDepth         = fmt.Errorf("an entry may nest at most %d deep", MaxDepth)
+	errNoTimestamp   = errors.New("timestamp is required")
+	errTimestampKind = errors.New("timestamp must be a string")
+	errValueKind     = errors.New("value must be a string if present")
+	errSecondValue   = errors.New("there is something behind the JSON value")
+	errMessageID     = errors.New("message_id is given by the server, leave it out")
+)
+
+// appendEntry appends the entry to dst, with head in place of its opening brace
+// and without insignificant white space, and returns the instant of its
+// timestamp.
+//
+// raw is a syntactically valid JSON value. One walk over its bytes finds the
+// members that have rules, measures the depth and copies; nothing is decoded
+// but the timestamp. Faults are told to report.
+func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) {
+	if raw[0] != '{' {
+		report(fault{"", errNotObject})
+		return dst, time.Time{}
+	}
+	var (
+		instant time.Time
+		stamped bool
+		member  name
+		// awaiting what comes next at depth 1: a name, or the first byte of its value.
+		awaitName, awaitValue = true, false
+		depth, deepest        = 1, 1
+		from                  = 1 // start of the run of bytes not yet copied
+	)
+	dst = append(dst, head...)
+	for i := 1; i < len(raw); i++ {
+		switch c := raw[i]; c {
+		case ' ', '\t', '\n', '\r':
+			dst = append(dst, raw[from:i]...)
+			from = i + 1
+		case '"':
+			end := stringEnd(raw, i)
+			if depth == 1 {
+				if awaitName {
+					member, awaitName = nameOf(raw[i:end]), false
+				} else if awaitValue {
+					awaitValue = false
+					if member == timestamp {
+						stamped = true
+						var err error
+						if instant, err = parseTimestamp(unquote(raw[i:end])); err != nil {
+							report(fault{"timestamp", err})
+						}
+					}
+				}
+			}
+			i = end - 1
+		case ':':
+			awaitValue = depth == 1
+			if awaitValue && member == messageID {
+				report(fault{"message_id", errMessageID})
+			}
+		case ',':
+			awaitName = depth == 1
+		case '{', '[':
+			if awaitValue {
+				awaitValue = false
+				stamped = reportKind(member, report) || stamped
+			}
+			depth++
+			deepest = max(deepest, depth)
+		case '}', ']':
+			depth--
+		default:
+			if awaitValue { // a number, true, false or null
+				awaitValue = false
+				stamped = reportKind(member, report) || stamped
+			}
+		}
+	}
+	dst = append(dst, raw[from:]...)
+	if deepest > MaxDepth {
+		report(fault{"", errDepth})
+	}
+	if !stamped {
+		report(fault{"timestamp", errNoTimestamp})
+	}
+	return dst, instant
+}
+
+// reportKind reports a member that had to be a string; it returns whether that
+// was the timestamp, which is then not missing, only wrong.
+func reportKind(member name, report func(fault)) (isTimestamp bool) {
+	switch member {
+	case timestamp:
+		report(fault{"timestamp", errTimestampKind})
+	case value:
+		report(fault{"value", errValueKind})
+	}
+	return member == timestamp
+}
+
+// name is one of the member names that have rules.
+type name uint8
+
+const (
+	otherName name = iota
+	timestamp
+	value
+	messageID
+)
+
+// nameOf recognises a quoted member name, escaped or not.
+func nameOf(quoted []byte) name {
+	switch string(unquote(quoted)) {
+	case "timestamp":
+		return timestamp
+	case "value":
+		return value
+	case "message_id":
+		return messageID
+	}
+	return otherName
+}
+
+// unquote returns the text of a valid JSON string.
+func unquote(quoted []byte) []byte {
+	text := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(text, '\\') >= 0 {
+		// The string was validated, so there is no error to hear of.
+		text, _ = jsontext.AppendUnquote(nil, quoted)
+	}
+	return text
+}
+
+// stringEnd returns the index behind the string that starts at raw[start].
+func stringEnd(raw []byte, start int) int {
+	for i := start + 1; ; i++ {
+		switch raw[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package message
+
+import (
+	"errors"
+	"sync"
+)
+
+// MaxEnvelopeBytes bounds an envelope's body, so that it fits the default
+// limits of every engine.
+const MaxEnvelopeBytes = 512 << 10
+
+// Envelope is what travels through the broker: some messages of one shard,
+// published and acknowledged together.
+type Envelope struct {
+	// ID is a ULID; a retried publish keeps it.
+	ID string
+	// Shard is the shard whose queue carries the envelope.
+	Shard int
+	// Count is the number of messages in Body.
+	Count int
+	// Body holds the messages' lines, each ended by a newline.
+	Body []byte
+	// Foreign marks an envelope that another program published: Body is one
+	// entry without a message_id, ID whatever that program chose, if anything.
+	Foreign bool
+}
+
+// Outcome is what became of a delivery or of some of its messages. The order
+// of the kinds is their weight: a delivery settles with the heaviest outcome
+// of its messages.
+type Outcome struct {
+	Kind OutcomeKind
+	// Reason says why, for DeadLetter and for logs.
+	Reason string
+}
+
+// OutcomeKind is one of Ack, DeadLetter and Return.
+type OutcomeKind uint8
+
+const (
+	// Ack: the messages are durable in a file; the broker may forget them.
+	Ack OutcomeKind = iota
+	// DeadLetter: the envelope can never be written; keep it apart, with the reason.
+	DeadLetter
+	// Return: not written; deliver it again.
+	Return
+)
+
+func (k OutcomeKind) String() string {
+	switch k {
+	case Ack:
+		return "ack"
+	case DeadLetter:
+		return "dead-letter"
+	default:
+		return "return"
+	}
+}
+
+// Delivery is an envelope received from the broker, with the right to settle
+// it once. A delivery whose messages went into several batches settles when
+// the last of them is resolved.
+type Delivery struct {
+	Envelope
+	// Redelivered tells that the broker handed this envelope out before.
+	Redelivered bool
+
+	settle func(Outcome) error
+
+	mu      sync.Mutex // guards what follows
+	open    int        // messages not yet resolved; set by Hold
+	worst   Outcome
+	settled bool
+}
+
+// ErrSettled is returned when a delivery is settled a second time.
+var ErrSettled = errors.New("delivery is already settled")
+
+// NewDelivery couples an envelope with the broker's way to settle it. The
+// delivery calls settle at most once, from any goroutine.
+func NewDelivery(e Envelope, redelivered bool, settle func(Outcome) error) *Delivery {
+	return &Delivery{Envelope: e, Redelivered: redelivered, settle: settle}
+}
+
+// Settle tells the broker the outcome of the whole delivery. The error says
+// that the broker could not be told; it will deliver the envelope again.
+func (d *Delivery) Settle(o Outcome) error {
+	d.mu.Lock()
+	if d.settled {
+		d.mu.Unlock()
+		return ErrSettled
+	}
+	d.settled = true
+	d.mu.Unlock()
+	return d.settle(o)
+}
+
+// Hold announces that the delivery's n messages will be resolved one batch
+// after the other. It is called once, before the first Resolve.
+func (d *Delivery) Hold(n int) {
+	d.mu.Lock()
+	d.open = n
+	d.mu.Unlock()
+}
+
+// Resolve records the outcome of n of the delivery's messages. The call that
+// resolves the last one settles the delivery with the heaviest outcome.
+func (d *Delivery) Resolve(n int, o Outcome) error {
+	d.mu.Lock()
+	if o.Kind > d.worst.Kind {
+		d.worst = o
+	}
+	d.open -= n
+	open, worst := d.open, d.worst
+	d.mu.Unlock()
+	if open > 0 {
+		return nil
+	}
+	return d.Settle(worst)
+}

@@ -1,0 +1,114 @@
+// Package message says what flows through the pipeline: submissions of
+// messages on the way in, envelopes through the broker, deliveries and batches
+// on the way out. It also owns the strict decoding of what clients send and
+// the line format of the output files, so both have one definition.
+//
+// It is a leaf: it imports no other package of this module and never logs.
+package message
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// Limits of one submission. They are part of the HTTP contract.
+const (
+	// MaxEntries is the most entries one submission may hold.
+	MaxEntries = 10_000
+	// MaxEntryBytes is the longest entry, in bytes as sent.
+	MaxEntryBytes = 256 << 10
+	// MaxDepth is how deep an entry may nest; the entry itself is depth 1.
+	MaxDepth = 32
+	// MaxReported is how many errors of one body are reported.
+	MaxReported = 100
+)
+
+// linePrefix opens every line; the id follows it and never holds an escape.
+const linePrefix = `{"message_id":"`
+
+// Message is one entry, once validated.
+type Message struct {
+	// Line is the message in the format of the output files, without the
+	// final newline: the entry as sent, insignificant white space removed,
+	// with message_id put first.
+	Line []byte
+	// Time is the instant of the entry's timestamp, in UTC. It is zero behind
+	// the broker, where the message already has its shard.
+	Time time.Time
+}
+
+// ID is the message's id, "<submission id>.<index>" unless somebody else
+// published it.
+func (m Message) ID() string {
+	rest, ok := bytes.CutPrefix(m.Line, []byte(linePrefix))
+	end := bytes.IndexByte(rest, '"')
+	if !ok || end < 0 {
+		return ""
+	}
+	return string(rest[:end])
+}
+
+// Submission is one accepted body: its id, and its messages in the order sent.
+type Submission struct {
+	ID       string
+	Messages []Message
+}
+
+// NewID returns a fresh ULID (github.com/ulid/spec): 26 characters that sort by
+// time. Its 80 random bits come from crypto/rand, because an id met twice
+// would be taken for a duplicate.
+func NewID() string {
+	return ulid.MustNew(ulid.Now(), rand.Reader).String()
+}
+
+// KeyedID returns the submission id for a client's Idempotency-Key: the same
+// key and body give the same id, anything else gives another one. It has the
+// form of a ULID, made of the first 128 bits of a SHA-256.
+func KeyedID(key string, body []byte) string {
+	h := sha256.New()
+	var length [8]byte
+	binary.BigEndian.PutUint64(length[:], uint64(len(key)))
+	h.Write(length[:])
+	h.Write([]byte(key))
+	h.Write(body)
+	return ulid.ULID(h.Sum(nil)[:16]).String()
+}
+
+// InvalidError lists what is wrong with the entries of a body.
+type InvalidError struct {
+	// Entries holds the first MaxReported errors in the order of the body.
+	Entries []EntryError
+}
+
+// EntryError is one thing wrong with a body.
+type EntryError struct {
+	// Index is the entry's place in the array, or -1 for the body as a whole.
+	Index int `json:"index"`
+	// Pointer is a JSON pointer (RFC 6901) into the body; for NDJSON its first
+	// token counts the lines that hold an entry. Empty for the whole body.
+	Pointer string `json:"pointer"`
+	// Detail says what is wrong, never quoting the client's data at length.
+	Detail string `json:"detail"`
+}
+
+func (e *InvalidError) Error() string {
+	first := e.Entries[0]
+	text := first.Detail
+	if first.Index >= 0 {
+		text = first.Pointer + ": " + text
+	}
+	if more := len(e.Entries) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %d more)", more)
+	}
+	return text
+}
+
+// ErrTooLarge is in the chain of every error about a limit of this package.
+var ErrTooLarge = errors.New("too large")

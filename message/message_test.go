@@ -1,0 +1,123 @@
+package message_test
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"async-data-processor/message"
+)
+
+// checkULID holds an id against the form that clients and file names rely on.
+func checkULID(t *testing.T, id string) ulid.ULID {
+	t.Helper()
+	u, err := ulid.ParseStrict(id)
+	if err != nil || len(id) != 26 || strings.Trim(id, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != "" {
+		t.Fatalf("%q is not a ULID: %v", id, err)
+	}
+	return u
+}
+
+func TestNewID(t *testing.T) {
+	before := time.Now().Truncate(time.Millisecond)
+	ids := make([]string, 10_000)
+	for i := range ids {
+		ids[i] = message.NewID()
+	}
+	after := time.Now()
+
+	last := before
+	for _, id := range ids {
+		made := ulid.Time(checkULID(t, id).Time())
+		if made.Before(last) || made.After(after) {
+			t.Fatalf("%s is of %v, want a time from %v to %v", id, made, last, after)
+		}
+		last = made
+	}
+	slices.Sort(ids)
+	if n := len(slices.Compact(ids)); n != 10_000 {
+		t.Errorf("%d different ids of 10000", n)
+	}
+}
+
+func TestKeyedID(t *testing.T) {
+	long := strings.Repeat("k", 255)
+	inputs := []struct{ key, body string }{
+		{"", ""},
+		{"a", "bc"},
+		{"ab", "c"},
+		{"abc", ""},
+		{"", "abc"},
+		{"A", "bc"},
+		{"a", "bc "},
+		{"a", "[]"},
+		{"b", "[]"},
+		{long, "[]"},
+		{long[1:], "k[]"},
+		{"\x00", ""},
+		{"", "\x00"},
+		{"", "\x00\x00\x00\x00\x00\x00\x00\x00"},
+	}
+	seen := map[string]int{}
+	for i, in := range inputs {
+		id := message.KeyedID(in.key, []byte(in.body))
+		checkULID(t, id)
+		if j, ok := seen[id]; ok {
+			t.Errorf("%q and %q have the same id %s", inputs[j], in, id)
+		}
+		seen[id] = i
+		if again := message.KeyedID(strings.Clone(in.key), []byte(in.body)); again != id {
+			t.Errorf("%q has the ids %s and %s", in, id, again)
+		}
+	}
+}
+
+// TestKeyedIDForever pins the hash: a client may retry after an upgrade, and
+// its message must still be met as the same one. Never change what it wants.
+func TestKeyedIDForever(t *testing.T) {
+	for _, tt := range []struct{ key, body, want string }{
+		{"", "", "5FANRFB8C11DXFF35F9F3GMSGF"},
+		{"order-42", `[{` + at + `}]`, "6AEFB7KN3FBCYYBF5JN1A4VVYR"},
+	} {
+		if got := message.KeyedID(tt.key, []byte(tt.body)); got != tt.want {
+			t.Errorf("KeyedID(%q, %q) = %s, want %s", tt.key, tt.body, got, tt.want)
+		}
+	}
+}
+
+func TestMessageID(t *testing.T) {
+	for line, want := range map[string]string{
+		`{"message_id":"S.0",` + at + `}`:   "S.0",
+		`{"message_id":"S.0"}`:              "S.0",
+		`{"message_id":""}`:                 "",
+		`{"message_id":"S.0`:                "",
+		`{"message_id":1}`:                  "",
+		`{"message_id": "S.0"}`:             "",
+		`{` + at + `,"message_id":"S.0"}`:   "",
+		`{"a":{"message_id":"S.0"}}`:        "",
+		``:                                  "",
+		`{`:                                 "",
+		`{"message_id":"S.0","message_id":`: "S.0",
+	} {
+		if got := (message.Message{Line: []byte(line)}).ID(); got != want {
+			t.Errorf("%s has the id %q, want %q", line, got, want)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	var got bytes.Buffer
+	for _, c := range []message.Cause{message.Full, message.Lingered, message.Flushed} {
+		got.WriteString(c.String() + " ")
+	}
+	for _, k := range []message.OutcomeKind{message.Ack, message.DeadLetter, message.Return} {
+		got.WriteString(k.String() + " ")
+	}
+	if want := "full lingered flushed ack dead-letter return "; got.String() != want {
+		t.Errorf("got %q, want %q", got.String(), want)
+	}
+}

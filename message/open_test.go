@@ -1,0 +1,212 @@
+package message_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"async-data-processor/message"
+)
+
+const (
+	line0 = `{"message_id":"S.0",` + at + `,"value":"a"}`
+	line1 = `{"message_id":"S.1",` + at + `}`
+)
+
+func TestOpen(t *testing.T) {
+	e := message.Envelope{ID: message.NewID(), Count: 2, Body: []byte(line0 + "\n" + line1 + "\n")}
+	messages, err := e.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	equalLines(t, messages, []string{line0, line1})
+	for i, want := range []string{"S.0", "S.1"} {
+		if got := messages[i].ID(); got != want {
+			t.Errorf("message %d has id %q, want %q", i, got, want)
+		}
+		if !messages[i].Time.IsZero() {
+			t.Errorf("message %d has the time %v", i, messages[i].Time)
+		}
+	}
+	if &e.Body[0] != unsafe.SliceData(messages[0].Line) {
+		t.Error("Open copied the lines")
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	tests := []struct {
+		name  string
+		count int
+		body  string
+		want  string
+	}{
+		{"empty", 0, "", "empty"},
+		{"empty but announced", 1, "", "empty"},
+		{"no newline", 1, line0, "line 1 of the envelope has no newline"},
+		{"no last newline", 2, line0 + "\n" + line1, "line 2 of the envelope has no newline"},
+		{"too few", 3, line0 + "\n" + line1 + "\n", "announces 3 messages and holds 2"},
+		{"too many", 1, line0 + "\n" + line1 + "\n", "announces 1 messages and holds 2"},
+		{"none announced", 0, line0 + "\n", "announces 0 messages and holds 1"},
+		{"fewer than none announced", -1, line0 + "\n", "announces -1 messages and holds 1"},
+		{"a great many announced", math.MaxInt, line0 + "\n", "holds 1"},
+		{"blank line", 2, line0 + "\n\n", "line 2 of the envelope does not start with a message_id"},
+		{"blank lines alone", 1, "\n\n\n", "line 1 of the envelope does not start with a message_id"},
+		{"no id", 1, `{` + at + "}\n", "does not start with a message_id"},
+		{"id not first", 1, `{` + at + `,"message_id":"S.0"}` + "\n", "does not start with a message_id"},
+		{"empty id", 1, `{"message_id":"",` + at + "}\n", "does not start with a message_id"},
+		{"an id that is a number", 1, `{"message_id":1}` + "\n", "does not start with a message_id"},
+		{"not JSON", 1, "hello\n", "does not start with a message_id"},
+		{"cut JSON", 2, line0 + "\n" + line1[:len(line1)-1] + "\n", "line 2 of the envelope: "},
+		{"two values", 1, line0 + line1 + "\n", "line 1 of the envelope: "},
+		{"two ids", 1, `{"message_id":"S.0","message_id":"S.1"}` + "\n", "duplicate"},
+		{"duplicate names", 1, `{"message_id":"S.0","a":1,"a":2}` + "\n", "duplicate"},
+		{"bad UTF-8", 1, `{"message_id":"S.0","a":"` + "\xff" + `"}` + "\n", "UTF-8"},
+		{"BOM", 1, "\ufeff" + line0 + "\n", "does not start with a message_id"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			messages, err := message.Envelope{Count: tt.count, Body: []byte(tt.body)}.Open()
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got error %v, want one about %q", err, tt.want)
+			}
+			if messages != nil {
+				t.Errorf("got %d messages with the error", len(messages))
+			}
+		})
+	}
+}
+
+func TestOpenForeign(t *testing.T) {
+	const entry = " { " + at + ",\r\n\t\"value\" : \"a\" }\n"
+	long := strings.Repeat("i", 255)
+	hashed := message.KeyedID("", []byte(entry))
+	for id, want := range map[string]string{
+		"order-42":      "order-42",
+		"!#$%&'()*+,/~": "!#$%&'()*+,/~",
+		"0":             "0",
+		long:            long,
+		"":              hashed,
+	} {
+		// What a foreign publisher announces means nothing.
+		messages, err := message.Envelope{ID: id, Count: 7, Foreign: true, Body: []byte(entry)}.Open()
+		if err != nil {
+			t.Errorf("id %q: %v", id, err)
+			continue
+		}
+		equalLines(t, messages, []string{`{"message_id":"` + want + `",` + at + `,"value":"a"}`})
+		if got := messages[0].ID(); got != want {
+			t.Errorf("id %q became %q, want %q", id, got, want)
+		}
+	}
+	checkULID(t, hashed)
+
+	body := []byte(`{` + at + `}`)
+	for _, pad := range []int{0, message.MaxEntryBytes - len(body)} {
+		if _, err := (message.Envelope{Foreign: true, Body: append(body, strings.Repeat(" ", pad)...)}).Open(); err != nil {
+			t.Errorf("%d bytes of padding: %v", pad, err)
+		}
+	}
+}
+
+func TestOpenForeignRefuses(t *testing.T) {
+	const entry = `{` + at + `}`
+	const id, strict = "message id must be", "not strict JSON"
+	tests := []struct{ name, id, body, want string }{
+		{"id of 256 bytes", strings.Repeat("i", 256), entry, id},
+		{"id with a quote", `a"b`, entry, id},
+		{"id with a backslash", `a\b`, entry, id},
+		{"id with a space", "a b", entry, id},
+		{"id with a newline", "a\n", entry, id},
+		{"id with a NUL", "a\x00", entry, id},
+		{"id with DEL", "a\x7f", entry, id},
+		{"id beyond ASCII", "é", entry, id},
+		{"id of bad UTF-8", "\xff", entry, id},
+		{"empty", "", "", strict},
+		{"blank", "", " \n", strict},
+		{"not JSON", "", "hello", strict},
+		{"cut", "", entry[:len(entry)-1], strict},
+		{"two values", "", entry + entry, strict},
+		{"two lines", "", entry + "\n" + entry + "\n", strict},
+		{"BOM", "", "\ufeff" + entry, strict},
+		{"bad UTF-8", "", `{` + at + `,"a":"` + "\xff" + `"}`, strict},
+		{"duplicate names", "", `{` + at + `,"a":1,"a":2}`, "duplicate"},
+		{"an array", "", `[` + entry + `]`, "JSON object"},
+		{"null", "", `null`, "JSON object"},
+		{"no timestamp", "", `{}`, "timestamp is required"},
+		{"bad timestamp", "", `{"timestamp":"yesterday"}`, "RFC 3339"},
+		{"bad value", "", `{` + at + `,"value":1}`, "value must be a string"},
+		{"its own message_id", "", `{"message_id":"x",` + at + `}`, "message_id is given"},
+		{"too deep", "", `{` + at + `,"o":` + strings.Repeat("[", 32) + strings.Repeat("]", 32) + `}`, "32 deep"},
+		{"several faults", "", `{"value":1}`, "value must be a string if present\ntimestamp is required"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			messages, err := message.Envelope{ID: tt.id, Foreign: true, Body: []byte(tt.body)}.Open()
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got error %v, want one about %q", err, tt.want)
+			}
+			if messages != nil || errors.Is(err, message.ErrTooLarge) {
+				t.Errorf("got %d messages, %v", len(messages), err)
+			}
+		})
+	}
+
+	for _, n := range []int{message.MaxEntryBytes + 1, 20 << 20} {
+		_, err := message.Envelope{Foreign: true, Body: bytes.Repeat([]byte(" "), n)}.Open()
+		if !errors.Is(err, message.ErrTooLarge) {
+			t.Errorf("%d bytes: %v, want ErrTooLarge", n, err)
+		}
+	}
+}
+
+// FuzzOpen feeds what a broker may hand out, ours or not.
+func FuzzOpen(f *testing.F) {
+	for _, seed := range append(seeds, line0+"\n", line0+"\n"+line1+"\n", line0, "\n") {
+		for _, foreign := range []bool{false, true} {
+			f.Add("", strings.Count(seed, "\n"), foreign, []byte(seed))
+			f.Add("id", -1, foreign, []byte(seed))
+		}
+	}
+	f.Fuzz(func(t *testing.T, id string, count int, foreign bool, body []byte) {
+		before := bytes.Clone(body)
+		messages, err := message.Envelope{ID: id, Count: count, Foreign: foreign, Body: body}.Open()
+		if !bytes.Equal(body, before) {
+			t.Fatal("Open changed the body")
+		}
+		if err != nil {
+			if messages != nil || err.Error() == "" {
+				t.Errorf("%d messages with the error %q", len(messages), err)
+			}
+			return
+		}
+		var joined []byte
+		for _, m := range messages {
+			if m.ID() == "" || !json.Valid(m.Line) || bytes.Contains(m.Line, []byte("\n")) {
+				t.Errorf("line %q", m.Line)
+			}
+			joined = append(append(joined, m.Line...), '\n')
+		}
+		if !foreign {
+			if len(messages) != count || !bytes.Equal(joined, body) {
+				t.Errorf("%d messages of %d: %q of %q", len(messages), count, joined, body)
+			}
+			return
+		}
+		// A foreign entry obeys the rules of a submitted one.
+		s, err := message.Decode(testID, []byte("["+string(body)+"]"), message.JSON)
+		if err != nil || len(s.Messages) != 1 || len(messages) != 1 {
+			t.Fatalf("accepted %q, but Decode says %v", body, err)
+		}
+		want := strings.Replace(string(s.Messages[0].Line), s.Messages[0].ID(), messages[0].ID(), 1)
+		if got := string(messages[0].Line); got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+		if id != "" && messages[0].ID() != id {
+			t.Errorf("id %q became %q", id, messages[0].ID())
+		}
+	})
+}

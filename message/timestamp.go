@@ -1,0 +1,97 @@
+package message
+
+import (
+	"errors"
+	"time"
+)
+
+var errTimestamp = errors.New(`want an RFC 3339 date-time such as "2019-10-12T08:10:54.52Z"`)
+
+// parseTimestamp parses an RFC 3339 date-time (section 5.6) strictly: capital T
+// and Z, a point before the fraction, offsets within ±23:59, no leap second,
+// years 0001 to 9999, days that exist. Digits of the fraction beyond
+// nanoseconds are read and dropped. time.Parse is laxer (it takes ",5Z" and
+// "+24:00") and allocates a location for every offset.
+func parseTimestamp(s []byte) (time.Time, error) {
+	// 0123456789012345678
+	// 2006-01-02T15:04:05
+	const seconds = len("2006-01-02T15:04:05")
+	if len(s) <= seconds || s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' {
+		return time.Time{}, errTimestamp
+	}
+	d := digits{ok: true}
+	year := d.two(s, 0)*100 + d.two(s, 2)
+	month, day := d.two(s, 5), d.two(s, 8)
+	hour, minute, second := d.two(s, 11), d.two(s, 14), d.two(s, 17)
+
+	nanos, rest := 0, s[seconds:]
+	if rest[0] == '.' {
+		n := 1
+		for scale := 100_000_000; n < len(rest) && isDigit(rest[n]); n++ {
+			nanos += int(rest[n]-'0') * scale
+			scale /= 10
+		}
+		if n == 1 {
+			return time.Time{}, errTimestamp
+		}
+		rest = rest[n:]
+	}
+
+	var offset time.Duration
+	switch {
+	case len(rest) == 1 && rest[0] == 'Z':
+	case len(rest) == len("+00:00") && (rest[0] == '+' || rest[0] == '-') && rest[3] == ':':
+		h, m := d.two(rest, 1), d.two(rest, 4)
+		if d.ok && (h > 23 || m > 59) {
+			return time.Time{}, errors.New("the offset is beyond ±23:59")
+		}
+		offset = time.Duration(h)*time.Hour + time.Duration(m)*time.Minute
+		if rest[0] == '-' {
+			offset = -offset
+		}
+	default:
+		return time.Time{}, errTimestamp
+	}
+
+	switch {
+	case !d.ok:
+		return time.Time{}, errTimestamp
+	case year == 0:
+		return time.Time{}, errors.New("the year is outside 0001 to 9999")
+	case month < 1 || month > 12:
+		return time.Time{}, errors.New("the month is outside 01 to 12")
+	case day < 1 || day > daysIn(month, year):
+		return time.Time{}, errors.New("that month has no such day")
+	case second == 60:
+		return time.Time{}, errors.New("leap seconds are not accepted")
+	case hour > 23 || minute > 59 || second > 59:
+		return time.Time{}, errors.New("the time of day is outside 00:00:00 to 23:59:59")
+	}
+	return time.Date(year, time.Month(month), day, hour, minute, second, nanos, time.UTC).Add(-offset), nil
+}
+
+// digits reads decimal digits and remembers whether all of them were.
+type digits struct{ ok bool }
+
+func (d *digits) two(s []byte, i int) int {
+	if !isDigit(s[i]) || !isDigit(s[i+1]) {
+		d.ok = false
+	}
+	return int(s[i]-'0')*10 + int(s[i+1]-'0')
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func daysIn(month, year int) int {
+	switch month {
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	case 4, 6, 9, 11:
+		return 30
+	default:
+		return 31
+	}
+}

@@ -1,0 +1,92 @@
+package output
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// mountSmall mounts a file system of 64 KiB. Where that is not allowed it
+// returns false; the injected faults and TestFileSizeLimit cover the same
+// ground without it.
+func mountSmall(t *testing.T) (path string, ok bool) {
+	t.Helper()
+	path = t.TempDir()
+	if err := unix.Mount("none", path, "tmpfs", 0, "size=64k"); err != nil {
+		t.Logf("cannot mount a file system here: %v", err)
+		return "", false
+	}
+	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
+	return path, true
+}
+
+func TestDiskFull(t *testing.T) {
+	path, ok := mountSmall(t)
+	if !ok {
+		return
+	}
+	s := openShard(t, path)
+	// One page is left, and the batch wants two: the write is short first.
+	filler := filepath.Join(path, "filler")
+	if err := os.WriteFile(filler, make([]byte, 15*4096), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lines := numbered("a", 100)
+	b := newBatch(lines...)
+	for range 3 {
+		_, err := s.Write(t.Context(), worker, b)
+		if !errors.Is(err, unix.ENOSPC) || !strings.HasPrefix(err.Error(), "write shard-0/.0-2_") {
+			t.Errorf("got error %v, want %v", err, unix.ENOSPC)
+		}
+		checkFolder(t, path)
+	}
+	// A start on a full disk is not refused: space may come.
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, s, b)
+	checkFolder(t, path, content(lines))
+}
+
+func TestReadOnlyFileSystem(t *testing.T) {
+	path, ok := mountSmall(t)
+	if !ok {
+		return
+	}
+	if err := unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{path, filepath.Join(path, "new")} {
+		d, err := Open(p)
+		if err == nil {
+			d.Close()
+			t.Fatalf("%s was opened", p)
+		}
+		if text := err.Error(); !errors.Is(err, unix.EROFS) || !strings.Contains(text, p) {
+			t.Errorf("got error %q, want %v and the path", text, unix.EROFS)
+		}
+	}
+}
+
+func TestUnmounted(t *testing.T) {
+	path, ok := mountSmall(t)
+	if !ok {
+		return
+	}
+	s := openShard(t, path)
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, ErrLost) {
+		t.Errorf("got error %v, want %v", err, ErrLost)
+	}
+}

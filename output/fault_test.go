@@ -1,0 +1,223 @@
+package output
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"async-data-processor/message"
+)
+
+// cleanCalls is what a Write without errors asks of its folder, in this order.
+var cleanCalls = []string{
+	"held", "create", "write", "fsync", "close",
+	"open", "held", "link", "remove", "folder fsync", "folder close",
+}
+
+// at returns a plan that has the verdict for the i-th call.
+func at(i int, v verdict) func(int, string) verdict {
+	return func(j int, _ string) verdict {
+		if i == j {
+			return v
+		}
+		return pass
+	}
+}
+
+// faultRun writes one batch under a plan, and then goes on without faults.
+type faultRun struct {
+	*testing.T
+	path  string
+	lines []string
+	batch *message.Batch
+	shard *Shard
+	disk  *faulty
+	err   error // of the Write under the plan
+}
+
+func startFaultRun(t *testing.T, plan func(int, string) verdict, err error) *faultRun {
+	r := &faultRun{T: t, path: t.TempDir(), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)}
+	r.batch = newBatch(r.lines...)
+	r.shard = openShard(t, r.path)
+	r.disk = newFaulty(t, r.shard, plan, err)
+	r.write()
+	return r
+}
+
+func (r *faultRun) write() {
+	_, r.err = r.shard.Write(context.Background(), worker, r.batch)
+}
+
+// checkUndone fails unless the failed Write left nothing visible, or said so.
+func (r *faultRun) checkUndone() {
+	r.Helper()
+	switch visible, _ := folderNames(r, r.path); {
+	case r.err == nil:
+		r.Error("Write reported success")
+	case len(visible) > 1:
+		r.Errorf("two files of one batch: %q", visible)
+	case len(visible) == 1 && !errors.Is(r.err, ErrStillVisible):
+		r.Errorf("still visible: %q, without a word in %q", visible, r.err)
+	}
+}
+
+// checkRecovery fails unless the next Write publishes the batch exactly once,
+// and a new owner finds nothing else.
+func (r *faultRun) checkRecovery() {
+	r.Helper()
+	r.disk.plan = func(int, string) verdict { return pass }
+	name := mustWrite(r, r.shard, r.batch)
+	r.disk.checkDurable(path.Base(name), content(r.lines))
+	if visible, _ := folderNames(r, r.path); !slices.Equal(visible, []string{path.Base(name)}) {
+		r.Errorf("visible: %q, want only %s", visible, name)
+	}
+	r.checkReopened(1)
+}
+
+// checkReopened fails unless a new owner sees this many complete files and
+// sweeps the rest.
+func (r *faultRun) checkReopened(files int) {
+	r.Helper()
+	if err := r.shard.Close(); err != nil {
+		r.Errorf("close: %v", err)
+	}
+	_, orphans := folderNames(r, r.path)
+	s := openShard(r, r.path)
+	if s.Swept() != len(orphans) {
+		r.Errorf("swept %d of %q", s.Swept(), orphans)
+	}
+	checkFolder(r, r.path, slices.Repeat([][]byte{content(r.lines)}, files)...)
+}
+
+func TestCallsOfAWrite(t *testing.T) {
+	r := startFaultRun(t, at(-1, pass), nil)
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	if !slices.Equal(r.disk.calls, cleanCalls) {
+		t.Errorf("got  %q\nwant %q", r.disk.calls, cleanCalls)
+	}
+}
+
+// TestFaultAtEveryCall lets every call of a Write fail, with and without having
+// done its work.
+func TestFaultAtEveryCall(t *testing.T) {
+	for i, call := range cleanCalls {
+		for _, v := range []verdict{fail, happened, short, torn} {
+			if (v == short || v == torn) && call != "write" {
+				continue
+			}
+			for _, fault := range []error{unix.EIO, unix.ENOSPC, unix.EROFS, unix.EDQUOT} {
+				t.Run(fmt.Sprintf("%d %s/%s/%s", i, call, v, unix.ErrnoName(fault.(unix.Errno))), func(t *testing.T) {
+					r := startFaultRun(t, at(i, v), fault)
+					if call == "folder close" { // nothing hangs on it
+						if r.err != nil {
+							t.Fatal(r.err)
+						}
+						r.checkReopened(1)
+						return
+					}
+					if v == short {
+						fault = io.ErrShortWrite
+					}
+					if !errors.Is(r.err, fault) || errors.Is(r.err, ErrStillVisible) {
+						t.Errorf("got error %v, want %v", r.err, fault)
+					}
+					checkFolder(t, r.path)
+					r.checkUndone()
+					r.checkRecovery()
+				})
+			}
+		}
+	}
+}
+
+// TestSecondFault lets a second call fail, or the process die, while the first
+// failure is being cleaned up.
+func TestSecondFault(t *testing.T) {
+	for i, call := range cleanCalls[:len(cleanCalls)-1] {
+		for _, first := range []verdict{fail, happened} {
+			for distance := 1; distance <= 5; distance++ {
+				for _, second := range []verdict{fail, happened, crashBefore, crashAfter} {
+					t.Run(fmt.Sprintf("%d %s/%s/+%d/%s", i, call, first, distance, second), func(t *testing.T) {
+						r := startFaultRun(t, func(j int, _ string) verdict {
+							switch j {
+							case i:
+								return first
+							case i + distance:
+								return second
+							}
+							return pass
+						}, unix.EIO)
+						if second == crashBefore || second == crashAfter {
+							r.checkCrashed()
+							return
+						}
+						r.checkUndone()
+						r.checkRecovery()
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestDiskGone lets all calls fail from one on, for several attempts.
+func TestDiskGone(t *testing.T) {
+	for i, call := range cleanCalls[:len(cleanCalls)-1] {
+		for _, v := range []verdict{fail, happened} {
+			t.Run(fmt.Sprintf("%d %s/%s", i, call, v), func(t *testing.T) {
+				r := startFaultRun(t, func(j int, _ string) verdict {
+					if j >= i {
+						return v
+					}
+					return pass
+				}, unix.EIO)
+				for range 3 {
+					r.checkUndone()
+					r.write()
+				}
+				r.checkUndone()
+				r.checkRecovery()
+			})
+		}
+	}
+}
+
+// TestCrashAtEveryCall lets the process die before and after every call.
+func TestCrashAtEveryCall(t *testing.T) {
+	for i, call := range cleanCalls {
+		for _, v := range []verdict{crashBefore, crashAfter} {
+			t.Run(fmt.Sprintf("%d %s/%s", i, call, v), func(t *testing.T) {
+				startFaultRun(t, at(i, v), nil).checkCrashed()
+			})
+		}
+	}
+}
+
+// checkCrashed fails unless the next owner finds the batch complete or not at
+// all, and can go on.
+func (r *faultRun) checkCrashed() {
+	r.Helper()
+	visible, orphans := folderNames(r, r.path)
+	if len(visible) > 1 || len(orphans) > 1 {
+		r.Errorf("found %q and %q", visible, orphans)
+	}
+	// A dead process removes nothing; its lock goes with it.
+	r.shard.folder.unlock()
+	s := openShard(r, r.path)
+	r.shard.folder.close()
+	if s.Swept() != len(orphans) {
+		r.Errorf("swept %d of %q", s.Swept(), orphans)
+	}
+	want := slices.Repeat([][]byte{content(r.lines)}, len(visible))
+	checkFolder(r, r.path, want...)
+	mustWrite(r, s, newBatch(r.lines...))
+	checkFolder(r, r.path, append(want, content(r.lines))...)
+}

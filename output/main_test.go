@@ -1,0 +1,136 @@
+package output
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"async-data-processor/message"
+)
+
+func TestMain(m *testing.M) {
+	if child, ok := children[os.Getenv(childVariable)]; ok {
+		if err := child(os.Getenv(childFolder)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// worker is who writes in these tests.
+const worker = "0-2"
+
+// newBatch returns a batch of the lines.
+func newBatch(lines ...string) *message.Batch {
+	b := new(message.Batch)
+	d := message.NewDelivery(message.Envelope{}, false, nil)
+	for _, l := range lines {
+		b.Add(d, message.Message{Line: []byte(l)})
+	}
+	return b
+}
+
+// numbered returns n different lines that start with the id.
+func numbered(id string, n int) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`{"message_id":"%s.%d","timestamp":"2019-10-12T08:10:54.52Z"}`, id, i)
+	}
+	return lines
+}
+
+func content(lines []string) []byte {
+	return []byte(strings.Join(lines, "\n") + "\n")
+}
+
+func openTestDir(t testing.TB, path string) *Dir {
+	t.Helper()
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// openShard opens shard 0 of the output folder at path, free of an owner.
+func openShard(t testing.TB, path string) *Shard {
+	t.Helper()
+	return takeShard(t, openTestDir(t, path))
+}
+
+func takeShard(t testing.TB, d *Dir) *Shard {
+	t.Helper()
+	s, err := d.Shard(t.Context(), 0, func() { t.Error("the shard has an owner already") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func mustWrite(t testing.TB, s *Shard, b *message.Batch) string {
+	t.Helper()
+	name, err := s.Write(context.Background(), worker, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// folderNames returns the names in shard 0 beside the lock, sorted: the visible
+// files, and everything else.
+func folderNames(t testing.TB, path string) (visible, other []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(path, "shard-0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		switch ok, _ := filepath.Match("*.ndjson", e.Name()); {
+		case ok:
+			visible = append(visible, e.Name())
+		case e.Name() != lockName:
+			other = append(other, e.Name())
+		}
+	}
+	return visible, other
+}
+
+// checkFolder fails unless shard 0 holds just the visible files with these
+// contents, in any order.
+func checkFolder(t testing.TB, path string, contents ...[]byte) {
+	t.Helper()
+	visible, other := folderNames(t, path)
+	if len(other) > 0 {
+		t.Errorf("left over: %q", other)
+	}
+	if len(visible) != len(contents) {
+		t.Errorf("got %d visible files %q, want %d", len(visible), visible, len(contents))
+	}
+	for _, name := range visible {
+		got, err := os.ReadFile(filepath.Join(path, "shard-0", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(contents, func(want []byte) bool { return bytes.Equal(got, want) })
+		if i < 0 {
+			t.Errorf("%s holds %q", name, got)
+			continue
+		}
+		contents = slices.Delete(slices.Clone(contents), i, i+1)
+	}
+}

@@ -1,0 +1,127 @@
+// Package output publishes batches as files in the folders of their shards.
+//
+// It promises that a visible file (*.ndjson) is complete and never changes,
+// that a file whose name was returned survives a loss of power, that a batch
+// is never visible twice, and that one process at a time owns a shard's folder.
+// What a crash leaves behind are temporary files, and the next owner of the
+// folder removes them.
+package output
+
+import (
+	"errors"
+	"os"
+	"regexp"
+	"sync"
+	"time"
+)
+
+var (
+	// ErrAbandoned: the batch was given up while it was being written. Nothing
+	// of it is visible, and what becomes of it is somebody else's decision.
+	ErrAbandoned = errors.New("the batch was abandoned before it was published")
+
+	// ErrStillVisible: a file of an attempt that failed could not be removed
+	// again, so its batch is, or may be, visible under a name that Write never
+	// returned. Every later Write of the shard, and its Close, tries to remove
+	// that file first.
+	ErrStillVisible = errors.New("the file of a failed attempt is still visible")
+
+	// ErrLost: the shard's folder or its lock file was removed or replaced, so
+	// another process may own what now has its name. Trying again is in vain;
+	// close the shard and take it anew.
+	ErrLost = errors.New("the shard's folder is no longer the one that was locked")
+
+	// ErrClosed: the shard was closed.
+	ErrClosed = errors.New("the shard is closed")
+)
+
+// Names inside a shard's folder. A temporary name is hidden from a shell's
+// globs by its dot and from every other "*.ndjson" by its ending.
+const (
+	lockName      = ".lock"
+	visibleSuffix = ".ndjson"
+	tempPrefix    = "."
+	tempSuffix    = ".tmp"
+
+	workerPattern = `[0-9A-Za-z-]{1,64}`
+	ulidPattern   = `[0-9A-HJKMNP-TV-Z]{26}`
+)
+
+var (
+	workerName = regexp.MustCompile(`^` + workerPattern + `$`)
+	tempName   = regexp.MustCompile(`^\.` + workerPattern + `_` + ulidPattern + `\.tmp$`)
+)
+
+// standbyInterval is how often a standby asks for the lock. It bounds how long
+// a shard stays without an owner after a crash.
+const standbyInterval = 200 * time.Millisecond
+
+// Dir is the output folder. Its methods may be called concurrently.
+type Dir struct {
+	root *os.Root
+	path string // absolute, so that a change of working directory does not matter
+
+	// Set before the first Shard, read-only after; tests put theirs in.
+	standby time.Duration
+	sync    func(path string) error
+	wrap    func(folder) folder
+}
+
+// Shard is one shard's folder, owned by this process until Close. Its methods
+// may be called concurrently.
+type Shard struct {
+	name   string // relative to the output folder: "shard-0"
+	folder folder
+	swept  int
+
+	// gate is held shared by a writer from asking for the right to publish
+	// until its file is durable or undone, and alone by Close: the lock is
+	// never given away in the middle of a publication.
+	gate sync.RWMutex
+
+	mu      sync.Mutex // guards what follows
+	closed  bool
+	writers int           // Writes under way; the last one out closes the folder
+	undone  []publication // failed, and possibly still visible
+}
+
+// publication is an attempt's pair of names.
+type publication struct {
+	temp, final string
+	// linked tells that final is known to be ours. It is not known after a
+	// link that reported an error.
+	linked bool
+}
+
+// folder is what a shard asks of its folder, a call each of the operating
+// system or little more. Names are relative to it.
+type folder interface {
+	// create makes a file that did not exist, open for writing.
+	create(name string) (file, error)
+	// open opens the folder itself, for its fsync.
+	open() (handle, error)
+	// link gives temp's file a second name; it never overwrites.
+	link(temp, final string) error
+	// linked tells whether final is a name of temp's file.
+	linked(temp, final string) (bool, error)
+	// remove takes a name away; that it is gone already is no error.
+	remove(name string) error
+	// orphans lists the temporary files.
+	orphans() ([]string, error)
+	// held fails with ErrLost unless the lock that this process holds is the
+	// one found at the shard's path.
+	held() error
+	// unlock lets the next process have the folder.
+	unlock() error
+	close() error
+}
+
+type file interface {
+	Write(p []byte) (int, error)
+	handle
+}
+
+type handle interface {
+	Sync() error
+	Close() error
+}

@@ -1,0 +1,155 @@
+package output
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// errBusy: another process, or another Shard of this one, has the lock.
+var errBusy = errors.New("the shard's folder is owned by somebody else")
+
+// Shard takes the folder shard-<n>, made if missing. It waits until no other
+// process owns it, or until ctx is done; then it fails with ctx's cause. If it
+// has to wait it calls onStandby first, once; nil is allowed. The owner may go
+// by Close or by dying, its lock goes with it.
+//
+// The temporary files of an earlier owner are removed (see Swept), and every
+// name that is visible when Shard returns is durable.
+//
+// After an error nothing is held, and Shard may be called again.
+func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error) {
+	s := &Shard{name: fmt.Sprintf("shard-%d", n)}
+	for waited := false; ; waited = true {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for %s: %w", s.name, context.Cause(ctx))
+		}
+		// A standby starts over each time, so that it never waits for the lock
+		// of a folder that was moved away meanwhile.
+		f, err := d.acquire(s.name)
+		if err == nil {
+			s.folder = f
+			break
+		}
+		if !errors.Is(err, errBusy) {
+			return nil, err
+		}
+		if !waited && onStandby != nil {
+			onStandby()
+		}
+		pause := time.NewTimer(d.standby)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+	err := d.settleName(s.name)
+	if err == nil {
+		err = s.sweep()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// acquire makes and opens the folder and takes its lock, or fails with errBusy.
+func (d *Dir) acquire(name string) (folder, error) {
+	if err := d.root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, failed("mkdir", filepath.Join(d.path, name), err)
+	}
+	root, err := d.root.OpenRoot(name)
+	if err != nil {
+		return nil, failed("open", filepath.Join(d.path, name), err)
+	}
+	disk, err := lock(root, filepath.Join(d.path, name))
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	if d.wrap != nil {
+		return d.wrap(disk), nil
+	}
+	return disk, nil
+}
+
+// settleName makes the folder's own name durable. An earlier process may have
+// died between making the folder and this, so it is done for an old one, too.
+func (d *Dir) settleName(name string) error {
+	if err := d.sync(d.path); err != nil {
+		return fmt.Errorf("make the name %s durable: %w", name, err)
+	}
+	return nil
+}
+
+// sweep removes the temporary files, and makes durable what it removed and
+// what a crashed owner published last: its fsync may never have happened, and
+// whoever finds a message in a visible file lets the broker forget it.
+func (s *Shard) sweep() error {
+	names, err := s.folder.orphans()
+	if err != nil {
+		return s.failed("list", "", err)
+	}
+	for _, name := range names {
+		if err := s.folder.remove(name); err != nil {
+			return s.failed("remove", name, err)
+		}
+		s.swept++
+	}
+	h, err := s.folder.open()
+	if err != nil {
+		return s.failed("open", "", err)
+	}
+	defer h.Close() // only read from: nothing of it can be lost
+	if err := h.Sync(); err != nil {
+		return s.failed("fsync", "", err)
+	}
+	return nil
+}
+
+// Swept is the number of temporary files of an earlier owner that were removed
+// when this process took the shard.
+func (s *Shard) Swept() int {
+	return s.swept
+}
+
+// Close gives the shard's folder to the next owner. It waits for writers that
+// are publishing; those still busy with their temporary file find the shard
+// closed when they are done. Closing it again does nothing.
+func (s *Shard) Close() error {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	err := s.finishUndo()
+	if s.writers == 0 {
+		err = errors.Join(err, s.folder.close())
+	}
+	return errors.Join(err, s.folder.unlock())
+}
+
+// failed is the error of a step on a name of the shard's folder, or on the
+// folder itself.
+func (s *Shard) failed(step, name string, err error) error {
+	return failed(step, filepath.Join(s.name, name), err)
+}
+
+// failed puts the step and the path that mean something to the reader in place
+// of those of the standard library.
+func failed(step, path string, err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		err = e.Err
+	}
+	return &fs.PathError{Op: step, Path: path, Err: err}
+}

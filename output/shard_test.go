@@ -1,0 +1,207 @@
+package output
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestStandby(t *testing.T) {
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		owner := openShard(t, path)
+		d := openTestDir(t, path)
+		time.AfterFunc(time.Minute, func() {
+			if err := owner.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		start, waited := time.Now(), 0
+		s, err := d.Shard(t.Context(), 0, func() { waited++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if took := time.Since(start); took < time.Minute || took > time.Minute+standbyInterval {
+			t.Errorf("took over after %v", took)
+		}
+		if waited != 1 {
+			t.Errorf("onStandby was called %d times", waited)
+		}
+		mustWrite(t, s, newBatch("{}"))
+		if _, err := owner.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, ErrClosed) {
+			t.Errorf("the former owner got error %v", err)
+		}
+	})
+}
+
+func TestStandbyGivesUp(t *testing.T) {
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		openShard(t, path)
+		d := openTestDir(t, path)
+		cause := errors.New("drain")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, cause)
+		defer cancel()
+		start := time.Now()
+		if _, err := d.Shard(ctx, 0, nil); !errors.Is(err, cause) {
+			t.Errorf("got error %v, want the cause", err)
+		}
+		if took := time.Since(start); took != time.Minute {
+			t.Errorf("gave up after %v", took)
+		}
+	})
+}
+
+func TestShardsAreIndependent(t *testing.T) {
+	d := openTestDir(t, t.TempDir())
+	for n := range 3 {
+		s, err := d.Shard(t.Context(), n, func() { t.Errorf("shard %d has an owner", n) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+	}
+}
+
+func TestSweep(t *testing.T) {
+	const ulid = "01JD8Y6G5V3X9Q2R7T4B1C0D5E"
+	ours := []string{".0-2_" + ulid + ".tmp", ".7-65535_" + ulid + ".tmp"}
+	foreign := []string{
+		"0-2_" + ulid + ".ndjson", "notes.txt", ".hidden", "0-2_" + ulid + ".tmp", ".0-2_" + ulid + ".tmp.bak",
+		"..0-2_" + ulid + ".tmp", ".0-2_" + strings.ToLower(ulid) + ".tmp", "._" + ulid + ".tmp", ".0-2_01JD.tmp",
+	}
+	path := t.TempDir()
+	folder := filepath.Join(path, "shard-0")
+	if err := os.MkdirAll(filepath.Join(folder, ".0-9_"+ulid+".tmp"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	foreign = append(foreign, ".0-9_"+ulid+".tmp")
+	for _, name := range slices.Concat(ours, foreign[:len(foreign)-1]) {
+		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := openShard(t, path); s.Swept() != len(ours) {
+		t.Errorf("swept %d, want %d", s.Swept(), len(ours))
+	}
+	visible, other := folderNames(t, path)
+	got := append(visible, other...)
+	slices.Sort(got)
+	slices.Sort(foreign)
+	if !slices.Equal(got, foreign) {
+		t.Errorf("got  %q\nwant %q", got, foreign)
+	}
+}
+
+// TestSweepFails lets every step of taking a shard over fail once; then it
+// works.
+func TestSweepFails(t *testing.T) {
+	const orphan = ".0-2_01JD8Y6G5V3X9Q2R7T4B1C0D5E.tmp"
+	for i, call := range []string{"remove", "open", "folder fsync"} {
+		t.Run(call, func(t *testing.T) {
+			path := t.TempDir()
+			d := openTestDir(t, path)
+			plan := at(i, fail)
+			var last *faulty
+			d.wrap = func(f folder) folder {
+				last = newFaulty(t, &Shard{folder: f}, plan, unix.EIO)
+				return last
+			}
+			if err := os.Mkdir(filepath.Join(path, "shard-0"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(path, "shard-0", orphan), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) || last.calls[i] != call {
+				t.Errorf("got error %v after %q", err, last.calls)
+			}
+			plan = at(-1, pass)
+			takeShard(t, d)
+			// What the owner before published may not be durable yet.
+			if !slices.Contains(last.calls, "folder fsync") {
+				t.Errorf("the names are not durable after %q", last.calls)
+			}
+			checkFolder(t, path)
+		})
+	}
+}
+
+func TestShardFolderUnusable(t *testing.T) {
+	for name, spoil := range map[string]func(folder string) error{
+		"a plain file": func(folder string) error { return os.WriteFile(folder, nil, 0o644) },
+		"leads out":    func(folder string) error { return os.Symlink("/", folder) },
+		"lock is a folder": func(folder string) error {
+			return os.MkdirAll(filepath.Join(folder, lockName), 0o755)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := openTestDir(t, t.TempDir())
+			if err := spoil(filepath.Join(d.path, "shard-0")); err != nil {
+				t.Fatal(err)
+			}
+			_, err := d.Shard(t.Context(), 0, nil)
+			if err == nil || !strings.Contains(err.Error(), filepath.Join(d.path, "shard-0")) {
+				t.Errorf("got error %v", err)
+			}
+		})
+	}
+}
+
+// TestFolderReplaced takes the folder away from under its owner.
+func TestFolderReplaced(t *testing.T) {
+	for name, replace := range map[string]func(data, folder string) error{
+		"folder removed":      func(_, folder string) error { return os.RemoveAll(folder) },
+		"folder moved":        func(_, folder string) error { return os.Rename(folder, folder+".old") },
+		"output folder moved": func(data, _ string) error { return os.Rename(data, data+".old") },
+		"lock removed":        func(_, folder string) error { return os.Remove(filepath.Join(folder, lockName)) },
+		"replaced": func(_, folder string) error {
+			return errors.Join(
+				os.Rename(folder, folder+".old"),
+				os.Mkdir(folder, 0o755),
+				os.WriteFile(filepath.Join(folder, lockName), nil, 0o644),
+			)
+		},
+	} {
+		// Before the Write, and in its last moment before the right is asked for.
+		for _, when := range []int{0, 6} {
+			t.Run(name, func(t *testing.T) {
+				data := filepath.Join(t.TempDir(), "data")
+				s := openShard(t, data)
+				newFaulty(t, s, func(i int, _ string) verdict {
+					if i == when {
+						if err := replace(data, filepath.Join(data, "shard-0")); err != nil {
+							t.Error(err)
+						}
+					}
+					return pass
+				}, nil)
+				b := newBatch("{}")
+				if _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrLost) {
+					t.Errorf("got error %v, want %v", err, ErrLost)
+				}
+				if !b.Abandon() {
+					t.Error("the right to publish was taken")
+				}
+				matches, err := filepath.Glob(data + "*/shard-0*/*_*")
+				if err != nil || len(matches) > 0 {
+					t.Errorf("found %q, %v", matches, err)
+				}
+				// Closed and taken anew, the shard works again.
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				mustWrite(t, openShard(t, data), newBatch("{}"))
+			})
+		}
+	}
+}

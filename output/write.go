@@ -1,0 +1,241 @@
+package output
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"async-data-processor/message"
+)
+
+// Write publishes b as one file named after its worker, and returns that
+// name relative to the output folder ("shard-0/0-2_01JD….ndjson"). Then the
+// file and its name are durable. worker is 1 to 64 letters, digits and hyphens;
+// b holds at least one message.
+//
+// It is one attempt. After an error nothing of b is visible, or the error is
+// ErrStillVisible; Write may be called again with the same batch, and that
+// attempt starts afresh. The right to publish is asked of b at the last moment
+// (see message.Batch.Commit), so a writer that was held up for long publishes
+// nothing that was abandoned meanwhile: it fails with ErrAbandoned. An attempt
+// that failed otherwise may or may not have been granted the right.
+//
+// ctx is looked at between the steps; a call that the disk holds up is not
+// interrupted. Once the file is linked ctx no longer matters.
+//
+// The system calls of a Write without errors:
+//
+//	newfstatat(lock file's absolute path)    is the folder still ours?
+//	openat(temp, O_CREAT|O_EXCL)
+//	write(temp)                              all lines at once
+//	fsync(temp)
+//	close(temp)
+//	openat(folder)
+//	newfstatat(lock file's absolute path)
+//	        b.Commit
+//	linkat(temp, final)                      visible from here, never overwrites
+//	unlinkat(temp)
+//	fsync(folder)                            durable from here
+//	close(folder)
+func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (file string, err error) {
+	if !workerName.MatchString(worker) {
+		return "", fmt.Errorf("worker %q: a name is 1 to 64 letters, digits and hyphens", worker)
+	}
+	if len(b.Messages) == 0 {
+		return "", errors.New("write an empty batch")
+	}
+	if err := s.enter(); err != nil {
+		return "", err
+	}
+	defer s.leave()
+	if err := s.ready(ctx); err != nil {
+		return "", err
+	}
+
+	stem := worker + "_" + message.NewID()
+	p := publication{temp: tempPrefix + stem + tempSuffix, final: stem + visibleSuffix}
+	if err := s.spool(p.temp, b.Messages); err != nil {
+		return "", s.discard(p.temp, err)
+	}
+	if err := s.publish(ctx, b, p); err != nil {
+		return "", err
+	}
+	return path.Join(s.name, p.final), nil
+}
+
+// enter admits a writer once the shard owes no undo.
+func (s *Shard) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if err := s.finishUndo(); err != nil {
+		return err
+	}
+	s.writers++
+	return nil
+}
+
+// leave closes the folder behind the last writer of a closed shard.
+func (s *Shard) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writers--
+	if s.closed && s.writers == 0 {
+		_ = s.folder.close() // only names were looked up in it: nothing can be lost
+	}
+}
+
+// ready fails if there is a reason not to publish that Batch does not know of.
+func (s *Shard) ready(ctx context.Context) error {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("write to %s: %w", s.name, context.Cause(ctx))
+	}
+	return s.folder.held()
+}
+
+// spool writes the lines to a new temporary file and makes them durable. After
+// an error that file is worth nothing: a second fsync would report success for
+// pages that the first one failed to write.
+func (s *Shard) spool(temp string, messages []message.Message) error {
+	f, err := s.folder.create(temp)
+	if err != nil {
+		return s.failed("create", temp, err)
+	}
+	step, err := "write", writeAll(f, join(messages))
+	if err == nil {
+		step, err = "fsync", f.Sync()
+	}
+	if closing := f.Close(); err == nil { // the first error tells more
+		step, err = "close", closing
+	}
+	if err != nil {
+		return s.failed(step, temp, err)
+	}
+	return nil
+}
+
+// join is the content of a file: every line with its newline.
+func join(messages []message.Message) []byte {
+	size := 0
+	for _, m := range messages {
+		size += len(m.Line) + 1
+	}
+	content := make([]byte, 0, size)
+	for _, m := range messages {
+		content = append(content, m.Line...)
+		content = append(content, '\n')
+	}
+	return content
+}
+
+func writeAll(w io.Writer, p []byte) error {
+	n, err := w.Write(p)
+	if err == nil && n < len(p) {
+		return io.ErrShortWrite
+	}
+	return err
+}
+
+// publish gives the durable file p.temp its visible name, if b grants it.
+//
+// It links and unlinks where renameat2(RENAME_NOREPLACE) would be one call:
+// that one is missing on NFS and outside Linux, and after a link that reported
+// an error the temporary name still tells whether it happened.
+func (s *Shard) publish(ctx context.Context, b *message.Batch, p publication) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+
+	// Opened before the link: a failed write-back is reported to descriptors
+	// that were open then, and to one opened later only if no other saw it.
+	h, err := s.folder.open()
+	if err != nil {
+		return s.discard(p.temp, s.failed("open", "", err))
+	}
+	defer h.Close() // only read from: nothing of it can be lost
+
+	// The right comes last, because what has been granted can no longer be
+	// abandoned.
+	if err := s.ready(ctx); err != nil {
+		return s.discard(p.temp, err)
+	}
+	if !b.Commit() {
+		return s.discard(p.temp, ErrAbandoned)
+	}
+	if err := s.folder.link(p.temp, p.final); err != nil {
+		return s.undo(p, s.failed("link", p.final, err))
+	}
+	p.linked = true
+	if err := s.folder.remove(p.temp); err != nil {
+		return s.undo(p, s.failed("unlink", p.temp, err))
+	}
+	if err := h.Sync(); err != nil {
+		return s.undo(p, s.failed("fsync", "", err))
+	}
+	return nil
+}
+
+// discard removes a temporary file after err. If that fails, too, the next
+// owner of the folder sweeps it.
+func (s *Shard) discard(temp string, err error) error {
+	if removal := s.folder.remove(temp); removal != nil {
+		return fmt.Errorf("%w; %w", err, s.failed("unlink", temp, removal))
+	}
+	return err
+}
+
+// undo makes p invisible again after err, or else leaves that to the next
+// Write. The removal is as durable as it has to be: the folder's next fsync
+// covers it, and before that fsync no other file of the batch is published.
+func (s *Shard) undo(p publication, err error) error {
+	undoing := s.hide(p)
+	if undoing == nil {
+		return s.discard(p.temp, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.undone = append(s.undone, p)
+	return fmt.Errorf("%w; %w", err, undoing)
+}
+
+// hide removes p's visible name, unless it turns out to be of another file. A
+// link over a network may fail although it happened; one that fails with "file
+// exists" may be that, or a file that is not ours to remove.
+func (s *Shard) hide(p publication) error {
+	if !p.linked {
+		ours, err := s.folder.linked(p.temp, p.final)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrStillVisible, s.failed("stat", p.final, err))
+		}
+		if !ours {
+			return nil
+		}
+	}
+	if err := s.folder.remove(p.final); err != nil {
+		return fmt.Errorf("%w: %w", ErrStillVisible, s.failed("unlink", p.final, err))
+	}
+	return nil
+}
+
+// finishUndo makes good for the undos that failed. The caller holds mu.
+func (s *Shard) finishUndo() error {
+	for len(s.undone) > 0 {
+		p := s.undone[0]
+		if err := s.hide(p); err != nil {
+			return err
+		}
+		s.undone = s.undone[1:]
+		// A temporary name that stays is for the next owner to sweep.
+		_ = s.folder.remove(p.temp)
+	}
+	return nil
+}

@@ -1,0 +1,357 @@
+package output
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"async-data-processor/message"
+)
+
+func TestWrite(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	lines := numbered("a", 5)
+	name := mustWrite(t, s, newBatch(lines...))
+	if want := regexp.MustCompile(`^shard-0/0-2_[0-9A-Z]{26}\.ndjson$`); !want.MatchString(name) {
+		t.Errorf("got the name %q", name)
+	}
+	got, err := os.ReadFile(filepath.Join(path, name))
+	if want := content(lines); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	checkFolder(t, path, content(lines))
+}
+
+func TestWriteRefuses(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	for _, w := range []string{"", "../0-1", "a/b", "a_b", ".a", "a\n", string(bytes.Repeat([]byte{'a'}, 65))} {
+		if _, err := s.Write(t.Context(), w, newBatch("{}")); err == nil {
+			t.Errorf("worker %q was accepted", w)
+		}
+	}
+	if _, err := s.Write(t.Context(), worker, newBatch()); err == nil {
+		t.Error("an empty batch was written")
+	}
+	checkFolder(t, path)
+}
+
+func TestConcurrentWrites(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	const writers, batches = 5, 10
+	var mu sync.Mutex
+	var want [][]byte
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range batches {
+				lines := numbered(fmt.Sprintf("%d-%d", w, i), 1+i%5)
+				if _, err := s.Write(t.Context(), fmt.Sprintf("0-%d", w), newBatch(lines...)); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				want = append(want, content(lines))
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	checkFolder(t, path, want...)
+}
+
+func TestCancelled(t *testing.T) {
+	path := t.TempDir()
+	cause := errors.New("drain")
+	for i, call := range cleanCalls[:7] { // up to the last look at ctx
+		t.Run(fmt.Sprintf("%d %s", i, call), func(t *testing.T) {
+			s := openShard(t, path)
+			defer s.Close()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			newFaulty(t, s, func(j int, _ string) verdict {
+				if i == j {
+					cancel(cause)
+				}
+				return pass
+			}, nil)
+			b := newBatch("{}")
+			_, err := s.Write(ctx, worker, b)
+			if i == 6 { // the look at ctx was just before
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !errors.Is(err, cause) {
+				t.Errorf("got error %v, want the cause", err)
+			}
+			if !b.Abandon() {
+				t.Error("the right to publish was taken")
+			}
+			checkFolder(t, path)
+		})
+	}
+}
+
+func TestAbandonedBefore(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	b := newBatch("{}")
+	b.Abandon()
+	if _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrAbandoned) {
+		t.Errorf("got error %v, want %v", err, ErrAbandoned)
+	}
+	checkFolder(t, path)
+}
+
+// stalled is a Write that the disk holds up in its fsync.
+type stalled struct {
+	resume chan struct{}
+	result chan error
+}
+
+func stall(t *testing.T, s *Shard, b *message.Batch) *stalled {
+	t.Helper()
+	w := &stalled{resume: make(chan struct{}), result: make(chan error, 1)}
+	reached := make(chan struct{})
+	newFaulty(t, s, func(i int, _ string) verdict {
+		if i == slices.Index(cleanCalls, "fsync") {
+			close(reached)
+			<-w.resume
+		}
+		return pass
+	}, unix.EIO)
+	go func() {
+		_, err := s.Write(t.Context(), worker, b)
+		w.result <- err
+	}()
+	<-reached
+	return w
+}
+
+func TestAbandonedWhileStalled(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	lines := numbered("a", 5)
+	b := newBatch(lines...)
+	w := stall(t, s, b)
+	if !b.Abandon() {
+		t.Fatal("the right to publish was asked for before the fsync")
+	}
+	// Its messages come again in another batch, to another worker.
+	mustWrite(t, s, newBatch(lines...))
+	close(w.resume)
+	if err := <-w.result; !errors.Is(err, ErrAbandoned) {
+		t.Errorf("got error %v, want %v", err, ErrAbandoned)
+	}
+	checkFolder(t, path, content(lines))
+}
+
+// TestClosedWhileStalled: a writer that the disk holds up neither holds up the
+// next owner nor publishes into its folder.
+func TestClosedWhileStalled(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	b := newBatch("{}")
+	w := stall(t, s, b)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("closed twice: %v", err)
+	}
+	next := openShard(t, path)
+	if next.Swept() != 1 {
+		t.Errorf("swept %d temporary files, want 1", next.Swept())
+	}
+	mustWrite(t, next, newBatch("{}"))
+	close(w.resume)
+	if err := <-w.result; !errors.Is(err, ErrClosed) {
+		t.Errorf("got error %v, want %v", err, ErrClosed)
+	}
+	if !b.Abandon() {
+		t.Error("the right to publish was taken")
+	}
+	checkFolder(t, path, content([]string{"{}"}))
+}
+
+// TestCloseWaitsForPublication: the lock is not given away between a link and
+// the fsync of its folder.
+func TestCloseWaitsForPublication(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	linked, resume := make(chan struct{}), make(chan struct{})
+	newFaulty(t, s, func(_ int, call string) verdict {
+		if call == "folder fsync" {
+			close(linked)
+			<-resume
+		}
+		return pass
+	}, nil)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := s.Write(t.Context(), worker, newBatch("{}")); err != nil {
+			t.Error(err)
+		}
+	})
+	<-linked
+	closing := make(chan struct{})
+	wg.Go(func() {
+		close(closing)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	<-closing
+	d := openTestDir(t, path)
+	ctx, cancel := context.WithTimeout(t.Context(), standbyInterval)
+	defer cancel()
+	if next, err := d.Shard(ctx, 0, nil); err == nil {
+		next.Close()
+		t.Error("the lock was given away in the middle of a publication")
+	}
+	close(resume)
+	wg.Wait()
+	checkFolder(t, path, content([]string{"{}"}))
+}
+
+// TestCloseFinishesUndo: Close is the last chance to hide what a failed attempt
+// has left visible.
+func TestCloseFinishesUndo(t *testing.T) {
+	for _, healed := range []bool{true, false} {
+		t.Run(fmt.Sprint(healed), func(t *testing.T) {
+			path := t.TempDir()
+			s := openShard(t, path)
+			f := newFaulty(t, s, func(i int, _ string) verdict {
+				if i > 7 {
+					return fail
+				}
+				return pass
+			}, unix.EIO)
+			if _, err := s.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, ErrStillVisible) || !errors.Is(err, unix.EIO) {
+				t.Errorf("got error %v, want %v", err, ErrStillVisible)
+			}
+			if healed {
+				f.plan = at(-1, pass)
+			}
+			if err := s.Close(); errors.Is(err, ErrStillVisible) == healed {
+				t.Errorf("close: got error %v", err)
+			}
+			openShard(t, path) // the lock is free in any case
+		})
+	}
+}
+
+// TestNameIsTaken: a file of the same name is never overwritten nor removed.
+func TestNameIsTaken(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	f := newFaulty(t, s, at(-1, pass), nil)
+	var taken string
+	s.folder = &takesName{f, func(final string) {
+		if taken == "" {
+			taken = filepath.Join(path, "shard-0", final)
+			if err := os.WriteFile(taken, []byte("precious\n"), 0o644); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	b := newBatch("{}")
+	if _, err := s.Write(t.Context(), worker, b); !errors.Is(err, unix.EEXIST) || errors.Is(err, ErrStillVisible) {
+		t.Errorf("got error %v, want %v", err, unix.EEXIST)
+	}
+	checkFolder(t, path, []byte("precious\n"))
+	mustWrite(t, s, b)
+	checkFolder(t, path, []byte("precious\n"), []byte("{}\n"))
+}
+
+// takesName is told each name that is about to be linked.
+type takesName struct {
+	*faulty
+	before func(final string)
+}
+
+func (f *takesName) link(temp, final string) error {
+	f.before(final)
+	return f.faulty.link(temp, final)
+}
+
+func FuzzWrite(f *testing.F) {
+	f.Add([]byte(`{"message_id":"a.0"}` + "\n" + `{"message_id":"a.1","value":"\u0000"}`))
+	f.Add([]byte("\n\n"))
+	f.Add([]byte("\xff\x00"))
+	path := f.TempDir()
+	s := openShard(f, path)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var lines []string
+		for line := range bytes.SplitSeq(data, []byte("\n")) {
+			lines = append(lines, string(line))
+		}
+		name := filepath.Join(path, mustWrite(t, s, newBatch(lines...)))
+		got, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		if want := append(data[:len(data):len(data)], '\n'); !bytes.Equal(got, want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		i := 0
+		for line := range bytes.Lines(got) {
+			if i >= len(lines) || string(line) != lines[i]+"\n" {
+				t.Fatalf("line %d: got %q of %q", i, line, lines)
+			}
+			i++
+		}
+		if i != len(lines) {
+			t.Fatalf("got %d lines, want %d", i, len(lines))
+		}
+	})
+}
+
+func BenchmarkWrite(b *testing.B) {
+	lines := make([]string, 5)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.%d","value":"F"}`, i)
+	}
+	batch := newBatch(lines...)
+	b.Run("1 worker", func(b *testing.B) {
+		s := openShard(b, b.TempDir())
+		b.ReportAllocs()
+		for b.Loop() {
+			mustWrite(b, s, batch)
+		}
+	})
+	b.Run("5 workers", func(b *testing.B) {
+		s := openShard(b, b.TempDir())
+		b.ReportAllocs()
+		next := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				for range next {
+					if _, err := s.Write(context.Background(), worker, batch); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		for b.Loop() {
+			next <- struct{}{}
+		}
+		close(next)
+		wg.Wait()
+	})
+}

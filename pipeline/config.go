@@ -1,0 +1,145 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// Config is every setting of the program. Start from DefaultConfig.
+type Config struct {
+	// BrokerURL chooses the engine by its scheme and says where it is.
+	BrokerURL string
+	// Shards is the number of shards, 1 to MaxShards. Every process that
+	// shares the broker must agree on it.
+	Shards int
+
+	// Listen is the server's address, host:port.
+	Listen string
+	// AdminListen is the address of the message-consumer's health endpoints.
+	AdminListen string
+	// AuthTokens are the bearer tokens that may submit; none lets everybody.
+	AuthTokens []string
+	// InsecureNoAuth allows listening beyond loopback without a token.
+	InsecureNoAuth bool
+	// MaxInFlight bounds the bytes of bodies in the server at a time.
+	MaxInFlight int64
+
+	// OutputDir is the folder of the files; it is made if missing.
+	OutputDir string
+	// BatchSize is the most messages of a batch, 1 to MaxBatchSize.
+	BatchSize int
+	// BatchLinger is how long an incomplete batch may wait.
+	BatchLinger time.Duration
+	// WorkersMin and WorkersMax bound the workers of a shard, 1 to MaxWorkers.
+	WorkersMin, WorkersMax int
+	// WorkerTimeout bounds one attempt to write a batch.
+	WorkerTimeout time.Duration
+	// HistoryInterval is how often changed worker histories are logged.
+	HistoryInterval time.Duration
+
+	// DrainTimeout bounds the orderly stop.
+	DrainTimeout time.Duration
+	// LogLevel is trace, debug, info, warn or error.
+	LogLevel string
+	// LogFormat is json, console, or auto: console on a terminal.
+	LogFormat string
+}
+
+// Upper bounds of settings.
+const (
+	MaxShards    = 1024
+	MaxBatchSize = 10_000
+	MaxWorkers   = 64
+)
+
+// DefaultConfig is the one place of the defaults.
+func DefaultConfig() Config {
+	return Config{
+		BrokerURL: "amqp://guest:guest@localhost:5672/", // RabbitMQ as installed
+		Shards:    5,
+
+		// Loopback, because nothing protects a server without a token.
+		Listen:      "localhost:8080",
+		AdminListen: "localhost:8081",
+		MaxInFlight: 64 << 20, // six of the largest bodies
+
+		OutputDir:   "./data",
+		BatchSize:   5,
+		BatchLinger: time.Second,
+		WorkersMin:  3,
+		WorkersMax:  4,
+		// Long for a file of five messages, short against the half hour after
+		// which RabbitMQ takes an unacknowledged delivery back.
+		WorkerTimeout:   30 * time.Second,
+		HistoryInterval: 30 * time.Second,
+
+		// Under the 30 s after which Docker Compose and Kubernetes kill.
+		DrainTimeout: 25 * time.Second,
+		LogLevel:     "info",
+		LogFormat:    "auto",
+	}
+}
+
+// Validate returns every setting that cannot work, joined, each named as the
+// flag of the command line.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	within := func(name string, value, highest int) {
+		check(value >= 1 && value <= highest, "--%s is %d, want 1 to %d", name, value, highest)
+	}
+	positive := func(name string, d time.Duration) {
+		check(d > 0, "--%s is %v, want more than 0", name, d)
+	}
+
+	check(checkBrokerURL(c.BrokerURL) == nil, "--broker-url: %w", checkBrokerURL(c.BrokerURL))
+	within("shards", c.Shards, MaxShards)
+	for _, l := range []struct{ name, addr string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}} {
+		_, _, err := net.SplitHostPort(l.addr)
+		check(err == nil, "--%s %q: want host:port", l.name, l.addr)
+	}
+	const unprotected = "can be reached from other machines and nothing protects it"
+	check(!exposed(c.Listen) || len(c.AuthTokens) > 0 || c.InsecureNoAuth,
+		"--listen %s %s: set --auth-tokens, listen on localhost, or accept it with --insecure-no-auth", c.Listen, unprotected)
+	check(!exposed(c.AdminListen) || c.InsecureNoAuth,
+		"--admin-listen %s %s: listen on localhost, or accept it with --insecure-no-auth", c.AdminListen, unprotected)
+	check(!slices.Contains(c.AuthTokens, ""), "--auth-tokens holds an empty token")
+	check(c.MaxInFlight > 0, "--max-in-flight-bytes is %d, want more than 0", c.MaxInFlight)
+	check(c.OutputDir != "", "--output-dir is empty, want a folder")
+	within("batch-size", c.BatchSize, MaxBatchSize)
+	check(c.BatchLinger >= 0, "--batch-linger is %v, want 0 or more", c.BatchLinger)
+	within("workers-min", c.WorkersMin, MaxWorkers)
+	within("workers-max", c.WorkersMax, MaxWorkers)
+	check(c.WorkersMin <= c.WorkersMax, "--workers-min is %d, more than --workers-max, which is %d", c.WorkersMin, c.WorkersMax)
+	positive("worker-timeout", c.WorkerTimeout)
+	positive("history-interval", c.HistoryInterval)
+	positive("drain-timeout", c.DrainTimeout)
+	check(slices.Contains([]string{"trace", "debug", "info", "warn", "error"}, c.LogLevel),
+		"--log-level is %q, want trace, debug, info, warn or error", c.LogLevel)
+	check(slices.Contains([]string{"auto", "json", "console"}, c.LogFormat),
+		"--log-format is %q, want auto, json or console", c.LogFormat)
+	return errors.Join(errs...)
+}
+
+// exposed tells whether an address can be reached from other machines.
+func exposed(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	return host != "localhost" && !net.ParseIP(host).IsLoopback()
+}
+
+// RedactURL returns a URL without its password, fit for logs.
+func RedactURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "(not a URL)" // it may still hold a password
+	}
+	return u.Redacted()
+}

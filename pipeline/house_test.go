@@ -1,0 +1,74 @@
+package pipeline
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "async-data-processor/"
+
+// house is who may import whom: folders of this module, and the modules of
+// others, the standard library aside. A folder that is missing here is not
+// part of the house.
+var house = map[string]struct{ ours, theirs []string }{
+	"cmd/async-data-processor": {
+		ours: []string{"pipeline"},
+		theirs: []string{
+			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/rs/zerolog",
+			"github.com/mattn/go-isatty", "go.yaml.in/yaml/v3",
+		},
+	},
+	"pipeline": {
+		ours: []string{
+			"message", "event", "server", "shard", "broker", "broker/rabbitmq",
+			"batcher", "workerpool", "output",
+		},
+		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
+	},
+	"message": {theirs: []string{"github.com/go-json-experiment/json/jsontext", "github.com/oklog/ulid/v2"}},
+	"event":   {},
+	"server": {
+		ours:   []string{"message"},
+		theirs: []string{"github.com/labstack/echo/v4", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zstd"},
+	},
+	"shard":           {ours: []string{"message"}},
+	"broker":          {ours: []string{"message"}},
+	"broker/rabbitmq": {ours: []string{"broker", "message"}, theirs: []string{"github.com/rabbitmq/amqp091-go"}},
+	// The suite is a library for tests, so testing tools are in its product code.
+	"broker/brokertest": {ours: []string{"broker", "message"}, theirs: []string{"go.uber.org/goleak"}},
+	"batcher":           {ours: []string{"message", "event"}},
+	"workerpool":        {ours: []string{"message", "event"}, theirs: []string{"golang.org/x/sync/errgroup"}},
+	"output":            {ours: []string{"message"}, theirs: []string{"golang.org/x/sys/unix"}},
+}
+
+// TestHouse holds the imports of the product code to the table.
+func TestHouse(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal("go list:", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		folder := strings.TrimPrefix(fields[0], module)
+		room, ok := house[folder]
+		if !ok && len(fields) > 1 {
+			t.Errorf("folder %s is not in the house", folder)
+			continue
+		}
+		for _, path := range fields[1:] {
+			allowed := room.theirs
+			ours, isOurs := strings.CutPrefix(path, module)
+			switch {
+			case isOurs:
+				path, allowed = ours, room.ours
+			case !strings.Contains(path, "."):
+				continue // the standard library has no dot in its paths
+			}
+			if !slices.Contains(allowed, path) {
+				t.Errorf("%s imports %s, which the house does not allow", folder, path)
+			}
+		}
+	}
+}

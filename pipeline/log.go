@@ -1,0 +1,213 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"async-data-processor/broker"
+	"async-data-processor/event"
+	"async-data-processor/server"
+)
+
+// teller turns what the stages tell into log lines.
+type teller struct {
+	log     zerolog.Logger
+	repeats limiter
+
+	// told is the records as last told, by worker; only used by history, which
+	// has one caller at a time.
+	told map[string]event.Worker
+}
+
+func newTeller(log zerolog.Logger) *teller {
+	return &teller{log: log}
+}
+
+// repeating returns a line for something that may go on and on, at most one
+// per key and repeatInterval; in between nil, which takes fields and writes
+// nothing.
+func (t *teller) repeating(level zerolog.Level, key string) *zerolog.Event {
+	if level < t.log.GetLevel() {
+		return nil
+	}
+	suppressed, ok := t.repeats.allow(key, time.Now())
+	if !ok {
+		return nil
+	}
+	e := t.log.WithLevel(level)
+	if suppressed > 0 {
+		e = e.Int("suppressed", suppressed)
+	}
+	return e
+}
+
+func (t *teller) notice(n broker.Notice) {
+	var e *zerolog.Event
+	switch n.Kind {
+	case broker.Connected, broker.Unblocked:
+		e = t.log.Info()
+	default:
+		e = t.repeating(zerolog.WarnLevel, string(n.Kind)+n.Role)
+	}
+	if n.Shard >= 0 {
+		e = e.Int("shard", n.Shard)
+	}
+	if n.Retry > 0 {
+		e = e.Dur("retry_ms", n.Retry)
+	}
+	e.Str("component", "broker").Str("role", n.Role).AnErr("error", n.Err).Msg(string(n.Kind))
+}
+
+func (t *teller) access(a server.Access) {
+	var e *zerolog.Event
+	switch {
+	case a.Stack != nil:
+		e = t.log.Error().Bytes("stack", a.Stack)
+	case a.Status >= 500:
+		e = t.repeating(zerolog.WarnLevel, "access 5xx")
+	case a.Status >= 400:
+		e = t.repeating(zerolog.InfoLevel, "access 4xx")
+	default:
+		e = t.log.Debug()
+	}
+	e.Str("component", "server").Str("request", a.RequestID).Str("peer", a.Peer).
+		Str("method", a.Method).Str("path", a.Path).Int("status", a.Status).
+		Str("submission", a.Submission).Int("accepted", a.Accepted).Int("bytes", a.Bytes).
+		Dur("elapsed_ms", a.Elapsed).AnErr("error", a.Err).Msg("request answered")
+}
+
+// httpErrors is for net/http, which wants a *log.Logger.
+func (t *teller) httpErrors() *stdlog.Logger {
+	return stdlog.New(lineWriter(func(line string) {
+		t.repeating(zerolog.InfoLevel, "http").Str("component", "server").Str("error", line).Msg("connection failed")
+	}), "", 0)
+}
+
+type lineWriter func(line string)
+
+func (w lineWriter) Write(p []byte) (int, error) {
+	w(string(bytes.TrimSpace(p)))
+	return len(p), nil
+}
+
+func (t *teller) draining(intake context.Context) {
+	e := t.log.Info()
+	if cause := context.Cause(intake); !errors.Is(cause, context.Canceled) {
+		e = t.log.Error().Err(cause) // a part failed; the cause of a signal says so itself
+	}
+	e.Msg("draining")
+}
+
+func (t *teller) stopped(err error) {
+	if err != nil {
+		t.log.Error().Err(err).Msg("stopped")
+		return
+	}
+	t.log.Info().Msg("stopped")
+}
+
+func (t *teller) standby(shard int) {
+	t.log.Info().Int("shard", shard).Msg("another process owns the shard's folder, standing by")
+}
+
+func (t *teller) owned(shard, swept int) {
+	t.log.Info().Int("shard", shard).Int("swept", swept).Msg("shard owned")
+}
+
+func (t *teller) deadLettered(shard int, envelope string, why, settleErr error) {
+	t.repeating(zerolog.WarnLevel, "undecodable envelope").Int("shard", shard).Str("envelope", envelope).
+		Err(why).AnErr("settle_error", settleErr).Msg("undecodable envelope to the dead letters")
+}
+
+// event logs what a pool tells.
+func (t *teller) event(e event.Event) {
+	switch e := e.(type) {
+	case event.WorkerStarted:
+		worker(t.log.Info(), e.Worker).Str("reason", e.Worker.WhyStarted).Msg("worker started")
+	case event.WorkerStopped:
+		worker(t.log.Info(), e.Worker).Str("reason", e.Worker.WhyStopped).
+			Int64("messages", e.Worker.Messages).Int64("batches", e.Worker.Batches).Msg("worker stopped")
+	case event.WorkerTimedOut:
+		worker(t.log.Warn(), e.Worker).Bool("returned", e.Returned).Msg("worker timed out")
+	case event.WorkerPanicked:
+		worker(t.log.Error(), e.Worker).Str("panic", fmt.Sprint(e.Value)).Bytes("stack", e.Stack).Msg("worker panicked")
+	case event.BatchWritten:
+		worker(t.log.Debug(), e.Worker).Int("messages", e.Messages).Str("cause", e.Cause).
+			Str("file", e.File).Dur("elapsed_ms", e.Took).Msg("batch written")
+	case event.BatchHeld:
+		worker(t.repeating(zerolog.WarnLevel, "held"), e.Worker).Int("attempt", e.Attempt).
+			Err(e.Err).Dur("retry_ms", e.Retry).Msg("output cannot take the batch, holding it")
+	case event.BatchReturned:
+		worker(t.repeating(zerolog.WarnLevel, "returned"), e.Worker).Int("messages", e.Messages).
+			Err(e.Err).Msg("batch returned to the broker")
+	case event.SettleFailed:
+		worker(t.repeating(zerolog.WarnLevel, "settle"), e.Worker).Err(e.Err).
+			Msg("batch is written but the broker could not be told, it will deliver it again")
+	}
+}
+
+func worker(e *zerolog.Event, w event.Worker) *zerolog.Event {
+	return e.Str("component", "workerpool").Int("shard", w.Shard).Str("worker", w.ID)
+}
+
+// history logs the records that changed since they were last told, or all.
+func (t *teller) history(workers []event.Worker, all bool) {
+	told := make(map[string]event.Worker, len(workers))
+	for _, w := range workers {
+		told[w.ID] = w
+		if all || t.told[w.ID] != w {
+			t.record(w)
+		}
+	}
+	t.told = told
+}
+
+func (t *teller) record(w event.Worker) {
+	e := worker(t.log.Info(), w).Str("state", string(w.State)).Time("started", w.Started).
+		Str("why_started", w.WhyStarted).Int64("messages", w.Messages).Int64("batches", w.Batches)
+	if w.LastFile != "" {
+		e = e.Str("file", w.LastFile)
+	}
+	if w.State == event.Stopped {
+		e = e.Time("stopped", w.Stopped).Str("why_stopped", w.WhyStopped)
+	}
+	e.Msg("worker history")
+}
+
+// repeatInterval is how often one kind of trouble is told.
+const repeatInterval = 10 * time.Second
+
+// limiter lets one line per key and repeatInterval through. Keys are kinds of
+// trouble, not data, so there are few.
+type limiter struct {
+	mu   sync.Mutex
+	last map[string]repeat
+}
+
+type repeat struct {
+	at         time.Time
+	suppressed int
+}
+
+func (l *limiter) allow(key string, now time.Time) (suppressed int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last == nil {
+		l.last = make(map[string]repeat)
+	}
+	r, seen := l.last[key]
+	if seen && now.Sub(r.at) < repeatInterval {
+		r.suppressed++
+		l.last[key] = r
+		return 0, false
+	}
+	l.last[key] = repeat{at: now}
+	return r.suppressed, true
+}

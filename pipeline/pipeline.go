@@ -1,0 +1,122 @@
+// Package pipeline builds the stages, starts them in order and drains them in
+// order. It is the one place that sees them all:
+//
+//	client ── POST /message ──▶ server ──▶ shard ──▶ broker ═══▶ queues      (Serve)
+//
+//	queues ═══▶ broker ──▶ batcher ──▶ workerpool ──▶ output ──▶ files       (Consume)
+//	              ▲                        │
+//	              └──── settle, after ─────┘
+//
+// It is also the one place that logs: the stages tell what happened through
+// hooks and events, log.go turns that into lines.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"async-data-processor/broker"
+)
+
+// ErrDrainDeadline is returned when the drain took longer than its time-out.
+// What was unsettled is still at the broker.
+var ErrDrainDeadline = errors.New("the drain took longer than --drain-timeout; what was not finished stays with the broker")
+
+// Serve runs the server until ctx ends, and then drains it. It returns nil
+// after a clean drain. cfg must be valid.
+func Serve(ctx context.Context, cfg Config, log zerolog.Logger) error {
+	return run(ctx, cfg, newTeller(log), openBroker, newServing)
+}
+
+// Consume runs the message-consumer until ctx ends, and then drains it. It
+// returns nil after a clean drain. cfg must be valid.
+func Consume(ctx context.Context, cfg Config, log zerolog.Logger) error {
+	return run(ctx, cfg, newTeller(log), openBroker, newConsuming)
+}
+
+// half is a half of the pipeline, in front of the broker or behind it.
+type half interface {
+	// start starts the half in g. It works until intake ends, then finishes
+	// what it has in hand, and gives up on that when work ends.
+	start(g *errgroup.Group, intake, work context.Context)
+	// end comes after everything in g has returned, or was given up. It frees
+	// what the half holds and has its last word in the log.
+	end()
+}
+
+type (
+	opener  func(Config, func(broker.Notice)) (broker.Broker, error)
+	builder func(Config, broker.Broker, *teller) (half, error)
+)
+
+// run opens the broker, builds the halves, which take their listeners and
+// folders so that a failure is early, and runs them until ctx ends or one of
+// them fails. Then all of them drain, and the broker is closed last.
+func run(ctx context.Context, cfg Config, t *teller, open opener, builders ...builder) (err error) {
+	b, err := open(cfg, t.notice)
+	if err != nil {
+		return err
+	}
+	var halves []half
+	for _, build := range builders {
+		h, err := build(cfg, b, t)
+		if err != nil {
+			return errors.Join(err, b.Close())
+		}
+		defer h.end()
+		halves = append(halves, h)
+	}
+	defer func() { t.stopped(err) }()
+
+	g, intake := errgroup.WithContext(ctx)
+	work, stop := deadline(intake, cfg.DrainTimeout)
+	defer stop()
+	g.Go(func() error {
+		<-intake.Done()
+		t.draining(intake)
+		return nil
+	})
+	for _, h := range halves {
+		h.start(g, intake, work)
+	}
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(g.Wait(), b.Close()) }()
+	return await(work, done)
+}
+
+// giveUpDelay is what stages get to return what they hold after the deadline.
+const giveUpDelay = 2 * time.Second
+
+// deadline returns the context of the work: it outlives intake by the drain
+// time-out and is then cancelled with ErrDrainDeadline.
+func deadline(intake context.Context, timeout time.Duration) (work context.Context, stop func()) {
+	work, cancel := context.WithCancelCause(context.WithoutCancel(intake))
+	unhook := context.AfterFunc(intake, func() {
+		t := time.AfterFunc(timeout, func() { cancel(ErrDrainDeadline) })
+		context.AfterFunc(work, func() { t.Stop() })
+	})
+	return work, func() {
+		unhook()
+		cancel(context.Canceled)
+	}
+}
+
+// await returns the error of done, or ErrDrainDeadline if that has not come a
+// moment after work was cancelled: a write may hang in a system call for ever.
+func await(work context.Context, done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-work.Done():
+	}
+	select {
+	case err := <-done:
+		return errors.Join(context.Cause(work), err)
+	case <-time.After(giveUpDelay):
+		return context.Cause(work)
+	}
+}

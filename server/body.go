@@ -1,0 +1,263 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// maxEncodedBytes is the longest compressed body. Formats that hold a part
+	// uncompressed put a header of a few bytes before each block of it, so a
+	// body within MaxBodyBytes may be a bit longer on the wire.
+	maxEncodedBytes = MaxBodyBytes + 64<<10
+	// firstChunk is the room for a body of which nothing was read yet, and so
+	// what each request counts for at least.
+	firstChunk = 16 << 10
+	// minInFlight admits the largest body, compressed as badly as can be. The
+	// extra byte of each is the one that shows that a body is too long.
+	minInFlight = maxEncodedBytes + 1 + MaxBodyBytes + 1
+	// maxPooled is the largest buffer that is kept for another body. Few bodies
+	// are longer, and those should not stay in memory.
+	maxPooled = 1 << 20
+)
+
+var (
+	errTooLong    = errors.New("the body is too long")
+	errOverBudget = errors.New("too many bytes in flight")
+	errCorrupt    = errors.New("corrupt compressed data")
+)
+
+// budget bounds the bytes of bodies held by the process.
+type budget struct {
+	limit int64 // set before use, read-only after
+	used  atomic.Int64
+}
+
+// share is what one request has taken of the budget. It belongs to the
+// request's goroutine, and may outlive the buffers that it was taken for.
+type share struct {
+	of    *budget
+	bytes int64
+}
+
+func (s *share) take(n int64) bool {
+	for {
+		// An Add that is taken back would make others fail meanwhile.
+		used := s.of.used.Load()
+		if used+n > s.of.limit {
+			return false
+		}
+		if s.of.used.CompareAndSwap(used, used+n) {
+			s.bytes += n
+			return true
+		}
+	}
+}
+
+func (s *share) give(n int64) {
+	s.bytes -= n
+	s.of.used.Add(-n)
+}
+
+// buffer holds a body, compressed or not.
+type buffer struct {
+	data []byte
+	// room is how long data may get with what was taken of the budget. The
+	// capacity may be more: buffers are pooled.
+	room int64
+}
+
+// buffers keeps *buffer with a capacity of at most maxPooled.
+var buffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, 0, firstChunk)} }}
+
+func newBuffer() *buffer { return buffers.Get().(*buffer) }
+
+// recycle ends the use of the buffer and its data.
+func (b *buffer) recycle() {
+	if cap(b.data) <= maxPooled {
+		b.data, b.room = b.data[:0], 0
+		buffers.Put(b)
+	}
+}
+
+// fill reads src to its end. Room is made, and taken from the budget, while
+// bytes arrive, so that to announce a long body costs nobody anything. It never
+// reads more than limit+1 bytes; hint is the expected length, or -1.
+//
+// It fails with errTooLong, errOverBudget or the error of src.
+func (b *buffer) fill(src io.Reader, hint, limit int64, s *share) error {
+	for {
+		have := int64(len(b.data))
+		if have == b.room {
+			most := limit + 1
+			if have <= hint {
+				most = hint + 1
+			}
+			room := max(firstChunk, min(2*b.room, most))
+			if !s.take(room - b.room) {
+				return errOverBudget
+			}
+			b.room = room
+			if int64(cap(b.data)) < room {
+				// Exactly so much: append would round up, unaccounted for.
+				b.data = append(make([]byte, 0, room), b.data...)
+			}
+		}
+		n, err := src.Read(b.data[have:b.room])
+		b.data = b.data[:have+int64(n)]
+		switch {
+		case int64(len(b.data)) > limit:
+			return errTooLong
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// readBody returns the request's body, decompressed, or why it is refused. The
+// caller recycles it. What it takes of the budget remains taken, but for what
+// only the compressed form needed.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c coding, taken *share) (*buffer, error) {
+	limit := int64(MaxBodyBytes)
+	if c != identity {
+		limit = maxEncodedBytes
+	}
+	if r.ContentLength > limit {
+		// Not a byte is read; net/http closes the connection.
+		return nil, s.refuseBody(errTooLong, c)
+	}
+	b := newBuffer()
+	err := s.receive(b, w, r, limit, taken)
+	if err == nil && c != identity {
+		encoded := b
+		b = newBuffer()
+		err = s.inflate(b, encoded.data, c, taken)
+		taken.give(encoded.room)
+		encoded.recycle()
+	}
+	if err != nil {
+		b.recycle()
+		return nil, s.refuseBody(err, c)
+	}
+	return b, nil
+}
+
+// receive reads the body as it was sent. A shutdown does not wait for a client
+// that trickles its body: from then on it has bodyGrace left.
+func (s *Server) receive(b *buffer, w http.ResponseWriter, r *http.Request, limit int64, taken *share) error {
+	hurried := make(chan struct{})
+	stop := context.AfterFunc(s.closing, func() {
+		defer close(hurried)
+		// An error means that the connection is gone.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyGrace))
+	})
+	defer func() {
+		if !stop() {
+			<-hurried // w must not be used after the handler
+		}
+	}()
+	return b.fill(r.Body, r.ContentLength, limit, taken)
+}
+
+// refuseBody turns an error of readBody into the answer.
+func (s *Server) refuseBody(err error, c coding) *problem {
+	p := &problem{cause: err}
+	switch {
+	case errors.Is(err, errTooLong) && c == identity:
+		p.kind, p.detail = tooLarge, fmt.Sprintf("the body is longer than %d bytes; send it in parts", MaxBodyBytes)
+	case errors.Is(err, errTooLong):
+		p.kind, p.detail = tooLarge, fmt.Sprintf("to hold the body decompressed, or its window, takes more than %d bytes; send it in parts", MaxBodyBytes)
+	case errors.Is(err, errOverBudget):
+		p.kind, p.detail = overloaded, "this process holds as many bodies as it may; nothing was published, try again"
+	case errors.Is(err, errCorrupt):
+		p.kind, p.detail = unreadableBody, fmt.Sprintf("the body is not what its Content-Encoding %s says", c)
+		p.entries = wholeBody("the body cannot be decompressed")
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.closing.Err() != nil:
+		p.kind, p.detail = draining, "the server is stopping and the body was still on its way; nothing was published, try again"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		p.kind, p.detail = bodyTimeout, fmt.Sprintf("the request did not arrive within %v; nothing was published", s.http.ReadTimeout)
+	default:
+		p.kind, p.detail = unreadableBody, "the body broke off, or its chunks are malformed"
+		p.entries = wholeBody("the body cannot be read")
+	}
+	return p
+}
+
+// inflate decompresses encoded into b. It starts when all of it has arrived,
+// and few do it at a time: so the window of a decompressor, which for zstd is
+// as large as the client says, is never held for a client that trickles, and
+// their number does not grow with the number of requests.
+func (s *Server) inflate(b *buffer, encoded []byte, c coding, taken *share) error {
+	s.inflaters <- struct{}{}
+	defer func() { <-s.inflaters }()
+
+	var err error
+	switch c {
+	case gzipped:
+		z := gunzippers.Get().(*gunzipper)
+		defer z.recycle()
+		z.src.Reset(encoded)
+		if err = z.Reset(&z.src); err == nil {
+			err = b.fill(z, -1, MaxBodyBytes, taken)
+		}
+	default:
+		z := unzstds.Get().(*zstd.Decoder)
+		defer func() {
+			_ = z.Reset(nil) // lets go of encoded; it cannot fail on an open decoder
+			unzstds.Put(z)
+		}()
+		if err = z.Reset(bytes.NewReader(encoded)); err == nil {
+			err = b.fill(z, -1, MaxBodyBytes, taken)
+		}
+	}
+	switch {
+	case err == nil, errors.Is(err, errTooLong), errors.Is(err, errOverBudget):
+		return err
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return fmt.Errorf("%w: %w", errTooLong, err)
+	default:
+		return fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+}
+
+// gunzipper is a gzip.Reader with its source in place, because it has no way to
+// let go of one.
+type gunzipper struct {
+	gzip.Reader
+	src bytes.Reader
+}
+
+func (z *gunzipper) recycle() {
+	z.src.Reset(nil)
+	gunzippers.Put(z)
+}
+
+var gunzippers = sync.Pool{New: func() any { return new(gunzipper) }}
+
+// unzstds keeps *zstd.Decoder, which without goroutines need no Close.
+var unzstds = sync.Pool{New: func() any {
+	z, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(1), // no goroutines
+		// RFC 9659 lets a window have 8 MiB; a frame that is one segment has a
+		// window as large as its content, and that costs no more than a body.
+		zstd.WithDecoderMaxWindow(MaxBodyBytes),
+		zstd.WithDecoderMaxMemory(MaxBodyBytes),
+	)
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return z
+}}

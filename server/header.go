@@ -1,0 +1,200 @@
+package server
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+
+	"async-data-processor/message"
+)
+
+// tokens are the hashes of the bearer tokens that are let in.
+type tokens [][sha256.Size]byte
+
+func hashTokens(plain []string) tokens {
+	t := make(tokens, len(plain))
+	for i, p := range plain {
+		t[i] = sha256.Sum256([]byte(p))
+	}
+	return t
+}
+
+// match compares hashes, which have one length, and always all of them, so that
+// the time it takes depends on nothing but the length of what the client sent.
+func (t tokens) match(token string) bool {
+	sum := sha256.Sum256([]byte(token))
+	found := 0
+	for i := range t {
+		found |= subtle.ConstantTimeCompare(sum[:], t[i][:])
+	}
+	return found == 1
+}
+
+// authorize checks the request's bearer token (RFC 6750, section 2.1), and
+// refuses with the challenge of section 3. A token in the query or in a form
+// body would end up in logs and histories, so those are not looked at.
+func (s *Server) authorize(h http.Header, answer http.Header) error {
+	if len(s.tokens) == 0 {
+		return nil
+	}
+	token, sent := bearer(h)
+	// An empty token never matches, even if one was configured by mistake.
+	if sent && token != "" && s.tokens.match(token) {
+		return nil
+	}
+	challenge := `Bearer realm="async-data-processor"`
+	detail := "send a bearer token in the Authorization header"
+	if sent {
+		challenge += `, error="invalid_token"`
+		detail = "the bearer token is not known here"
+	}
+	answer.Set("WWW-Authenticate", challenge)
+	return &problem{kind: unauthorized, detail: detail}
+}
+
+// bearer returns the token in the Authorization header, and whether the client
+// tried to send one. Two headers are two credentials, of which none counts.
+func bearer(h http.Header) (token string, sent bool) {
+	values := h["Authorization"]
+	if len(values) > 1 {
+		return "", true
+	}
+	if len(values) == 0 {
+		return "", false
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", false
+	}
+	token = strings.TrimLeft(token, " ")
+	return token, token != ""
+}
+
+// bodyFormat reads the Content-Type, of which there must be one.
+func bodyFormat(h http.Header, answer http.Header) (message.Format, error) {
+	values := h["Content-Type"]
+	if len(values) == 1 {
+		switch values[0] { // what nearly everybody sends
+		case "application/json":
+			return message.JSON, nil
+		case "application/x-ndjson":
+			return message.NDJSON, nil
+		}
+		media, params, err := mime.ParseMediaType(values[0])
+		charset, given := params["charset"]
+		// JSON is UTF-8 (RFC 8259, section 8.1); to say so is harmless.
+		if err == nil && (!given || strings.EqualFold(charset, "utf-8")) {
+			switch media {
+			case "application/json":
+				return message.JSON, nil
+			case "application/x-ndjson":
+				return message.NDJSON, nil
+			}
+		}
+	}
+	answer.Set("Accept-Post", "application/json, application/x-ndjson") // W3C Linked Data Platform 1.0, section 7.1
+	return 0, &problem{
+		kind:   unsupportedMediaType,
+		detail: fmt.Sprintf("the Content-Type is %s; send application/json or application/x-ndjson, in UTF-8", quoted(values)),
+	}
+}
+
+// coding is the content coding of a body (RFC 9110, section 8.4.1).
+type coding string
+
+const (
+	identity  coding = "identity"
+	gzipped   coding = "gzip"
+	zstandard coding = "zstd"
+)
+
+// bodyCoding reads the Content-Encoding. Only one coding can be undone: what is
+// compressed twice is a mistake or an attack.
+func bodyCoding(h http.Header, answer http.Header) (coding, error) {
+	values := h["Content-Encoding"]
+	if len(values) == 0 {
+		return identity, nil
+	}
+	if len(values) == 1 {
+		switch c := coding(strings.ToLower(values[0])); c {
+		case "":
+			return identity, nil // an empty list
+		case identity, gzipped, zstandard:
+			return c, nil
+		}
+	}
+	// RFC 7694, section 3: this header, and only in this case, tells the client
+	// that the coding is to blame.
+	answer.Set("Accept-Encoding", "gzip, zstd, identity")
+	return "", &problem{
+		kind:   unsupportedEncoding,
+		detail: fmt.Sprintf("the Content-Encoding is %s; send one of gzip and zstd, once, or none", quoted(values)),
+	}
+}
+
+// quoted shows the client its header, shortened.
+func quoted(values []string) string {
+	switch len(values) {
+	case 0:
+		return "missing"
+	case 1:
+		return fmt.Sprintf("%q", clip(values[0], 100))
+	default:
+		return fmt.Sprintf("sent %d times", len(values))
+	}
+}
+
+// maxKey is the longest Idempotency-Key, in bytes.
+const maxKey = 255
+
+// idempotencyKey returns the Idempotency-Key, or "" if there is none. Its bytes
+// are taken as they are, quotes included.
+func idempotencyKey(h http.Header) (string, error) {
+	values := h["Idempotency-Key"]
+	if len(values) == 0 {
+		return "", nil
+	}
+	if len(values) == 1 && len(values[0]) <= maxKey && only(values[0], visible) {
+		return values[0], nil
+	}
+	return "", &problem{
+		kind:   invalidKey,
+		detail: fmt.Sprintf("send one Idempotency-Key of 1 to %d visible ASCII characters, or none", maxKey),
+	}
+}
+
+// requestID returns the client's X-Request-Id if it is fit for headers and
+// logs, else a new one.
+func requestID(h http.Header) string {
+	if values := h["X-Request-Id"]; len(values) == 1 && len(values[0]) <= 128 && only(values[0], idSafe) {
+		return values[0]
+	}
+	return message.NewID()
+}
+
+// only tells whether s has characters, and only such that are ok.
+func only(s string, ok func(byte) bool) bool {
+	for i := range len(s) {
+		if !ok(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func visible(c byte) bool { return 0x21 <= c && c <= 0x7E }
+
+func idSafe(c byte) bool {
+	return 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-'
+}
+
+// clip returns the first n bytes of s, marked if there are more.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n] + "…"
+}

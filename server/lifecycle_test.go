@@ -1,0 +1,351 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"async-data-processor/message"
+)
+
+func TestPublishFails(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err    error
+		header []string
+		kind   kind
+		detail string
+	}{
+		"not published":     {fmt.Errorf("broker is down: %w", ErrNotPublished), nil, notPublished, "nothing was published"},
+		"unknown, no key":   {errors.New("connection lost"), nil, outcomeUnknown, "may be written twice"},
+		"unknown, with key": {errors.New("connection lost"), []string{"Idempotency-Key", "k"}, outcomeUnknown, "is safe"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rg := start(t, Config{})
+			rg.then = func(context.Context, message.Submission) error { return tc.err }
+			p := wantProblem(t, rg.post(entry, tc.header...), tc.kind)
+			if !strings.Contains(p.Detail, tc.detail) {
+				t.Errorf("got the detail %q, want %q", p.Detail, tc.detail)
+			}
+			if a := <-rg.accesses; !errors.Is(a.Err, tc.err) || a.Accepted != 0 || a.Submission == "" || a.Bytes != len(entry) {
+				t.Errorf("got %+v", a)
+			}
+		})
+	}
+}
+
+// TestPublishTimeout has a broker that never answers.
+func TestPublishTimeout(t *testing.T) {
+	for _, timeout := range []time.Duration{0, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			var told Access
+			s := New(Config{
+				Submitter: &fake{then: func(ctx context.Context, _ message.Submission) error {
+					<-ctx.Done()
+					return ctx.Err()
+				}},
+				PublishTimeout: timeout,
+				Observe:        func(a Access) { told = a },
+			})
+			began := time.Now()
+			w := httptest.NewRecorder()
+			s.http.Handler.ServeHTTP(w, jsonRequest(entry))
+			wantProblem(t, readAnswer(t, w.Result()), outcomeUnknown)
+			want := timeout
+			if want == 0 {
+				want = DefaultPublishTimeout
+			}
+			if got := time.Since(began); got != want || told.Elapsed != want {
+				t.Errorf("answered after %v, observed %v, want %v", got, told.Elapsed, want)
+			}
+			if !errors.Is(told.Err, context.DeadlineExceeded) || !strings.Contains(told.Err.Error(), "no confirm within") {
+				t.Errorf("got the error %v", told.Err)
+			}
+		})
+	}
+}
+
+func jsonRequest(body string) *http.Request {
+	r := httptest.NewRequest("POST", "/message", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	return r
+}
+
+func TestPanic(t *testing.T) {
+	rg := start(t, Config{})
+	rg.then = func(context.Context, message.Submission) error { panic("boom") }
+	wantProblem(t, rg.post(entry), internalError)
+	if a := <-rg.accesses; a.Status != 500 || !strings.Contains(a.Err.Error(), "panic: boom") || !strings.Contains(string(a.Stack), "lifecycle_test.go") {
+		t.Errorf("got %+v with the stack %s", a, a.Stack)
+	}
+	rg.then = nil
+	want201(t, rg.post(entry), 1)
+	if a := <-rg.accesses; a.Stack != nil || a.Err != nil {
+		t.Errorf("got %+v", a)
+	}
+}
+
+func TestAccess(t *testing.T) {
+	rg := start(t, Config{})
+	id := want201(t, rg.post(gzipOf(t, entry), "X-Request-Id", "req-1._Z", "Content-Encoding", "gzip"), 1)
+	a := <-rg.accesses
+	if a.Elapsed <= 0 || a.Peer == "" {
+		t.Errorf("got %+v", a)
+	}
+	a.Elapsed, a.Peer = 0, ""
+	if want := (Access{RequestID: "req-1._Z", Method: "POST", Path: "/message", Status: 201, Submission: id, Accepted: 1, Bytes: len(entry)}); fmt.Sprint(a) != fmt.Sprint(want) {
+		t.Errorf("got %+v, want %+v", a, want)
+	}
+
+	rg.do("GET", "/%0a"+strings.Repeat("x", 1000)+"?token=1", nil)
+	if a := <-rg.accesses; !strings.HasPrefix(a.Path, "/%0Axxx") && !strings.HasPrefix(a.Path, "/%0axxx") || len(a.Path) > 150 || strings.Contains(a.Path, "token") {
+		t.Errorf("got the path %q", a.Path)
+	}
+
+	// The names in a body are the client's data as much as the values.
+	rg.post(`[{"timestamp":"2019-10-12T08:10:54Z","p4yload":1,"p4yload":"p4yload"}]`)
+	if a := <-rg.accesses; a.Err == nil || strings.Contains(a.Err.Error(), "p4yload") {
+		t.Errorf("got the error %v", a.Err)
+	}
+}
+
+func TestRequestID(t *testing.T) {
+	rg := start(t, Config{})
+	for id, taken := range map[string]bool{
+		"abc.DEF_0-9": true, strings.Repeat("x", 128): true,
+		strings.Repeat("x", 129): false, "a b": false, "": false, "ä": false, "a\"b": false, "a,b": false,
+	} {
+		for _, path := range []string{"/livez", "/nowhere"} {
+			a := rg.do("GET", path, nil, "X-Request-Id", id)
+			got := a.Header.Values("X-Request-Id")
+			if len(got) != 1 || (got[0] == id) != taken || got[0] == "" {
+				t.Errorf("%s: got X-Request-Id %q for %q", path, got, id)
+			}
+		}
+	}
+	if got := rg.do("GET", "/livez", nil, "X-Request-Id", "a", "X-Request-Id", "b").Header.Get("X-Request-Id"); len(got) != 26 {
+		t.Errorf("got %q for two ids, want a new one", got)
+	}
+}
+
+func TestReceipt(t *testing.T) {
+	got := string(receipt("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6, map[int]int{10: 3, 2: 2, 0: 1}))
+	if want := `{"id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E","accepted":6,"shards":{"0":1,"2":2,"10":3}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	down := errors.New("broker is away")
+	var checks []Check
+	cfg := Config{Ready: func() []Check { return checks }, Observe: func(Access) {}}
+	for name, s := range map[string]*Server{"server": New(cfg), "admin": NewAdmin(cfg)} {
+		t.Run(name, func(t *testing.T) {
+			get := func(method, path string) answer {
+				w := httptest.NewRecorder()
+				s.http.Handler.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+				return readAnswer(t, w.Result())
+			}
+			want := func(path string, status int, body string) {
+				t.Helper()
+				a := get("GET", path)
+				if a.StatusCode != status || string(a.body) != body || (a.Header.Get("Retry-After") != "") != (status == 503) {
+					t.Errorf("%s: got %d %s %v, want %d %s", path, a.StatusCode, a.body, a.Header, status, body)
+				}
+				if a := get("HEAD", path); a.StatusCode != status {
+					t.Errorf("HEAD %s: got %d, want %d", path, a.StatusCode, status)
+				}
+			}
+			checks = []Check{{Name: "broker"}}
+			want("/livez", 200, `{"status":"ok"}`)
+			want("/readyz", 200, `{"status":"ok"}`)
+			want("/health?verbose", 200, `{"status":"ok","checks":{"broker":"ok"}}`)
+			checks = []Check{{"broker", down}, {"output", nil}}
+			want("/livez", 200, `{"status":"ok"}`)
+			want("/readyz", 503, `{"status":"unavailable"}`)
+			want("/readyz?verbose=1", 503, `{"status":"unavailable","checks":{"broker":"broker is away","output":"ok"}}`)
+			checks = nil
+			want("/readyz?verbose", 200, `{"status":"ok"}`)
+			s.Drain()
+			want("/livez", 200, `{"status":"ok"}`)
+			want("/readyz", 503, `{"status":"unavailable"}`)
+			want("/health?verbose", 503, `{"status":"unavailable","checks":{"server":"the server is stopping"}}`)
+		})
+	}
+	w := httptest.NewRecorder()
+	NewAdmin(Config{}).http.Handler.ServeHTTP(w, jsonRequest(entry))
+	wantProblem(t, readAnswer(t, w.Result()), notFound)
+}
+
+func TestDrain(t *testing.T) {
+	rg := start(t, Config{Tokens: []string{"x"}})
+	entered, release := make(chan struct{}), make(chan struct{})
+	rg.then = func(context.Context, message.Submission) error {
+		close(entered)
+		<-release
+		return nil
+	}
+	underWay := make(chan answer)
+	go func() { underWay <- rg.post(entry, "Authorization", "Bearer x") }()
+	<-entered
+	rg.server.Drain()
+	a := rg.post(entry, "Authorization", "Bearer x")
+	wantProblem(t, a, draining)
+	if !a.Close {
+		t.Error("a draining server keeps the connection")
+	}
+	wantProblem(t, rg.post(entry), unauthorized)
+
+	stopped := make(chan error)
+	go func() { stopped <- rg.server.Shutdown(context.Background()) }()
+	<-rg.server.closing.Done()
+	close(release)
+	want201(t, <-underWay, 1)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	rg.wantSubmitted(1)
+}
+
+// TestShutdownWithUpload has a client that never finishes its body.
+func TestShutdownWithUpload(t *testing.T) {
+	reading := make(chan struct{}, 100)
+	rg := start(t, Config{}, signalReads(reading), func(s *Server) { s.bodyGrace = 0 })
+	c := rg.conn("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[")
+	<-reading
+	if err := rg.server.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	wantProblem(t, readConn(t, c, "POST"), draining)
+	rg.wantSubmitted(0)
+}
+
+func TestSlowUpload(t *testing.T) {
+	rg := start(t, Config{}, func(s *Server) { s.http.ReadTimeout = 20 * time.Millisecond })
+	wantProblem(t, rg.raw("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n["), bodyTimeout)
+	rg.wantSubmitted(0)
+}
+
+func TestBrokenUpload(t *testing.T) {
+	rg := start(t, Config{})
+	p := wantProblem(t, rg.raw("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), unreadableBody)
+	if len(p.Errors) != 1 || p.Errors[0].Index != -1 {
+		t.Errorf("got the errors %+v", p.Errors)
+	}
+	c := rg.conn("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[")
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, readConn(t, c, "POST"), unreadableBody)
+	rg.wantSubmitted(0)
+}
+
+// signalReads tells when a body is about to be read.
+func signalReads(reading chan<- struct{}) func(*Server) {
+	return func(s *Server) {
+		inner := s.http.Handler
+		s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Body = signalBody{r.Body, reading}
+			inner.ServeHTTP(w, r)
+		})
+	}
+}
+
+type signalBody struct {
+	io.ReadCloser
+	reading chan<- struct{}
+}
+
+func (b signalBody) Read(p []byte) (int, error) {
+	b.reading <- struct{}{}
+	return b.ReadCloser.Read(p)
+}
+
+// TestShutdownDeadline has a broker that takes longer than the drain may.
+func TestShutdownDeadline(t *testing.T) {
+	rg := start(t, Config{})
+	entered, release := make(chan struct{}), make(chan struct{})
+	rg.then = func(context.Context, message.Submission) error {
+		close(entered)
+		<-release
+		return nil
+	}
+	c := rg.conn(fmt.Sprintf("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(entry), entry))
+	<-entered
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := rg.server.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is still open")
+	}
+	close(release)
+	if a := <-rg.accesses; a.Accepted != 1 {
+		t.Errorf("got %+v", a)
+	}
+}
+
+func TestShutdownBeforeServe(t *testing.T) {
+	s := New(Config{Submitter: new(fake)})
+	for range 2 {
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(l); err != nil {
+		t.Errorf("Serve after Shutdown: %v, want nil", err)
+	}
+	if _, err := l.Accept(); err == nil {
+		t.Error("the listener is still open")
+	}
+}
+
+func TestServeFails(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if err := New(Config{}).Serve(l); !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("got %v, want an error with the address", err)
+	}
+}
+
+func TestErrorLog(t *testing.T) {
+	// A panic of the hook itself is net/http's to report, to the ErrorLog.
+	rg := start(t, Config{}, func(s *Server) { s.cfg.Observe = func(Access) { panic("hook") } })
+	c := rg.conn("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Log(err) // the connection was cut, as expected
+	}
+	if !strings.Contains(rg.log.String(), "hook") {
+		t.Errorf("got the log %q", rg.log.String())
+	}
+}
+
+func TestProblemWithoutCause(t *testing.T) {
+	p := &problem{kind: notFound, detail: "here"}
+	if p.Error() != "not-found: here" || p.Unwrap() != nil {
+		t.Errorf("got %v", p)
+	}
+	w := httptest.NewRecorder()
+	s := NewAdmin(Config{})
+	s.http.Handler.ServeHTTP(w, httptest.NewRequest("GET", "/nowhere", nil))
+	var text problemText
+	if err := json.Unmarshal(w.Body.Bytes(), &text); err != nil || text.Status != 404 {
+		t.Errorf("got %s", w.Body)
+	}
+}

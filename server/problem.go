@@ -1,0 +1,183 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"async-data-processor/message"
+)
+
+// kind is a kind of problem (RFC 9457). Clients decide by its type, which is
+// problemTypes followed by the name, or by the status.
+type kind struct {
+	name   string
+	title  string
+	status int
+	// retryAfter is sent as Retry-After, in seconds, if it is not 0.
+	retryAfter int
+}
+
+const problemTypes = "urn:async-data-processor:problem:"
+
+// Every kind of problem there is. The names are part of the HTTP contract.
+var (
+	// The body is not what section 4 of the design asks for; errors says where.
+	invalidSubmission = kind{"invalid-submission", "The submission is invalid", http.StatusBadRequest, 0}
+	// The body broke off, is badly framed, or cannot be decompressed.
+	unreadableBody = kind{"unreadable-body", "The body cannot be read", http.StatusBadRequest, 0}
+	// The Idempotency-Key is empty, too long, not visible ASCII, or sent twice.
+	invalidKey = kind{"invalid-idempotency-key", "The Idempotency-Key is invalid", http.StatusBadRequest, 0}
+	// A bearer token is missing or wrong.
+	unauthorized = kind{"unauthorized", "A valid bearer token is required", http.StatusUnauthorized, 0}
+	// There is nothing at this path.
+	notFound = kind{"not-found", "There is no such resource", http.StatusNotFound, 0}
+	// There is something at this path, but not for this method; see Allow.
+	methodNotAllowed = kind{"method-not-allowed", "The resource has no such method", http.StatusMethodNotAllowed, 0}
+	// The request took too long to arrive.
+	bodyTimeout = kind{"body-timeout", "The request arrived too slowly", http.StatusRequestTimeout, 0}
+	// The body, the number of entries or one of them is over its limit.
+	tooLarge = kind{"too-large", "The submission is too large", http.StatusRequestEntityTooLarge, 0}
+	// The Content-Type is not one of the two; see Accept-Post.
+	unsupportedMediaType = kind{"unsupported-media-type", "The media type is not supported", http.StatusUnsupportedMediaType, 0}
+	// The Content-Encoding is not one of the two; see Accept-Encoding.
+	unsupportedEncoding = kind{"unsupported-content-encoding", "The content encoding is not supported", http.StatusUnsupportedMediaType, 0}
+	// This process holds too many bytes of other requests; soon it will not.
+	overloaded = kind{"overloaded", "Too much is in flight", http.StatusTooManyRequests, 1}
+	// A bug. The outcome may be unknown.
+	internalError = kind{"internal-error", "The server made a mistake", http.StatusInternalServerError, 0}
+	// The broker is away or refuses; certainly nothing was published.
+	notPublished = kind{"not-published", "Nothing was published", http.StatusServiceUnavailable, 2}
+	// The broker did not confirm everything in time; all, some or nothing of
+	// the submission may be published.
+	outcomeUnknown = kind{"outcome-unknown", "The outcome is unknown", http.StatusServiceUnavailable, 2}
+	// The process is about to stop; another one, or this one's successor, is
+	// not. Nothing was published.
+	draining = kind{"draining", "The server is stopping", http.StatusServiceUnavailable, 2}
+)
+
+// problem is a refusal: an error that knows its answer.
+type problem struct {
+	kind kind
+	// detail says what was wrong and what to do; the client reads it.
+	detail string
+	// entries lists what is wrong with the body, for a 400 about it.
+	entries []message.EntryError
+	// cause is for whoever observes the server, and never sent.
+	cause error
+	// stack is where a handler panicked.
+	stack []byte
+}
+
+func (p *problem) Error() string {
+	if p.cause == nil {
+		return p.kind.name + ": " + p.detail
+	}
+	return fmt.Sprintf("%s: %v", p.kind.name, p.cause)
+}
+
+func (p *problem) Unwrap() error { return p.cause }
+
+// wholeBody is the list of errors for a body that has no entries to blame.
+func wholeBody(detail string) []message.EntryError {
+	return []message.EntryError{{Index: -1, Detail: detail}}
+}
+
+// call is one request on its way through the handlers: echo's context, and what
+// will be told about it.
+type call struct {
+	echo.Context
+	access Access
+}
+
+// observe is the outermost middleware: it gives the request its id, answers for
+// a handler that failed or panicked, and tells Config.Observe.
+func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(ctx echo.Context) error {
+		start := time.Now()
+		r, w := ctx.Request(), ctx.Response()
+		c := &call{Context: ctx, access: Access{
+			RequestID: requestID(r.Header),
+			Peer:      r.RemoteAddr,
+			Method:    clip(r.Method, 16),
+			Path:      clip(r.URL.EscapedPath(), 128),
+		}}
+		w.Header().Set("X-Request-Id", c.access.RequestID)
+		if s.draining.Load() {
+			// The next request had better use a connection to somebody else.
+			w.Header().Set("Connection", "close")
+		}
+		if err := guard(c, next); err != nil {
+			c.access.Err = err
+			c.fail(err)
+		}
+		c.access.Status = w.Status
+		c.access.Elapsed = time.Since(start)
+		s.cfg.Observe(c.access)
+		return nil
+	}
+}
+
+// guard turns a panic of the handler into an error, so that it costs one
+// request: left to net/http, it would cut the connection without an answer.
+func guard(c *call, next echo.HandlerFunc) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &problem{
+				kind:   internalError,
+				detail: "a bug, recorded under this request_id; the outcome may be unknown, a retry with the same Idempotency-Key is safe",
+				cause:  fmt.Errorf("panic: %v", v),
+				stack:  debug.Stack(),
+			}
+		}
+	}()
+	return next(c)
+}
+
+// fail answers with the problem that err is, unless there already is an answer.
+func (c *call) fail(err error) {
+	p, ok := errors.AsType[*problem](err)
+	if !ok {
+		p = c.routing(err)
+	}
+	c.access.Stack = p.stack
+	if c.Response().Committed {
+		return
+	}
+	if p.kind.retryAfter > 0 {
+		c.Response().Header().Set("Retry-After", strconv.Itoa(p.kind.retryAfter))
+	}
+	text, err := json.Marshal(struct {
+		Type      string               `json:"type"`
+		Title     string               `json:"title"`
+		Status    int                  `json:"status"`
+		Detail    string               `json:"detail"`
+		RequestID string               `json:"request_id"`
+		Errors    []message.EntryError `json:"errors,omitempty"`
+	}{problemTypes + p.kind.name, p.kind.title, p.kind.status, p.detail, c.access.RequestID, p.entries})
+	if err == nil {
+		err = c.Blob(p.kind.status, "application/problem+json", text)
+	}
+	if err != nil {
+		c.access.Err = errors.Join(c.access.Err, fmt.Errorf("write the answer: %w", err))
+	}
+}
+
+// routing returns the problem for an error of echo's router, which has set
+// Allow.
+func (c *call) routing(err error) *problem {
+	switch {
+	case errors.Is(err, echo.ErrNotFound):
+		return &problem{kind: notFound, detail: "paths are matched exactly, without a slash at the end"}
+	case errors.Is(err, echo.ErrMethodNotAllowed):
+		return &problem{kind: methodNotAllowed, detail: "the methods of this path are " + c.Response().Header().Get("Allow")}
+	default:
+		return &problem{kind: internalError, detail: "a bug, recorded under this request_id"}
+	}
+}

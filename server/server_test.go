@@ -1,0 +1,284 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"go.uber.org/goleak"
+
+	"async-data-processor/message"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// entry is a submission that is fine.
+const entry = `[{"timestamp":"2019-10-12T08:10:54.52Z","value":"F"}]`
+
+// fake is a Submitter that remembers what it got, and then does as told.
+type fake struct {
+	mu   sync.Mutex
+	got  []message.Submission
+	then func(ctx context.Context, s message.Submission) error
+}
+
+func (f *fake) Submit(ctx context.Context, s message.Submission) (map[int]int, error) {
+	f.mu.Lock()
+	f.got = append(f.got, s)
+	f.mu.Unlock()
+	if f.then != nil {
+		if err := f.then(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	shards := map[int]int{}
+	for i := range s.Messages {
+		shards[i%5]++
+	}
+	return shards, nil
+}
+
+func (f *fake) submissions() []message.Submission {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.got)
+}
+
+// rig is a server on a real listener, and a client.
+type rig struct {
+	*fake
+	t        testing.TB
+	server   *Server
+	addr     string
+	client   *http.Client
+	accesses chan Access
+	log      *syncBuffer
+}
+
+// syncBuffer is the ErrorLog's end.
+type syncBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
+// start runs a server until the test ends; adjust may change it before that.
+// Afterwards nothing may be left in flight.
+func start(t testing.TB, cfg Config, adjust ...func(*Server)) *rig {
+	t.Helper()
+	rg := &rig{
+		fake: new(fake), t: t, accesses: make(chan Access, 1<<10), log: new(syncBuffer),
+		client: &http.Client{Transport: &http.Transport{DisableCompression: true}},
+	}
+	cfg.Submitter = rg.fake
+	cfg.Observe = func(a Access) { rg.accesses <- a }
+	cfg.ErrorLog = log.New(rg.log, "", 0)
+	rg.server = New(cfg)
+	for _, f := range adjust {
+		f(rg.server)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rg.addr = l.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- rg.server.Serve(l) }()
+	t.Cleanup(func() {
+		rg.client.CloseIdleConnections()
+		if err := rg.server.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		if used := rg.server.budget.used.Load(); used != 0 {
+			t.Errorf("%d bytes of the budget were not given back", used)
+		}
+	})
+	return rg
+}
+
+// answer is a response, read to its end.
+type answer struct {
+	*http.Response
+	body []byte
+}
+
+func (rg *rig) do(method, path string, body io.Reader, header ...string) answer {
+	rg.t.Helper()
+	r, err := http.NewRequest(method, "http://"+rg.addr+path, body)
+	if err != nil {
+		rg.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header[header[i]] = append(r.Header[header[i]], header[i+1])
+	}
+	res, err := rg.client.Do(r)
+	if err != nil {
+		rg.t.Fatal(err)
+	}
+	return readAnswer(rg.t, res)
+}
+
+// post sends a JSON body unless the header says otherwise.
+func (rg *rig) post(body string, header ...string) answer {
+	rg.t.Helper()
+	if !slices.Contains(header, "Content-Type") {
+		header = append(header, "Content-Type", "application/json")
+	}
+	return rg.do("POST", "/message", strings.NewReader(body), header...)
+}
+
+func readAnswer(t testing.TB, res *http.Response) answer {
+	t.Helper()
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{res, body}
+}
+
+// conn sends bytes that no client would.
+func (rg *rig) conn(text string) net.Conn {
+	rg.t.Helper()
+	c, err := net.Dial("tcp", rg.addr)
+	if err != nil {
+		rg.t.Fatal(err)
+	}
+	rg.t.Cleanup(func() { c.Close() })
+	if _, err := io.WriteString(c, text); err != nil {
+		rg.t.Fatal(err)
+	}
+	return c
+}
+
+func (rg *rig) raw(text string) answer {
+	rg.t.Helper()
+	c := rg.conn(text)
+	defer c.Close()
+	return readConn(rg.t, c, text[:strings.Index(text, " ")])
+}
+
+func readConn(t testing.TB, c net.Conn, method string) answer {
+	t.Helper()
+	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return readAnswer(t, res)
+}
+
+type problemText struct {
+	Type      string               `json:"type"`
+	Title     string               `json:"title"`
+	Status    int                  `json:"status"`
+	Detail    string               `json:"detail"`
+	RequestID string               `json:"request_id"`
+	Errors    []message.EntryError `json:"errors"`
+}
+
+// wantProblem checks that a is a complete problem response of the kind.
+func wantProblem(t testing.TB, a answer, k kind) problemText {
+	t.Helper()
+	var p problemText
+	if a.StatusCode != k.status || a.Header.Get("Content-Type") != "application/problem+json" {
+		t.Fatalf("got %d %s %.300q, want a problem with %d", a.StatusCode, a.Header.Get("Content-Type"), a.body, k.status)
+	}
+	if err := json.Unmarshal(a.body, &p); err != nil {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+	if p.Type != problemTypes+k.name || p.Status != k.status || p.Title != k.title || p.Detail == "" {
+		t.Errorf("got the problem %+v, want %+v", p, k)
+	}
+	if id := a.Header.Get("X-Request-Id"); id == "" || p.RequestID != id {
+		t.Errorf("got request_id %q and X-Request-Id %q, want the same", p.RequestID, id)
+	}
+	if got, want := a.Header.Get("Retry-After") != "", k.status == 429 || k.status == 503; got != want {
+		t.Errorf("got Retry-After %q for %d", a.Header.Get("Retry-After"), k.status)
+	}
+	return p
+}
+
+// want201 checks the receipt and returns the id.
+func want201(t testing.TB, a answer, accepted int) string {
+	t.Helper()
+	var r struct {
+		ID       string      `json:"id"`
+		Accepted int         `json:"accepted"`
+		Shards   map[int]int `json:"shards"`
+	}
+	if a.StatusCode != 201 || a.Header.Get("Content-Type") != "application/json" {
+		t.Fatalf("got %d %s %.300q, want a 201", a.StatusCode, a.Header.Get("Content-Type"), a.body)
+	}
+	if err := json.Unmarshal(a.body, &r); err != nil {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+	sum := 0
+	for _, n := range r.Shards {
+		sum += n
+	}
+	if len(r.ID) != 26 || r.Accepted != accepted || sum != accepted {
+		t.Errorf("got the receipt %s, want %d accepted", a.body, accepted)
+	}
+	if a.Header.Get("X-Request-Id") == "" || a.Header.Get("Location") != "" {
+		t.Errorf("got the header %v", a.Header)
+	}
+	return r.ID
+}
+
+func (rg *rig) wantSubmitted(n int) {
+	rg.t.Helper()
+	if got := len(rg.submissions()); got != n {
+		rg.t.Errorf("Submit was called %d times, want %d", got, n)
+	}
+}
+
+func gzipOf(t testing.TB, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func zstdOf(t testing.TB, text string, opts ...zstd.EOption) string {
+	t.Helper()
+	w, err := zstd.NewWriter(nil, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	return string(w.EncodeAll([]byte(text), nil))
+}

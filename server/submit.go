@@ -1,0 +1,141 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/labstack/echo/v4"
+
+	"async-data-processor/message"
+)
+
+// submit is POST /message. The order of its steps is the order of what they
+// cost: whoever may not submit, or sends what cannot be read, is refused before
+// a byte of the body is.
+func (s *Server) submit(ctx echo.Context) error {
+	c := ctx.(*call)
+	r, answer := c.Request(), c.Response().Header()
+	if err := s.authorize(r.Header, answer); err != nil {
+		return err
+	}
+	if s.draining.Load() {
+		return &problem{kind: draining, detail: "the server is stopping; nothing was published, try again"}
+	}
+	key, err := idempotencyKey(r.Header)
+	if err != nil {
+		return err
+	}
+	format, err := bodyFormat(r.Header, answer)
+	if err != nil {
+		return err
+	}
+	coding, err := bodyCoding(r.Header, answer)
+	if err != nil {
+		return err
+	}
+
+	// The share is given back after the answer and not with the buffer: the
+	// messages are copies of the body, and they are held until then.
+	taken := share{of: &s.budget}
+	defer func() { taken.give(taken.bytes) }()
+	body, err := s.readBody(c.Response().Writer, r, coding, &taken)
+	if err != nil {
+		return err
+	}
+	c.access.Bytes = len(body.data)
+	// The key is hashed with the body as the client wrote it, so that a retry
+	// may compress it or not.
+	if key != "" {
+		c.access.Submission = message.KeyedID(key, body.data)
+	} else {
+		c.access.Submission = message.NewID()
+	}
+	submission, err := message.Decode(c.access.Submission, body.data, format)
+	body.recycle()
+	if err != nil {
+		return refuseSubmission(err)
+	}
+
+	shards, err := s.publish(r.Context(), submission)
+	if err != nil {
+		return refusePublish(err, key != "")
+	}
+	c.access.Accepted = len(submission.Messages)
+	return c.Blob(http.StatusCreated, "application/json", receipt(submission.ID, c.access.Accepted, shards))
+}
+
+// publish hands the submission over and waits for the confirms, for as long as
+// the publish time-out allows.
+//
+// A client that goes away does not cancel it. The envelopes may be at the
+// broker already, so to give up would save nothing and turn an outcome that is
+// about to be known, and observed, into an unknown one; and the time-out sees
+// to it that nothing is left behind.
+func (s *Server) publish(ctx context.Context, m message.Submission) (map[int]int, error) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.PublishTimeout,
+		fmt.Errorf("no confirm within %v", s.cfg.PublishTimeout))
+	defer cancel()
+	shards, err := s.cfg.Submitter.Submit(ctx, m)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return shards, err
+}
+
+func refuseSubmission(err error) error {
+	if errors.Is(err, message.ErrTooLarge) {
+		return &problem{kind: tooLarge, detail: err.Error() + "; send it in parts", cause: err}
+	}
+	invalid, ok := errors.AsType[*message.InvalidError](err)
+	if !ok {
+		return fmt.Errorf("decode the body: %w", err)
+	}
+	n, some := len(invalid.Entries), ""
+	if n >= message.MaxReported {
+		some = "the first "
+	}
+	return &problem{
+		kind:    invalidSubmission,
+		detail:  fmt.Sprintf("errors lists %s%d that must be mended; nothing was published", some, n),
+		entries: invalid.Entries,
+		// Not the error itself: its pointers quote names that the client chose.
+		cause: fmt.Errorf("%d invalid, entry %d the first: %s", n, invalid.Entries[0].Index, invalid.Entries[0].Detail),
+	}
+}
+
+func refusePublish(err error, keyed bool) *problem {
+	if errors.Is(err, ErrNotPublished) {
+		return &problem{kind: notPublished, detail: "the broker cannot take it now; nothing was published, try again", cause: err}
+	}
+	detail := "the broker has not confirmed everything; a retry with the same Idempotency-Key and body is safe"
+	if !keyed {
+		detail = "the broker has not confirmed everything; a retry may be written twice, unless requests carry an Idempotency-Key"
+	}
+	return &problem{kind: outcomeUnknown, detail: detail, cause: err}
+}
+
+// receipt is the body of a 201. Everything in it is a number or an id without
+// characters to escape, and the shards are in order.
+func receipt(id string, accepted int, shards map[int]int) []byte {
+	b := make([]byte, 0, 64+16*len(shards))
+	b = append(b, `{"id":"`...)
+	b = append(b, id...)
+	b = append(b, `","accepted":`...)
+	b = strconv.AppendInt(b, int64(accepted), 10)
+	b = append(b, `,"shards":{`...)
+	for i, shard := range slices.Sorted(maps.Keys(shards)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = strconv.AppendInt(b, int64(shard), 10)
+		b = append(b, `":`...)
+		b = strconv.AppendInt(b, int64(shards[shard]), 10)
+	}
+	return append(b, "}}"...)
+}

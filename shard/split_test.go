@@ -1,0 +1,207 @@
+package shard_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"async-data-processor/message"
+	"async-data-processor/shard"
+)
+
+// epoch is an instant for messages whose instant is not the point.
+var epoch = time.Unix(0, 0).UTC()
+
+// numbered returns message i at an instant, its line of exactly size bytes.
+func numbered(i, size int, at time.Time) message.Message {
+	head := fmt.Sprintf(`{"message_id":"S.%d","timestamp":"%s","value":"`, i, at.Format(time.RFC3339Nano))
+	return message.Message{Line: []byte(head + strings.Repeat("x", size-len(head)-2) + `"}`), Time: at}
+}
+
+// checkSplit holds the envelopes of a submission against every promise of
+// Split, and returns how many each shard has.
+func checkSplit(t *testing.T, s message.Submission, n int, envelopes []message.Envelope) []int {
+	t.Helper()
+	want := make([][]string, n) // the lines of each shard, in order
+	for _, m := range s.Messages {
+		i := shard.Of(m.Time, n)
+		want[i] = append(want[i], string(m.Line))
+	}
+	got := make([][]string, n)
+	perShard := make([]int, n)
+	ids := map[string]bool{}
+	for _, e := range envelopes {
+		if _, err := ulid.ParseStrict(e.ID); err != nil || ids[e.ID] {
+			t.Errorf("envelope id %q: seen %v, %v", e.ID, ids[e.ID], err)
+		}
+		ids[e.ID] = true
+		if e.Shard < 0 || e.Shard >= n || e.Foreign {
+			t.Fatalf("envelope of shard %d of %d, foreign %v", e.Shard, n, e.Foreign)
+		}
+		if len(e.Body) > message.MaxEnvelopeBytes {
+			t.Errorf("envelope of %d bytes", len(e.Body))
+		}
+		messages, err := e.Open()
+		if err != nil {
+			t.Fatalf("open: %v", err)
+		}
+		if len(messages) == 0 || len(messages) != e.Count {
+			t.Errorf("%d messages, announced %d", len(messages), e.Count)
+		}
+		var body []byte
+		for _, m := range messages {
+			body = append(append(body, m.Line...), '\n')
+			got[e.Shard] = append(got[e.Shard], string(m.Line))
+		}
+		if !bytes.Equal(body, e.Body) {
+			t.Error("the body is not its lines, each with a newline")
+		}
+		perShard[e.Shard]++
+	}
+	for i := range want {
+		if len(got[i]) != len(want[i]) {
+			t.Fatalf("shard %d has %d messages, want %d", i, len(got[i]), len(want[i]))
+		}
+		for j := range want[i] {
+			if got[i][j] != want[i][j] {
+				t.Fatalf("shard %d, message %d\n got %.100s\nwant %.100s", i, j, got[i][j], want[i][j])
+			}
+		}
+	}
+	return perShard
+}
+
+// decoded returns a submission of n messages, made as a server makes it.
+func decoded(tb testing.TB, n int) message.Submission {
+	tb.Helper()
+	var body strings.Builder
+	for i := range n {
+		at := epoch.Add(time.Duration(i) * time.Minute).Format(time.RFC3339Nano)
+		fmt.Fprintf(&body, "{\"timestamp\":%q,\"value\":\"reading %05d\"}\n", at, i)
+	}
+	s, err := message.Decode(message.NewID(), []byte(body.String()), message.NDJSON)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+func TestSplit(t *testing.T) {
+	for _, size := range []int{1, 2, 100, 1000} {
+		s := decoded(t, size)
+		for _, n := range counts {
+			for i, envelopes := range checkSplit(t, s, n, shard.Split(s, n)) {
+				if envelopes > 1 {
+					t.Errorf("%d small messages of shard %d of %d are in %d envelopes, want 1", size, i, n, envelopes)
+				}
+			}
+		}
+	}
+}
+
+func TestSplitNothing(t *testing.T) {
+	if got := shard.Split(message.Submission{ID: "S"}, 5); len(got) != 0 {
+		t.Errorf("got %d envelopes of no messages", len(got))
+	}
+}
+
+// TestSplitFillsEnvelopes goes to the last byte of an envelope and one beyond.
+func TestSplitFillsEnvelopes(t *testing.T) {
+	const half = message.MaxEnvelopeBytes/2 - 1 // with its newline, half an envelope
+	tests := []struct {
+		name  string
+		sizes []int // of the lines
+		want  int   // envelopes
+	}{
+		{"exactly full", []int{half, half}, 1},
+		{"a byte too many", []int{half, half + 1}, 2},
+		{"full twice", []int{half, half, half, half}, 2},
+		{"full, and one more", []int{half, half, 100}, 2},
+		{"a small one cannot slip into an envelope left behind", []int{half, half + 1, 100, half}, 3},
+		{"one alone as big as an envelope", []int{message.MaxEnvelopeBytes - 1, 100}, 2},
+		{"many big ones", []int{half, half, half, half, half, half, half}, 4},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var s message.Submission
+			for i, size := range tt.sizes {
+				s.Messages = append(s.Messages, numbered(i, size, epoch))
+			}
+			if got := checkSplit(t, s, 1, shard.Split(s, 1))[0]; got != tt.want {
+				t.Errorf("%d envelopes, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestSplitAnySizes mixes sizes and shards, the biggest entries included.
+func TestSplitAnySizes(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	sizes := []int{100, 200, 5_000, 60_000, message.MaxEntryBytes}
+	for range 3 {
+		var s message.Submission
+		for i := range 60 {
+			size := sizes[random.IntN(len(sizes))]
+			s.Messages = append(s.Messages, numbered(i, size, epoch.Add(time.Duration(random.IntN(1e9)))))
+		}
+		for _, n := range []int{1, 5, 16} {
+			checkSplit(t, s, n, shard.Split(s, n))
+		}
+	}
+}
+
+// TestSplitLargestEntries: the largest entry, under the longest id that is
+// ours, still fits an envelope.
+func TestSplitLargestEntries(t *testing.T) {
+	const empty = `{"timestamp":"2019-10-12T08:10:54Z","value":""}`
+	entry := empty[:len(empty)-2] + strings.Repeat("x", message.MaxEntryBytes-len(empty)) + `"}`
+	s, err := message.Decode(message.NewID(), []byte("["+entry+","+entry+","+entry+"]"), message.JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelopes := shard.Split(s, 5)
+	checkSplit(t, s, 5, envelopes)
+	if len(envelopes) != 3 {
+		t.Errorf("%d envelopes, want 3", len(envelopes))
+	}
+}
+
+// TestSplitCopies: an envelope outlives the submission it came from.
+func TestSplitCopies(t *testing.T) {
+	s := decoded(t, 50)
+	envelopes := shard.Split(s, 5)
+	var before [][]byte
+	for _, e := range envelopes {
+		before = append(before, bytes.Clone(e.Body))
+	}
+	for _, m := range s.Messages {
+		clear(m.Line)
+	}
+	for i, e := range envelopes {
+		if !bytes.Equal(e.Body, before[i]) {
+			t.Errorf("envelope %d changed with the submission", i)
+		}
+	}
+}
+
+func BenchmarkSplit(b *testing.B) {
+	for _, size := range []int{1, 100, 1000} {
+		s := decoded(b, size)
+		total := 0
+		for _, m := range s.Messages {
+			total += len(m.Line) + 1
+		}
+		b.Run(fmt.Sprintf("messages=%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(total))
+			for b.Loop() {
+				shard.Split(s, 5)
+			}
+		})
+	}
+}

@@ -1,0 +1,148 @@
+package workerpool
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"async-data-processor/event"
+	"async-data-processor/message"
+)
+
+// Pool is the workers of one shard.
+type Pool struct {
+	cfg     Config
+	batches <-chan *message.Batch
+	// retire hands a reason to stop to a worker. It has no buffer and is sent
+	// to without waiting, so that only an idle worker can get it.
+	retire chan string
+	// kick wakes the supervisor; it holds one wake-up.
+	kick chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	history history
+	workers int  // those that count for the policy
+	busy    int  // of workers
+	drained bool // batches is closed and empty
+	// spareSince is since when there has been a worker without a batch, if there is one.
+	spareSince time.Time
+}
+
+// New returns a pool that takes its work from batches. Run starts it.
+func New(cfg Config, batches <-chan *message.Batch) *Pool {
+	return &Pool{
+		cfg:     cfg,
+		batches: batches,
+		retire:  make(chan string),
+		kick:    make(chan struct{}, 1),
+		history: history{shard: cfg.Shard},
+	}
+}
+
+// Run keeps the workers alive until batches is closed and every batch is
+// settled. When ctx is done, batches that cannot be finished at once are
+// returned to the broker. It is called once.
+func (p *Pool) Run(ctx context.Context) {
+	var workers errgroup.Group
+	p.supervise(ctx, &workers)
+	// Workers report how they ended in the history, never as an error.
+	_ = workers.Wait()
+}
+
+// History returns a record of every worker that ever lived, oldest first.
+func (p *Pool) History() []event.Worker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.history.snapshot()
+}
+
+// supervise brings the number of workers to the ideal, whenever either may have
+// changed, until the pool is drained.
+func (p *Pool) supervise(ctx context.Context, workers *errgroup.Group) {
+	look := time.NewTimer(0)
+	defer look.Stop()
+	for {
+		select {
+		case <-p.kick:
+		case <-look.C:
+		}
+		load, drained := p.reconcile(ctx, workers)
+		switch {
+		case drained:
+			return
+		case load.Busy >= load.Workers && load.Workers < p.cfg.Max:
+			look.Reset(lookInterval)
+		case load.Workers > p.cfg.Min && load.Busy < load.Workers:
+			look.Reset(max(idleTimeout-load.Spare, lookInterval))
+		default:
+			look.Stop() // the workers will tell
+		}
+	}
+}
+
+func (p *Pool) reconcile(ctx context.Context, workers *errgroup.Group) (l Load, drained bool) {
+	for {
+		l, drained = p.load()
+		ideal := Ideal(l, p.cfg.Min, p.cfg.Max)
+		switch {
+		case drained || ideal == l.Workers:
+			return l, drained
+		case ideal < l.Workers:
+			p.retireOne()
+			return l, drained
+		}
+		p.start(ctx, workers, l)
+	}
+}
+
+func (p *Pool) load() (l Load, drained bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l = Load{Workers: p.workers, Busy: p.busy, Waiting: len(p.batches) > 0}
+	if p.busy < p.workers {
+		l.Spare = time.Since(p.spareSince)
+	}
+	return l, p.drained
+}
+
+// start adds a worker.
+func (p *Pool) start(ctx context.Context, workers *errgroup.Group, l Load) {
+	why := "minimum"
+	if l.Workers >= p.cfg.Min {
+		why = "batches wait and all workers are busy"
+	}
+	p.mu.Lock()
+	w := &worker{pool: p, record: p.history.add(why, time.Now())}
+	p.count(+1, 0)
+	started := *w.record
+	p.mu.Unlock()
+
+	p.cfg.Events.Send(event.WorkerStarted{Worker: started})
+	workers.Go(func() error {
+		w.run(ctx)
+		return nil
+	})
+}
+
+func (p *Pool) retireOne() {
+	select {
+	case p.retire <- "idle":
+	default: // none is at rest any more
+	}
+}
+
+// count changes the numbers of counted and of busy workers. mu is held.
+func (p *Pool) count(workers, busy int) {
+	spare := p.busy < p.workers
+	p.workers += workers
+	p.busy += busy
+	if !spare && p.busy < p.workers {
+		p.spareSince = time.Now()
+	}
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}

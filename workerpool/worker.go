@@ -1,0 +1,243 @@
+package workerpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"async-data-processor/event"
+	"async-data-processor/message"
+)
+
+// worker is one goroutine of a pool.
+type worker struct {
+	pool   *Pool
+	record *event.Worker // guarded by pool.mu
+}
+
+// errTimedOut is the cause of a write that was given up.
+var errTimedOut = errors.New("worker timeout exceeded")
+
+// run takes batches until there are no more, or the worker is retired or lost.
+func (w *worker) run(ctx context.Context) {
+	for {
+		b, why := w.next()
+		if b == nil {
+			w.stop(why)
+			return
+		}
+		if why := w.handle(ctx, b); why != "" {
+			w.stop(why)
+			return
+		}
+	}
+}
+
+// Why workers stop, besides panics and being retired.
+const (
+	drained   = "drained"   // no batch will come again
+	timedOut  = "timed out" // a batch exceeded the worker timeout
+	cancelled = "cancelled" // the drain's deadline passed
+)
+
+// next returns the next batch, or why there is none for this worker. A worker
+// that finds one waiting goes on being busy.
+func (w *worker) next() (b *message.Batch, why string) {
+	var ok bool
+	select {
+	case b, ok = <-w.pool.batches:
+	default:
+		w.rest()
+		select {
+		case b, ok = <-w.pool.batches:
+		case why := <-w.pool.retire:
+			return nil, why
+		}
+	}
+	if !ok {
+		return nil, drained
+	}
+	w.set(event.Busy)
+	return b, ""
+}
+
+// handle sees the batch through until it is settled. It returns why the worker
+// cannot go on, or "".
+func (w *worker) handle(ctx context.Context, b *message.Batch) (why string) {
+	began := time.Now()
+	hold, late := holdMin, false
+	for attempt := 1; ; attempt++ {
+		out := w.attempt(ctx, b)
+		late = late || out.late
+		switch {
+		case out.panicked != nil:
+			w.send(event.WorkerPanicked{Worker: w.snapshot(), Value: out.panicked, Stack: out.stack})
+			w.giveBack(b, fmt.Errorf("writing it panicked: %v", out.panicked))
+			return fmt.Sprintf("panicked: %v", out.panicked)
+		case out.abandoned:
+			w.giveBack(b, out.err)
+			if late {
+				return timedOut
+			}
+			return cancelled
+		case out.err == nil:
+			w.finish(b, out.file, time.Since(began))
+			if late {
+				return timedOut
+			}
+			return ""
+		case ctx.Err() != nil:
+			w.giveBack(b, errors.Join(context.Cause(ctx), out.err))
+			return cancelled
+		}
+		w.set(event.Holding)
+		w.send(event.BatchHeld{Worker: w.snapshot(), Attempt: attempt, Err: out.err, Retry: hold})
+		select {
+		case <-time.After(hold):
+		case <-ctx.Done():
+			w.giveBack(b, errors.Join(context.Cause(ctx), out.err))
+			return cancelled
+		}
+		hold = min(2*hold, holdMax)
+	}
+}
+
+// outcome is how one attempt to write a batch ended.
+type outcome struct {
+	file      string
+	err       error
+	abandoned bool // the writer lost its right to the batch
+	late      bool // it took longer than the worker timeout
+	panicked  any
+	stack     []byte
+}
+
+// attempt writes the batch on a goroutine of its own, because a write that
+// hangs in a system call cannot be interrupted, only left behind: b.Abandon
+// makes sure that it will never publish the batch.
+func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timeout := time.NewTimer(w.pool.cfg.Timeout)
+	defer timeout.Stop()
+
+	id := w.record.ID // never changes
+	done := make(chan outcome, 1)
+	go func() {
+		var out outcome
+		defer func() {
+			if out.panicked = recover(); out.panicked != nil {
+				out.stack = debug.Stack()
+			}
+			done <- out
+		}()
+		out.file, out.err = w.pool.cfg.Writer.Write(ctx, id, b)
+	}()
+
+	var cause error
+	select {
+	case out := <-done:
+		return out
+	case <-timeout.C:
+		cause = errTimedOut
+	case <-ctx.Done():
+		cause = context.Cause(ctx)
+	}
+	abandoned := b.Abandon()
+	late := cause == errTimedOut
+	if late {
+		w.exclude()
+		w.send(event.WorkerTimedOut{Worker: w.snapshot(), Returned: abandoned})
+	}
+	if abandoned {
+		cancel(cause)
+		return outcome{err: cause, abandoned: true, late: late}
+	}
+	out := <-done // it is about to publish: only it knows the outcome
+	out.late = late
+	return out
+}
+
+// finish acknowledges a durable batch. This is the one place where an
+// acknowledgement follows a file.
+func (w *worker) finish(b *message.Batch, file string, took time.Duration) {
+	err := b.Settle(message.Outcome{Kind: message.Ack})
+
+	p := w.pool
+	p.mu.Lock()
+	w.record.Batches++
+	w.record.Messages += int64(len(b.Messages))
+	w.record.LastFile = file
+	p.mu.Unlock()
+	if err != nil {
+		w.send(event.SettleFailed{Worker: w.snapshot(), Err: err})
+	}
+	w.send(event.BatchWritten{Worker: w.snapshot(), Messages: len(b.Messages), Cause: b.Cause.String(), File: file, Took: took})
+}
+
+// giveBack returns an unwritten batch to the broker.
+func (w *worker) giveBack(b *message.Batch, why error) {
+	err := errors.Join(why, b.Settle(message.Outcome{Kind: message.Return, Reason: why.Error()}))
+	w.send(event.BatchReturned{Worker: w.snapshot(), Messages: len(b.Messages), Err: err})
+}
+
+// rest makes the worker idle, which it may be already.
+func (w *worker) rest() {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	if w.record.State != event.Idle {
+		w.record.State = event.Idle
+		w.pool.count(0, -1)
+	}
+}
+
+// set gives the worker a state in which it has a batch. A timed-out worker
+// keeps that state to its end.
+func (w *worker) set(s event.State) {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	if w.record.State == event.Idle {
+		w.pool.count(0, +1)
+	}
+	if w.record.State != event.TimedOut {
+		w.record.State = s
+	}
+}
+
+// exclude takes the timed-out worker from the numbers of the policy, so that another
+// can take its place.
+func (w *worker) exclude() {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	if w.record.State != event.TimedOut {
+		w.record.State = event.TimedOut
+		w.pool.count(-1, -1)
+	}
+}
+
+// stop ends the worker's record.
+func (w *worker) stop(why string) {
+	p := w.pool
+	p.mu.Lock()
+	switch w.record.State {
+	case event.TimedOut: // counted no more
+	case event.Idle:
+		p.count(-1, 0)
+	default:
+		p.count(-1, -1)
+	}
+	p.drained = p.drained || why == drained
+	p.history.stop(w.record, why, time.Now())
+	p.mu.Unlock()
+	w.send(event.WorkerStopped{Worker: w.snapshot()})
+}
+
+func (w *worker) snapshot() event.Worker {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	return *w.record
+}
+
+func (w *worker) send(e event.Event) { w.pool.cfg.Events.Send(e) }

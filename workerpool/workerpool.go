@@ -1,0 +1,79 @@
+// Package workerpool keeps an elastic number of workers alive on one shard.
+// Workers write batches; a supervisor starts one more when batches wait, and
+// retires one when there has been nothing for it to do. Each worker that ever
+// lived has a line in the history.
+//
+// A batch is settled once: acknowledged after it is durable, returned if its
+// worker was given up. An output that cannot take a batch is never held
+// against the batch: its worker keeps it and tries again.
+package workerpool
+
+import (
+	"context"
+	"time"
+
+	"async-data-processor/event"
+	"async-data-processor/message"
+)
+
+// Writer makes batches durable.
+type Writer interface {
+	// Write publishes the batch as the worker's and returns the name of its
+	// file once both are durable. After an error nothing of the batch is
+	// visible and it may be tried again. It asks b.Commit before it makes the
+	// batch visible. It may be called concurrently, once at a time per batch.
+	Write(ctx context.Context, worker string, b *message.Batch) (file string, err error)
+}
+
+// Config sets up a Pool.
+type Config struct {
+	Shard int
+	// Min and Max bound the number of workers; 1 <= Min <= Max.
+	Min, Max int
+	// Timeout is how long one attempt to write a batch may take before its
+	// worker is given up.
+	Timeout time.Duration
+	Writer  Writer
+	// Events hears of workers and batches; it may be nil.
+	Events event.Sink
+}
+
+const (
+	// lookInterval is how often the supervisor looks for waiting batches while
+	// every worker is busy, for nothing else would tell it.
+	lookInterval = 100 * time.Millisecond
+	// idleTimeout is how long a pool above its minimum has a worker to spare
+	// before it retires one. It is long against the gaps of a steady load, so
+	// that the pool does not flap.
+	idleTimeout = 10 * time.Second
+	// holdMin and holdMax bound the wait before a held batch is tried again.
+	holdMin = 100 * time.Millisecond
+	holdMax = 5 * time.Second
+)
+
+// Load is what the policy knows of a pool.
+type Load struct {
+	// Workers counts the workers that can take a batch now or later, Busy
+	// those of them that have one.
+	Workers, Busy int
+	// Waiting tells that a batch waits for a worker.
+	Waiting bool
+	// Spare is how long there has been a worker without a batch, 0 if there is none.
+	Spare time.Duration
+}
+
+// Ideal is the policy: how many workers a pool should have, given its load and
+// bounds. It moves one step at a time.
+func Ideal(l Load, lowest, highest int) int {
+	switch {
+	case l.Workers < lowest:
+		return lowest
+	case l.Workers > highest:
+		return highest
+	case l.Workers < highest && l.Waiting && l.Busy >= l.Workers:
+		return l.Workers + 1
+	case l.Workers > lowest && l.Spare >= idleTimeout:
+		return l.Workers - 1
+	}
+	return l.Workers
+}
