@@ -36,14 +36,32 @@ func Decode(id string, body []byte, f Format) (Submission, error) {
 	return Submission{}, diagnose(body, f)
 }
 
-// decoders are kept for their buffers.
-var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+// decoder reads JSON where it stands: from a bytes.Buffer jsontext does not copy.
+type decoder struct {
+	jsontext.Decoder
+	source bytes.Buffer
+}
+
+func (d *decoder) read(text []byte, opts ...jsontext.Options) {
+	d.source = *bytes.NewBuffer(text)
+	d.Reset(&d.source, opts...)
+}
+
+// decoders are kept for what they have allocated, not for what they read.
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+func borrow() *decoder { return decoders.Get().(*decoder) }
+
+func (d *decoder) giveBack() {
+	d.read(nil)
+	decoders.Put(d)
+}
 
 // decode is Decode for the body that is fine; its error says only that the
 // body is not.
 func decode(id string, body []byte, f Format) (Submission, error) {
-	dec := decoders.Get().(*jsontext.Decoder)
-	defer decoders.Put(dec)
+	dec := borrow()
+	defer dec.giveBack()
 
 	var failed error
 	report := func(f fault) { failed = f.err }
@@ -83,7 +101,7 @@ func decode(id string, body []byte, f Format) (Submission, error) {
 // of an entry that breaks them and go on to the next.
 func diagnose(body []byte, f Format) error {
 	var (
-		lax, strict = new(jsontext.Decoder), new(jsontext.Decoder)
+		lax, strict = new(decoder), new(decoder)
 		found       []EntryError
 		scratch     []byte
 		index       int
@@ -113,8 +131,8 @@ func diagnose(body []byte, f Format) error {
 }
 
 // readOne checks that raw is one strict JSON value and nothing else.
-func readOne(dec *jsontext.Decoder, raw []byte) error {
-	dec.Reset(bytes.NewBuffer(raw))
+func readOne(dec *decoder, raw []byte) error {
+	dec.read(raw)
 	if _, err := dec.ReadValue(); err != nil {
 		return err
 	}

@@ -26,16 +26,15 @@ const blank = " \t\r\n"
 
 // entries yields the raw entries of a body, each valid until the next. An
 // error is a bodyError, one of the JSON grammar, or wraps ErrTooLarge.
-func entries(dec *jsontext.Decoder, body []byte, f Format, opts ...jsontext.Options) iter.Seq2[[]byte, error] {
-	// A bytes.Buffer is read in place, without a copy.
+func entries(dec *decoder, body []byte, f Format, opts ...jsontext.Options) iter.Seq2[[]byte, error] {
 	if f == NDJSON {
 		return func(yield func([]byte, error) bool) { eachLine(dec, body, yield, opts) }
 	}
-	dec.Reset(bytes.NewBuffer(body), opts...)
+	dec.read(body, opts...)
 	return func(yield func([]byte, error) bool) { eachElement(dec, yield) }
 }
 
-func eachElement(dec *jsontext.Decoder, yield func([]byte, error) bool) {
+func eachElement(dec *decoder, yield func([]byte, error) bool) {
 	switch token, err := dec.ReadToken(); {
 	case err == io.EOF:
 		yield(nil, errEmptyBody)
@@ -73,14 +72,14 @@ func eachElement(dec *jsontext.Decoder, yield func([]byte, error) bool) {
 	}
 }
 
-func eachLine(dec *jsontext.Decoder, body []byte, yield func([]byte, error) bool, opts []jsontext.Options) {
+func eachLine(dec *decoder, body []byte, yield func([]byte, error) bool, opts []jsontext.Options) {
 	n := 0
 	for line := range bytes.Lines(body) {
 		line = bytes.Trim(line, blank)
 		if len(line) == 0 {
 			continue
 		}
-		dec.Reset(bytes.NewBuffer(line), opts...)
+		dec.read(line, opts...)
 		raw, err := dec.ReadValue()
 		if err == nil && dec.InputOffset() != int64(len(line)) {
 			err = errSecondValue

@@ -118,6 +118,11 @@ func TestDecodeRefusesEntry(t *testing.T) {
 		{`{` + at + `,"value":[]}`, one("/value", "string")},
 		{`{` + at + `,"v\u0061lue":{"value":"x"}}`, one("/value", "string")},
 
+		// once, whatever is inside
+		{`{"timestamp":{"a":1,"b":[2,null]}}`, one("/timestamp", "string")},
+		{`{` + at + `,"value":{"a":1,"b":[2,{"c":true}]}}`, one("/value", "string")},
+		{`{` + at + `,"message_id":{"a":{"b":1},"c":"d"}}`, one("/message_id", ours)},
+
 		// several at once, in the order of the members
 		{`{"value":1,"message_id":2,"timestamp":3}`, []found{
 			{1, "/1/value", "string"}, {1, "/1/message_id", ours}, {1, "/1/timestamp", "string"},

@@ -46,13 +46,15 @@ type Message struct {
 
 // ID is the message's id, "<submission id>.<index>" unless somebody else
 // published it.
-func (m Message) ID() string {
+func (m Message) ID() string { return string(m.id()) }
+
+func (m Message) id() []byte {
 	rest, ok := bytes.CutPrefix(m.Line, []byte(linePrefix))
 	end := bytes.IndexByte(rest, '"')
 	if !ok || end < 0 {
-		return ""
+		return nil
 	}
-	return string(rest[:end])
+	return rest[:end]
 }
 
 // Submission is one accepted body: its id, and its messages in the order sent.

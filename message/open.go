@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // maxForeignID is the longest id that another program may choose, in bytes; it
@@ -16,8 +14,8 @@ const maxForeignID = 255
 // An error says why the envelope can never be written: it is a matter for the
 // dead-letter queue, not for another try.
 func (e Envelope) Open() ([]Message, error) {
-	dec := decoders.Get().(*jsontext.Decoder)
-	defer decoders.Put(dec)
+	dec := borrow()
+	defer dec.giveBack()
 	if e.Foreign {
 		return e.openForeign(dec)
 	}
@@ -32,7 +30,7 @@ func (e Envelope) Open() ([]Message, error) {
 		if len(m.Line) == len(line) {
 			return nil, fmt.Errorf("line %d of the envelope has no newline at its end", len(messages)+1)
 		}
-		if m.ID() == "" {
+		if len(m.id()) == 0 {
 			return nil, fmt.Errorf("line %d of the envelope does not start with a message_id", len(messages)+1)
 		}
 		if err := readOne(dec, m.Line); err != nil {
@@ -48,7 +46,7 @@ func (e Envelope) Open() ([]Message, error) {
 
 // openForeign makes a message of an entry that another program published,
 // with the id it chose or else one made from its bytes.
-func (e Envelope) openForeign(dec *jsontext.Decoder) ([]Message, error) {
+func (e Envelope) openForeign(dec *decoder) ([]Message, error) {
 	id := e.ID
 	switch {
 	case len(e.Body) > MaxEntryBytes:

@@ -171,6 +171,27 @@ func TestSplitLargestEntries(t *testing.T) {
 	}
 }
 
+// TestSplitAllocatesOnce: a body is made at its size, also the last one of a
+// shard that needs several.
+func TestSplitAllocatesOnce(t *testing.T) {
+	s := decoded(t, 100)
+	for i := range 3 {
+		s.Messages = append(s.Messages, numbered(i, message.MaxEntryBytes, epoch))
+	}
+	last := map[int]message.Envelope{}
+	for _, e := range shard.Split(s, 5) {
+		if cap(e.Body) > message.MaxEnvelopeBytes {
+			t.Errorf("%d bytes allocated for an envelope", cap(e.Body))
+		}
+		last[e.Shard] = e
+	}
+	for i, e := range last {
+		if len(e.Body) != cap(e.Body) {
+			t.Errorf("shard %d: %d bytes allocated for the last %d", i, cap(e.Body), len(e.Body))
+		}
+	}
+}
+
 // TestSplitCopies: an envelope outlives the submission it came from.
 func TestSplitCopies(t *testing.T) {
 	s := decoded(t, 50)
