@@ -251,9 +251,9 @@ var gunzippers = sync.Pool{New: func() any { return new(gunzipper) }}
 var unzstds = sync.Pool{New: func() any {
 	z, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1), // no goroutines
-		// RFC 9659 lets a window have 8 MiB; a frame that is one segment has a
-		// window as large as its content, and that costs no more than a body.
-		zstd.WithDecoderMaxWindow(MaxBodyBytes),
+		// For a stream this bounds the window. RFC 9659 lets it have 8 MiB, but
+		// a frame that is one segment has a window as large as its content, and
+		// that costs no more than a body.
 		zstd.WithDecoderMaxMemory(MaxBodyBytes),
 	)
 	if err != nil {

@@ -156,6 +156,9 @@ func TestRow10Encodings(t *testing.T) {
 			if tc.kind.status == 400 && len(p.Errors) == 0 {
 				t.Error("a 400 without errors")
 			}
+			if tc.kind == unreadableBody && !strings.Contains(p.Detail, "Content-Encoding "+tc.encoding[0]) {
+				t.Errorf("got the detail %q, want it to name the encoding", p.Detail)
+			}
 			if got, want := a.Header.Get("Accept-Encoding") != "", tc.kind == unsupportedEncoding; got != want {
 				t.Errorf("got Accept-Encoding %q", a.Header.Get("Accept-Encoding"))
 			}
@@ -314,7 +317,7 @@ func TestRow14PathsAndMethods(t *testing.T) {
 
 func TestRow15Tokens(t *testing.T) {
 	rg := start(t, Config{Tokens: []string{"s3cret-one", "s3cret-two", ""}})
-	megabyte := strings.Repeat("s", 1<<20)
+	megabyte := strings.Repeat("s", 1<<20+16<<10)
 	for _, tc := range []struct {
 		name, query string
 		header      []string

@@ -280,10 +280,11 @@ func TestShutdownDeadline(t *testing.T) {
 	}
 	c := rg.conn(fmt.Sprintf("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(entry), entry))
 	<-entered
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if err := rg.server.Shutdown(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want the context's error", err)
+	deadline := errors.New("the drain took too long")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(deadline)
+	if err := rg.server.Shutdown(ctx); !errors.Is(err, deadline) {
+		t.Errorf("got %v, want the context's cause", err)
 	}
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection is still open")

@@ -232,14 +232,17 @@ func (s *Server) Drain() { s.draining.Store(true) }
 // Shutdown drains the server, closes its listeners and idle connections, and
 // returns nil once every request under way has been answered. Bodies that are
 // still arriving get a few seconds, then 503. If ctx ends first, Shutdown
-// closes the connections and returns an error; what is being published is
-// still bounded by the publish time-out.
+// closes the connections and returns an error that wraps the context's cause;
+// what is being published is still bounded by the publish time-out.
 //
 // It may be called more than once, and before Serve.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
-	
+	s.shutDown()
 	if err := s.http.Shutdown(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // it says whose deadline passed
+		}
 		return fmt.Errorf("shut down HTTP: %w", errors.Join(err, s.http.Close()))
 	}
 	return nil
