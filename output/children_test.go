@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -50,6 +51,9 @@ func childCommand(t *testing.T, name, folder string) *exec.Cmd {
 func startChild(t *testing.T, name, folder string) (lines *bufio.Scanner, kill func()) {
 	t.Helper()
 	c := childCommand(t, name, folder)
+	if _, err := c.StdinPipe(); err != nil { // stays open as long as this process lives
+		t.Fatal(err)
+	}
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -76,13 +80,15 @@ func childShard(folder string) (*Shard, error) {
 	return d.Shard(context.Background(), 0, func() { fmt.Println("standby") })
 }
 
-// holdShard holds the shard until it is killed.
+// holdShard holds the shard until it is killed, or its parent is gone.
 func holdShard(folder string) error {
-	if _, err := childShard(folder); err != nil {
+	s, err := childShard(folder)
+	if err != nil {
 		return err
 	}
 	fmt.Println("held")
-	select {}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return errors.Join(err, s.Close())
 }
 
 // writeForever writes batches from five goroutines and prints the name of each

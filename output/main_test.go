@@ -3,6 +3,7 @@ package output
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,7 +75,9 @@ func openShard(t testing.TB, path string) *Shard {
 
 func takeShard(t testing.TB, d *Dir) *Shard {
 	t.Helper()
-	s, err := d.Shard(t.Context(), 0, func() { t.Error("the shard has an owner already") })
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	s, err := d.Shard(ctx, 0, func() { cancel(errors.New("the shard has an owner already")) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func TestSweepFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) || last.calls[i] != call {
-				t.Errorf("got error %v after %q", err, last.calls)
+				t.Fatalf("got error %v after %q", err, last.calls)
 			}
 			plan = at(-1, pass)
 			takeShard(t, d)
@@ -154,6 +154,28 @@ func TestShardFolderUnusable(t *testing.T) {
 				t.Errorf("got error %v", err)
 			}
 		})
+	}
+}
+
+// TestLockOfAMovedFolder: the folder is moved away between being opened and
+// locked. Its lock is worth nothing, and the standby is to look again.
+func TestLockOfAMovedFolder(t *testing.T) {
+	path := t.TempDir()
+	d := openTestDir(t, path)
+	folder := filepath.Join(path, "shard-0")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := d.root.OpenRoot("shard-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := os.Rename(folder, folder+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock(root, folder); !errors.Is(err, errBusy) {
+		t.Errorf("got error %v, want %v", err, errBusy)
 	}
 }
 

@@ -135,7 +135,11 @@ func stall(t *testing.T, s *Shard, b *message.Batch) *stalled {
 		_, err := s.Write(t.Context(), worker, b)
 		w.result <- err
 	}()
-	<-reached
+	select {
+	case <-reached:
+	case err := <-w.result:
+		t.Fatalf("there was no fsync to be held up in: %v", err)
+	}
 	return w
 }
 
@@ -182,6 +186,9 @@ func TestClosedWhileStalled(t *testing.T) {
 	if !b.Abandon() {
 		t.Error("the right to publish was taken")
 	}
+	if _, err := s.folder.(*faulty).folder.open(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the last writer left the folder open: %v", err)
+	}
 	checkFolder(t, path, content([]string{"{}"}))
 }
 
@@ -199,12 +206,18 @@ func TestCloseWaitsForPublication(t *testing.T) {
 		return pass
 	}, nil)
 	var wg sync.WaitGroup
+	written := make(chan struct{})
 	wg.Go(func() {
+		defer close(written)
 		if _, err := s.Write(t.Context(), worker, newBatch("{}")); err != nil {
 			t.Error(err)
 		}
 	})
-	<-linked
+	select {
+	case <-linked:
+	case <-written:
+		t.Fatal("there was no fsync of the folder")
+	}
 	closing := make(chan struct{})
 	wg.Go(func() {
 		close(closing)
@@ -273,6 +286,18 @@ func TestNameIsTaken(t *testing.T) {
 	checkFolder(t, path, []byte("precious\n"))
 	mustWrite(t, s, b)
 	checkFolder(t, path, []byte("precious\n"), []byte("{}\n"))
+}
+
+func TestTemporaryNameIsTaken(t *testing.T) {
+	s := openShard(t, t.TempDir())
+	f, err := s.folder.create(".taken.tmp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := s.folder.create(".taken.tmp"); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("got error %v, want %v", err, unix.EEXIST)
+	}
 }
 
 // takesName is told each name that is about to be linked.
