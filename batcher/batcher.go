@@ -58,7 +58,7 @@ func Run(cfg Config, deliveries <-chan Opened, batches chan<- *message.Batch) {
 	}
 }
 
-// Opened is a delivery with its messages.
+// Opened is a delivery with its messages, of which there is at least one.
 type Opened struct {
 	Delivery *message.Delivery
 	Messages []message.Message

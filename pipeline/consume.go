@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"async-data-processor/batcher"
-	"async-data-processor/broker"
 	"async-data-processor/event"
 	"async-data-processor/message"
 	"async-data-processor/output"
@@ -22,12 +20,8 @@ import (
 
 // consuming is the half behind the broker.
 type consuming struct {
-	cfg      Config
-	broker   broker.Broker
-	teller   *teller
-	dir      *output.Dir
-	listener net.Listener
-	admin    *server.Server
+	*plant
+	dir *output.Dir
 
 	mu    sync.Mutex // guards what follows
 	pools []*workerpool.Pool
@@ -35,29 +29,23 @@ type consuming struct {
 	held map[string]error
 }
 
-func newConsuming(cfg Config, b broker.Broker, t *teller) (half, error) {
-	dir, err := output.Open(cfg.OutputDir)
+func newConsuming(p *plant) (half, error) {
+	dir, err := output.Open(p.cfg.OutputDir)
 	if err != nil {
 		return nil, fmt.Errorf("--output-dir: %w", err)
 	}
-	listener, err := net.Listen("tcp", cfg.AdminListen)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("--admin-listen %s: %w", cfg.AdminListen, err), dir.Close())
-	}
-	c := &consuming{cfg: cfg, broker: b, teller: t, dir: dir, listener: listener, held: make(map[string]error)}
-	c.admin = server.NewAdmin(server.Config{Ready: c.ready, Observe: t.access, ErrorLog: t.httpErrors()})
-	t.log.Info().Str("component", "message-consumer").Stringer("addr", listener.Addr()).
-		Str("broker", RedactURL(cfg.BrokerURL)).Int("shards", cfg.Shards).
-		Str("output", cfg.OutputDir).Msg("message-consumer started")
+	c := &consuming{plant: p, dir: dir, held: make(map[string]error)}
+	p.checks = append(p.checks, c.check)
+	p.teller.log.Info().Str("component", "message-consumer").Str("broker", RedactURL(p.cfg.BrokerURL)).
+		Int("shards", p.cfg.Shards).Str("output", p.cfg.OutputDir).Msg("message-consumer started")
 	return c, nil
 }
 
 func (c *consuming) start(g *errgroup.Group, intake, work context.Context) {
-	var shards sync.WaitGroup
 	for n := range c.cfg.Shards {
-		shards.Add(1)
+		c.writing.Add(1)
 		g.Go(func() error {
-			defer shards.Done()
+			defer c.writing.Done()
 			return c.shard(intake, work, n)
 		})
 	}
@@ -65,17 +53,9 @@ func (c *consuming) start(g *errgroup.Group, intake, work context.Context) {
 		c.tellHistories(intake)
 		return nil
 	})
-	g.Go(func() error { return c.admin.Serve(c.listener) })
-	g.Go(func() error {
-		<-intake.Done()
-		c.admin.Drain() // not ready, while the shards drain by the same signal
-		shards.Wait()   // batches flushed, files durable, deliveries settled
-		return c.admin.Shutdown(work)
-	})
 }
 
 func (c *consuming) end() {
-	c.listener.Close()
 	c.dir.Close()
 	c.tellHistory(true)
 }
@@ -91,14 +71,14 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 		}
 		return err
 	}
-	defer folder.Close()
 	c.teller.owned(n, folder.Swept())
 
 	var (
 		envelopes = make(chan *message.Delivery)
 		opened    = make(chan batcher.Opened)
-		// Room for a batch per worker, so that a worker finds its next one ready.
-		batches = make(chan *message.Batch, c.cfg.WorkersMax)
+		// Room for one, so that a worker finds its next batch ready. With more,
+		// incomplete batches would wait in line instead of going on filling.
+		batches = make(chan *message.Batch, 1)
 	)
 	pool := workerpool.New(workerpool.Config{
 		Shard:   n,
@@ -126,16 +106,16 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 	})
 	stages.Go(func() { pool.Run(work) })
 	stages.Wait()
-	if err != nil {
+	if err = errors.Join(err, folder.Close()); err != nil {
 		return fmt.Errorf("shard %d: %w", n, err)
 	}
 	return nil
 }
 
 // prefetch is how many envelopes a shard has in hand at most: enough to fill,
-// with one message each, the batches being written, those that wait and the
+// with one message each, the batches being written, the one that waits and the
 // one that fills. Less could starve a batch.
-func (c *consuming) prefetch() int { return c.cfg.BatchSize * (2*c.cfg.WorkersMax + 1) }
+func (c *consuming) prefetch() int { return c.cfg.BatchSize * (c.cfg.WorkersMax + 2) }
 
 // open unpacks envelopes; what can never be unpacked goes to the dead letters.
 func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<- batcher.Opened) {
@@ -151,16 +131,16 @@ func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<
 	}
 }
 
-// ready is the checks behind /readyz.
-func (c *consuming) ready() []server.Check {
+// check tells whether the output takes what the workers have.
+func (c *consuming) check() server.Check {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	output := server.Check{Name: "output"}
+	check := server.Check{Name: "output"}
 	for worker, err := range c.held {
-		output.Err = fmt.Errorf("worker %s holds its batch: %w", worker, err)
+		check.Err = fmt.Errorf("worker %s holds its batch: %w", worker, err)
 		break
 	}
-	return []server.Check{{Name: "broker", Err: c.broker.Ready()}, output}
+	return check
 }
 
 // observe is the sink of the pools' events.

@@ -22,7 +22,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	},
 	"pipeline": {
 		ours: []string{
-			"message", "event", "server", "shard", "broker", "broker/rabbitmq",
+			"message", "event", "server", "shard", "broker", "broker/rabbitmq", "broker/jetstream",
 			"batcher", "workerpool", "output",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
@@ -36,6 +36,10 @@ var house = map[string]struct{ ours, theirs []string }{
 	"shard":           {ours: []string{"message"}},
 	"broker":          {ours: []string{"message"}},
 	"broker/rabbitmq": {ours: []string{"broker", "message"}, theirs: []string{"github.com/rabbitmq/amqp091-go"}},
+	"broker/jetstream": {ours: []string{"broker", "message"}, theirs: []string{
+		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
+		"github.com/nats-io/nats-server/v2/server", "golang.org/x/sys/unix",
+	}},
 	// The suite is a library for tests, so testing tools are in its product code.
 	"broker/brokertest": {ours: []string{"broker", "message"}, theirs: []string{"go.uber.org/goleak"}},
 	"batcher":           {ours: []string{"message", "event"}},

@@ -14,12 +14,15 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"net"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"async-data-processor/broker"
+	"async-data-processor/server"
 )
 
 // ErrDrainDeadline is returned when the drain took longer than its time-out.
@@ -35,7 +38,7 @@ func Serve(ctx context.Context, cfg Config, log zerolog.Logger) error {
 // Consume runs the message-consumer until ctx ends, and then drains it. It
 // returns nil after a clean drain. cfg must be valid.
 func Consume(ctx context.Context, cfg Config, log zerolog.Logger) error {
-	return run(ctx, cfg, newTeller(log), openBroker, newConsuming)
+	return run(ctx, cfg, newTeller(log), openBroker, newConsuming, newAdmin)
 }
 
 // half is a half of the pipeline, in front of the broker or behind it.
@@ -48,9 +51,40 @@ type half interface {
 	end()
 }
 
+// plant is what the halves of one process share.
+type plant struct {
+	cfg    Config
+	broker broker.Broker
+	teller *teller
+	// checks are the conditions of being ready; complete when the halves start.
+	checks []func() server.Check
+	// addr is where submissions are taken; set by newServing.
+	addr net.Addr
+	// writing is what the drain of the files waits for.
+	writing sync.WaitGroup
+}
+
+func (p *plant) isReady() bool {
+	for _, c := range p.ready() {
+		if c.Err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// ready answers for the process.
+func (p *plant) ready() []server.Check {
+	checks := make([]server.Check, len(p.checks))
+	for i, check := range p.checks {
+		checks[i] = check()
+	}
+	return checks
+}
+
 type (
 	opener  func(Config, func(broker.Notice)) (broker.Broker, error)
-	builder func(Config, broker.Broker, *teller) (half, error)
+	builder func(*plant) (half, error)
 )
 
 // run opens the broker, builds the halves, which take their listeners and
@@ -61,9 +95,11 @@ func run(ctx context.Context, cfg Config, t *teller, open opener, builders ...bu
 	if err != nil {
 		return err
 	}
+	p := &plant{cfg: cfg, broker: b, teller: t}
+	p.checks = append(p.checks, func() server.Check { return server.Check{Name: "broker", Err: b.Ready()} })
 	var halves []half
 	for _, build := range builders {
-		h, err := build(cfg, b, t)
+		h, err := build(p)
 		if err != nil {
 			return errors.Join(err, b.Close())
 		}

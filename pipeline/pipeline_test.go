@@ -33,6 +33,12 @@ func (j *journal) add(step string) {
 	j.steps = append(j.steps, step)
 }
 
+func (j *journal) so() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.steps)
+}
+
 // closing is a broker of which only Close matters.
 type closing struct {
 	broker.Broker
@@ -106,14 +112,14 @@ func TestRun(t *testing.T) {
 				var builders []builder
 				for _, h := range tc.halves {
 					h.journal = &j
-					builders = append(builders, func(Config, broker.Broker, *teller) (half, error) { return h, nil })
+					builders = append(builders, func(*plant) (half, error) { return h, nil })
 				}
 				err := run(ctx, DefaultConfig(), newTeller(zerolog.Nop()), open, builders...)
 				if !errors.Is(err, tc.err) {
 					t.Errorf("error %v, want %v", err, tc.err)
 				}
-				if !slices.Equal(j.steps, tc.steps) {
-					t.Errorf("steps %q, want %q", j.steps, tc.steps)
+				if steps := j.so(); !slices.Equal(steps, tc.steps) {
+					t.Errorf("steps %q, want %q", steps, tc.steps)
 				}
 				signal()
 				time.Sleep(2 * time.Hour) // for what was left behind
@@ -127,8 +133,8 @@ func TestRunFailsEarly(t *testing.T) {
 	errPort := errors.New("the port is taken")
 	open := func(Config, func(broker.Notice)) (broker.Broker, error) { return closing{journal: &j}, nil }
 	err := run(t.Context(), DefaultConfig(), newTeller(zerolog.Nop()), open,
-		func(Config, broker.Broker, *teller) (half, error) { return fakeHalf{journal: &j}, nil },
-		func(Config, broker.Broker, *teller) (half, error) { return nil, errPort })
+		func(*plant) (half, error) { return fakeHalf{journal: &j}, nil },
+		func(*plant) (half, error) { return nil, errPort })
 	if !errors.Is(err, errPort) || !slices.Equal(j.steps, []string{"broker closed", "end"}) {
 		t.Errorf("error %v after %q", err, j.steps)
 	}

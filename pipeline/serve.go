@@ -17,23 +17,24 @@ type serving struct {
 	server   *server.Server
 }
 
-func newServing(cfg Config, b broker.Broker, t *teller) (half, error) {
-	listener, err := net.Listen("tcp", cfg.Listen)
+func newServing(p *plant) (half, error) {
+	listener, err := net.Listen("tcp", p.cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w", cfg.Listen, err)
+		return nil, fmt.Errorf("--listen %s: %w", p.cfg.Listen, err)
 	}
 	srv := server.New(server.Config{
-		Submitter:      submitter{broker: b, shards: cfg.Shards},
-		Tokens:         cfg.AuthTokens,
-		MaxInFlight:    cfg.MaxInFlight,
+		Submitter:      submitter{broker: p.broker, shards: p.cfg.Shards},
+		Tokens:         p.cfg.AuthTokens,
+		MaxInFlight:    p.cfg.MaxInFlight,
 		PublishTimeout: broker.PublishTimeout,
-		Ready:          func() []server.Check { return []server.Check{{Name: "broker", Err: b.Ready()}} },
-		Observe:        t.access,
-		ErrorLog:       t.httpErrors(),
+		Ready:          p.ready,
+		Observe:        p.teller.access,
+		ErrorLog:       p.teller.httpErrors(),
 	})
-	t.log.Info().Str("component", "server").Stringer("addr", listener.Addr()).
-		Str("broker", RedactURL(cfg.BrokerURL)).Int("shards", cfg.Shards).
-		Int("tokens", len(cfg.AuthTokens)).Msg("server started")
+	p.teller.log.Info().Str("component", "server").Stringer("addr", listener.Addr()).
+		Str("broker", RedactURL(p.cfg.BrokerURL)).Int("shards", p.cfg.Shards).
+		Int("tokens", len(p.cfg.AuthTokens)).Msg("server started")
+	p.addr = listener.Addr()
 	return &serving{listener, srv}, nil
 }
 
@@ -48,3 +49,32 @@ func (s *serving) start(g *errgroup.Group, intake, work context.Context) {
 }
 
 func (s *serving) end() { s.listener.Close() }
+
+// admin is the health endpoints of a process without a server.
+type admin struct {
+	plant    *plant
+	listener net.Listener
+	server   *server.Server
+}
+
+func newAdmin(p *plant) (half, error) {
+	listener, err := net.Listen("tcp", p.cfg.AdminListen)
+	if err != nil {
+		return nil, fmt.Errorf("--admin-listen %s: %w", p.cfg.AdminListen, err)
+	}
+	srv := server.NewAdmin(server.Config{Ready: p.ready, Observe: p.teller.access, ErrorLog: p.teller.httpErrors()})
+	p.teller.log.Info().Str("component", "admin").Stringer("addr", listener.Addr()).Msg("health endpoints started")
+	return &admin{p, listener, srv}, nil
+}
+
+func (a *admin) start(g *errgroup.Group, intake, work context.Context) {
+	g.Go(func() error { return a.server.Serve(a.listener) })
+	g.Go(func() error {
+		<-intake.Done()
+		a.server.Drain()       // not ready, for as long as the drain takes
+		a.plant.writing.Wait() // which the deadline of work bounds
+		return a.server.Shutdown(work)
+	})
+}
+
+func (a *admin) end() { a.listener.Close() }

@@ -62,7 +62,9 @@ func (h *history) fold(old *event.Worker) {
 	h.earlier.Stopped, h.earlier.WhyStopped = old.Stopped, old.WhyStopped
 	h.earlier.Messages += old.Messages
 	h.earlier.Batches += old.Batches
-	h.earlier.LastFile = old.LastFile
+	if old.LastFile != "" {
+		h.earlier.LastFile = old.LastFile
+	}
 }
 
 func (h *history) snapshot() []event.Worker {

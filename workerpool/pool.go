@@ -16,8 +16,13 @@ type Pool struct {
 	cfg     Config
 	batches <-chan *message.Batch
 	// retire hands a reason to stop to a worker. It has no buffer and is sent
-	// to without waiting, so that only an idle worker can get it.
-	retire chan string
+	// to without waiting, so that only an idle worker can get it; that worker
+	// answers on retired once it is counted no more.
+	retire  chan string
+	retired chan struct{}
+	// writes has a place for each write under way, those of timed-out workers
+	// included; only they can fill it.
+	writes chan struct{}
 	// kick wakes the supervisor; it holds one wake-up.
 	kick chan struct{}
 
@@ -30,12 +35,15 @@ type Pool struct {
 	spareSince time.Time
 }
 
-// New returns a pool that takes its work from batches. Run starts it.
+// New returns a pool that takes its work from batches. Run starts it. The pool
+// grows only if batches has a buffer: what is in it is what waits.
 func New(cfg Config, batches <-chan *message.Batch) *Pool {
 	return &Pool{
 		cfg:     cfg,
 		batches: batches,
 		retire:  make(chan string),
+		retired: make(chan struct{}),
+		writes:  make(chan struct{}, 2*cfg.Max),
 		kick:    make(chan struct{}, 1),
 		history: history{shard: cfg.Shard},
 	}
@@ -128,7 +136,8 @@ func (p *Pool) start(ctx context.Context, workers *errgroup.Group, l Load) {
 
 func (p *Pool) retireOne() {
 	select {
-	case p.retire <- "idle":
+	case p.retire <- idle:
+		<-p.retired // or the next look might retire another in its place
 	default: // none is at rest any more
 	}
 }

@@ -17,8 +17,15 @@ type worker struct {
 	record *event.Worker // guarded by pool.mu
 }
 
-// errTimedOut is the cause of a write that was given up.
-var errTimedOut = errors.New("worker timeout exceeded")
+var (
+	// errTimedOut is the cause of a write that was given up.
+	errTimedOut = errors.New("worker timeout exceeded")
+	// errHung: the output hangs.
+	errHung = errors.New("as many writes hang as there may be workers")
+	// errNoReturn: Write ended its goroutine (runtime.Goexit), so it has not
+	// said that the batch is durable.
+	errNoReturn = errors.New("the write did not return")
+)
 
 // run takes batches until there are no more, or the worker is retired or lost.
 func (w *worker) run(ctx context.Context) {
@@ -26,6 +33,9 @@ func (w *worker) run(ctx context.Context) {
 		b, why := w.next()
 		if b == nil {
 			w.stop(why)
+			if why == idle {
+				w.pool.retired <- struct{}{}
+			}
 			return
 		}
 		if why := w.handle(ctx, b); why != "" {
@@ -35,8 +45,9 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// Why workers stop, besides panics and being retired.
+// Why workers stop, besides panics.
 const (
+	idle      = "idle"      // there was nothing to do for long, and there are others
 	drained   = "drained"   // no batch will come again
 	timedOut  = "timed out" // a batch exceeded the worker timeout
 	cancelled = "cancelled" // the drain's deadline passed
@@ -66,6 +77,10 @@ func (w *worker) next() (b *message.Batch, why string) {
 // handle sees the batch through until it is settled. It returns why the worker
 // cannot go on, or "".
 func (w *worker) handle(ctx context.Context, b *message.Batch) (why string) {
+	if ctx.Err() != nil {
+		w.giveBack(b, context.Cause(ctx))
+		return ""
+	}
 	began := time.Now()
 	hold, late := holdMin, false
 	for attempt := 1; ; attempt++ {
@@ -120,13 +135,16 @@ type outcome struct {
 func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if err := w.admit(ctx); err != nil {
+		return outcome{err: err}
+	}
 	timeout := time.NewTimer(w.pool.cfg.Timeout)
 	defer timeout.Stop()
-
 	id := w.record.ID // never changes
 	done := make(chan outcome, 1)
 	go func() {
-		var out outcome
+		defer func() { <-w.pool.writes }()
+		out := outcome{err: errNoReturn} // unless it says otherwise
 		defer func() {
 			if out.panicked = recover(); out.panicked != nil {
 				out.stack = debug.Stack()
@@ -158,6 +176,25 @@ func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
 	out := <-done // it is about to publish: only it knows the outcome
 	out.late = late
 	return out
+}
+
+// admit waits while as many writes hang as the pool may have workers. Without
+// that bound a hung disk would take batch after batch, and return each, until
+// the broker took them for poison.
+func (w *worker) admit(ctx context.Context) error {
+	select {
+	case w.pool.writes <- struct{}{}:
+		return nil
+	default:
+	}
+	w.set(event.Holding)
+	w.send(event.BatchHeld{Worker: w.snapshot(), Err: errHung})
+	select {
+	case w.pool.writes <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // finish acknowledges a durable batch. This is the one place where an

@@ -1,0 +1,53 @@
+package workerpool_test
+
+import (
+	"testing"
+	"time"
+
+	"async-data-processor/event"
+)
+
+// TestHungOutput: an output that hangs costs a bounded number of batches a
+// return, not every batch again and again; when it wakes up all goes on.
+func TestHungOutput(t *testing.T) {
+	const most, wakes = 4, time.Hour
+	o := new(output)
+	began := time.Now()
+	o.before = func(call) error {
+		time.Sleep(wakes - time.Since(began))
+		return nil
+	}
+	inBubble(t, o, func(r *rig) {
+		began = r.began
+		r.handMany(40)
+		r.at(wakes - time.Second)
+		if n := len(told[event.BatchReturned](r)); n != 2*most {
+			r.t.Errorf("%d batches returned, want as many as writes may hang: %d", n, 2*most)
+		}
+		if len(told[event.BatchHeld](r)) == 0 {
+			r.t.Error("nobody was told that batches are held")
+		}
+		r.at(wakes + time.Minute)
+		if n := len(told[event.BatchWritten](r)); n != 40-2*most {
+			r.t.Errorf("%d batches written, want the %d that were not returned", n, 40-2*most)
+		}
+		r.drain()
+	})
+}
+
+// TestDeadlineCostsNoWorkers: behind the deadline what still comes is returned
+// by the workers that are there.
+func TestDeadlineCostsNoWorkers(t *testing.T) {
+	inBubble(t, new(output), func(r *rig) {
+		r.cancel(errDeadline)
+		r.handMany(20)
+		r.at(time.Second)
+		if n := len(told[event.BatchReturned](r)); n != 20 {
+			r.t.Errorf("%d batches returned, want all 20", n)
+		}
+		if n := len(r.pool.History()); n != 3 {
+			r.t.Errorf("%d workers in the history, want the 3 of the start", n)
+		}
+		r.drain()
+	})
+}
