@@ -6,8 +6,11 @@ import (
 	"net/url"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 	"async-data-processor/broker/rabbitmq"
 )
+
+const brokerForms = "amqp://, amqps://, nats://, tls:// or embedded:<folder>"
 
 // checkBrokerURL tells whether there is an engine for the URL. Its error never
 // holds the URL, which may hold a password.
@@ -17,17 +20,60 @@ func checkBrokerURL(raw string) error {
 		return errors.New("not a URL, want for example amqp://user:password@host:5672/vhost")
 	}
 	switch u.Scheme {
-	case "amqp", "amqps":
+	case "amqp", "amqps", "nats", "tls":
 		return nil
+	case "embedded":
+		_, err := embeddedDir(u)
+		return err
 	}
-	return fmt.Errorf("there is no broker for %q, want amqp:// or amqps://", u.Scheme+"://")
+	return fmt.Errorf("there is no broker for %q, want %s", u.Scheme+"://", brokerForms)
+}
+
+// embeddedDir returns the folder of embedded:///absolute/folder or
+// embedded:relative/folder.
+func embeddedDir(u *url.URL) (string, error) {
+	if u.Host != "" || u.User != nil || u.RawQuery != "" {
+		return "", errors.New("want embedded:///absolute/folder or embedded:relative/folder")
+	}
+	dir := u.Path
+	if u.Opaque != "" {
+		var err error
+		if dir, err = url.PathUnescape(u.Opaque); err != nil {
+			return "", fmt.Errorf("the folder: %w", err)
+		}
+	}
+	if dir == "" {
+		return "", errors.New("it names no folder, want embedded:///absolute/folder or embedded:relative/folder")
+	}
+	return dir, nil
 }
 
 // openBroker opens the engine that the URL chooses. It does not wait for a
-// connection.
+// connection; only an embedded broker is up when it returns.
 func openBroker(cfg Config, notify func(broker.Notice)) (broker.Broker, error) {
 	if err := checkBrokerURL(cfg.BrokerURL); err != nil {
 		return nil, err
 	}
-	return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Notify: notify})
+	u, err := url.Parse(cfg.BrokerURL)
+	if err != nil {
+		return nil, err // checkBrokerURL has parsed it
+	}
+	switch u.Scheme {
+	case "embedded":
+		dir, err := embeddedDir(u)
+		if err != nil {
+			return nil, err
+		}
+		return jetstream.OpenEmbedded(jetstream.EmbeddedConfig{
+			Dir: dir, Shards: cfg.Shards, Listen: cfg.EmbeddedListen, Token: cfg.EmbeddedToken,
+			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Notify: notify,
+		})
+	case "nats", "tls":
+		return jetstream.New(jetstream.Config{
+			URL: cfg.BrokerURL, Shards: cfg.Shards, Replicas: cfg.Replicas,
+			Credentials: cfg.NATSCreds, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey, Notify: notify,
+		})
+	default:
+		return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Notify: notify})
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"async-data-processor/broker/jetstream"
 )
 
 // Config is every setting of the program. Start from DefaultConfig.
@@ -16,6 +18,21 @@ type Config struct {
 	// Shards is the number of shards, 1 to MaxShards. Every process that
 	// shares the broker must agree on it.
 	Shards int
+
+	// EmbeddedListen is where an embedded broker takes the connections of other
+	// processes, host:port; empty for nowhere. They present EmbeddedToken.
+	EmbeddedListen, EmbeddedToken string
+	// EmbeddedMinFree is how many bytes of its disk an embedded broker keeps free.
+	EmbeddedMinFree int64
+	// EmbeddedAcceptLoss starts an embedded broker on a damaged store, without
+	// what is damaged.
+	EmbeddedAcceptLoss bool
+	// Replicas is how many copies a JetStream cluster keeps of a stream that
+	// does not exist yet, 1 to 5.
+	Replicas int
+	// NATSCreds, NATSCA, NATSCert and NATSKey are files for connections to a
+	// NATS server; each may be empty.
+	NATSCreds, NATSCA, NATSCert, NATSKey string
 
 	// Listen is the server's address, host:port.
 	Listen string
@@ -59,8 +76,10 @@ const (
 // DefaultConfig is the one place of the defaults.
 func DefaultConfig() Config {
 	return Config{
-		BrokerURL: "amqp://guest:guest@localhost:5672/", // RabbitMQ as installed
-		Shards:    5,
+		BrokerURL:       "amqp://guest:guest@localhost:5672/", // RabbitMQ as installed
+		Shards:          5,
+		Replicas:        1, // more need a cluster
+		EmbeddedMinFree: jetstream.DefaultMinFree,
 
 		// Loopback, because nothing protects a server without a token.
 		Listen:      "localhost:8080",
@@ -102,6 +121,10 @@ func (c Config) Validate() error {
 
 	check(checkBrokerURL(c.BrokerURL) == nil, "--broker-url: %w", checkBrokerURL(c.BrokerURL))
 	within("shards", c.Shards, MaxShards)
+	within("jetstream-replicas", c.Replicas, 5)
+	check(c.EmbeddedMinFree > 0, "--embedded-min-free is %d, want more than 0", c.EmbeddedMinFree)
+	check((c.NATSCert == "") == (c.NATSKey == ""), "--nats-cert and --nats-key go together")
+	check(c.EmbeddedListen == "" || c.EmbeddedToken != "", "--embedded-listen %s lets other processes in, set --embedded-token", c.EmbeddedListen)
 	for _, l := range []struct{ name, addr string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}} {
 		_, _, err := net.SplitHostPort(l.addr)
 		check(err == nil, "--%s %q: want host:port", l.name, l.addr)

@@ -38,7 +38,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/rabbitmq": {ours: []string{"broker", "message"}, theirs: []string{"github.com/rabbitmq/amqp091-go"}},
 	"broker/jetstream": {ours: []string{"broker", "message"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
-		"github.com/nats-io/nats-server/v2/server", "golang.org/x/sys/unix",
+		"github.com/nats-io/nats-server/v2/server", "github.com/minio/highwayhash", "golang.org/x/sys/unix",
 	}},
 	// The suite is a library for tests, so testing tools are in its product code.
 	"broker/brokertest": {ours: []string{"broker", "message"}, theirs: []string{"go.uber.org/goleak"}},

@@ -97,6 +97,12 @@ func run(ctx context.Context, cfg Config, t *teller, open opener, builders ...bu
 	}
 	p := &plant{cfg: cfg, broker: b, teller: t}
 	p.checks = append(p.checks, func() server.Check { return server.Check{Name: "broker", Err: b.Ready()} })
+	started := false
+	defer func() { // the last word, after those of the halves
+		if started {
+			t.stopped(err)
+		}
+	}()
 	var halves []half
 	for _, build := range builders {
 		h, err := build(p)
@@ -106,7 +112,7 @@ func run(ctx context.Context, cfg Config, t *teller, open opener, builders ...bu
 		defer h.end()
 		halves = append(halves, h)
 	}
-	defer func() { t.stopped(err) }()
+	started = true
 
 	g, intake := errgroup.WithContext(ctx)
 	work, stop := deadline(intake, cfg.DrainTimeout)

@@ -78,7 +78,7 @@ type Engine struct {
 
 	// The rest concerns the engine as a whole; it is set if disturb was.
 
-	// Stop ends the engine in order and Start brings it back, data and all.
+	// Stop ends the engine, in order or not; Start brings it back, data and all.
 	Stop, Start func(t testing.TB)
 	// Stall makes it silent while its connections stay; Resume ends that.
 	Stall, Resume func(t testing.TB)

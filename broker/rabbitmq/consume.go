@@ -62,6 +62,9 @@ func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries ch
 			continue
 		}
 		delay := b.timing.delay(failures, err)
+		if errors.Is(err, errCancelled) {
+			delay = b.timing.repair
+		}
 		b.fault(shard, err)
 		b.notify(broker.Notice{Kind: noticeOf(err), Role: b.consuming.role, Shard: shard, Err: err, Retry: delay})
 		select {
@@ -118,10 +121,9 @@ func (b *Broker) subscribe(intake context.Context, s *session, shard, prefetch i
 	sub := &subscription{broker: b, session: s, ch: ch, shard: shard}
 	cancels := ch.NotifyCancel(make(chan string, 1))
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
-	messages, err := sub.open(prefetch)
-	if err != nil {
-		sub.close()
-		return b.target.explain(err)
+	messages, err := sub.open(intake, prefetch)
+	if err != nil || messages == nil {
+		return err
 	}
 	b.fault(shard, nil)
 
@@ -156,23 +158,60 @@ func (b *Broker) subscribe(intake context.Context, s *session, shard, prefetch i
 	}
 }
 
-func (sub *subscription) open(prefetch int) (messages <-chan amqp.Delivery, err error) {
-	s := sub.session
-	// The queues may have been deleted since the session declared them.
-	if err := s.declare(sub.ch, deadLetters()); err != nil {
+// open starts the consumer; without a queue's answer it waits until the intake
+// is done, and then returns nil. It does not cut the connection for want of
+// one: a single queue may be silent, as one that lost its leader, and the
+// consumers of the others would pay for it with their delivery counts.
+func (sub *subscription) open(intake context.Context, prefetch int) (<-chan amqp.Delivery, error) {
+	b, s := sub.broker, sub.session
+	type result struct {
+		messages <-chan amqp.Delivery
+		err      error
+	}
+	opened := make(chan result) // it ends with the session at the latest
+	go func() {
+		messages, err := sub.start(prefetch)
+		select {
+		case opened <- result{messages, err}:
+		case <-intake.Done():
+			sub.close()
+		case <-s.gone:
+		}
+	}()
+	silent := time.After(b.timing.rpc)
+	for {
+		select {
+		case r := <-opened:
+			if r.err != nil {
+				sub.close()
+				return nil, b.target.explain(r.err)
+			}
+			return r.messages, nil
+		case <-silent:
+			err := fmt.Errorf("%s: no answer from the queue %s", b.target.name, queueName(sub.shard))
+			b.fault(sub.shard, err)
+			b.notify(broker.Notice{Kind: broker.Lost, Role: b.consuming.role, Shard: sub.shard, Err: err})
+		case <-s.gone:
+			return nil, s.cause
+		case <-intake.Done():
+			return nil, nil
+		}
+	}
+}
+
+// start makes the queues, which may have been deleted since the session made
+// them, and the consumer.
+func (sub *subscription) start(prefetch int) (<-chan amqp.Delivery, error) {
+	if err := declare(sub.ch, deadLetters()); err != nil {
 		return nil, err
 	}
-	if err := s.declare(sub.ch, shardQueue(sub.shard)); err != nil {
+	if err := declare(sub.ch, shardQueue(sub.shard)); err != nil {
 		return nil, err
 	}
-	err = s.rpc(func() error { return sub.ch.Qos(prefetch, 0, false) })
-	if err != nil {
+	if err := sub.ch.Qos(prefetch, 0, false); err != nil {
 		return nil, fmt.Errorf("setting the prefetch: %w", err)
 	}
-	err = s.rpc(func() error {
-		messages, err = sub.ch.Consume(queueName(sub.shard), consumerTag, false, false, false, false, nil)
-		return err
-	})
+	messages, err := sub.ch.Consume(queueName(sub.shard), consumerTag, false, false, false, false, nil)
 	if err != nil {
 		return nil, fmt.Errorf("consuming %s: %w", queueName(sub.shard), err)
 	}

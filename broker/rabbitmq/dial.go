@@ -101,6 +101,14 @@ type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
+// loginCut is how RabbitMQ tells this library that the password is wrong, and
+// what a broker that stops during a login looks like, too. Only when it goes on
+// it is taken for a refusal.
+type loginCut struct{ error }
+
+// maxLoginCuts is how often a broker may be met in the middle of stopping.
+const maxLoginCuts = 4
+
 // explain says in one line, without the password, why the broker cannot be
 // used. It is a refusal if somebody has to act first.
 func (t target) explain(err error) error {
@@ -110,10 +118,12 @@ func (t target) explain(err error) error {
 		return refusal{fmt.Errorf("%s: %w", t.name, err)}
 	case !ok:
 		return fmt.Errorf("%s: %w", t.name, err)
-	case errors.Is(e, amqp.ErrCredentials), errors.Is(e, amqp.ErrVhost):
-		// The library guesses this when the connection just ended, which is
-		// what a broker that is stopping does, too.
-		return fmt.Errorf("%s: the broker closed the connection during the login", t.name)
+	case errors.Is(e, amqp.ErrCredentials):
+		return loginCut{fmt.Errorf("%s: the broker closed the connection during the login: check user and password", t.name)}
+	case errors.Is(e, amqp.ErrVhost):
+		// The library guesses this when the connection just ended; a broker
+		// that refuses a virtual host says so.
+		return fmt.Errorf("%s: the broker closed the connection after the login", t.name)
 	case e.Server && e.Code == amqp.AccessRefused:
 		return refusal{fmt.Errorf("%s: access refused, check user, password and permissions: %s", t.name, e.Reason)}
 	case e.Server && e.Code == amqp.NotAllowed:

@@ -78,7 +78,7 @@ func (l *link) run() {
 // delay is the wait after the given number of failures in a row: at random, so
 // that many clients do not come back at once.
 func (t timing) delay(failures int, err error) time.Duration {
-	if errors.As(err, new(refusal)) {
+	if errors.As(err, new(refusal)) || failures >= maxLoginCuts && errors.As(err, new(loginCut)) {
 		return t.refused/2 + rand.N(t.refused/2)
 	}
 	bound := t.maxDelay
@@ -187,6 +187,7 @@ func (s *session) fail(cause error) {
 
 // watch returns why the session ended.
 func (s *session) watch(stopping <-chan struct{}) error {
+	var repair <-chan time.Time
 	for {
 		select {
 		case e := <-s.lost:
@@ -197,6 +198,11 @@ func (s *session) watch(stopping <-chan struct{}) error {
 		case b := <-s.blocks:
 			s.block(b)
 		case <-s.repair:
+			if repair == nil {
+				repair = time.After(s.broker.timing.repair)
+			}
+		case <-repair:
+			repair = nil
 			if err := s.declareAll(); err != nil {
 				s.fail(s.broker.target.explain(err))
 			}

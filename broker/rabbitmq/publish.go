@@ -237,24 +237,36 @@ func (l *lane) close() {
 	}
 }
 
-// bury publishes a dead letter, waiting for the connection if need be, so that
-// a broker that takes none is not asked again and again at full speed. The
-// headers of another program are left behind: some of them route (CC), and
-// large ones would not fit beside ours.
+// bury publishes a dead letter. It tries for as long as a publish may take, so
+// that a message which cannot be buried just now is not delivered again and
+// again at full speed, up to its delivery limit.
 func (b *Broker) bury(shard int, d *amqp.Delivery, reason string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), broker.PublishTimeout)
 	defer cancel()
-	s, err := b.publishing.await(ctx)
-	if err != nil {
-		return rejected(err)
-	}
-	if s.blocked.Load() != nil {
+	letter := deadLetter(shard, d, reason)
+	for {
+		s, err := b.publishing.await(ctx)
+		if err != nil {
+			return rejected(err)
+		}
+		err = s.publish(ctx, shard, deadQueue, letter)
+		if !errors.Is(err, broker.ErrRejected) {
+			return err
+		}
 		select {
-		case <-s.gone:
+		case <-time.After(b.timing.minDelay):
 		case <-b.ctx.Done():
+			return err
 		case <-ctx.Done():
+			return err
 		}
 	}
+}
+
+// deadLetter is a delivery with the reason why it is dead. The headers of
+// another program are left behind: some of them route (CC), and large ones
+// would not fit beside ours.
+func deadLetter(shard int, d *amqp.Delivery, reason string) amqp.Publishing {
 	headers := amqp.Table{
 		reasonHeader: cut(reason, 1<<10),
 		shardHeader:  int64(shard),
@@ -264,7 +276,7 @@ func (b *Broker) bury(shard int, d *amqp.Delivery, reason string) error {
 	if count, ok := number(d.Headers[countHeader]); ok {
 		headers[countHeader] = count
 	}
-	return s.publish(ctx, shard, deadQueue, amqp.Publishing{
+	return amqp.Publishing{
 		MessageId:       d.MessageId,
 		Type:            d.Type,
 		ContentType:     d.ContentType,
@@ -273,5 +285,5 @@ func (b *Broker) bury(shard int, d *amqp.Delivery, reason string) error {
 		DeliveryMode:    amqp.Persistent,
 		Headers:         headers,
 		Body:            d.Body,
-	})
+	}
 }

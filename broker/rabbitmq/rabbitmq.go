@@ -55,6 +55,7 @@ type timing struct {
 	minDelay  time.Duration
 	maxDelay  time.Duration
 	refused   time.Duration
+	repair    time.Duration
 	close     time.Duration
 }
 
@@ -76,6 +77,10 @@ var defaultTiming = timing{
 	maxDelay: 5 * time.Second,
 	// Wrong password, virtual host or queue arguments: somebody has to act first.
 	refused: 15 * time.Second,
+	// How long a missing queue stays missing. RabbitMQ 3.10 takes a moment to
+	// tell consumers that theirs was deleted. One that did not hear of it before
+	// there is another one of the same name is not cancelled, and gets nothing.
+	repair: 500 * time.Millisecond,
 	// The part of the drain that a silent broker may take.
 	close: 3 * time.Second,
 }

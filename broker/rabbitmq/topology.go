@@ -70,11 +70,8 @@ func deadLetters() queue {
 }
 
 // declare makes sure that the queue exists as it has to be.
-func (s *session) declare(ch *amqp.Channel, q queue) error {
-	err := s.rpc(func() error {
-		_, err := ch.QueueDeclare(q.name, true, false, false, false, q.args)
-		return err
-	})
+func declare(ch *amqp.Channel, q queue) error {
+	_, err := ch.QueueDeclare(q.name, true, false, false, false, q.args)
 	if e, ok := errors.AsType[*amqp.Error](err); ok && e.Server && e.Code == amqp.PreconditionFailed {
 		return refusal{fmt.Errorf("the queue %s exists with other arguments, which cannot be changed: "+
 			"drain and delete it, or use another virtual host: %s", q.name, e.Reason)}
@@ -93,13 +90,9 @@ func (s *session) declareAll() error {
 	}
 	defer func() { _ = s.rpc(ch.Close) }()
 	// The dead letters' first: the others refer to it.
-	if err := s.declare(ch, deadLetters()); err != nil {
-		return err
+	err = s.rpc(func() error { return declare(ch, deadLetters()) })
+	for shard := 0; shard < s.broker.cfg.Shards && err == nil; shard++ {
+		err = s.rpc(func() error { return declare(ch, shardQueue(shard)) })
 	}
-	for shard := range s.broker.cfg.Shards {
-		if err := s.declare(ch, shardQueue(shard)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }

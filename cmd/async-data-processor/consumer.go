@@ -22,7 +22,8 @@ has the history of each. A second process on the same folder stands by.
 SIGTERM drains: incomplete batches are written, too, then it exits 0.`,
 		example: `  async-data-processor message-consumer --output-dir ./data
   DATA_OUTPUT_DIR=/srv/data async-data-processor message-consumer --batch-linger 5s`,
-		groups: forConsumer,
-		run:    pipeline.Consume,
+		groups:   forConsumer | forAdmin,
+		defaults: pipeline.DefaultConfig(),
+		run:      pipeline.Consume,
 	}.command(lookup)
 }

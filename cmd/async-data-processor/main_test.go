@@ -14,7 +14,10 @@ import (
 // TestMain lets the test binary be the program, too: the scripts and the
 // end-to-end tests run it as processes of its own, race detector included.
 func TestMain(m *testing.M) {
-	testscript.Main(suite{m}, map[string]func(){"async-data-processor": program})
+	testscript.Main(suite{m}, map[string]func(){
+		"async-data-processor":  program,
+		"nats-server-for-tests": natsServer,
+	})
 }
 
 // nodeDir is the folder of a RabbitMQ node for the end-to-end tests alone,

@@ -20,25 +20,30 @@ func newRoot(lookup lookupEnv) *cobra.Command {
 		Long: `async-data-processor takes JSON over HTTP, queues it durably and writes it to
 files. An entry that was answered with 201 is not lost, whatever crashes.
 
+  standalone        everything in one process, over an embedded broker: start here
   server            POST /message: validates entries, shards them by their
                     timestamp, publishes them to a durable queue per shard
   message-consumer  batches each shard's messages by five and writes every
                     batch to a file under DATA_OUTPUT_DIR
 
-Run both against the same RabbitMQ (--broker-url). Every flag can also be set by
-the variable that its help names, or by its name in a YAML file (--config);
-flags win over variables, variables over the file.`,
-		Example: `  async-data-processor server --broker-url amqp://guest:guest@localhost:5672/
-  async-data-processor message-consumer --output-dir ./data
+Run the latter two against the same broker (--broker-url): RabbitMQ or a NATS
+JetStream cluster. Every flag can also be set by the variable that its help
+names, or by its name in a YAML file (--config); flags win over variables,
+variables over the file.`,
+		Example: `  async-data-processor standalone
   curl -sS localhost:8080/message -H 'Content-Type: application/json' \
-    -d '[{"timestamp":"2019-10-12T08:10:54.52Z","value":"F"}]'`,
+    -d '[{"timestamp":"2019-10-12T08:10:54.52Z","value":"F"}]'
+
+  async-data-processor server --broker-url amqp://user:password@host/
+  async-data-processor message-consumer --broker-url amqp://user:password@host/`,
 		SilenceUsage:  true,
 		SilenceErrors: true, // exitCode prints them
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServer(lookup), newConsumer(lookup), newHealthcheck(), newVersion())
+	root.AddCommand(newStandalone(lookup), newServer(lookup), newConsumer(lookup), newHealthcheck(), newVersion())
+	cobra.EnableCommandSorting = false
 	return root
 }
 
@@ -46,12 +51,13 @@ flags win over variables, variables over the file.`,
 type stage struct {
 	use, short, long, example string
 	groups                    groups
+	defaults                  pipeline.Config
 	run                       func(context.Context, pipeline.Config, zerolog.Logger) error
 }
 
 // command makes the cobra command of a stage: settings in, stage run.
 func (s stage) command(lookup lookupEnv) *cobra.Command {
-	cfg := pipeline.DefaultConfig()
+	cfg := s.defaults
 	var file string
 	var checkOnly bool
 	cmd := &cobra.Command{

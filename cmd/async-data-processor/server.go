@@ -19,7 +19,8 @@ Needs a broker, not at once: until it is reachable, /readyz and POST /message
 answer 503. SIGTERM drains: requests under way are answered, then it exits 0.`,
 		example: `  async-data-processor server --broker-url amqp://guest:guest@localhost:5672/
   AUTH_TOKENS=secret async-data-processor server --listen :8080`,
-		groups: forServer,
-		run:    pipeline.Serve,
+		groups:   forServer,
+		defaults: pipeline.DefaultConfig(),
+		run:      pipeline.Serve,
 	}.command(lookup)
 }

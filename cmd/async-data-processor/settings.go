@@ -24,8 +24,10 @@ type groups uint8
 const (
 	forServer groups = 1 << iota
 	forConsumer
+	forAdmin // a process without a server has its health endpoints elsewhere
 
 	forBoth = forServer | forConsumer
+	forAny  = forBoth | forAdmin
 )
 
 // Annotations of a flag.
@@ -47,8 +49,18 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	str, strs, num := (*pflag.FlagSet).StringVar, (*pflag.FlagSet).StringSliceVar, (*pflag.FlagSet).IntVar
 	dur, yes := (*pflag.FlagSet).DurationVar, (*pflag.FlagSet).BoolVar
 
-	add(s, forBoth, str, &cfg.BrokerURL, "broker-url", "BROKER_URL RABBITMQ_URL", "url", "where the broker is: amqp:// or amqps://")
+	add(s, forBoth, str, &cfg.BrokerURL, "broker-url", "BROKER_URL RABBITMQ_URL", "url", "the broker: amqp[s]://…, nats://…, tls://…, or embedded:<folder>")
 	add(s, forBoth, num, &cfg.Shards, "shards", "SHARDS_COUNT", "", "number of shards, the same for every process of a broker")
+
+	add(s, forBoth, str, &cfg.EmbeddedListen, "embedded-listen", "EMBEDDED_LISTEN_ADDR", "", "address at which an embedded broker takes other processes' connections")
+	add(s, forBoth, str, &cfg.EmbeddedToken, "embedded-token", "EMBEDDED_TOKEN", "value", "what they must present: nats://<token>@<address>")
+	add(s, forBoth, (*pflag.FlagSet).Int64Var, &cfg.EmbeddedMinFree, "embedded-min-free", "EMBEDDED_MIN_FREE", "", "bytes of disk that an embedded broker keeps free; below it, 503")
+	add(s, forBoth, yes, &cfg.EmbeddedAcceptLoss, "embedded-accept-loss", "EMBEDDED_ACCEPT_LOSS", "", "start on a damaged store without what is damaged, which is set aside")
+	add(s, forBoth, num, &cfg.Replicas, "jetstream-replicas", "JETSTREAM_REPLICAS", "", "copies that a JetStream cluster keeps of a stream made by us")
+	add(s, forBoth, str, &cfg.NATSCreds, "nats-creds", "NATS_CREDS", "", "credentials file for a NATS server")
+	add(s, forBoth, str, &cfg.NATSCA, "nats-ca", "NATS_CA", "", "file of the authorities that a NATS server's certificate may come from")
+	add(s, forBoth, str, &cfg.NATSCert, "nats-cert", "NATS_CERT", "", "client certificate file for a NATS server")
+	add(s, forBoth, str, &cfg.NATSKey, "nats-key", "NATS_KEY", "", "key file of that certificate")
 
 	add(s, forServer, str, &cfg.Listen, "listen", "LISTEN_ADDR", "", "address to serve HTTP on; the variable PORT sets its port alone")
 	add(s, forServer, strs, &cfg.AuthTokens, "auth-tokens", "AUTH_TOKENS", "value", "bearer tokens that may submit, comma-separated; without any, everybody may")
@@ -61,7 +73,7 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forConsumer, num, &cfg.WorkersMax, "workers-max", "WORKERS_MAX", "", "workers of a shard while batches wait")
 	add(s, forConsumer, dur, &cfg.WorkerTimeout, "worker-timeout", "WORKER_TIMEOUT", "", "how long writing a batch may take before its worker is given up")
 	add(s, forConsumer, dur, &cfg.HistoryInterval, "history-interval", "HISTORY_INTERVAL", "", "how often changed worker histories are logged")
-	add(s, forConsumer, str, &cfg.AdminListen, "admin-listen", "ADMIN_LISTEN_ADDR", "", "address of /livez, /readyz and /health")
+	add(s, forAdmin, str, &cfg.AdminListen, "admin-listen", "ADMIN_LISTEN_ADDR", "", "address of /livez, /readyz and /health")
 
 	add(s, forBoth, yes, &cfg.InsecureNoAuth, "insecure-no-auth", "INSECURE_NO_AUTH", "", "listen beyond loopback although no token protects it")
 	add(s, forBoth, dur, &cfg.DrainTimeout, "drain-timeout", "DRAIN_TIMEOUT", "", "how long the orderly stop may take; then exit 3")
@@ -197,7 +209,7 @@ func readConfigFile(path string) (map[string]string, error) {
 	}
 	// A file may be shared by both commands, so it may hold settings of either.
 	known := pflag.NewFlagSet("", pflag.ContinueOnError)
-	addSettings(known, &pipeline.Config{}, forBoth)
+	addSettings(known, &pipeline.Config{}, forAny)
 	values := make(map[string]string, len(nodes))
 	var errs []error
 	for key, node := range nodes {
@@ -254,7 +266,7 @@ func display(f *pflag.Flag) string {
 		return text
 	case len(secret) > 0 && secret[0] == "url":
 		text = pipeline.RedactURL(text)
-	case len(secret) > 0:
+	case len(secret) > 0 && text != "":
 		text = "(redacted)"
 	case f.Value.Type() != "string":
 		return text // numbers, durations and booleans need no quotes

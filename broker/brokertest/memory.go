@@ -1,0 +1,255 @@
+package brokertest
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+// Memory is a broker whose queues live in the process, and the first client of
+// itself. It starts no goroutine and no timer, so it also works in the bubbles
+// of testing/synctest. Closing a client leaves the queues as they are.
+type Memory struct {
+	*Client
+	shards int
+
+	mu      sync.Mutex // guards what follows, and the clients' and consumers' fields
+	changed chan struct{}
+	clients []*Client
+	queues  map[int]*memoryQueue
+	dead    []DeadLetter
+
+	stopped, stalled bool
+	blocked          string // why publishes are refused, or empty
+	loss             Loss
+	failures         []Failure
+}
+
+type memoryQueue struct {
+	missing   bool
+	waiting   []*memoryItem
+	held      []*memoryItem
+	consumers []*consumer // the first one is active
+}
+
+type memoryItem struct {
+	envelope message.Envelope
+	returns  int       // how often it came back
+	holder   *consumer // nil while it waits
+}
+
+// Failure is what becomes of a publish that fails.
+type Failure int
+
+const (
+	// Refused: ErrRejected, and not in the queue.
+	Refused Failure = iota
+	// Unsaved: ErrUnknown, and not in the queue.
+	Unsaved
+	// Saved: ErrUnknown, and in the queue all the same.
+	Saved
+)
+
+var _ broker.Broker = (*Memory)(nil)
+
+// NewMemory returns an empty broker with a number of shards.
+func NewMemory(shards int) *Memory {
+	m := &Memory{shards: shards, changed: make(chan struct{}), queues: map[int]*memoryQueue{}}
+	m.Client = m.Open(nil)
+	return m
+}
+
+// Open returns another client. Notify may be nil, and must not call the broker.
+func (m *Memory) Open(notify func(broker.Notice)) *Client {
+	if notify == nil {
+		notify = func(broker.Notice) {}
+	}
+	c := &Client{memory: m, notify: notify}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clients = append(m.clients, c)
+	return c
+}
+
+// FailPublish lets the next publishes fail, one for each failure.
+func (m *Memory) FailPublish(failures ...Failure) {
+	m.change(func() { m.failures = append(m.failures, failures...) })
+}
+
+// Depth counts the shard's envelopes, those that are held included.
+func (m *Memory) Depth(shard int) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := m.queue(shard)
+	return len(q.waiting) + len(q.held)
+}
+
+// Waiting lists the shard's envelopes that nobody holds.
+func (m *Memory) Waiting(shard int) (waiting []message.Envelope) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, item := range m.queue(shard).waiting {
+		waiting = append(waiting, item.envelope)
+	}
+	return waiting
+}
+
+// DeadLetters lists the dead letters in the order in which they came.
+func (m *Memory) DeadLetters() []DeadLetter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.dead)
+}
+
+// PublishForeign queues a body as another program would; the id is optional.
+func (m *Memory) PublishForeign(shard int, id string, body []byte) {
+	m.change(func() {
+		m.save(message.Envelope{ID: id, Shard: shard, Count: 1, Body: body, Foreign: true})
+	})
+}
+
+// DeleteQueue removes the shard's queue under its users.
+func (m *Memory) DeleteQueue(shard int) {
+	m.change(func() {
+		q := m.queue(shard)
+		for _, item := range q.held {
+			item.holder = nil
+		}
+		for _, c := range q.consumers {
+			c.client.notify(broker.Notice{Kind: broker.Resubscribed, Role: "consume", Shard: shard})
+		}
+		*q = memoryQueue{missing: true}
+	})
+}
+
+// Break cuts the connections of all clients; they come back at once.
+func (m *Memory) Break() {
+	m.change(func() {
+		m.loss = Nothing
+		m.disconnect(errors.New("connection reset"))
+	})
+}
+
+// Lose lets what clients send, or what they are sent, go lost until Break.
+func (m *Memory) Lose(what Loss) { m.change(func() { m.loss = what }) }
+
+// Stop ends the broker under its clients; Start brings it back.
+func (m *Memory) Stop() {
+	m.change(func() {
+		m.stopped = true
+		m.disconnect(errStopped)
+	})
+}
+
+// Start ends Stop.
+func (m *Memory) Start() {
+	m.change(func() { m.stopped = false; m.tell(broker.Notice{Kind: broker.Connected}) })
+}
+
+// Stall makes the broker silent; its connections stay.
+func (m *Memory) Stall() { m.change(func() { m.stalled = true }) }
+
+// Resume ends Stall.
+func (m *Memory) Resume() { m.change(func() { m.stalled = false }) }
+
+// Block makes the broker refuse publishes, for a reason.
+func (m *Memory) Block(reason string) {
+	m.change(func() {
+		m.blocked = reason
+		m.tell(broker.Notice{Kind: broker.Blocked, Err: errors.New(reason)})
+	})
+}
+
+// Unblock ends Block.
+func (m *Memory) Unblock() {
+	m.change(func() { m.blocked = ""; m.tell(broker.Notice{Kind: broker.Unblocked}) })
+}
+
+var errStopped = errors.New("the broker is stopped")
+
+// change does something under the lock and wakes up all who wait.
+func (m *Memory) change(do func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	do()
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+func (m *Memory) tell(n broker.Notice) {
+	n.Shard = -1
+	for _, role := range []string{"publish", "consume"} {
+		n.Role = role
+		for _, c := range m.clients {
+			c.notify(n)
+		}
+	}
+}
+
+func (m *Memory) disconnect(err error) {
+	m.tell(broker.Notice{Kind: broker.Lost, Err: err})
+	for _, c := range m.clients {
+		m.release(c)
+	}
+	for _, c := range m.clients {
+		c.connection++
+	}
+}
+
+// queue returns the shard's queue, making it if need be.
+func (m *Memory) queue(shard int) *memoryQueue {
+	q := m.queues[shard]
+	if q == nil {
+		q = &memoryQueue{}
+		m.queues[shard] = q
+	}
+	return q
+}
+
+func (m *Memory) save(e message.Envelope) {
+	e.Body = slices.Clone(e.Body)
+	q := m.queue(e.Shard)
+	q.waiting = append(q.waiting, &memoryItem{envelope: e})
+}
+
+// release ends the client's consumers and returns what they hold.
+func (m *Memory) release(c *Client) {
+	for _, q := range m.queues {
+		q.consumers = slices.DeleteFunc(q.consumers, func(o *consumer) bool { return o.client == c })
+		for _, item := range slices.Clone(q.held) {
+			if item.holder.client == c {
+				m.giveBack(q, item, true)
+			}
+		}
+	}
+}
+
+// giveBack puts a held item back, or away if it came back too often.
+func (m *Memory) giveBack(q *memoryQueue, item *memoryItem, counts bool) {
+	m.drop(q, item)
+	if counts {
+		item.returns++
+	}
+	if item.returns > broker.DeliveryLimit {
+		m.bury(item, "delivery_limit")
+		return
+	}
+	q.waiting = slices.Insert(q.waiting, 0, item)
+}
+
+// drop removes a held item.
+func (m *Memory) drop(q *memoryQueue, item *memoryItem) {
+	q.held = slices.DeleteFunc(q.held, func(o *memoryItem) bool { return o == item })
+	item.holder.unsettled--
+	item.holder = nil
+}
+
+func (m *Memory) bury(item *memoryItem, reason string) {
+	m.dead = append(m.dead, DeadLetter{
+		ID: item.envelope.ID, Body: item.envelope.Body, Reason: reason, Shard: item.envelope.Shard, Time: time.Now(),
+	})
+}

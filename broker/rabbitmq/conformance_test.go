@@ -1,0 +1,168 @@
+package rabbitmq
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
+)
+
+// TestConformance runs the suite of all brokers on real nodes.
+func TestConformance(t *testing.T) {
+	sharedNode(t)
+	private.start() // it takes its time, while the first tests need none of it
+	brokertest.Run(t, brokertest.Harness{Fresh: func(t *testing.T, disturb bool) *brokertest.Engine {
+		if disturb {
+			return disturbed(t)
+		}
+		url := sharedNode(t)
+		p := newProxy(t, hostOf(url))
+		e := engine(t, url, withHost(url, p.addr()))
+		e.Break = func(testing.TB) { p.cut() }
+		e.Lose = func(_ testing.TB, what brokertest.Loss) { p.lose(what) }
+		return e
+	}})
+}
+
+// disturbed is the private node as an engine.
+func disturbed(t *testing.T) *brokertest.Engine {
+	url := privateNode(t)
+	e := engine(t, url, url)
+	do := func(args ...string) func(testing.TB) {
+		return func(t testing.TB) { t.Helper(); private.must(t, args...) }
+	}
+	e.Stop, e.Start = do("stop"), do("start")
+	e.Stall, e.Resume = do("pause"), do("resume")
+	e.Block = do("ctl", "set_vm_memory_high_watermark", "0.00001")
+	e.Unblock = do("ctl", "set_vm_memory_high_watermark", "0.4")
+	return e
+}
+
+// engine is a node with empty queues; clients reach it by another URL.
+func engine(t *testing.T, node, clients string) *brokertest.Engine {
+	for _, q := range []string{queueName(0), queueName(1), deadQueue} {
+		deleteQueue(t, node, q)
+	}
+	return &brokertest.Engine{
+		Open: func(t testing.TB, notify func(broker.Notice)) broker.Broker {
+			b, err := New(Config{URL: clients, Shards: brokertest.Shards, Notify: notify})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		},
+		Depth: func(t testing.TB, shard int) (depth int) {
+			admin(t, node, func(ch *amqp.Channel) error {
+				q, err := ch.QueueDeclarePassive(queueName(shard), true, false, false, false, nil)
+				depth = q.Messages
+				return err
+			})
+			return depth
+		},
+		DeadLetters: func(t testing.TB) []brokertest.DeadLetter { return deadLettersOf(t, node) },
+		PublishForeign: func(t testing.TB, shard int, id string, body []byte) {
+			foreign(t, node, shard, amqp.Publishing{MessageId: id, ContentType: "application/json", Body: body})
+		},
+		DeleteQueue: func(t testing.TB, shard int) { deleteQueue(t, node, queueName(shard)) },
+	}
+}
+
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		panic(err)
+	}
+	return u.Host
+}
+
+// admin does something on a channel of its own.
+func admin(t testing.TB, url string, do func(*amqp.Channel) error) {
+	t.Helper()
+	conn, err := amqp.Dial(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err == nil {
+		err = do(ch)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func deleteQueue(t testing.TB, url, name string) {
+	t.Helper()
+	admin(t, url, func(ch *amqp.Channel) error {
+		_, err := ch.QueueDelete(name, false, false, false)
+		return err
+	})
+}
+
+// foreign publishes as another program would.
+func foreign(t testing.TB, url string, shard int, msg amqp.Publishing) {
+	t.Helper()
+	admin(t, url, func(ch *amqp.Channel) error {
+		if err := ch.Confirm(false); err != nil {
+			return err
+		}
+		c, err := ch.PublishWithDeferredConfirm("", queueName(shard), true, false, msg)
+		if err == nil && !c.Wait() {
+			t.Fatal("the foreign message was not taken")
+		}
+		return err
+	})
+}
+
+// deadLettersOf reads the dead-letter queue; closing the channel puts all back.
+func deadLettersOf(t testing.TB, url string) (dead []brokertest.DeadLetter) {
+	t.Helper()
+	admin(t, url, func(ch *amqp.Channel) error {
+		for {
+			m, ok, err := ch.Get(deadQueue, false)
+			if err != nil || !ok {
+				return err
+			}
+			dead = append(dead, deadLetterOf(t, &m))
+		}
+	})
+	return dead
+}
+
+func deadLetterOf(t testing.TB, m *amqp.Delivery) brokertest.DeadLetter {
+	t.Helper()
+	d := brokertest.DeadLetter{ID: m.MessageId, Body: m.Body, Shard: -1}
+	if deaths, ok := m.Headers["x-death"].([]any); ok && len(deaths) > 0 {
+		death, _ := deaths[0].(amqp.Table)
+		d.Reason, _ = death["reason"].(string)
+		d.Time, _ = death["time"].(time.Time)
+		d.Shard = shardOf(death["queue"])
+		return d
+	}
+	d.Reason, _ = m.Headers[reasonHeader].(string)
+	when, _ := m.Headers[timeHeader].(string)
+	d.Time, _ = time.Parse(time.RFC3339Nano, when)
+	if shard, ok := number(m.Headers[shardHeader]); ok && queueName(int(shard)) == m.Headers[queueHeader] {
+		d.Shard = int(shard)
+	}
+	if m.DeliveryMode != amqp.Persistent {
+		t.Errorf("dead letter %q is not persistent", m.MessageId)
+	}
+	return d
+}
+
+func shardOf(queue any) int {
+	name, _ := queue.(string)
+	for shard := range brokertest.Shards {
+		if strings.HasSuffix(name, queueName(shard)) {
+			return shard
+		}
+	}
+	return -1
+}

@@ -1,0 +1,241 @@
+package rabbitmq
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/broker"
+)
+
+// TestNewRefuses: what can never work is refused, and no password is shown.
+func TestNewRefuses(t *testing.T) {
+	const secret = "s3cr3t"
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"empty", Config{Shards: 1}, "broker URL"},
+		{"other scheme", Config{URL: "http://u:" + secret + "@host/", Shards: 1}, "amqp://"},
+		{"slash in password", Config{URL: "amqp://u:" + secret + "/x@host/", Shards: 1}, "percent-encoded"},
+		{"percent in password", Config{URL: "amqp://u:" + secret + "%zz@host/", Shards: 1}, "percent-encoded"},
+		{"space", Config{URL: "amqp://u:" + secret + " @host/", Shards: 1}, "percent-encoded"},
+		{"bad port", Config{URL: "amqp://u:" + secret + "@host:x/", Shards: 1}, "percent-encoded"},
+		{"bad heartbeat", Config{URL: "amqp://u:" + secret + "@host/?heartbeat=" + secret, Shards: 1}, "percent-encoded"},
+		{"bad mechanism", Config{URL: "amqp://u:" + secret + "@host/?auth_mechanism=" + secret, Shards: 1}, "auth_mechanism"},
+		{"no shards", Config{URL: "amqp://u:" + secret + "@host/"}, "shards"},
+		{"many shards", Config{URL: "amqp://u:" + secret + "@host/", Shards: maxShards + 1}, "shards"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, err := New(c.cfg)
+			if err == nil {
+				_ = b.Close()
+				t.Fatal("no error")
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%q does not say %q", err, c.want)
+			}
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("%q holds the password", err)
+			}
+		})
+	}
+}
+
+func TestTargetName(t *testing.T) {
+	for raw, want := range map[string]string{
+		"amqp://":              "amqp://guest@localhost:5672/",
+		"amqp://u:p%2Fw@host/": "amqp://u@host:5672/",
+		"amqps://u:pw@[::1]:99/v%2Fh?cacertfile=pw": "amqps://u@[::1]:99/v%2Fh",
+	} {
+		got, err := parseTarget(raw)
+		if err != nil || got.name != want || got.url != raw {
+			t.Errorf("%q: %+v, %v; want name %q", raw, got, err, want)
+		}
+	}
+}
+
+func TestDelay(t *testing.T) {
+	for failures := range 100 {
+		bound := min(defaultTiming.maxDelay, defaultTiming.minDelay<<min(failures, 20))
+		var longest time.Duration
+		for range 200 {
+			d := defaultTiming.delay(failures, io.EOF)
+			if d <= 0 || d > bound {
+				t.Fatalf("%v after %d failures, want above 0 and at most %v", d, failures, bound)
+			}
+			longest = max(longest, d)
+		}
+		if longest < bound/2 {
+			t.Errorf("after %d failures never more than %v of %v", failures, longest, bound)
+		}
+	}
+	for i := range 100 {
+		err, failures := error(refusal{io.EOF}), 0
+		if i%2 == 0 {
+			err, failures = loginCut{io.EOF}, maxLoginCuts
+		}
+		d := defaultTiming.delay(failures, fmt.Errorf("step: %w", err))
+		if d < defaultTiming.refused/2 || d >= defaultTiming.refused {
+			t.Fatalf("%v after a refusal, want %v to %v", d, defaultTiming.refused/2, defaultTiming.refused)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	where := target{name: "amqp://u@host:5672/v"}
+	for _, c := range []struct {
+		name    string
+		err     error
+		refused bool
+		want    string
+	}{
+		{"network", &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, false, "dial"},
+		{"lost", &amqp.Error{Code: amqp.FrameError, Reason: "EOF"}, false, "EOF"},
+		{"shut down", &amqp.Error{Code: amqp.ConnectionForced, Reason: "broker forced", Server: true}, false, "broker forced"},
+		{"login", &amqp.Error{Code: amqp.AccessRefused, Reason: "ACCESS_REFUSED - Login", Server: true}, true, "password"},
+		{"virtual host", &amqp.Error{Code: amqp.NotAllowed, Reason: "vhost v not found", Server: true}, true, "virtual host"},
+		// The library's guesses when a broker that stops cuts the handshake.
+		{"cut in the login", amqp.ErrCredentials, false, "password"},
+		{"cut in the open", amqp.ErrVhost, false, "closed the connection"},
+		{"refusal", fmt.Errorf("step: %w", refusal{errors.New("other arguments")}), true, "other arguments"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := where.explain(c.err)
+			if !strings.HasPrefix(got.Error(), where.name+": ") || !strings.Contains(got.Error(), c.want) {
+				t.Errorf("%q, want %q about %q", got, c.want, where.name)
+			}
+			if refused := errors.As(got, new(refusal)); refused != c.refused {
+				t.Errorf("a refusal: %v, want %v", refused, c.refused)
+			}
+		})
+	}
+}
+
+func TestCount(t *testing.T) {
+	body := make([]byte, 100)
+	for _, c := range []struct {
+		header any
+		want   int
+	}{
+		{int64(3), 3},
+		{int32(3), 3},
+		{int16(3), 3},
+		{int8(3), 3},
+		{uint8(3), 3},
+		{uint16(3), 3},
+		{uint32(3), 3},
+		{int64(100), 100},
+		{int64(101), 0}, // a message has at least a byte
+		{int64(math.MaxInt64), 0},
+		{int64(-1), 0},
+		{"3", 0},
+		{3.0, 0},
+		{nil, 0},
+	} {
+		got := count(&amqp.Delivery{Headers: amqp.Table{countHeader: c.header}, Body: body})
+		if got != c.want {
+			t.Errorf("count %#v: %d, want %d", c.header, got, c.want)
+		}
+	}
+}
+
+func TestCut(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"", ""},
+		{"abcd", "abcd"},
+		{"abcdefg", "abcde"},
+		{"abcdä", "abcd\ufffd"},
+		{"\xff", "\ufffd"},
+	} {
+		if got := cut(c.text, 5); got != c.want {
+			t.Errorf("%q: %q, want %q", c.text, got, c.want)
+		}
+	}
+}
+
+// TestSocketBoundsWrites: a peer that reads nothing costs the timeout, no more.
+func TestSocketBoundsWrites(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	s := &socket{Conn: near, timeout: 50 * time.Millisecond}
+	go func() { _, _ = io.ReadFull(far, make([]byte, 1)) }()
+	began := time.Now()
+	_, err := s.Write([]byte("ab"))
+	if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took > 5*time.Second {
+		t.Errorf("%v after %v, want the deadline", err, took)
+	}
+	if err := errors.Join(s.Close(), s.Close()); err != nil {
+		t.Errorf("closing twice: %v", err)
+	}
+}
+
+// TestUnsent: an error of a write means "certainly not" only if a frame was
+// not written.
+func TestUnsent(t *testing.T) {
+	l := &lane{session: &session{broker: &Broker{}}}
+	if err := l.unsent(amqp.ErrClosed); !errors.Is(err, broker.ErrRejected) {
+		t.Errorf("closed: %v, want ErrRejected", err)
+	}
+	if err := l.unsent(os.ErrDeadlineExceeded); !errors.Is(err, broker.ErrUnknown) {
+		t.Errorf("a write: %v, want ErrUnknown", err)
+	}
+}
+
+// TestOutcome: a return outweighs the acknowledgement that follows it.
+func TestOutcome(t *testing.T) {
+	l := &lane{session: &session{repair: make(chan struct{}, 1)}, pending: map[uint64]*publication{}}
+	publication := func(tag uint64, queue, id string) *publication {
+		p := &publication{queue: queue, msg: amqp.Publishing{MessageId: id}}
+		if !l.register(tag, p) {
+			t.Fatal("the lane is closed")
+		}
+		return p
+	}
+	missing, retry := publication(1, "q", "a"), publication(2, "q", "a")
+	other, elsewhere := publication(3, "q", "b"), publication(4, "p", "a")
+	for range 2 {
+		l.returned(&amqp.Return{RoutingKey: "q", MessageId: "a", ReplyText: "NO_ROUTE"})
+	}
+	for _, p := range []*struct {
+		err  error
+		want error
+	}{
+		{missing.outcome(true), broker.ErrRejected},
+		{retry.outcome(true), broker.ErrRejected},
+		{other.outcome(true), nil},
+		{other.outcome(false), broker.ErrRejected},
+		{elsewhere.outcome(true), nil},
+	} {
+		if !errors.Is(p.err, p.want) {
+			t.Errorf("%v, want %v", p.err, p.want)
+		}
+	}
+	if len(l.session.repair) != 1 {
+		t.Error("the queues are not declared again")
+	}
+	if l.take(1) != missing || l.take(1) != nil {
+		t.Error("a publication is taken not once")
+	}
+}
+
+// TestStale: the reason is told, unless it only says the same.
+func TestStale(t *testing.T) {
+	for _, same := range []error{nil, amqp.ErrClosed} {
+		if got := stale(same); got != broker.ErrStale {
+			t.Errorf("%v, want ErrStale alone", got)
+		}
+	}
+	if got := stale(io.EOF); !errors.Is(got, broker.ErrStale) || !errors.Is(got, io.EOF) {
+		t.Errorf("%v, want ErrStale and EOF", got)
+	}
+}
