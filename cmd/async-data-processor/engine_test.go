@@ -18,20 +18,25 @@ type engine struct {
 	name string
 	// url returns the broker's URL, for one test alone.
 	url func(t *testing.T) string
+	// submissions is how many the test of the whole way makes.
+	submissions int
 	// alone tells that both halves run in one process, the broker in it.
 	alone bool
 }
 
 var engines = []engine{
-	{name: "rabbitmq", url: newVhost},
-	{name: "jetstream", url: newNATS},
-	{name: "embedded", url: newStore, alone: true},
+	{name: "rabbitmq", url: newVhost, submissions: 1000},
+	{name: "jetstream", url: newNATS, submissions: 300},
+	{name: "embedded", url: newStore, submissions: 300, alone: true},
 }
 
 // onEach runs a test over every engine.
 func onEach(t *testing.T, test func(t *testing.T, e engine)) {
 	for _, e := range engines {
-		t.Run(e.name, func(t *testing.T) { test(t, e) })
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, e)
+		})
 	}
 }
 
@@ -92,11 +97,14 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// rabbitmqScript runs scripts/rabbitmq on the node of these tests.
-func rabbitmqScript(t *testing.T, args ...string) string {
+// node is a folder of scripts/rabbitmq, which makes it a private RabbitMQ node.
+type node string
+
+// script runs scripts/rabbitmq on the node.
+func (n node) script(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("../../scripts/rabbitmq", args...)
-	cmd.Env = append(os.Environ(), "RABBITMQ_DIR="+nodeDir)
+	cmd.Env = append(os.Environ(), "RABBITMQ_DIR="+string(n))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = time.Second // the node it starts inherits the pipe
@@ -107,13 +115,13 @@ func rabbitmqScript(t *testing.T, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// newVhost returns the URL of a fresh virtual host, so that a test has the
-// queues for itself.
+// newVhost returns the URL of a fresh virtual host on the tests' common node,
+// so that a test has the queues for itself.
 func newVhost(t *testing.T) string {
 	t.Helper()
-	rabbitmqScript(t, "start")
+	common.script(t, "start") // unless another test has
 	vhost := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
-	rabbitmqScript(t, "ctl", "add_vhost", vhost)
-	rabbitmqScript(t, "ctl", "set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
-	return strings.TrimSuffix(rabbitmqScript(t, "url"), "/") + "/" + vhost
+	common.script(t, "ctl", "add_vhost", vhost)
+	common.script(t, "ctl", "set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
+	return strings.TrimSuffix(common.script(t, "url"), "/") + "/" + vhost
 }

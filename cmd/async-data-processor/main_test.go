@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,22 +21,29 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// nodeDir is the folder of a RabbitMQ node for the end-to-end tests alone,
-// which stop and start it. The first test that needs it starts it.
-var nodeDir string
+// common is a RabbitMQ node for the end-to-end tests alone. The first test that
+// needs it starts it.
+var common node
 
 // suite runs the tests and stops the node that they may have started.
 type suite struct{ *testing.M }
 
 func (s suite) Run() int {
-	var err error
-	if nodeDir, err = os.MkdirTemp("", "adp-node"); err != nil {
-		panic(err)
+	dir, err := os.MkdirTemp("", "adp-node")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	defer os.RemoveAll(nodeDir)
+	defer os.RemoveAll(dir)
+	common = node(dir)
+	// They wait for processes more than they compute.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := s.M.Run()
 	stop := exec.Command("../../scripts/rabbitmq", "stop")
-	stop.Env = append(os.Environ(), "RABBITMQ_DIR="+nodeDir)
+	stop.Env = append(os.Environ(), "RABBITMQ_DIR="+dir)
 	if out, err := stop.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "scripts/rabbitmq stop: %v\n%s", err, out)
 		return 1
