@@ -1,0 +1,268 @@
+package jetstream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+// impatient is a timing whose silences are short.
+func impatient() timing {
+	tm := defaultTiming
+	tm.ackWait, tm.pin, tm.pull = 900*time.Millisecond, 900*time.Millisecond, 300*time.Millisecond
+	tm.refused, tm.maxDelay = 200*time.Millisecond, 200*time.Millisecond
+	return tm
+}
+
+func init() { children["holder"] = holdForEver }
+
+const holderVariable = "JETSTREAM_TEST_URL"
+
+// holdForEver is a child that consumes shard 0 and settles nothing.
+func holdForEver() int {
+	b, err := New(Config{URL: os.Getenv(holderVariable), Shards: 2})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	deliveries := make(chan *message.Delivery)
+	go func() { _ = b.Consume(context.Background(), 0, 3, deliveries) }()
+	go func() {
+		for d := range deliveries {
+			fmt.Println(d.ID)
+		}
+	}()
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	return 0
+}
+
+// TestStandbyTakesOver kills the process that consumes a shard.
+func TestStandbyTakesOver(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nodeConfig{})
+	b := openBroker(t, Config{URL: n.url()})
+	awaitReady(t, b)
+	want := map[string]bool{}
+	for range 4 { // the holder takes three
+		e := envelope(0)
+		want[e.ID] = true
+		publish(t, b, e)
+	}
+
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"=holder", holderVariable+"="+n.url())
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	held, lines := map[string]bool{}, bufio.NewScanner(out)
+	for len(held) < 3 && lines.Scan() {
+		held[lines.Text()] = true
+	}
+
+	in := consume(t, b, 0, 10)
+	in.none(500 * time.Millisecond)
+	_ = cmd.Process.Signal(syscall.SIGKILL)
+	_ = cmd.Wait()
+	killed := time.Now()
+	for len(want) > 0 {
+		d := in.next()
+		if !want[d.ID] {
+			t.Errorf("%q was delivered twice", d.ID)
+		}
+		if d.Redelivered != held[d.ID] {
+			t.Errorf("redelivered: %v, but held: %v", d.Redelivered, held[d.ID])
+		}
+		delete(want, d.ID)
+		settled(t, d, message.Ack)
+	}
+	if took := time.Since(killed); took > defaultTiming.pin+2*time.Second {
+		t.Errorf("the standby had it all after %v, want about %v", took, defaultTiming.pin)
+	}
+}
+
+// TestHolds keeps all that it may have for longer than the server's patience:
+// neither the envelope nor the place goes to somebody else.
+func TestHolds(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nodeConfig{})
+	active, standby := openTimed(t, Config{URL: n.url()}, impatient()), openTimed(t, Config{URL: n.url()}, impatient())
+	awaitReady(t, active)
+	for range 2 {
+		publish(t, active, envelope(0))
+	}
+	in := consume(t, active, 0, 1)
+	d := in.next()
+	other := consume(t, standby, 0, 1)
+	other.none(3 * impatient().ackWait)
+	settled(t, d, message.Ack)
+	next := in.next()
+	if next.Redelivered {
+		t.Error("what waited is called redelivered")
+	}
+	// The intake ends, the hold does not.
+	in.cancel()
+	if err := <-in.done; err != nil {
+		t.Fatal(err)
+	}
+	other.none(3 * impatient().ackWait)
+	settled(t, next, message.Ack)
+	if got := depthOf(t, n.url(), 0); got != 0 {
+		t.Errorf("%d envelopes are left", got)
+	}
+	if subs := active.session(t).all(); len(subs) != 0 {
+		t.Errorf("%d subscriptions are remembered with nothing held", len(subs))
+	}
+}
+
+// session is the session of the consuming link.
+func (b *Broker) session(t testing.TB) *session {
+	t.Helper()
+	s, err := b.consuming.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestDeliversOnce lets the server deliver again what is held.
+func TestDeliversOnce(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nodeConfig{})
+	b := openBroker(t, Config{URL: n.url()})
+	awaitReady(t, b)
+	publish(t, b, envelope(0))
+	in := consume(t, b, 0, 5)
+	d := in.next()
+	s := b.session(t)
+	sub := s.all()[0]
+	sub.mu.Lock()
+	var h *held
+	for _, h = range sub.held {
+		break
+	}
+	reply := h.reply
+	sub.mu.Unlock()
+	if err := s.conn.Publish(reply, []byte(nak)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		sub.mu.Lock()
+		defer sub.mu.Unlock()
+		return h.reply != reply
+	}, func() string { return "it was not delivered again" })
+	in.none(100 * time.Millisecond)
+	settled(t, d, message.Ack)
+	_ = b.Close()
+	if got := depthOf(t, n.url(), 0); got != 0 {
+		t.Errorf("%d envelopes are left", got)
+	}
+}
+
+func TestConsumerDeleted(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nodeConfig{})
+	told := &notices{}
+	b := openBroker(t, Config{URL: n.url(), Notify: told.add})
+	awaitReady(t, b)
+	e := envelope(1)
+	publish(t, b, e)
+	in := consume(t, b, 1, 5)
+	old := in.next()
+	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
+		return js.DeleteConsumer(ctx, shardStream, consumerOf(1))
+	})
+	again := in.next()
+	if again.ID != e.ID {
+		t.Errorf("got %q, want %q", again.ID, e.ID)
+	}
+	told.await(t, broker.Resubscribed, "deleted")
+	if err := old.Settle(message.Outcome{}); !errors.Is(err, broker.ErrStale) {
+		t.Errorf("settling a delivery of the old consumer: %v, want ErrStale", err)
+	}
+	if got := depthOf(t, n.url(), 1); got != 1 {
+		t.Errorf("%d envelopes, want the one that is held", got)
+	}
+	settled(t, again, message.Ack)
+}
+
+// TestDeadLetterFails fills the stream of the dead letters.
+func TestDeadLetterFails(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nodeConfig{})
+	told := &notices{}
+	b := openTimed(t, Config{URL: n.url(), Notify: told.add}, impatient())
+	awaitReady(t, b)
+	room := func(bytes int64) {
+		admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
+			cfg := b.deadLetters()
+			cfg.MaxBytes = bytes
+			_, err := js.UpdateStream(ctx, cfg)
+			return err
+		})
+	}
+	room(1)
+	e := envelope(0)
+	publish(t, b, e)
+	in := consume(t, b, 0, 1)
+	err := in.next().Settle(message.Outcome{Kind: message.DeadLetter, Reason: "unreadable"})
+	if err == nil || !strings.Contains(err.Error(), "maximum bytes") {
+		t.Fatalf("%v, want the stream's refusal", err)
+	}
+	d := in.next() // not lost
+	if d.ID != e.ID {
+		t.Fatalf("got %q, want %q", d.ID, e.ID)
+	}
+	if b.Ready() != nil {
+		t.Errorf("not ready because of the dead letters: %v", b.Ready())
+	}
+	room(-1)
+	settled(t, d, message.DeadLetter)
+	told.await(t, broker.DeadLettered, "because")
+
+	// Repaired and published again with the same id, it may fail again.
+	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
+		stream, err := js.Stream(ctx, shardStream)
+		if err != nil {
+			return err
+		}
+		return stream.Purge(ctx)
+	})
+	foreign(t, n.url(), 0, e.ID, e.Body)
+	settled(t, in.next(), message.DeadLetter)
+	if got := len(deadLettersOf(t, n.url())); got != 2 {
+		t.Errorf("%d dead letters, want 2", got)
+	}
+}
+
+func TestLameDuck(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nodeConfig{LameDuck: 4 * time.Second})
+	told := &notices{}
+	b := openBroker(t, Config{URL: n.url(), Notify: told.add})
+	awaitReady(t, b)
+	n.signal(syscall.SIGUSR2)
+	told.await(t, broker.Lost, "about to stop")
+	n.end(syscall.SIGKILL)
+	n.start(t)
+	awaitReady(t, b)
+	publish(t, b, envelope(0))
+}

@@ -1,0 +1,204 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"async-data-processor/message"
+)
+
+// socket is the connection below NATS and TLS. A write that fails ends it: the
+// library would drop what it could not write and go on.
+type socket struct {
+	net.Conn
+	once sync.Once
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	if err != nil {
+		_ = s.Close()
+	}
+	return n, err
+}
+
+// Close ends whatever waits for the socket. It may be called at any time.
+func (s *socket) Close() (err error) {
+	s.once.Do(func() { err = s.Conn.Close() })
+	return err
+}
+
+// dialer opens the sockets of one connection, which tries one server after the
+// other, and keeps them in reach: the library knows no context.
+type dialer struct {
+	ctx     context.Context
+	timeout time.Duration
+
+	mu     sync.Mutex // guards what follows
+	socket *socket    // the latest
+	closed bool
+	err    error // why the latest attempt failed, which the library does not tell
+}
+
+// Dial implements nats.CustomDialer.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: d.timeout}
+	c, err := dialer.DialContext(d.ctx, network, address)
+	if err != nil {
+		d.mu.Lock()
+		d.err = err
+		d.mu.Unlock()
+		return nil, err
+	}
+	return d.keep(c), nil
+}
+
+func (d *dialer) keep(c net.Conn) net.Conn {
+	s := &socket{Conn: c}
+	d.mu.Lock()
+	d.socket = s
+	closed := d.closed
+	d.mu.Unlock()
+	if closed {
+		_ = s.Close()
+	}
+	return s
+}
+
+// cut closes the socket, and those to come.
+func (d *dialer) cut() {
+	d.mu.Lock()
+	d.closed = true
+	s := d.socket
+	d.mu.Unlock()
+	if s != nil {
+		_ = s.Close()
+	}
+}
+
+// reason is the error of dialing where the library only says that no server
+// was there.
+func (d *dialer) reason(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if errors.Is(err, nats.ErrNoServers) && d.err != nil {
+		return d.err
+	}
+	return err
+}
+
+// inProcess makes sockets of the connections to a server in this process.
+type inProcess struct {
+	nats.InProcessConnProvider
+	dialer *dialer
+}
+
+func (p inProcess) InProcessConn() (net.Conn, error) {
+	c, err := p.InProcessConnProvider.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	return p.dialer.keep(c), nil
+}
+
+// dial opens a connection for a session, in bounded time.
+func (s *session) dial(ctx context.Context) error {
+	b := s.broker
+	s.dialer = &dialer{ctx: ctx, timeout: b.timing.dial}
+	options := []nats.Option{
+		nats.Name("async-data-processor " + s.link.role),
+		nats.NoReconnect(),
+		nats.SetCustomDialer(s.dialer),
+		nats.Timeout(b.timing.handshake),
+		nats.FlusherTimeout(b.timing.write),
+		nats.PingInterval(b.timing.heartbeat),
+		nats.MaxPingsOutstanding(2),
+		nats.ClosedHandler(s.ended),
+		nats.ErrorHandler(s.failed),
+		nats.LameDuckModeHandler(func(*nats.Conn) { s.fail(b.target.explain(errLameDuck)) }),
+	}
+	options = slices.Concat(options, b.target.options, b.cfg.Options, []nats.Option{func(o *nats.Options) error {
+		if o.InProcessServer != nil {
+			o.InProcessServer = inProcess{o.InProcessServer, s.dialer}
+		}
+		return nil
+	}})
+
+	end := context.AfterFunc(ctx, s.dialer.cut)
+	conn, err := nats.Connect(b.target.servers, options...)
+	if others := b.others(); err != nil && others != "" && ctx.Err() == nil {
+		var second error
+		if conn, second = nats.Connect(others, options...); second == nil {
+			err = nil
+		}
+	}
+	if !end() {
+		if conn != nil {
+			conn.Close()
+		}
+		return b.target.explain(context.Cause(ctx))
+	}
+	if err != nil {
+		s.dialer.cut() // the library does not in all cases
+		return b.target.explain(s.dialer.reason(err))
+	}
+	s.conn = conn
+	b.learn(conn.DiscoveredServers())
+	const largest = message.MaxEnvelopeBytes + headerRoom
+	switch {
+	case !conn.HeadersSupported():
+		err = refusal{errors.New("the server does not support headers")}
+	case conn.MaxPayload() < largest:
+		err = refusal{fmt.Errorf("the server's max_payload is %d, want at least %d", conn.MaxPayload(), largest)}
+	default:
+		return nil
+	}
+	return b.target.explain(err)
+}
+
+var errLameDuck = errors.New("the server is about to stop")
+
+// ended hears that the connection is closed, by whomever.
+func (s *session) ended(conn *nats.Conn) {
+	err := conn.LastError()
+	if err == nil {
+		err = errors.New("the connection was closed")
+	}
+	s.fail(s.broker.target.explain(err))
+}
+
+// failed hears of errors that do not close the connection. Without a permission
+// nothing would ever answer.
+func (s *session) failed(_ *nats.Conn, _ *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		s.fail(s.broker.target.explain(err))
+	}
+}
+
+// learn remembers the servers that a cluster tells of. They are tried after
+// those of the URL, since their addresses may not be reachable from here.
+func (b *Broker) learn(servers []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, server := range servers {
+		_, address, ok := strings.Cut(server, "://")
+		server = b.target.scheme + "://" + address
+		if ok && !strings.Contains(b.target.servers, server) && !slices.Contains(b.known, server) {
+			b.known = append(b.known, server)
+		}
+	}
+}
+
+func (b *Broker) others() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.known, ",")
+}

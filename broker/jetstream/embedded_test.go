@@ -1,0 +1,341 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+// embeddedPatience bounds what has to happen.
+const embeddedPatience = 30 * time.Second
+
+func embeddedConfig(dir string) EmbeddedConfig {
+	return EmbeddedConfig{Dir: dir, Shards: 2, MinFree: 1}
+}
+
+// hasty is the timing of these tests: what a killed process held comes back
+// sooner.
+func hasty() timing {
+	tm := defaultTiming
+	tm.ackWait, tm.pin = time.Second, time.Second
+	return tm
+}
+
+// openEmbedded opens an embedded broker and waits until it is ready.
+func openEmbedded(t testing.TB, cfg EmbeddedConfig) *Embedded {
+	t.Helper()
+	e, err := newEmbedded(cfg, hasty())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	awaitEmbedded(t, e)
+	return e
+}
+
+func awaitEmbedded(t testing.TB, e *Embedded) {
+	t.Helper()
+	awaitTrue(t, func() error { return e.Ready() })
+}
+
+// awaitTrue asks until there is no error.
+func awaitTrue(t testing.TB, ask func() error) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(embeddedPatience)
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("after %v: %v", embeddedPatience, err)
+		}
+	}
+}
+
+func closeEmbedded(t testing.TB, e *Embedded) {
+	t.Helper()
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// publishSome publishes n envelopes of shard 0 with bodies of the size, some
+// at a time, and returns their ids.
+func publishSome(t testing.TB, e *Embedded, n, size int) map[string]bool {
+	t.Helper()
+	var (
+		mu  sync.Mutex
+		ids = map[string]bool{}
+		wg  sync.WaitGroup
+		gap = make(chan struct{}, 16)
+	)
+	for range n {
+		gap <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-gap }()
+			ctx, cancel := context.WithTimeout(context.Background(), embeddedPatience)
+			defer cancel()
+			id, err := publishOne(ctx, e, size)
+			if err != nil {
+				t.Errorf("Publish: %v", err)
+				return
+			}
+			mu.Lock()
+			ids[id] = true
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return ids
+}
+
+func publishOne(ctx context.Context, b broker.Broker, size int) (id string, err error) {
+	id = message.NewID()
+	body := id + strings.Repeat("x", max(size-len(id)-1, 0)) + "\n"
+	return id, b.Publish(ctx, message.Envelope{ID: id, Shard: 0, Count: 1, Body: []byte(body)})
+}
+
+// take receives envelopes of shard 0 until it has had all the wanted ones, and
+// settles each. It fails if a body does not belong to its id.
+func take(t testing.TB, b broker.Broker, want map[string]bool, o message.OutcomeKind) {
+	t.Helper()
+	left := map[string]bool{}
+	for id := range want {
+		left[id] = true
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	deliveries := make(chan *message.Delivery)
+	done := make(chan error, 1)
+	go func() { done <- b.Consume(ctx, 0, 64, deliveries) }()
+	limit := time.After(embeddedPatience)
+	for len(left) > 0 {
+		select {
+		case d := <-deliveries:
+			if !strings.HasPrefix(string(d.Body), d.ID) {
+				t.Errorf("%s has the body of %.26s", d.ID, d.Body)
+			}
+			delete(left, d.ID)
+			if err := d.Settle(message.Outcome{Kind: o}); err != nil && !errors.Is(err, broker.ErrStale) {
+				t.Error(err)
+			}
+		case <-limit:
+			t.Errorf("%d of %d envelopes did not come", len(left), len(want))
+			left = nil
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEmbeddedKeepsWhatItAcknowledged(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	e := openEmbedded(t, embeddedConfig(dir))
+	ids := publishSome(t, e, 100, 100)
+	closeEmbedded(t, e)
+	closeEmbedded(t, e) // as good as once
+	if _, err := publishOne(t.Context(), e, 1); !errors.Is(err, broker.ErrRejected) {
+		t.Errorf("publish after Close: %v", err)
+	}
+
+	e = openEmbedded(t, embeddedConfig(dir))
+	take(t, e, ids, message.Ack)
+	closeEmbedded(t, e)
+
+	e = openEmbedded(t, embeddedConfig(dir))
+	awaitTrue(t, func() error {
+		if n := e.depth(); n > 0 {
+			return fmt.Errorf("%d messages are left", n)
+		}
+		return nil
+	})
+	take(t, e, publishSome(t, e, 3, 100), message.Ack)
+}
+
+// depth counts what is in the stream.
+func (e *Embedded) depth() uint64 {
+	for _, s := range e.running().streams() {
+		if s.Name == shardStream {
+			return s.State.Msgs
+		}
+	}
+	return 0
+}
+
+func TestEmbeddedMaximumEnvelope(t *testing.T) {
+	e := openEmbedded(t, embeddedConfig(t.TempDir()))
+	take(t, e, publishSome(t, e, 3, message.MaxEnvelopeBytes), message.Ack)
+}
+
+// TestEmbeddedStartsSoon is far above the measured 10 and 100 ms, for slow
+// machines and the race detector.
+func TestEmbeddedStartsSoon(t *testing.T) {
+	dir := t.TempDir()
+	for _, what := range []string{"empty", "filled"} {
+		begin := time.Now()
+		e := openEmbedded(t, embeddedConfig(dir))
+		took := time.Since(begin)
+		t.Logf("%s: ready after %v", what, took)
+		if took > 2*time.Second {
+			t.Errorf("%s: ready after %v", what, took)
+		}
+		publishSome(t, e, 500, 1000)
+		closeEmbedded(t, e)
+	}
+}
+
+func TestEmbeddedConfigErrors(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name  string
+		cfg   EmbeddedConfig
+		texts []string
+		is    error
+	}{
+		{"no folder", EmbeddedConfig{}, []string{"no folder"}, nil},
+		{"a file", EmbeddedConfig{Dir: file}, []string{file, "another folder"}, unix.ENOTDIR},
+		{"below a file", EmbeddedConfig{Dir: filepath.Join(file, "x")}, []string{file, "another folder"}, unix.ENOTDIR},
+		{"no token", EmbeddedConfig{Dir: dir, Listen: "localhost:0"}, []string{"token"}, nil},
+		{"address taken", EmbeddedConfig{Dir: dir, Listen: taken.Addr().String(), Token: "t"}, []string{taken.Addr().String()}, unix.EADDRINUSE},
+		{"no port", EmbeddedConfig{Dir: dir, Listen: "localhost", Token: "t"}, []string{`"localhost"`, "host:port"}, nil},
+		{"no number", EmbeddedConfig{Dir: dir, Listen: "localhost:nats", Token: "t"}, []string{"localhost:nats"}, nil},
+		{"negative space", EmbeddedConfig{Dir: dir, MinFree: -1}, []string{"-1"}, nil},
+		{"no shards", EmbeddedConfig{Dir: dir, Shards: -1}, []string{"shards"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.cfg.Shards == 0 {
+				c.cfg.Shards = 1
+			}
+			e, err := OpenEmbedded(c.cfg)
+			if err == nil {
+				_ = e.Close()
+				t.Fatal("no error")
+			}
+			for _, text := range c.texts {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("%q is not in %q", text, err)
+				}
+			}
+			if c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("%v is not %v", err, c.is)
+			}
+		})
+	}
+	// None of them holds the store.
+	openEmbedded(t, embeddedConfig(dir))
+}
+
+func TestEmbeddedFolderForbidden(t *testing.T) {
+	dir := t.TempDir()
+	if os.Geteuid() == 0 { // whom no mode stops
+		out, err := childProcess(t, "stranger", filepath.Join(dir, "store")).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := string(out); !strings.Contains(text, filepath.Join(dir, "store")) || !strings.Contains(text, "permission denied") {
+			t.Errorf("got %q", text)
+		}
+		return
+	}
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenEmbedded(embeddedConfig(dir)); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEmbeddedStoreInUse(t *testing.T) {
+	dir := t.TempDir()
+	lines, child, wait := startEmbeddedChild(t, "hold", dir)
+	if !lines.Scan() || lines.Text() != "ready" {
+		t.Fatalf("the child said %q", lines.Text())
+	}
+	_, err := OpenEmbedded(embeddedConfig(dir))
+	if !errors.Is(err, ErrStoreInUse) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), fmt.Sprint("process ", child.Pid)) {
+		t.Errorf("got %v", err)
+	}
+	if err := child.Kill(); err != nil { // its lock goes with it
+		t.Fatal(err)
+	}
+	wait()
+	e := openEmbedded(t, embeddedConfig(dir))
+	if _, err := OpenEmbedded(embeddedConfig(dir)); !errors.Is(err, ErrStoreInUse) {
+		t.Errorf("got %v", err)
+	}
+	closeEmbedded(t, e)
+	openEmbedded(t, embeddedConfig(dir))
+}
+
+func TestEmbeddedListener(t *testing.T) {
+	cfg := embeddedConfig(t.TempDir())
+	cfg.Listen, cfg.Token = "127.0.0.1:0", "s3cret"
+	e := openEmbedded(t, cfg)
+	address := e.Addr().String()
+	for _, user := range []string{"", "wrong@"} {
+		c, err := nats.Connect("nats://" + user + address)
+		if !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("user %q: %v", user, err)
+		}
+		if err == nil {
+			c.Close()
+		}
+	}
+	// Another process publishes and consumes.
+	other, err := New(Config{URL: "nats://s3cret@" + address, Shards: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	awaitTrue(t, other.Ready)
+	id, err := publishOne(t.Context(), other, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := publishSome(t, e, 10, 100)
+	ids[id] = true
+	take(t, other, ids, message.Ack)
+	closeEmbedded(t, e)
+	if c, err := net.Dial("tcp", address); err == nil {
+		c.Close()
+		t.Error("the listener is still there")
+	}
+	if e.Addr() != nil {
+		t.Error("a closed broker has an address")
+	}
+}
+
+func TestEmbeddedHasNoListener(t *testing.T) {
+	e := openEmbedded(t, embeddedConfig(t.TempDir()))
+	if e.Addr() != nil || e.running().ClientURL() != "" && e.running().Addr() != nil {
+		t.Error("it listens")
+	}
+}

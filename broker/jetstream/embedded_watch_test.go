@@ -1,0 +1,160 @@
+package jetstream
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+// TestServerGivesUp lets the server switch JetStream off, as it does after some
+// errors of the file system.
+func TestServerGivesUp(t *testing.T) {
+	e := openEmbedded(t, embeddedConfig(t.TempDir()))
+	ids := publishSome(t, e, 10, 100)
+	gone := e.running()
+	if err := gone.ShutdownJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	awaitTrue(t, func() error {
+		if e.running() == gone {
+			return errors.New("the server was not restarted")
+		}
+		return e.Ready()
+	})
+	for id := range publishSome(t, e, 10, 100) {
+		ids[id] = true
+	}
+	take(t, e, ids, message.Ack)
+}
+
+// TestRestartFindsDamage: a restart checks the store like a start, and goes on
+// when it was mended.
+func TestRestartFindsDamage(t *testing.T) {
+	lost := make(chan broker.Notice, 1000)
+	cfg := embeddedConfig(t.TempDir())
+	cfg.Notify = func(n broker.Notice) {
+		if n.Kind == broker.Lost && errors.Is(n.Err, ErrStoreDamaged) {
+			lost <- n
+		}
+	}
+	e := openEmbedded(t, cfg)
+	ids := publishSome(t, e, 10, 100)
+	im := image{dir: cfg.Dir}
+	path := im.path(messagesName, "1.blk")
+	edit(t, path, flip(200))
+	if err := e.running().ShutdownJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-lost; n.Retry < minRestart || n.Retry > maxRestart || !strings.Contains(n.Err.Error(), path) {
+		t.Errorf("got %v, retry in %v", n.Err, n.Retry)
+	}
+	if err := e.Ready(); err == nil {
+		t.Error("ready without a store")
+	}
+	if _, err := publishOne(t.Context(), e, 100); !errors.Is(err, broker.ErrRejected) {
+		t.Errorf("got %v", err)
+	}
+	edit(t, path, flip(200))
+	awaitEmbedded(t, e)
+	take(t, e, ids, message.Ack)
+}
+
+// TestCloseWithoutServer closes while no server could be started.
+func TestCloseWithoutServer(t *testing.T) {
+	cfg := embeddedConfig(t.TempDir())
+	e := openEmbedded(t, cfg)
+	ids := publishSome(t, e, 10, 100)
+	im := image{dir: cfg.Dir}
+	path := im.path(messagesName, "1.blk")
+	edit(t, path, flip(200))
+	if err := e.running().ShutdownJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	awaitTrue(t, func() error {
+		if e.running() != nil {
+			return errors.New("it still runs")
+		}
+		return nil
+	})
+	closeEmbedded(t, e)
+	if _, err := OpenEmbedded(cfg); !errors.Is(err, ErrStoreDamaged) {
+		t.Errorf("got %v", err)
+	}
+	edit(t, path, flip(200))
+	take(t, openEmbedded(t, cfg), ids, message.Ack)
+}
+
+// TestStreamDeleted: an operator may delete a stream; the next start does not
+// take that for damage.
+func TestStreamDeleted(t *testing.T) {
+	cfg := embeddedConfig(t.TempDir())
+	e := openEmbedded(t, cfg)
+	publishSome(t, e, 10, 100)
+	awaitTrue(t, func() error {
+		if e.store.readFloors()[shardStream] != 10 {
+			return errors.New("no floor yet")
+		}
+		return nil
+	})
+	session, err := e.publishing.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.js.DeleteStream(t.Context(), shardStream); err != nil {
+		t.Fatal(err)
+	}
+	closeEmbedded(t, e)
+	e = openEmbedded(t, cfg)
+	take(t, e, publishSome(t, e, 3, 100), message.Ack)
+}
+
+// TestStreamPurged: so may he empty it.
+func TestStreamPurged(t *testing.T) {
+	cfg := embeddedConfig(t.TempDir())
+	e := openEmbedded(t, cfg)
+	publishSome(t, e, 10, 100)
+	session, err := e.publishing.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := session.js.Stream(t.Context(), shardStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeEmbedded(t, e)
+	e = openEmbedded(t, cfg)
+	take(t, e, publishSome(t, e, 3, 100), message.Ack)
+}
+
+// TestStoreLayout: what lies in the folder is known to those who look after it.
+func TestStoreLayout(t *testing.T) {
+	cfg := embeddedConfig(t.TempDir())
+	e := openEmbedded(t, cfg)
+	publishSome(t, e, 1, 100)
+	closeEmbedded(t, e)
+	entries, err := os.ReadDir(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	want := []string{manifestName, "jetstream", lockName, floorPrefix + shardStream, floorPrefix + deadStream}
+	slices.Sort(want)
+	if !slices.Equal(names, want) {
+		t.Errorf("got %q, want %q", names, want)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Dir, streamsPath, shardStream, messagesName, "1"+blockSuffix)); err != nil {
+		t.Error(err)
+	}
+}

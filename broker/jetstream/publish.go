@@ -1,0 +1,260 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"async-data-processor/message"
+)
+
+// maxID is the longest id of an envelope, in bytes, that every engine takes.
+const maxID = 255
+
+// Publish implements broker.Broker. The envelope's body must not be changed
+// before a publish whose ctx ended early has surely left this process.
+func (b *Broker) Publish(ctx context.Context, e message.Envelope) error {
+	switch {
+	case e.Shard < 0 || e.Shard >= b.cfg.Shards:
+		return rejected(fmt.Errorf("there is no shard %d of %d", e.Shard, b.cfg.Shards))
+	case e.ID == "" || len(e.ID) > maxID || strings.TrimSpace(e.ID) != e.ID || strings.ContainsAny(e.ID, "\r\n"):
+		return rejected(fmt.Errorf("the envelope's id has %d bytes, want 1 to %d on one line", len(e.ID), maxID))
+	case len(e.Body) > message.MaxEnvelopeBytes:
+		return rejected(fmt.Errorf("the envelope has %d bytes, the limit is %d", len(e.Body), message.MaxEnvelopeBytes))
+	}
+	s, err := b.publishing.current()
+	if err != nil {
+		return rejected(err)
+	}
+	if ctx.Err() != nil {
+		return rejected(context.Cause(ctx))
+	}
+	if err := b.admit(); err != nil {
+		return rejected(err)
+	}
+	return s.publish(ctx, shardStream, &nats.Msg{
+		Subject: subjectOf(e.Shard),
+		Header: nats.Header{
+			jetstream.MsgIDHeader: {retryID(e.Shard, e.ID)},
+			idHeader:              {e.ID},
+			typeHeader:            {envelopeType},
+			contentTypeHeader:     {contentType},
+			countHeader:           {strconv.Itoa(e.Count)},
+		},
+		Data: e.Body,
+	})
+}
+
+// publish sends a message to a stream and waits for its verdict.
+func (s *session) publish(ctx context.Context, stream string, msg *nats.Msg) error {
+	l := s.lane
+	p := &publication{stream: stream, msg: msg, verdict: make(chan error, 1)}
+	select {
+	case l.publications <- p:
+	case <-s.gone:
+		return rejected(s.cause)
+	case <-ctx.Done():
+		return rejected(fmt.Errorf("the connection takes nothing: %w", context.Cause(ctx)))
+	}
+	select {
+	case err := <-p.verdict:
+		return err
+	case <-ctx.Done():
+		l.forget(p)
+		return unknown(fmt.Errorf("no answer: %w", context.Cause(ctx)))
+	}
+}
+
+// lane is the way of a session's publications. One goroutine writes them, so
+// that its callers can leave while it is stuck in the socket; the answers come
+// by one subscription. Publications do not wait for each other's answer.
+//
+// The library's own ways do not fit: its requests block in the socket beyond
+// their context, and its asynchronous publishes hold on to what got no answer.
+type lane struct {
+	session      *session
+	inbox        string            // the answers' subject, up to the number of the publication
+	publications chan *publication // unbuffered: who takes one writes it
+
+	mu      sync.Mutex // guards what follows
+	last    uint64
+	pending map[uint64]*publication // by number; nil when the session is over
+}
+
+type publication struct {
+	stream  string
+	msg     *nats.Msg
+	number  uint64     // guarded by the lane's lock
+	verdict chan error // of one; taken by whoever waits for it
+}
+
+// openLane makes the session one for publishing.
+func (s *session) openLane() error {
+	l := &lane{
+		session:      s,
+		inbox:        s.conn.NewInbox() + ".",
+		publications: make(chan *publication),
+		pending:      map[uint64]*publication{},
+	}
+	sub, err := s.conn.Subscribe(l.inbox+"*", l.answered)
+	if err == nil {
+		err = sub.SetPendingLimits(-1, -1) // a dropped answer is an unknown outcome
+	}
+	if err != nil {
+		return fmt.Errorf("subscribing to the answers: %w", err)
+	}
+	s.lane = l
+	s.loops.Go(l.write)
+	return nil
+}
+
+// write sends what callers hand over, until the session ends.
+func (l *lane) write() {
+	for {
+		select {
+		case p := <-l.publications:
+			p.msg.Reply = l.inbox + strconv.FormatUint(l.register(p), 10)
+			if err := l.session.conn.PublishMsg(p.msg); err != nil && l.forget(p) {
+				p.verdict <- l.session.unsent(err)
+			}
+		case <-l.session.gone:
+			l.close()
+			return
+		}
+	}
+}
+
+// unsent classifies an error of a write. Those of the library's checks come
+// before anything is written.
+func (s *session) unsent(err error) error {
+	switch {
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrMaxPayload):
+		return rejected(s.broker.target.explain(err))
+	default:
+		return unknown(s.broker.target.explain(err))
+	}
+}
+
+func (l *lane) register(p *publication) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last++
+	p.number = l.last
+	l.pending[p.number] = p
+	return p.number
+}
+
+// take removes a publication; whoever gets it gives the verdict.
+func (l *lane) take(number uint64) *publication {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.pending[number]
+	delete(l.pending, number)
+	return p
+}
+
+// forget removes a publication, and tells whether it was still there.
+func (l *lane) forget(p *publication) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.number == 0 || l.pending[p.number] != p {
+		return false
+	}
+	delete(l.pending, p.number)
+	return true
+}
+
+// close ends what waits for answers that will not come.
+func (l *lane) close() {
+	l.mu.Lock()
+	pending := l.pending
+	l.pending = map[uint64]*publication{}
+	l.mu.Unlock()
+	for _, p := range pending {
+		p.verdict <- unknown(fmt.Errorf("the connection was lost before the answer: %w", l.session.cause))
+	}
+}
+
+// answered hears an answer of the server.
+func (l *lane) answered(m *nats.Msg) {
+	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, l.inbox), 10, 64)
+	if err != nil {
+		return
+	}
+	p := l.take(number)
+	if p == nil {
+		return // its caller has left
+	}
+	b := l.session.broker
+	v := judge(m, p.stream)
+	switch {
+	case v.err == nil && p.stream == shardStream:
+		b.block(&b.full, nil)
+	case v.full && p.stream == shardStream:
+		if b.block(&b.full, v.reason) {
+			l.session.askRepair()
+		}
+	case v.missing:
+		l.session.askRepair()
+	}
+	p.verdict <- v.err
+}
+
+// verdict is what an answer means.
+type verdict struct {
+	err     error // for the caller of Publish
+	reason  error // the server's own words, if any
+	missing bool  // no stream took it
+	full    bool  // the stream takes nothing at all
+}
+
+// noResponders is the status of an answer that says that nobody is there
+// (docs.nats.io, "No responders").
+const noResponders = "503"
+
+// judge reads an answer to a publish.
+func judge(m *nats.Msg, stream string) verdict {
+	if len(m.Data) == 0 && m.Header.Get("Status") == noResponders {
+		return verdict{
+			err:     rejected(fmt.Errorf("the stream %s is missing or has no leader, and is looked for", stream)),
+			missing: true,
+		}
+	}
+	var ack struct {
+		Error    *jetstream.APIError `json:"error"`
+		Stream   string              `json:"stream"`
+		Sequence uint64              `json:"seq"`
+	}
+	if err := json.Unmarshal(m.Data, &ack); err != nil {
+		return verdict{err: unknown(fmt.Errorf("the stream's answer is not JSON: %w", err))}
+	}
+	if ack.Error != nil {
+		return refused(stream, ack.Error)
+	}
+	if ack.Stream != stream || ack.Sequence == 0 {
+		return verdict{err: unknown(fmt.Errorf("an answer of the stream %q, sequence %d, want %s", ack.Stream, ack.Sequence, stream))}
+	}
+	return verdict{}
+}
+
+// refused reads an error of the server.
+func refused(stream string, api *jetstream.APIError) verdict {
+	reason := fmt.Errorf("the stream %s refused it: %s (error %d)", stream, api.Description, api.ErrorCode)
+	v := verdict{err: rejected(reason), reason: reason}
+	switch api.ErrorCode {
+	case codeInProcess: // the earlier one may succeed
+		v.err = unknown(reason)
+	case codeAccountFull, codeNoResources, codeMemoryFull, codeStorageFull, codeStoreFailed:
+		v.full = true
+	case jetstream.JSErrCodeStreamNotFound:
+		v.missing = true
+	}
+	return v
+}

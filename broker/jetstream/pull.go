@@ -1,0 +1,321 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+// subscription is a consumer of one shard on one connection. Its deliveries
+// are settled there or nowhere.
+//
+// It asks the server itself for envelopes, never for more than may be
+// unsettled. The library's own iterators fetch ahead into a buffer whose
+// content can neither be extended nor returned.
+type subscription struct {
+	broker   *Broker
+	session  *session
+	shard    int
+	prefetch int
+	created  time.Time     // of the server's consumer: another one has other deliveries
+	interval time.Duration // after which a pull request ends
+	inbox    string        // where pull requests are answered, up to their kind
+	inboxSub *nats.Subscription
+	drained  chan struct{} // closed when the subscription to the inbox has ended
+	wake     chan struct{} // of one: something has changed
+
+	// Only used by the subscription's loop.
+	pin     string    // the server's name for this consumer while it is the active one
+	asked   int       // how many envelopes pull requests still ask for
+	askedAt time.Time // when the latest was sent
+	pause   time.Time // no pull request before
+
+	mu       sync.Mutex // guards what follows
+	incoming []*nats.Msg
+	held     map[uint64]*held // unsettled, by stream sequence; nil when stale
+	waiting  []*held          // those of them that were not passed on, in order
+	passedOn int              // how many were, or the next one is being offered
+	ended    bool             // nothing will be added to held
+}
+
+// held is an envelope that is neither settled nor stale.
+type held struct {
+	msg      *nats.Msg
+	reply    string // where it is settled; guarded by the subscription's lock
+	sequence uint64 // in the stream
+	stored   time.Time
+	delivery *message.Delivery
+	passedOn bool // guarded by the subscription's lock
+}
+
+// Kinds of pull requests, at the end of their inbox.
+const (
+	fetching = "f"
+	keeping  = "k"
+)
+
+// errMissing: the stream of a consumer is not there.
+var errMissing = errors.New("the stream is missing")
+
+// open subscribes to a shard, its consumer made if it is missing.
+func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*subscription, error) {
+	b := s.broker
+	ctx, cancel := context.WithTimeout(ctx, b.timing.rpc)
+	defer cancel()
+	info, err := s.ensureConsumer(ctx, shard)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, fmt.Errorf("%w: %w", errMissing, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.returnOrphans(shard, info.Created)
+	sub := &subscription{
+		broker: b, session: s, shard: shard, prefetch: prefetch, pin: pin,
+		created:  info.Created,
+		interval: min(b.timing.pull, info.Config.PinnedTTL/3),
+		inbox:    s.conn.NewInbox() + ".",
+		drained:  make(chan struct{}),
+		wake:     make(chan struct{}, 1),
+		held:     map[uint64]*held{},
+	}
+	sub.inboxSub, err = s.conn.Subscribe(sub.inbox+"*", func(m *nats.Msg) {
+		sub.mu.Lock()
+		sub.incoming = append(sub.incoming, m)
+		sub.mu.Unlock()
+		sub.poke()
+	})
+	if err == nil {
+		err = sub.inboxSub.SetPendingLimits(-1, -1) // what is asked for is bounded
+	}
+	if err != nil {
+		return nil, fmt.Errorf("subscribing to shard %d: %w", shard, err)
+	}
+	var once sync.Once
+	sub.inboxSub.SetClosedHandler(func(string) { once.Do(func() { close(sub.drained) }) })
+	if !s.adopt(sub) {
+		return nil, s.cause
+	}
+	return sub, nil
+}
+
+func (sub *subscription) poke() {
+	select {
+	case sub.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// request asks for as many envelopes as may still become unsettled. While
+// there is no room it only reports, so that the server keeps the pin.
+func (sub *subscription) request() error {
+	now := time.Now()
+	if now.Before(sub.pause) {
+		return nil
+	}
+	sub.mu.Lock()
+	unsettled := len(sub.held)
+	sub.mu.Unlock()
+	silent := now.Sub(sub.askedAt)
+	if sub.asked > 0 && silent > sub.interval+sub.interval/2 {
+		// The request has ended and nobody said so: the server has forgotten it.
+		sub.asked = 0
+		if err := sub.check(); err != nil {
+			return err
+		}
+	}
+	want := sub.prefetch - unsettled - sub.asked
+	switch {
+	case want > 0 && (sub.asked == 0 || want >= (sub.prefetch+1)/2) && !sub.session.behind():
+		sub.asked += want
+		return sub.pull(fetching, pullRequest{Batch: want, Expires: sub.interval})
+	case sub.asked == 0 && sub.pin != "" && silent >= sub.interval:
+		// No envelope is so small.
+		return sub.pull(keeping, pullRequest{Batch: 1, MaxBytes: 1, Expires: sub.interval / 4})
+	default:
+		return nil
+	}
+}
+
+// pullRequest asks a consumer for messages (docs.nats.io, "JetStream wire API").
+type pullRequest struct {
+	Batch    int           `json:"batch"`
+	MaxBytes int           `json:"max_bytes,omitempty"`
+	Expires  time.Duration `json:"expires"`
+	Group    string        `json:"group"`
+	Pin      string        `json:"id,omitempty"`
+}
+
+func (sub *subscription) pull(kind string, r pullRequest) error {
+	sub.askedAt = time.Now()
+	r.Group, r.Pin = group, sub.pin
+	body, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + shardStream + "." + consumerOf(sub.shard)
+	if err := sub.session.conn.PublishRequest(subject, sub.inbox+kind, body); err != nil {
+		return fmt.Errorf("asking for envelopes: %w", err)
+	}
+	return nil
+}
+
+// check asks whether the server's consumer is still the one subscribed to.
+func (sub *subscription) check() error {
+	s := sub.session
+	ctx, cancel := context.WithTimeout(sub.broker.ctx, sub.broker.timing.rpc)
+	defer cancel()
+	c, err := s.js.Consumer(ctx, shardStream, consumerOf(sub.shard))
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return errCancelled
+	case err != nil:
+		return fmt.Errorf("looking for the consumer: %w", err)
+	case !c.CachedInfo().Created.Equal(sub.created):
+		return errCancelled
+	default:
+		return nil
+	}
+}
+
+// receive takes in what the server has sent.
+func (sub *subscription) receive() error {
+	sub.mu.Lock()
+	incoming := sub.incoming
+	sub.incoming = nil
+	sub.mu.Unlock()
+	for _, m := range incoming {
+		if kind, ok := strings.CutPrefix(m.Subject, sub.inbox); ok {
+			if err := sub.status(m, kind); err != nil {
+				return err
+			}
+			continue
+		}
+		sub.take(m)
+	}
+	return nil
+}
+
+// status hears why a pull request ended (nats-server/server/consumer.go).
+func (sub *subscription) status(m *nats.Msg, kind string) error {
+	code, text := m.Header.Get("Status"), m.Header.Get("Description")
+	left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+	switch {
+	case code == "423":
+		// Another consumer is the active one, or a restarted server has
+		// forgotten who was.
+		sub.pin, sub.asked = "", 0
+	case code == "409" && text == "Consumer Deleted":
+		return errCancelled
+	case code == "400":
+		return fmt.Errorf("the server refuses the pull request: %s", text)
+	case kind == keeping:
+	case err == nil:
+		sub.asked = max(0, sub.asked-left) // it expired
+	default:
+		// No leader, or a new one, or a server that is about to stop.
+		sub.asked = 0
+		sub.pause = time.Now().Add(sub.broker.timing.minDelay)
+		if code == noResponders {
+			return sub.check()
+		}
+	}
+	return nil
+}
+
+// take takes in an envelope.
+func (sub *subscription) take(m *nats.Msg) {
+	if pin := m.Header.Get("Nats-Pin-Id"); pin != "" {
+		sub.pin = pin
+	}
+	sub.asked = max(0, sub.asked-1)
+	meta, err := m.Metadata()
+	if err != nil {
+		return // not from a consumer
+	}
+	d := &held{msg: m, reply: m.Reply, sequence: meta.Sequence.Stream, stored: meta.Timestamp}
+	d.delivery = message.NewDelivery(sub.envelope(m), meta.NumDelivered > 1,
+		func(o message.Outcome) error { return sub.settle(d, o) })
+
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if sub.held == nil {
+		return
+	}
+	if again := sub.held[d.sequence]; again != nil {
+		// The server lost patience, but its first delivery is still held: that
+		// one stays the envelope's only one, with the newer right to settle.
+		again.reply = m.Reply
+		return
+	}
+	sub.held[d.sequence] = d
+	if meta.NumDelivered > broker.DeliveryLimit+1 {
+		sub.exceeded(d, meta.NumDelivered-1)
+		return
+	}
+	sub.waiting = append(sub.waiting, d)
+}
+
+// envelope reads the envelope only; the decoder judges the body.
+func (sub *subscription) envelope(m *nats.Msg) message.Envelope {
+	e := message.Envelope{
+		ID:      m.Header.Get(jetstream.MsgIDHeader),
+		Shard:   sub.shard,
+		Count:   1,
+		Body:    m.Data,
+		Foreign: m.Header.Get(typeHeader) != envelopeType,
+	}
+	if !e.Foreign {
+		e.ID, e.Count = m.Header.Get(idHeader), count(m)
+	}
+	return e
+}
+
+// count is the number of messages that an envelope announces, 0 if it does not
+// or cannot hold so many. Who reads the envelope may reserve room for it.
+func count(m *nats.Msg) int {
+	n, err := strconv.Atoi(m.Header.Get(countHeader))
+	if err != nil || n < 0 || n > len(m.Data) {
+		return 0
+	}
+	return n
+}
+
+// offer is the next delivery to pass on, nil if there is none or too many are
+// unsettled. What is offered counts: it may be settled before passed is called.
+func (sub *subscription) offer() *message.Delivery {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if len(sub.waiting) == 0 {
+		return nil
+	}
+	d := sub.waiting[0]
+	if !d.passedOn {
+		if sub.passedOn >= sub.prefetch {
+			return nil
+		}
+		d.passedOn = true
+		sub.passedOn++
+	}
+	return d.delivery
+}
+
+// passed: the delivery that was offered has been taken.
+func (sub *subscription) passed() {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	if len(sub.waiting) > 0 { // none is left when the session is over
+		sub.waiting = sub.waiting[1:]
+	}
+}

@@ -1,0 +1,290 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"async-data-processor/message"
+)
+
+// Names, a contract with other programs.
+const (
+	// shardStream holds the envelopes of all shards.
+	shardStream = "ASYNC_DATA_PROCESSOR"
+	// subjectPrefix and the shard's number make its subject.
+	subjectPrefix = "async-data-processor.shard."
+	// consumerPrefix and the shard's number name its durable consumer.
+	consumerPrefix = "shard-"
+	// group is the priority group whose pinned client is the only consumer. The
+	// server takes names of up to 16 characters.
+	group = "owner"
+	// deadStream holds the dead letters of all shards, apart from the shards'
+	// stream: a work queue would forget them when somebody has read them, and
+	// purging or limiting the one must not touch the other.
+	deadStream  = "ASYNC_DATA_PROCESSOR_DEAD"
+	deadSubject = "async-data-processor.dead"
+	// envelopeType marks our own envelopes in typeHeader. Whatever has another
+	// type was published by another program.
+	envelopeType = "async-data-processor.envelope.v1"
+	contentType  = "application/x-ndjson"
+)
+
+// Headers of an envelope. Beside them the server's own Nats-Msg-Id, by which a
+// stream recognises a retried publish, is the shard and the id; of another
+// program's message it is the id.
+const (
+	idHeader          = "id"
+	typeHeader        = "type"
+	contentTypeHeader = "content-type"
+	// countHeader is the number of messages in an envelope.
+	countHeader = "count"
+)
+
+// Headers of a dead letter, beside those above.
+const (
+	reasonHeader  = "reason"  // why, as text
+	shardHeader   = "shard"   // number of the shard it came from
+	subjectHeader = "subject" // subject it was published to
+	timeHeader    = "time"    // when it was moved, RFC 3339
+)
+
+// headerRoom is what the headers of an envelope or dead letter take at most, in
+// bytes: the ids and types of another program, and our reason.
+const headerRoom = 4 << 10
+
+// dedupe is how long a stream remembers an id. A publish is retried within
+// seconds; later ones meet the ids behind the broker.
+const dedupe = 2 * time.Minute
+
+func subjectOf(shard int) string { return subjectPrefix + strconv.Itoa(shard) }
+
+// retryID is what retries of a publish have in common. It holds the shard, since
+// all shards share the stream and the id might be used in two.
+func retryID(shard int, id string) string { return strconv.Itoa(shard) + "." + id }
+
+func consumerOf(shard int) string { return consumerPrefix + strconv.Itoa(shard) }
+
+// shards is the stream of all shards. Its subject is a wildcard, because
+// another number of shards must not need a change of the stream, which a full
+// disk refuses.
+func (b *Broker) shards() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        shardStream,
+		Description: "envelopes of async-data-processor, one subject per shard",
+		Subjects:    []string{subjectPrefix + "*"},
+		Retention:   jetstream.WorkQueuePolicy,
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		Replicas:    b.cfg.Replicas,
+		Duplicates:  dedupe,
+	}
+}
+
+// deadLetters is the stream at the end of the line: what it dropped would be
+// lost, so it refuses instead, and the envelope stays in its shard.
+func (b *Broker) deadLetters() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        deadStream,
+		Description: "dead letters of async-data-processor",
+		Subjects:    []string{deadSubject},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		Replicas:    b.cfg.Replicas,
+		Duplicates:  dedupe,
+	}
+}
+
+// consumer is the shard's durable consumer. It knows no delivery limit, at
+// which JetStream would just stop delivering.
+func (b *Broker) consumer(shard int) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:        consumerOf(shard),
+		FilterSubject:  subjectOf(shard),
+		DeliverPolicy:  jetstream.DeliverAllPolicy,
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        b.timing.ackWait,
+		MaxDeliver:     -1,
+		MaxAckPending:  -1, // what is unsettled is bounded here, by the prefetch
+		PriorityPolicy: jetstream.PriorityPolicyPinned,
+		PriorityGroups: []string{group},
+		PinnedTTL:      b.timing.pin,
+	}
+}
+
+// ensure makes sure that the streams exist as they have to be. They are looked
+// up first: creating them again writes their metadata, which fails on a full
+// disk, and so would draining it.
+func (s *session) ensure() error {
+	ctx, cancel := context.WithTimeout(s.broker.ctx, s.broker.timing.rpc)
+	defer cancel()
+	b := s.broker
+	subjects := make([]string, b.cfg.Shards)
+	for shard := range subjects {
+		subjects[shard] = subjectOf(shard)
+	}
+	if err := s.ensureStream(ctx, b.shards(), subjects); err != nil {
+		return err
+	}
+	return s.ensureStream(ctx, b.deadLetters(), []string{deadSubject})
+}
+
+func (s *session) ensureStream(ctx context.Context, want jetstream.StreamConfig, subjects []string) error {
+	stream, err := s.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = s.js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another process, just now
+			stream, err = s.js.Stream(ctx, want.Name)
+		}
+	}
+	if err != nil {
+		return clarified(fmt.Errorf("the stream %s: %w", want.Name, err))
+	}
+	if field := conflict(stream.CachedInfo().Config, want, subjects); field != "" {
+		return refusal{fmt.Errorf("the stream %s exists with another configuration: %s; "+
+			"change it at the server, or drain and delete the stream, which is then created anew", want.Name, field)}
+	}
+	return nil
+}
+
+// ensureConsumer makes sure that the shard's consumer exists as it has to be.
+func (s *session) ensureConsumer(ctx context.Context, shard int) (*jetstream.ConsumerInfo, error) {
+	want := s.broker.consumer(shard)
+	c, err := s.js.Consumer(ctx, shardStream, want.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		c, err = s.js.CreateConsumer(ctx, shardStream, want)
+		if errors.Is(err, jetstream.ErrConsumerExists) {
+			c, err = s.js.Consumer(ctx, shardStream, want.Durable)
+		}
+	}
+	if err != nil {
+		return nil, clarified(fmt.Errorf("the consumer %s of the stream %s: %w", want.Durable, shardStream, err))
+	}
+	if field := consumerConflict(c.CachedInfo().Config, want); field != "" {
+		return nil, refusal{fmt.Errorf("the consumer %s of the stream %s exists with another configuration: %s; "+
+			"delete it, it is then created anew and no envelope is lost", want.Durable, shardStream, field)}
+	}
+	return c.CachedInfo(), nil
+}
+
+// conflict names the first field of a stream that would break a promise.
+// Limits of its size, placement and replicas are the operator's.
+func conflict(got, want jetstream.StreamConfig, subjects []string) string {
+	switch {
+	case got.Retention != want.Retention:
+		return fmt.Sprintf("retention is %s, want %s", got.Retention, want.Retention)
+	case got.Storage != want.Storage:
+		return fmt.Sprintf("storage is %s, want %s", got.Storage, want.Storage)
+	case got.Discard != want.Discard:
+		return fmt.Sprintf("discard is %s, want %s", got.Discard, want.Discard)
+	case got.PersistMode != want.PersistMode:
+		return fmt.Sprintf("persist_mode is %s, want %s", got.PersistMode, want.PersistMode)
+	case got.MaxAge != 0:
+		return fmt.Sprintf("max_age is %s, want none", got.MaxAge)
+	case got.MaxMsgsPerSubject > 0:
+		return fmt.Sprintf("max_msgs_per_subject is %d, want none", got.MaxMsgsPerSubject)
+	case got.MaxMsgSize > 0 && got.MaxMsgSize < message.MaxEnvelopeBytes+headerRoom:
+		return fmt.Sprintf("max_msg_size is %d, want at least %d", got.MaxMsgSize, message.MaxEnvelopeBytes+headerRoom)
+	case got.NoAck:
+		return "no_ack is true, want false"
+	case got.Sealed:
+		return "sealed is true, want false"
+	case got.Mirror != nil:
+		return "mirror is set, want none"
+	case got.SubjectTransform != nil:
+		return "subject_transform is set, want none"
+	}
+	for _, subject := range subjects {
+		if !covered(subject, got.Subjects) {
+			return fmt.Sprintf("subjects are %s, %s is missing", strings.Join(got.Subjects, " "), subject)
+		}
+	}
+	return ""
+}
+
+func consumerConflict(got, want jetstream.ConsumerConfig) string {
+	switch {
+	case got.DeliverSubject != "":
+		return "deliver_subject is set, want none"
+	case got.FilterSubject != want.FilterSubject:
+		return fmt.Sprintf("filter_subject is %q, want %s", got.FilterSubject, want.FilterSubject)
+	case got.AckPolicy != want.AckPolicy:
+		return fmt.Sprintf("ack_policy is %s, want %s", got.AckPolicy, want.AckPolicy)
+	case got.DeliverPolicy != want.DeliverPolicy:
+		return fmt.Sprintf("deliver_policy is %s, want %s", got.DeliverPolicy, want.DeliverPolicy)
+	case got.AckWait < want.AckWait:
+		return fmt.Sprintf("ack_wait is %s, want at least %s", got.AckWait, want.AckWait)
+	case got.MaxDeliver > 0:
+		return fmt.Sprintf("max_deliver is %d, want none", got.MaxDeliver)
+	case got.HeadersOnly:
+		return "headers_only is true, want false"
+	case got.PriorityPolicy != want.PriorityPolicy || len(got.PriorityGroups) != 1 || got.PriorityGroups[0] != group:
+		// Also what a server makes of it that does not know the field.
+		return "priority_policy is not pinned_client with the group " + group + ", which needs nats-server 2.11"
+	default:
+		return ""
+	}
+}
+
+// covered tells whether a subject without wildcards matches one of the patterns.
+func covered(subject string, patterns []string) bool {
+	tokens := strings.Split(subject, ".")
+	for _, pattern := range patterns {
+		if matches(tokens, strings.Split(pattern, ".")) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(tokens, pattern []string) bool {
+	for i, p := range pattern {
+		if p == ">" {
+			return len(tokens) > i
+		}
+		if i >= len(tokens) || p != "*" && p != tokens[i] {
+			return false
+		}
+	}
+	return len(tokens) == len(pattern)
+}
+
+// clarified makes an answer a refusal if only somebody who acts can change it,
+// and says what no answer means.
+func clarified(err error) error {
+	if errors.Is(err, nats.ErrNoResponders) {
+		return fmt.Errorf("JetStream does not answer, it is not enabled or has no leader: %w", err)
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return err
+	}
+	switch api.ErrorCode {
+	case codeOverlap, codeNotUnique, codeNoReplicas, jetstream.JSErrCodeMaximumConsumersLimit:
+		return refusal{err}
+	default:
+		return err
+	}
+}
+
+// The server's error codes that the library has no names for
+// (nats-server/server/errors.json).
+const (
+	codeOverlap    jetstream.ErrorCode = 10065 // another stream has the subjects
+	codeNoReplicas jetstream.ErrorCode = 10074 // replicas without a cluster
+	codeNotUnique  jetstream.ErrorCode = 10100 // another consumer of the work queue has the subject
+
+	codeAccountFull jetstream.ErrorCode = 10002 // the account's limits
+	codeNoResources jetstream.ErrorCode = 10023 // the server's limits, or a failed disk
+	codeMemoryFull  jetstream.ErrorCode = 10028
+	codeStorageFull jetstream.ErrorCode = 10047
+	codeStoreFailed jetstream.ErrorCode = 10077 // the stream's limits, or its file
+	codeInProcess   jetstream.ErrorCode = 10158 // an earlier publish of the same id is under way
+)
