@@ -158,11 +158,14 @@ func exposed(addr string) bool {
 	return host != "localhost" && !net.ParseIP(host).IsLoopback()
 }
 
-// RedactURL returns a URL without its password, fit for logs.
+// RedactURL returns a broker's URL without its password or token, fit for logs.
 func RedactURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return "(not a URL)" // it may still hold a password
+	}
+	if _, hasPassword := u.User.Password(); u.User != nil && !hasPassword && (u.Scheme == "nats" || u.Scheme == "tls") {
+		u.User = url.User("xxxxx") // a user alone is a token
 	}
 	return u.Redacted()
 }

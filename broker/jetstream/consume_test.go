@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -141,6 +142,60 @@ func (b *Broker) session(t testing.TB) *session {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// TestCloseConfirms settles faster than the server applies it. When Close
+// returns, the server has.
+func TestCloseConfirms(t *testing.T) {
+	t.Parallel()
+	const all = 3 * window
+	n := newNode(t, nodeConfig{})
+	b := openBroker(t, Config{URL: n.url()})
+	awaitReady(t, b)
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for range all / 32 {
+				publish(t, b, envelope(0))
+			}
+		})
+	}
+	wg.Wait()
+	in := consume(t, b, 0, all)
+	var held []*message.Delivery
+	for range all {
+		held = append(held, in.next())
+	}
+	for _, d := range held {
+		settled(t, d, message.Ack)
+	}
+	if s := b.session(t); !s.behind() {
+		t.Log("the server was as fast")
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := depthOf(t, n.url(), 0); got != 0 {
+		t.Errorf("%d envelopes are left", got)
+	}
+}
+
+// TestBehind: a server that confirms nothing is not waited for forever.
+func TestBehind(t *testing.T) {
+	s := &session{broker: &Broker{timing: impatient()}}
+	s.settling.unconfirmed.Store(window)
+	s.settling.confirmed.Store(time.Now().UnixNano())
+	if !s.behind() {
+		t.Error("a full window is not behind")
+	}
+	s.settling.confirmed.Store(time.Now().Add(-2 * impatient().ackWait).UnixNano())
+	if s.behind() || s.settling.unconfirmed.Load() != 0 {
+		t.Error("it waits forever")
+	}
+	s.confirmed()
+	if got := s.settling.unconfirmed.Load(); got != 0 {
+		t.Errorf("a late confirm makes %d", got)
+	}
 }
 
 // TestDeliversOnce lets the server deliver again what is held.

@@ -129,8 +129,8 @@ func take(t testing.TB, b broker.Broker, want map[string]bool, o message.Outcome
 	for len(left) > 0 {
 		select {
 		case d := <-deliveries:
-			if !strings.HasPrefix(string(d.Body), d.ID) {
-				t.Errorf("%s has the body of %.26s", d.ID, d.Body)
+			if rest, ok := strings.CutPrefix(string(d.Body), d.ID); !ok || strings.TrimLeft(rest, "x") != "\n" {
+				t.Errorf("%s has the body %.100q", d.ID, d.Body)
 			}
 			delete(left, d.ID)
 			if err := d.Settle(message.Outcome{Kind: o}); err != nil && !errors.Is(err, broker.ErrStale) {

@@ -69,7 +69,10 @@ func TestUnsent(t *testing.T) {
 }
 
 func TestParseTarget(t *testing.T) {
-	missing := filepath.Join(t.TempDir(), "missing")
+	missing, empty := filepath.Join(t.TempDir(), "missing"), filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		cfg                  Config
 		servers, name, wrong string
@@ -91,7 +94,7 @@ func TestParseTarget(t *testing.T) {
 		{Config{URL: "nats://h", Cert: "x"}, "", "", "both or none"},
 		{Config{URL: "nats://h", Cert: missing, Key: missing}, "", "", "certificate"},
 		{Config{URL: "nats://h", CA: missing}, "", "", "authorities"},
-		{Config{URL: "nats://h", CA: os.Args[0]}, "", "", "no PEM"},
+		{Config{URL: "nats://h", CA: empty}, "", "", "no PEM"},
 		{Config{URL: "nats://h", Credentials: missing}, "", "", "credentials"},
 	} {
 		got, err := parseTarget(c.cfg)

@@ -157,6 +157,8 @@ func (s *session) send(d *held, answer string) error {
 func (s *session) confirmed() {
 	s.settling.confirmed.Store(time.Now().UnixNano())
 	switch s.settling.unconfirmed.Add(-1) {
+	case -1: // one that was given up on
+		s.settling.unconfirmed.Add(1)
 	case 0:
 		select {
 		case s.settling.none <- struct{}{}:

@@ -128,9 +128,25 @@ func (r *blockReader) at(offset int) (record, int) {
 	if !bytes.Equal(r.hash.Sum(r.sum[:0]), rest[length-recordHash:]) {
 		return record{}, 0
 	}
+	if header > 0 && !headerFits(rest[recordHead+subject:length-recordHash]) {
+		return record{}, 0
+	}
 	sequence := binary.LittleEndian.Uint64(rest[4:])
 	gone := sequence&(erasedBit|tombstoneBit) != 0
 	return record{sequence &^ (erasedBit | tombstoneBit), name, gone}, int(length)
+}
+
+// headerFits judges the one field of a record that its hash does not cover: a
+// wrong length of the header would move the border to the body. A header ends
+// with an empty line.
+func headerFits(rest []byte) bool {
+	length := uint64(binary.LittleEndian.Uint32(rest))
+	rest = rest[4:]
+	if length > uint64(len(rest)) {
+		return false
+	}
+	end := bytes.Index(rest, []byte("\r\n\r\n"))
+	return end < 0 || uint64(end+4) == length
 }
 
 // walk visits the loaded records up to the first bad one and returns its

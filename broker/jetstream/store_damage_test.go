@@ -191,6 +191,17 @@ var damageCases = []damageCase{
 		edit(t, b.path, flip(recordsIn(t, b)[1]+2))
 		return b.path
 	}, 1},
+	{"length of a header", func(t *testing.T, im image) string {
+		// It stands behind the subject.
+		b := im.blocks(t)[0]
+		edit(t, b.path, flip(recordsIn(t, b)[3]+recordHead+len(subjectOf(0))))
+		return b.path
+	}, 1},
+	{"length of a header, far too long", func(t *testing.T, im image) string {
+		b := im.blocks(t)[0]
+		edit(t, b.path, flip(recordsIn(t, b)[3]+recordHead+len(subjectOf(0))+3))
+		return b.path
+	}, 1},
 	{"end of the first block", func(t *testing.T, im image) string {
 		b := im.blocks(t)[0]
 		edit(t, b.path, flip(-1))
@@ -456,7 +467,7 @@ func TestDamagedBlockIsKept(t *testing.T) {
 	cfg := embeddedConfig(im.dir)
 	cfg.AcceptLoss = true
 	closeEmbedded(t, openEmbedded(t, cfg))
-	kept, err := filepath.Glob(filepath.Join(im.dir, asideName, "*", shardStream, messagesName, "1.blk"))
+	kept, err := filepath.Glob(filepath.Join(im.dir, asideName, "*", shardStream, messagesName, filepath.Base(b.path)))
 	if err != nil || len(kept) != 1 {
 		t.Fatalf("got %q, %v; want one block", kept, err)
 	}

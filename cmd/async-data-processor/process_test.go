@@ -57,6 +57,7 @@ func start(t *testing.T, command string, settings ...string) *process {
 	p := &process{t: t, cmd: exec.Command("async-data-processor", command), grown: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "LISTEN_ADDR=127.0.0.1:0", "ADMIN_LISTEN_ADDR=127.0.0.1:0", "LOG_LEVEL=debug",
+		"GOCOVERDIR=" + t.TempDir(), // or a binary built for coverage would complain
 	}, settings...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

@@ -1,0 +1,71 @@
+package pipeline
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestDefaultsAreValid(t *testing.T) {
+	if err := DefaultConfig().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		want   string // in the error; "" for none
+	}{
+		"amqps":               {func(c *Config) { c.BrokerURL = "amqps://u:p@h/v" }, ""},
+		"nats":                {func(c *Config) { c.BrokerURL = "nats://token@a:4222,b:4222" }, ""},
+		"embedded, absolute":  {func(c *Config) { c.BrokerURL = "embedded:///var/lib/x" }, ""},
+		"embedded, relative":  {func(c *Config) { c.BrokerURL = EmbeddedURL }, ""},
+		"embedded, no folder": {func(c *Config) { c.BrokerURL = "embedded:" }, "names no folder"},
+		"embedded, host":      {func(c *Config) { c.BrokerURL = "embedded://data/broker" }, "embedded:relative/folder"},
+		"unknown broker":      {func(c *Config) { c.BrokerURL = "kafka://secret@h" }, `there is no broker for "kafka://"`},
+		"no URL":              {func(c *Config) { c.BrokerURL = "amqp://u:secret@h o/" }, "not a URL"},
+		"shards":              {func(c *Config) { c.Shards = MaxShards + 1 }, "--shards is 1025"},
+		"batch size":          {func(c *Config) { c.BatchSize = 0 }, "--batch-size is 0"},
+		"linger":              {func(c *Config) { c.BatchLinger = -1 }, "--batch-linger is -1ns"},
+		"no linger":           {func(c *Config) { c.BatchLinger = 0 }, ""},
+		"workers":             {func(c *Config) { c.WorkersMin = 5 }, "more than --workers-max"},
+		"address":             {func(c *Config) { c.Listen = "8080" }, `--listen "8080": want host:port`},
+		"exposed":             {func(c *Config) { c.Listen = ":8080" }, "nothing protects it"},
+		"exposed, token":      {func(c *Config) { c.Listen, c.AuthTokens = ":8080", []string{"t"} }, ""},
+		"exposed, accepted":   {func(c *Config) { c.Listen, c.InsecureNoAuth = "0.0.0.0:8080", true }, ""},
+		"exposed admin":       {func(c *Config) { c.AdminListen = "192.168.0.1:1" }, "--admin-listen"},
+		"IPv6 loopback":       {func(c *Config) { c.Listen = "[::1]:8080" }, ""},
+		"empty token":         {func(c *Config) { c.AuthTokens = []string{"a", ""} }, "empty token"},
+		"embedded listener":   {func(c *Config) { c.EmbeddedListen = "localhost:4222" }, "set --embedded-token"},
+		"certificate alone":   {func(c *Config) { c.NATSCert = "cert.pem" }, "go together"},
+		"log level":           {func(c *Config) { c.LogLevel = "loud" }, "--log-level"},
+		"log format":          {func(c *Config) { c.LogFormat = "xml" }, "--log-format"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := DefaultConfig()
+			tc.change(&cfg)
+			err := cfg.Validate()
+			switch {
+			case tc.want == "" && err != nil:
+				t.Error(err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("error %v, want %q", err, tc.want)
+			case err != nil && strings.Contains(err.Error(), "secret"):
+				t.Errorf("a secret is in the error: %v", err)
+			}
+		})
+	}
+}
+
+func TestRedactURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"amqp://u:p@h/v":    "amqp://u:xxxxx@h/v",
+		"nats://token@h":    "nats://xxxxx@h",
+		"amqp://h o st:p@/": "(not a URL)",
+		EmbeddedURL:         EmbeddedURL,
+	} {
+		if got := RedactURL(raw); got != want {
+			t.Errorf("RedactURL(%q) = %q, want %q", raw, got, want)
+		}
+	}
+}

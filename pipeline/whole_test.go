@@ -1,0 +1,308 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
+)
+
+// patience bounds the waits of these tests; only one that fails uses it up.
+const patience = 30 * time.Second
+
+// works is a whole pipeline in this process, over a broker in memory.
+type works struct {
+	t      *testing.T
+	memory *brokertest.Memory
+	cfg    Config
+	signal context.CancelFunc
+	done   chan error
+	base   string // of the server's URLs
+
+	mu  sync.Mutex // guards log
+	log bytes.Buffer
+}
+
+func (w *works) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(p)
+}
+
+func (w *works) logged(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Contains(w.log.String(), text)
+}
+
+// newWorks starts a standalone pipeline and waits until it is ready.
+func newWorks(t *testing.T, change func(*Config), extra ...builder) *works {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.OutputDir = t.TempDir()
+	cfg.BatchLinger = 20 * time.Millisecond
+	cfg.HistoryInterval = 10 * time.Millisecond
+	cfg.Shards = 2
+	if change != nil {
+		change(&cfg)
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	w := &works{t: t, memory: brokertest.NewMemory(cfg.Shards), cfg: cfg, done: make(chan error, 1)}
+	open := func(_ Config, notify func(broker.Notice)) (broker.Broker, error) { return w.memory.Open(notify), nil }
+	addr := make(chan net.Addr, 1)
+	announce := func(p *plant) (half, error) {
+		return &announcing{p, func(a net.Addr) { addr <- a }}, nil
+	}
+	ctx, signal := context.WithCancel(t.Context())
+	w.signal = signal
+	builders := append([]builder{newConsuming, newServing, newAdmin, announce}, extra...)
+	go func() { w.done <- run(ctx, cfg, newTeller(zerolog.New(w)), open, builders...) }()
+	t.Cleanup(func() {
+		signal()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	select {
+	case a := <-addr:
+		w.base = "http://" + a.String()
+	case err := <-w.done:
+		t.Fatalf("it stopped: %v", err)
+	case <-time.After(patience):
+		t.Fatal("it is not ready")
+	}
+	return w
+}
+
+func (w *works) post(body string) int {
+	w.t.Helper()
+	resp, err := http.Post(w.base+"/message", "application/json", strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// status is the answer to a GET.
+func (w *works) status(path string) (int, string) {
+	w.t.Helper()
+	resp, err := http.Get(w.base + path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// lines returns the values in the files.
+func (w *works) values() (values []string) {
+	w.t.Helper()
+	paths, err := filepath.Glob(filepath.Join(w.cfg.OutputDir, "shard-*", "*.ndjson"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for line := range bytes.Lines(content) {
+			var m struct{ Value string }
+			if err := json.Unmarshal(line, &m); err != nil {
+				w.t.Fatalf("%s: %v", path, err)
+			}
+			values = append(values, m.Value)
+		}
+	}
+	return values
+}
+
+func (w *works) eventually(what string, ok func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.t.Fatalf("no %s; the log:\n%s", what, &w.log)
+		}
+	}
+}
+
+// stop drains the pipeline.
+func (w *works) stop() error {
+	w.t.Helper()
+	w.signal()
+	select {
+	case err := <-w.done:
+		return err
+	case <-time.After(patience):
+		w.t.Fatal("it does not stop")
+		return nil
+	}
+}
+
+func body(values ...string) string {
+	parts := make([]string, len(values))
+	for i, v := range values {
+		parts[i] = fmt.Sprintf(`{"timestamp":"2019-10-12T08:10:%02dZ","value":%q}`, i%60, v)
+	}
+	return "[" + strings.Join(parts, ",") + "]"
+}
+
+func TestWhole(t *testing.T) {
+	w := newWorks(t, nil)
+	if status := w.post(body("a", "b", "c", "d", "e", "f", "g")); status != http.StatusCreated {
+		t.Errorf("status %d", status)
+	}
+	w.eventually("seven values in files", func() bool { return len(w.values()) == 7 })
+	w.eventually("history", func() bool { return w.logged(`"message":"worker history"`) })
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	for n := range w.cfg.Shards {
+		if depth := w.memory.Depth(n); depth != 0 {
+			t.Errorf("%d envelopes left in shard %d", depth, n)
+		}
+	}
+}
+
+// TestForeign: other people's messages are written, or kept apart with the
+// reason, and the good ones behind them go on.
+func TestForeign(t *testing.T) {
+	w := newWorks(t, nil)
+	w.memory.PublishForeign(0, "theirs", []byte(`{"timestamp":"2019-10-12T08:10:54Z","value":"foreign"}`))
+	bad := []string{"", "not JSON", `{"value":"no timestamp"}`, `[1]`, `{"timestamp":"2019-10-12T08:10:54Z"} {}`}
+	for i, text := range bad {
+		w.memory.PublishForeign(0, fmt.Sprint("bad", i), []byte(text))
+	}
+	w.memory.PublishForeign(0, strings.Repeat("i", 256), []byte(`{"timestamp":"2019-10-12T08:10:54Z"}`))
+	w.post(body("x", "y"))
+	w.eventually("the good ones in files", func() bool { return len(w.values()) == 3 })
+	w.eventually("the bad ones apart", func() bool { return len(w.memory.DeadLetters()) == len(bad)+1 })
+	for _, d := range w.memory.DeadLetters() {
+		if d.Reason == "" {
+			t.Errorf("dead letter %q has no reason", d.ID)
+		}
+	}
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHeldOutput: while the output takes nothing the process says so and keeps
+// what it has; the drain runs into its deadline; nothing is acknowledged.
+func TestHeldOutput(t *testing.T) {
+	w := newWorks(t, func(cfg *Config) {
+		cfg.Shards = 1
+		cfg.DrainTimeout = 200 * time.Millisecond
+	})
+	w.post(body("first"))
+	w.eventually("the first value", func() bool { return len(w.values()) == 1 })
+	if err := os.RemoveAll(filepath.Join(w.cfg.OutputDir, "shard-0")); err != nil {
+		t.Fatal(err)
+	}
+	w.post(body("a", "b", "c"))
+	w.eventually("not ready", func() bool {
+		status, _ := w.status("/readyz")
+		return status == http.StatusServiceUnavailable
+	})
+	if _, text := w.status("/readyz?verbose"); !strings.Contains(text, "holds its batch") {
+		t.Errorf("the reason is not told: %s", text)
+	}
+	if status, _ := w.status("/livez"); status != http.StatusOK {
+		t.Errorf("livez %d", status)
+	}
+	if err := w.stop(); !errors.Is(err, ErrDrainDeadline) {
+		t.Errorf("error %v, want the deadline", err)
+	}
+	if depth := w.memory.Depth(0); depth != 1 {
+		t.Errorf("%d envelopes left, want the one that was not written", depth)
+	}
+}
+
+// TestLostBroker: the process is not ready while the broker is away, answers
+// 503, and goes on when it is back.
+func TestLostBroker(t *testing.T) {
+	w := newWorks(t, nil)
+	w.memory.Stop()
+	if status := w.post(body("refused")); status != http.StatusServiceUnavailable {
+		t.Errorf("status %d without a broker", status)
+	}
+	if status, text := w.status("/readyz?verbose"); status != http.StatusServiceUnavailable || !strings.Contains(text, "broker") {
+		t.Errorf("readyz %d: %s", status, text)
+	}
+	w.memory.Start()
+	w.memory.FailPublish(brokertest.Saved)
+	if status := w.post(body("unknown")); status != http.StatusServiceUnavailable {
+		t.Errorf("status %d for an unknown outcome", status)
+	}
+	if status := w.post(body("accepted")); status != http.StatusCreated {
+		t.Errorf("status %d with the broker back", status)
+	}
+	w.eventually("both values", func() bool {
+		text := strings.Join(w.values(), " ")
+		return strings.Contains(text, "accepted") && strings.Contains(text, "unknown") && !strings.Contains(text, "refused")
+	})
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	w := newWorks(t, func(cfg *Config) { cfg.AuthTokens = []string{"secret"} }, newDemo)
+	w.eventually("demo entries in files", func() bool { return len(w.values()) > 0 })
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	if w.logged("secret") {
+		t.Error("the token is in the log")
+	}
+}
+
+// TestTakenAddress: a failure to start is early, names the setting, and leaves
+// nothing behind.
+func TestTakenAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cfg := DefaultConfig()
+	cfg.BrokerURL = "amqp://guest:guest@127.0.0.1:1/"
+	cfg.Listen, cfg.AdminListen, cfg.OutputDir = l.Addr().String(), l.Addr().String(), t.TempDir()
+	if err := Serve(t.Context(), cfg, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "--listen") {
+		t.Errorf("Serve: %v", err)
+	}
+	if err := Consume(t.Context(), cfg, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "--admin-listen") {
+		t.Errorf("Consume: %v", err)
+	}
+	cfg.OutputDir = filepath.Join(cfg.OutputDir, "file")
+	if err := os.WriteFile(cfg.OutputDir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Consume(t.Context(), cfg, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "--output-dir") {
+		t.Errorf("Consume: %v", err)
+	}
+}
