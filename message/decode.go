@@ -40,6 +40,7 @@ func Decode(id string, body []byte, f Format) (Submission, error) {
 type decoder struct {
 	jsontext.Decoder
 	source bytes.Buffer
+	entry  []byte // ParseLine's, to compare with
 }
 
 func (d *decoder) read(text []byte, opts ...jsontext.Options) {

@@ -36,7 +36,7 @@ func lock(root *os.Root, path string) (_ *disk, err error) {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	switch err := flock(f); {
+	switch err := flock(f, unix.LOCK_EX); {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return nil, errBusy
 	case err != nil:
@@ -56,9 +56,9 @@ func lock(root *os.Root, path string) (_ *disk, err error) {
 }
 
 // flock does not wait for the lock: it fails with EWOULDBLOCK instead.
-func flock(f *os.File) error {
+func flock(f *os.File, how int) error {
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
 			return err
 		}

@@ -23,7 +23,7 @@ var errBusy = errors.New("the shard's folder is owned by somebody else")
 //
 // After an error nothing is held, and Shard may be called again.
 func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error) {
-	s := &Shard{name: fmt.Sprintf("shard-%d", n)}
+	s := &Shard{name: shardName(n)}
 	for waited := false; ; waited = true {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for %s: %w", s.name, context.Cause(ctx))

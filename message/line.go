@@ -1,0 +1,49 @@
+package message
+
+import (
+	"errors"
+	"fmt"
+)
+
+// MaxLineBytes is the longest line, in bytes and without its newline.
+const MaxLineBytes = MaxEntryBytes + len(linePrefix) + maxForeignID + len(`",`)
+
+var (
+	errLineID   = errors.New("the line does not start with a message_id")
+	errLineForm = errors.New("the line holds white space outside of strings")
+)
+
+// ParseLine returns the message of a line of an output file, given without its
+// newline. The message refers to line and has its Time.
+//
+// It fails for every line that Decode and Open would never have made, so that
+// what it accepts is what was written.
+func ParseLine(line []byte) (Message, error) {
+	m := Message{Line: line}
+	if id := m.id(); len(id) == 0 || !validForeignID(string(id)) {
+		return Message{}, errLineID
+	}
+	if len(line) > MaxLineBytes {
+		return Message{}, fmt.Errorf("the line has %d bytes, the limit is %d: %w", len(line), MaxLineBytes, ErrTooLarge)
+	}
+	dec := borrow()
+	defer dec.giveBack()
+	if err := readOne(dec, line); err != nil {
+		return Message{}, err
+	}
+	// The line is an entry like any other but for the message_id, and that one
+	// is there once: readOne refuses duplicate names.
+	var errs []error
+	dec.entry, m.Time = appendEntry(dec.entry[:0], nil, line, func(f fault) {
+		if f.err != errMessageID {
+			errs = append(errs, f.err)
+		}
+	})
+	if len(dec.entry) != len(line)-len("{") {
+		errs = append(errs, errLineForm)
+	}
+	if len(errs) > 0 {
+		return Message{}, errors.Join(errs...)
+	}
+	return m, nil
+}
