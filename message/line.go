@@ -3,6 +3,8 @@ package message
 import (
 	"errors"
 	"fmt"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MaxLineBytes is the longest line, in bytes and without its newline.
@@ -29,6 +31,9 @@ func ParseLine(line []byte) (Message, error) {
 	dec := borrow()
 	defer dec.giveBack()
 	if err := readOne(dec, line); err != nil {
+		if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+			err = fmt.Errorf("%w, at byte %d of the line", syntax.Err, syntax.ByteOffset)
+		}
 		return Message{}, err
 	}
 	// The line is an entry like any other but for the message_id, and that one

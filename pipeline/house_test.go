@@ -14,7 +14,7 @@ const module = "async-data-processor/"
 // part of the house.
 var house = map[string]struct{ ours, theirs []string }{
 	"cmd/async-data-processor": {
-		ours: []string{"pipeline"},
+		ours: []string{"pipeline", "output/verify"},
 		theirs: []string{
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/rs/zerolog",
 			"github.com/mattn/go-isatty", "go.yaml.in/yaml/v3",
@@ -45,6 +45,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"batcher":           {ours: []string{"message", "event"}},
 	"workerpool":        {ours: []string{"message", "event"}, theirs: []string{"golang.org/x/sync/errgroup"}},
 	"output":            {ours: []string{"message"}, theirs: []string{"golang.org/x/sys/unix"}},
+	"output/verify":     {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 }
 
 // TestHouse holds the imports of the product code to the table.

@@ -25,6 +25,7 @@ files. An entry that was answered with 201 is not lost, whatever crashes.
                     timestamp, publishes them to a durable queue per shard
   message-consumer  batches each shard's messages by five and writes every
                     batch to a file under DATA_OUTPUT_DIR
+  verify            checks such a folder: nothing twice, nothing torn
 
 Run the latter two against the same broker (--broker-url): RabbitMQ or a NATS
 JetStream cluster. Every flag can also be set by the variable that its help
@@ -42,7 +43,7 @@ variables over the file.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 	})
-	root.AddCommand(newStandalone(lookup), newServer(lookup), newConsumer(lookup), newHealthcheck(), newVersion())
+	root.AddCommand(newStandalone(lookup), newServer(lookup), newConsumer(lookup), newVerify(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
 	return root
 }

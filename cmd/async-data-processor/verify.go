@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"async-data-processor/output/verify"
+	"async-data-processor/pipeline"
+)
+
+func newVerify(lookup lookupEnv) *cobra.Command {
+	var (
+		defaults     = pipeline.DefaultConfig()
+		options      = verify.Options{Shards: defaults.Shards, BatchSize: defaults.BatchSize}
+		file         string
+		asJSON, gaps bool
+	)
+	cmd := &cobra.Command{
+		Use:   "verify DIR",
+		Short: "Check an output folder: exit 0 if nothing is wrong in it, else 1",
+		Long: `verify reads an output folder and reports what is wrong in it. It only reads, and
+the folder may be in use. Wrong, and exit 1, is
+
+  duplicate   an id that is in more than one line
+  torn        a visible file that is empty, has no newline at its end, or holds a
+              line that the program cannot have written
+  foreign     a name that the program does not give, in DIR or a shard's folder
+  misplaced   a message in the folder of another shard than its timestamp's
+  oversized   a file with more lines than a batch
+  leftover    a temporary file that nobody is writing
+  unreadable  a file or folder that could not be read; the others are
+
+Noted, and no reason for exit 1, is
+
+  gap          a submission of which a message is missing, and one of a higher
+               index is there: it may be queued, a dead letter, or moved away
+               with its file (--gaps-fail makes it exit 1)
+  in-progress  a temporary file that is being written
+  vanished     a file that was moved away meanwhile
+  skipped      a folder in DIR that is not a shard's, such as a broker's
+
+All are counted, the first ` + strconv.Itoa(verify.MaxListed) + ` of each listed. A tree of any size takes less than
+100 MB of memory; what does not fit goes to files without a name in --tmp-dir, 24
+bytes for each message and about 50 for each file.`,
+		Example: `  async-data-processor verify ./data
+  async-data-processor verify /srv/data --batch-size 0     # files that were rolled
+  async-data-processor verify /srv/data --json | jq .total`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := resolve(cmd.Flags(), lookup, file)
+			if err = errors.Join(err, checkVerify(options, args[0])); err != nil {
+				return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
+			}
+			report, err := verify.Run(cmd.Context(), args[0], options)
+			if err != nil {
+				return failure{err}
+			}
+			show := printReport
+			if asJSON {
+				show = printJSON
+			}
+			if err := show(cmd.OutOrStdout(), report); err != nil {
+				return failure{fmt.Errorf("print the report: %w", err)}
+			}
+			return verdict(report, gaps)
+		},
+	}
+	flags := settings{cmd.Flags(), forConsumer}
+	num := (*pflag.FlagSet).IntVar
+	add(flags, forConsumer, num, &options.Shards, "shards", "SHARDS_COUNT", "", "number of shards the messages were sharded for; 0: do not check")
+	add(flags, forConsumer, num, &options.BatchSize, "batch-size", "BATCH_SIZE", "", "messages of a full batch, which is a file; 0: do not check")
+	cmd.Flags().BoolVar(&gaps, "gaps-fail", false, "exit 1 for gaps inside submissions, too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object instead of a table")
+	cmd.Flags().StringVar(&options.TempDir, "tmp-dir", "", "folder for temporary files (TMPDIR, else /tmp)")
+	cmd.Flags().StringVar(&file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+	cmd.Flags().SortFlags = false
+	return cmd
+}
+
+func checkVerify(o verify.Options, dir string) error {
+	var errs []error
+	if o.Shards < 0 || o.Shards > pipeline.MaxShards {
+		errs = append(errs, fmt.Errorf("--shards is %d, want 0 to %d", o.Shards, pipeline.MaxShards))
+	}
+	if o.BatchSize < 0 {
+		errs = append(errs, fmt.Errorf("--batch-size is %d, want 0 or more", o.BatchSize))
+	}
+	if dir == "" {
+		errs = append(errs, errors.New("the folder has no name"))
+	}
+	return errors.Join(errs...)
+}
+
+// verdict is the command's outcome.
+func verdict(r *verify.Report, gapsFail bool) error {
+	classes := verify.Faults
+	if gapsFail {
+		classes = append(slices.Clone(classes), verify.Gap)
+	}
+	var wrong []string
+	for _, class := range classes {
+		if n := r.Total.Of(class); n > 0 {
+			wrong = append(wrong, fmt.Sprintf("%d %s", n, class))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return failure{fmt.Errorf("%s is not as it should be: %s", plain(r.Dir), strings.Join(wrong, ", "))}
+}
+
+func printJSON(w io.Writer, r *verify.Report) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(r)
+}
+
+// printReport prints a table of the counts, and under it the findings.
+func printReport(w io.Writer, r *verify.Report) error {
+	var out strings.Builder // its writes do not fail
+	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(name string, c verify.Counts) {
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t", name, c.Files, c.Lines, c.Bytes, c.Full, c.Incomplete)
+		for _, class := range verify.Faults {
+			fmt.Fprintf(table, "%d\t", c.Of(class))
+		}
+		fmt.Fprintln(table)
+	}
+	fmt.Fprint(table, "shard\tfiles\tlines\tbytes\tfull\tincomplete\t")
+	for _, class := range verify.Faults {
+		fmt.Fprintf(table, "%s\t", class)
+	}
+	fmt.Fprintln(table)
+	for _, s := range r.Shards {
+		row(strconv.Itoa(s.Shard), s.Counts)
+	}
+	row("total", r.Total)
+	table.Flush() // into out
+
+	fmt.Fprintf(&out, "\nsubmissions: %d, with gaps: %d, messages missing in them: %d\n", r.Submissions, r.Total.Gaps, r.Missing)
+	last, listed := verify.Class(""), int64(0)
+	more := func() {
+		if n := r.Total.Of(last) - listed; listed == verify.MaxListed && n > 0 {
+			fmt.Fprintf(&out, "%-11s and %d more\n", last, n)
+		}
+	}
+	for _, f := range r.Findings {
+		if f.Class != last {
+			more()
+			fmt.Fprintln(&out)
+			last, listed = f.Class, 0
+		}
+		listed++
+		fmt.Fprintf(&out, "%-11s %s\n", f.Class, describe(f))
+	}
+	more()
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+// describe is a finding in a line.
+func describe(f verify.Finding) string {
+	var parts []string
+	if f.File != "" {
+		place := plain(f.File)
+		if f.Line > 0 {
+			place += ":" + strconv.FormatInt(f.Line, 10)
+		}
+		parts = append(parts, place)
+	}
+	if f.ID != "" {
+		parts = append(parts, f.ID)
+	}
+	text := strings.Join(append(parts, f.Detail), ": ")
+	if len(f.Files) > 0 {
+		text += ": " + strings.Join(f.Files, ", ")
+	}
+	return text
+}
+
+// plain quotes a name that a terminal would not show as it is.
+func plain(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+		return strconv.Quote(name)
+	}
+	return name
+}
