@@ -20,6 +20,9 @@ const (
 	stopTimeout = 10 * time.Second
 	// settleTimeout is for some thousand acknowledgements, each with its fsync.
 	settleTimeout = 3 * time.Second
+	// healthTries is how often a server is asked for its health before its not
+	// being up is believed.
+	healthTries = 100
 	// memoryLimit is what streams in memory may use. There are none of ours.
 	memoryLimit = 1 << 20
 	// maxPayload is the server's default, in which the largest envelope fits twice.
@@ -137,10 +140,19 @@ func (i *instance) unhealthy() error {
 	if !i.JetStreamEnabled() {
 		return errors.New("the embedded server gave up its store" + i.log.last())
 	}
-	if health := i.Healthz(nil); health.Error != "" {
-		return errors.New(health.Error + i.log.last())
+	// The server gives itself a millisecond to see whether it is up, and on a
+	// busy machine may miss that; then it does not look at its streams.
+	var found server.HealthzError
+	for range healthTries {
+		errs := i.Healthz(&server.HealthzOptions{Details: true}).Errors
+		if len(errs) == 0 {
+			return nil
+		}
+		if found = errs[0]; found.Type != server.HealthzErrorConn {
+			break
+		}
 	}
-	return nil
+	return errors.New(found.Error + i.log.last())
 }
 
 func (i *instance) streams() []server.StreamDetail {

@@ -1,6 +1,9 @@
 package jetstream
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // orphans are the deliveries that a lost connection held. The server does not
 // know that they are, so the next connection returns them.
@@ -50,6 +53,8 @@ func (sub *subscription) cancel(forgotten bool) {
 	_ = sub.inboxSub.Unsubscribe()
 	if all := sub.abandon(); !forgotten {
 		sub.broker.orphan(sub, all)
+	} else {
+		sub.session.settling.unconfirmed.Store(0) // it confirms nothing any more
 	}
 	sub.session.disown(sub)
 }
@@ -90,13 +95,14 @@ func (s *session) leave() {
 	s.subs = nil
 	s.mu.Unlock()
 	abandoned := map[*subscription][]*held{}
+	var err error
 	for _, sub := range all {
 		abandoned[sub] = sub.abandon()
 		for _, d := range abandoned[sub] {
-			_ = s.send(d, nak)
+			err = cmp.Or(err, s.send(d, nak))
 		}
 	}
-	if s.settled() {
+	if err == nil && s.settled() {
 		return
 	}
 	for sub, held := range abandoned {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -74,19 +73,6 @@ func (l *link) run() {
 		case <-l.broker.ctx.Done():
 		}
 	}
-}
-
-// delay is the wait after the given number of failures in a row: at random, so
-// that many clients do not come back at once.
-func (t timing) delay(failures int, err error) time.Duration {
-	if errors.As(err, new(refusal)) {
-		return t.refused/2 + rand.N(t.refused/2)
-	}
-	bound := t.maxDelay
-	if failures < 30 {
-		bound = min(bound, t.minDelay<<failures)
-	}
-	return rand.N(bound) + 1
 }
 
 func (l *link) open(ctx context.Context) (*session, error) {

@@ -19,7 +19,7 @@ import (
 const maxID = 255
 
 // Publish implements broker.Broker. The envelope's body must not be changed
-// before a publish whose ctx ended early has surely left this process.
+// afterwards: when ctx ends early, it may still be on its way to the socket.
 func (b *Broker) Publish(ctx context.Context, e message.Envelope) error {
 	switch {
 	case e.Shard < 0 || e.Shard >= b.cfg.Shards:
