@@ -4,21 +4,27 @@
 //
 // Engines keep the promises of package broker by different means:
 //
-//	                      RabbitMQ                      Memory
-//	a return counts as    basic.reject (nack too, up    one return
-//	                      to 4.2)
-//	a lost connection     one return for each           the same
-//	counts as             delivery it carried
-//	prefetched, not sent  nack: a return up to 4.2      not counted: it hands
-//	                                                    out one at a time
-//	over the limit        the broker moves it           moved at the return
-//	its reason            x-death: "delivery_limit"     the same
-//	settled DeadLetter    published to the dead-letter  moved, one step
-//	                      queue, then acked: twice
-//	                      there at worst
-//	a retried publish     twice in the queue            twice in the queue
-//	the one consumer      single active consumer        the first to come
-//	order after a return  near the head                 at the head
+//	                      RabbitMQ                   JetStream                  Memory
+//	a return counts as    basic.reject (nack too,    one delivery more          one return
+//	                      up to 4.2)
+//	a lost connection     one return for each        one for each delivery;     the same
+//	counts as             delivery it carried        what was held returns at
+//	                                                 once, what was on the
+//	                                                 wire after the ack wait
+//	prefetched, not sent  nack: a return up to 4.2   nak: counts                not counted: it hands
+//	                                                                            out one at a time
+//	over the limit        the broker moves it        the client moves it        moved at the return
+//	                                                 before handing it out
+//	its reason            x-death: "delivery_limit"  "it came back N times"     the same as RabbitMQ
+//	settled DeadLetter    published to the           published to a stream of   moved, one step
+//	                      dead-letter queue, then    its own, then acked; the
+//	                      acked: twice there at      retry is dropped for two
+//	                      worst                      minutes
+//	a retried publish     twice in the queue         once for two minutes       twice in the queue
+//	the one consumer      single active consumer     pinned client of a         the first to come
+//	                                                 priority group
+//	order after a return  near the head              before what is new         at the head
+//	a queue deleted       that of one shard          the stream of all shards   that of one shard
 //
 // So the suite never asks for an order, nor that a message whose fate was
 // unknown be there once: the ids sort that out, behind the broker.
