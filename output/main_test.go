@@ -107,6 +107,15 @@ func write(t testing.TB, s *Shard, want int, lines ...string) {
 	}
 }
 
+func linesOf(t testing.TB, name string) []string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
 // checkOnce fails unless each of the lines is in one visible file of shard 0,
 // once, and nothing else is.
 func checkOnce(t testing.TB, path string, lines ...string) {
@@ -114,11 +123,7 @@ func checkOnce(t testing.TB, path string, lines ...string) {
 	visible, _ := folderNames(t, path)
 	var got []string
 	for _, name := range visible {
-		text, err := os.ReadFile(filepath.Join(path, "shard-0", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")...)
+		got = append(got, linesOf(t, filepath.Join(path, "shard-0", name))...)
 	}
 	want := slices.Clone(lines)
 	slices.Sort(got)
