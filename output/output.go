@@ -66,8 +66,11 @@ const standbyInterval = 200 * time.Millisecond
 // the last IDs of them at least, unless they are older than Age. Both are
 // positive. An id beyond the window is written again if it comes again.
 //
-// Age counts from the commit, for what an earlier owner wrote from the time in
-// the file's name. What it costs in memory says committed.New.
+// Age counts from the commit, but stands still while the shard has no owner: what
+// is in the newest file counts as committed when the shard is taken, what is in
+// another as much earlier as their names say. What comes again after a crash is
+// known however long nobody restarts the process, and whatever was done to the
+// clock. What a window costs in memory says committed.New.
 type Window struct {
 	IDs int
 	Age time.Duration

@@ -21,8 +21,12 @@ import (
 // many names, however many the folder has.
 type newest struct {
 	limit int
-	since time.Time // older ones do not matter
+	age   time.Duration // of what matters, compared with the newest
+	now   time.Time
 
+	// last is of the newest, but for those of a clock that was ahead: they always
+	// matter, and must not make others look old.
+	last    time.Time
 	names   []string
 	foreign int
 	example string // of the foreign
@@ -33,7 +37,10 @@ func (n *newest) add(name string) {
 	switch {
 	case !ok:
 		n.foreign, n.example = n.foreign+1, name
-	case !at.Before(n.since):
+	case n.last.Sub(at) <= n.age:
+		if at.After(n.last) && !at.After(n.now) {
+			n.last = at
+		}
 		n.names = append(n.names, name)
 		if len(n.names) >= 2*n.limit {
 			n.cut()
@@ -41,8 +48,12 @@ func (n *newest) add(name string) {
 	}
 }
 
-// cut sorts the names, the newest first, and forgets those beyond the limit.
+// cut sorts the names, the newest first, and forgets those beyond the limits.
 func (n *newest) cut() {
+	n.names = slices.DeleteFunc(n.names, func(name string) bool {
+		at, _ := timeOf(name)
+		return n.last.Sub(at) > n.age
+	})
 	slices.SortFunc(n.names, func(a, b string) int { return strings.Compare(ulidOf(b), ulidOf(a)) })
 	if len(n.names) > n.limit {
 		clear(n.names[n.limit:])
@@ -79,17 +90,18 @@ func (s *Shard) recall(ctx context.Context, files *newest) error {
 	files.cut()
 	s.recalled.Foreign, s.recalled.Example = files.foreign, files.example
 	var failed error
-	s.recalled.IDs = s.window.Load(s.committed(ctx, files.names, &failed))
+	s.recalled.IDs = s.window.Load(s.committed(ctx, files, &failed))
 	return failed
 }
 
-// committed yields the ids in each of the files, and when it was written; the
-// slice is used again. It ends with the first error, which it leaves in failed.
-func (s *Shard) committed(ctx context.Context, names []string, failed *error) iter.Seq2[[]committed.Key, time.Time] {
+// committed yields the ids in each of the files, and when they count as
+// committed; the slice is used again. It ends with the first error, which it
+// leaves in failed.
+func (s *Shard) committed(ctx context.Context, files *newest, failed *error) iter.Seq2[[]committed.Key, time.Time] {
 	return func(yield func([]committed.Key, time.Time) bool) {
 		in := bufio.NewReaderSize(nil, 64<<10)
 		var keys []committed.Key
-		for _, name := range names {
+		for _, name := range files.names {
 			if ctx.Err() != nil {
 				*failed = fmt.Errorf("read the files of %s: %w", s.name, context.Cause(ctx))
 				return
@@ -111,7 +123,7 @@ func (s *Shard) committed(ctx context.Context, names []string, failed *error) it
 				s.recalled.Example = name
 			}
 			at, _ := timeOf(name) // it was looked at when the name was found
-			if !yield(keys, at) {
+			if !yield(keys, files.now.Add(-max(0, files.last.Sub(at)))) {
 				return
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -59,8 +60,10 @@ func TestRecall(t *testing.T) {
 		"the same twice":      {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
 		"a long line":         {map[string]string{name: string(content([]string{lines[1], long, lines[3]}))}, Recalled{IDs: 3, Files: 1}, lines[1:], lines[:1]},
 		"from the future":     {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
-		"too old":             {map[string]string{nameAt(now.Add(-testWindow.Age-time.Minute), 1): string(content(lines))}, Recalled{}, nil, lines},
-		"just not too old":    {map[string]string{nameAt(now.Add(-testWindow.Age+time.Minute), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
+		"the clock was ahead": {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines[:1])), name: string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
+		"from long ago":       {map[string]string{nameAt(now.Add(-9999*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
+		"too old":             {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age-time.Millisecond), 1): string(content(lines[:2]))}, Recalled{IDs: 2, Files: 1}, lines[2:], lines[:2]},
+		"just not too old":    {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age+time.Minute), 1): string(content(lines[:2]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
 		"cut off":             {map[string]string{name: strings.TrimSuffix(string(content(lines)), "}\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
 		"cut off: newline":    {map[string]string{name: strings.TrimSuffix(string(content(lines)), "\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
 		"a long one cut off":  {map[string]string{name: lines[0] + "\n" + long}, Recalled{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
@@ -146,9 +149,33 @@ func TestRecallReadsNoMore(t *testing.T) {
 	write(t, s, 3, numbered("4", 3)...)
 }
 
+// TestTimeWithoutOwner: what an owner has left is known for the window's time
+// from when the next one came, however long that took.
+func TestTimeWithoutOwner(t *testing.T) {
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := openShard(t, path)
+		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 4)
+		write(t, s, 2, lines[:2]...)
+		time.Sleep(testWindow.Age / 2)
+		write(t, s, 2, lines[2:]...)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1000 * testWindow.Age)
+		s = openShard(t, path)
+		defer s.Close()
+		write(t, s, 0, lines...)
+		time.Sleep(testWindow.Age/2 + time.Millisecond)
+		write(t, s, 2, lines...)
+		time.Sleep(testWindow.Age / 2)
+		write(t, s, 2, lines...)
+	})
+}
+
 func TestNewestIsBounded(t *testing.T) {
 	now := time.Now()
-	n := newest{limit: 10, since: now.Add(-time.Hour)}
+	n := newest{limit: 10, age: time.Hour, now: now}
 	for i := range 200 {
 		n.add(nameAt(now.Add(-time.Duration(i*7%200)*time.Second), 0))
 		if len(n.names) >= 20 {

@@ -56,7 +56,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 	}
 	s.window = committed.New(d.window.IDs, d.window.Age)
 	began := time.Now()
-	files := newest{limit: d.window.IDs, since: began.Add(-d.window.Age)}
+	files := newest{limit: d.window.IDs, age: d.window.Age, now: began}
 	err := d.settleName(s.name)
 	if err == nil {
 		err = s.sweep(&files)

@@ -98,7 +98,8 @@ func DefaultConfig() Config {
 		// 40,000 full files at a start.
 		DedupeIDs: 200_000,
 		// As long as clients go on with retries. It bounds what is read at a
-		// start where little comes, not the memory.
+		// start where little comes, not the memory; and how long a broker may be
+		// away and still find what it delivers again to be known.
 		DedupeWindow: 24 * time.Hour,
 
 		BatchSize:   5,
