@@ -50,6 +50,9 @@ type Worker struct {
 	WhyStarted, WhyStopped string
 	// Messages and Batches count what it wrote durably.
 	Messages, Batches int64
+	// Duplicates counts the messages that it did not write, because they were
+	// in a file already.
+	Duplicates int64
 	// LastFile is the file it published last, relative to the output folder.
 	LastFile string
 }
@@ -78,12 +81,15 @@ type WorkerPanicked struct {
 
 // BatchWritten tells that a batch is durable and its deliveries resolved.
 type BatchWritten struct {
-	Worker   Worker
-	Messages int
+	Worker Worker
+	// Messages counts those that were written, Duplicates the batch's others,
+	// which were in a file already.
+	Messages, Duplicates int
 	// Cause is why the batch was handed over: full, lingered or flushed.
 	Cause string
-	File  string
-	Took  time.Duration
+	// File is empty if the batch held nothing but duplicates.
+	File string
+	Took time.Duration
 }
 
 // BatchHeld tells that the output could not take a batch; the worker keeps it

@@ -31,14 +31,16 @@ func (c Cause) String() string {
 // Batch is the messages that one worker writes together. It may span
 // deliveries, and remembers them so that it can settle them.
 //
-// A batch is filled by one goroutine and then handed over; only Commit and
-// Abandon may be called by two goroutines at once.
+// A batch is filled by one goroutine and then handed over; only Commit, Abandon
+// and OnAbandon may be called by two goroutines at once.
 type Batch struct {
 	Messages []Message
 	Cause    Cause
 
 	parts []part
 	right atomic.Uint32
+	// abandoned is what OnAbandon was given last.
+	abandoned atomic.Pointer[func()]
 }
 
 // part is a run of the batch's messages that came in one delivery.
@@ -74,7 +76,24 @@ func (b *Batch) Commit() bool {
 // Abandon asks for the right to give up on the batch's writer and return its
 // messages. It is granted once, and only if Commit has not been.
 func (b *Batch) Abandon() bool {
-	return b.right.CompareAndSwap(rightFree, rightSupervisor)
+	if !b.right.CompareAndSwap(rightFree, rightSupervisor) {
+		return false
+	}
+	if f := b.abandoned.Load(); f != nil {
+		(*f)()
+	}
+	return true
+}
+
+// OnAbandon has f called when Abandon is granted, before it returns, or now if
+// it has been: from then on nothing that the batch's writer does is visible. f
+// takes the place of an earlier one; it may be called twice and must not block.
+func (b *Batch) OnAbandon(f func()) {
+	// Either Abandon finds f, or this finds that Abandon was granted.
+	b.abandoned.Store(&f)
+	if b.right.Load() == rightSupervisor {
+		f()
+	}
 }
 
 // Settle resolves the batch's messages with the outcome, each in its delivery.

@@ -161,3 +161,49 @@ func TestBatchRightsExclude(t *testing.T) {
 		}
 	}
 }
+
+// TestBatchTellsOfAbandon: whoever asked hears of it before Abandon returns, or
+// at once if it is too late for that; a batch with a writer tells nothing.
+func TestBatchTellsOfAbandon(t *testing.T) {
+	var told []string
+	tell := func(what string) func() { return func() { told = append(told, what) } }
+	expect := func(want ...string) {
+		t.Helper()
+		if !slices.Equal(told, want) {
+			t.Fatalf("told %q, want %q", told, want)
+		}
+	}
+
+	var b message.Batch
+	b.OnAbandon(tell("first attempt"))
+	b.OnAbandon(tell("second attempt"))
+	expect()
+	b.Abandon()
+	expect("second attempt")
+	b.Abandon()
+	expect("second attempt")
+	b.OnAbandon(tell("late"))
+	expect("second attempt", "late")
+
+	told = nil
+	var b2 message.Batch
+	b2.Commit()
+	b2.OnAbandon(tell("granted"))
+	b2.Abandon()
+	expect()
+}
+
+// TestBatchTellsInARace: asking and abandoning at once loses no telling.
+func TestBatchTellsInARace(t *testing.T) {
+	for range 2000 {
+		var b message.Batch
+		var told atomic.Int32
+		var wg sync.WaitGroup
+		wg.Go(func() { b.OnAbandon(func() { told.Add(1) }) })
+		wg.Go(func() { b.Abandon() })
+		wg.Wait()
+		if told.Load() == 0 {
+			t.Fatal("nobody was told")
+		}
+	}
+}

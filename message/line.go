@@ -22,7 +22,7 @@ var (
 // what it accepts is what was written.
 func ParseLine(line []byte) (Message, error) {
 	m := Message{Line: line}
-	if id := m.id(); len(id) == 0 || !validForeignID(string(id)) {
+	if id := m.RawID(); len(id) == 0 || !validForeignID(string(id)) {
 		return Message{}, errLineID
 	}
 	if len(line) > MaxLineBytes {

@@ -46,9 +46,11 @@ type Message struct {
 
 // ID is the message's id, "<submission id>.<index>" unless somebody else
 // published it.
-func (m Message) ID() string { return string(m.id()) }
+func (m Message) ID() string { return string(m.RawID()) }
 
-func (m Message) id() []byte {
+// RawID is ID without a copy: it refers to Line. It is empty if the line does
+// not start as one of ours.
+func (m Message) RawID() []byte {
 	rest, ok := bytes.CutPrefix(m.Line, []byte(linePrefix))
 	end := bytes.IndexByte(rest, '"')
 	if !ok || end < 0 {

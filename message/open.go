@@ -30,7 +30,7 @@ func (e Envelope) Open() ([]Message, error) {
 		if len(m.Line) == len(line) {
 			return nil, fmt.Errorf("line %d of the envelope has no newline at its end", len(messages)+1)
 		}
-		if len(m.id()) == 0 {
+		if len(m.RawID()) == 0 {
 			return nil, fmt.Errorf("line %d of the envelope does not start with a message_id", len(messages)+1)
 		}
 		if err := readOne(dec, m.Line); err != nil {

@@ -73,7 +73,7 @@ func startChild(t *testing.T, name, folder string) (lines *bufio.Scanner, kill f
 }
 
 func childShard(folder string) (*Shard, error) {
-	d, err := Open(folder)
+	d, err := Open(folder, testWindow)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func writeForever(folder string) error {
 		go func() {
 			for {
 				id := message.NewID()
-				name, err := s.Write(context.Background(), worker, newBatch(numbered(id, 5)...))
+				name, _, err := s.Write(context.Background(), worker, newBatch(numbered(id, 5)...))
 				if err != nil {
 					errs <- err
 					return
@@ -128,7 +128,7 @@ func writeOverLimit(folder string) error {
 		return err
 	}
 	b := newBatch(numbered("big", 200)...)
-	if _, err := s.Write(context.Background(), worker, b); !errors.Is(err, unix.EFBIG) {
+	if _, _, err := s.Write(context.Background(), worker, b); !errors.Is(err, unix.EFBIG) {
 		return fmt.Errorf("got error %v, want %w", err, unix.EFBIG)
 	}
 	entries, err := os.ReadDir(filepath.Join(folder, "shard-0"))
@@ -140,7 +140,7 @@ func writeOverLimit(folder string) error {
 			return fmt.Errorf("left over: %s", e.Name())
 		}
 	}
-	_, err = s.Write(context.Background(), worker, newBatch(numbered("small", 5)...))
+	_, _, err = s.Write(context.Background(), worker, newBatch(numbered("small", 5)...))
 	return err
 }
 
@@ -149,7 +149,7 @@ func openAsStranger(folder string) error {
 	if err := syscall.Setuid(65534); err != nil {
 		return err
 	}
-	_, err := Open(folder)
+	_, err := Open(folder, testWindow)
 	fmt.Println(err)
 	return nil
 }

@@ -11,16 +11,20 @@ import (
 )
 
 // Open returns the output folder at dir. A missing one is made, parents
-// included, and durable once Open returns. The error of a folder that cannot
-// be used says which, why, and what to do about it.
-func Open(dir string) (*Dir, error) {
-	return openDir(dir, syncPath)
+// included, and durable once Open returns. Each of its shards remembers what w
+// says. The error of a folder that cannot be used says which, why, and what to
+// do about it.
+func Open(dir string, w Window) (*Dir, error) {
+	return openDir(dir, w, syncPath)
 }
 
 // openDir is Open with the fsync of a folder as a parameter.
-func openDir(dir string, sync func(path string) error) (_ *Dir, err error) {
+func openDir(dir string, w Window, sync func(path string) error) (_ *Dir, err error) {
 	if dir == "" {
 		return nil, errors.New("output folder: no path given")
+	}
+	if w.IDs < 1 || w.Age <= 0 {
+		return nil, fmt.Errorf("output folder: a window of %d ids for %v remembers nothing", w.IDs, w.Age)
 	}
 	path, err := filepath.Abs(dir)
 	if err != nil {
@@ -45,7 +49,7 @@ func openDir(dir string, sync func(path string) error) (_ *Dir, err error) {
 			root.Close(),
 		)
 	}
-	return &Dir{root: root, path: path, standby: standbyInterval, sync: sync}, nil
+	return &Dir{root: root, path: path, window: w, standby: standbyInterval, sync: sync}, nil
 }
 
 // Close lets go of the output folder. The shards taken from it stay open.

@@ -38,14 +38,14 @@ func TestDiskFull(t *testing.T) {
 	lines := numbered("a", 100)
 	b := newBatch(lines...)
 	for range 3 {
-		_, err := s.Write(t.Context(), worker, b)
+		_, _, err := s.Write(t.Context(), worker, b)
 		if !errors.Is(err, unix.ENOSPC) || !strings.HasPrefix(err.Error(), "write shard-0/.0-2_") {
 			t.Errorf("got error %v, want %v", err, unix.ENOSPC)
 		}
 		checkFolder(t, path)
 	}
 	// A start on a full disk is not refused: space may come.
-	d, err := Open(path)
+	d, err := Open(path, testWindow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []string{path, filepath.Join(path, "new")} {
-		d, err := Open(p)
+		d, err := Open(p, testWindow)
 		if err == nil {
 			d.Close()
 			t.Fatalf("%s was opened", p)
@@ -86,7 +86,7 @@ func TestUnmounted(t *testing.T) {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, ErrLost) {
+	if _, _, err := s.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, ErrLost) {
 		t.Errorf("got error %v, want %v", err, ErrLost)
 	}
 }

@@ -51,7 +51,7 @@ func startFaultRun(t *testing.T, plan func(int, string) verdict, err error) *fau
 }
 
 func (r *faultRun) write() {
-	_, r.err = r.shard.Write(context.Background(), worker, r.batch)
+	_, _, r.err = r.shard.Write(context.Background(), worker, r.batch)
 }
 
 // checkUndone fails unless the failed Write left nothing visible, or said so.
@@ -202,7 +202,7 @@ func TestCrashAtEveryCall(t *testing.T) {
 }
 
 // checkCrashed fails unless the next owner finds the batch complete or not at
-// all, and can go on.
+// all, can go on, and writes only what is not there.
 func (r *faultRun) checkCrashed() {
 	r.Helper()
 	visible, orphans := folderNames(r, r.path)
@@ -216,8 +216,15 @@ func (r *faultRun) checkCrashed() {
 	if s.Swept() != len(orphans) {
 		r.Errorf("swept %d of %q", s.Swept(), orphans)
 	}
-	want := slices.Repeat([][]byte{content(r.lines)}, len(visible))
-	checkFolder(r, r.path, want...)
-	mustWrite(r, s, newBatch(r.lines...))
-	checkFolder(r, r.path, append(want, content(r.lines))...)
+	checkFolder(r, r.path, slices.Repeat([][]byte{content(r.lines)}, len(visible))...)
+	if got, want := s.Recalled().IDs, len(visible)*len(r.lines); got != want {
+		r.Errorf("%d ids are known from the files, want %d", got, want)
+	}
+	// The broker delivers the messages again, in other company.
+	again := len(r.lines) * (1 - len(visible))
+	others := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5F", 2)
+	write(r, s, min(again, 2)+1, r.lines[3], others[0], r.lines[1])
+	write(r, s, max(again-2, 0)+1, append(slices.Clone(r.lines), others...)...)
+	write(r, s, 0, r.lines...)
+	checkOnce(r, r.path, append(slices.Clone(r.lines), others...)...)
 }

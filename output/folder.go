@@ -125,25 +125,33 @@ func (d *disk) remove(name string) error {
 	return nil
 }
 
-// orphans reads the folder in portions: it may hold millions of files.
-func (d *disk) orphans() (names []string, err error) {
+// names reads the folder in portions: it may hold millions of files.
+func (d *disk) names(visit func(name string)) error {
 	f, err := d.root.Open(".")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close() // only read from: nothing of it can be lost
 	for {
 		entries, err := f.ReadDir(1024)
 		for _, e := range entries {
-			if e.Type().IsRegular() && tempName.MatchString(e.Name()) {
-				names = append(names, e.Name())
+			if e.Type().IsRegular() {
+				visit(e.Name())
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return names, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
+}
+
+func (d *disk) read(name string) (io.ReadCloser, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -29,6 +30,9 @@ func TestMain(m *testing.M) {
 
 // worker is who writes in these tests.
 const worker = "0-2"
+
+// testWindow is more than any test writes.
+var testWindow = Window{IDs: 10_000, Age: time.Hour}
 
 // newBatch returns a batch of the lines.
 func newBatch(lines ...string) *message.Batch {
@@ -55,7 +59,7 @@ func content(lines []string) []byte {
 
 func openTestDir(t testing.TB, path string) *Dir {
 	t.Helper()
-	d, err := Open(path)
+	d, err := Open(path, testWindow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,11 +91,46 @@ func takeShard(t testing.TB, d *Dir) *Shard {
 
 func mustWrite(t testing.TB, s *Shard, b *message.Batch) string {
 	t.Helper()
-	name, err := s.Write(context.Background(), worker, b)
+	name, _, err := s.Write(context.Background(), worker, b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// write writes and fails unless so many messages were new.
+func write(t testing.TB, s *Shard, want int, lines ...string) {
+	t.Helper()
+	name, written, err := s.Write(context.Background(), worker, newBatch(lines...))
+	if err != nil || written != want || (name == "") != (want == 0) {
+		t.Errorf("wrote %d messages into %q, %v; want %d", written, name, err, want)
+	}
+}
+
+func linesOf(t testing.TB, name string) []string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
+// checkOnce fails unless each of the lines is in one visible file of shard 0,
+// once, and nothing else is.
+func checkOnce(t testing.TB, path string, lines ...string) {
+	t.Helper()
+	visible, _ := folderNames(t, path)
+	var got []string
+	for _, name := range visible {
+		got = append(got, linesOf(t, filepath.Join(path, "shard-0", name))...)
+	}
+	want := slices.Clone(lines)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("in the files:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 // folderNames returns the names in shard 0 beside the lock, sorted: the visible

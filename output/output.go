@@ -1,18 +1,24 @@
 // Package output publishes batches as files in the folders of their shards.
 //
 // It promises that a visible file (*.ndjson) is complete and never changes,
-// that a file whose name was returned survives a loss of power, that a batch
+// that a file whose name was returned survives a loss of power, that a message
 // is never visible twice, and that one process at a time owns a shard's folder.
 // What a crash leaves behind are temporary files, and the next owner of the
 // folder removes them.
+//
+// Which messages are in files already a shard knows for those written last (see
+// Window); its next owner learns it from the files.
 package output
 
 import (
 	"errors"
+	"io"
 	"os"
 	"regexp"
 	"sync"
 	"time"
+
+	"async-data-processor/output/committed"
 )
 
 var (
@@ -56,10 +62,38 @@ var (
 // a shard stays without an owner after a crash.
 const standbyInterval = 200 * time.Millisecond
 
+// Window is what a shard remembers of the messages it has written: the ids of
+// the last IDs of them at least, unless they are older than Age. Both are
+// positive. An id beyond the window is written again if it comes again.
+//
+// Age counts from the commit, but stands still while the shard has no owner: what
+// is in the newest file counts as committed when the shard is taken, what is in
+// another as much earlier as their names say. What comes again after a crash is
+// known however long nobody restarts the process, and whatever was done to the
+// clock. What a window costs in memory says committed.New.
+type Window struct {
+	IDs int
+	Age time.Duration
+}
+
+// Recalled is what the owner of a shard learnt from its files at the start.
+type Recalled struct {
+	// IDs is how many ids are in the window, Files how many files were read.
+	IDs, Files int
+	// Damaged counts files of ours with a line that is cut off or has no id,
+	// Foreign those named *.ndjson that are not named as ours. Ids that are in
+	// such a file and in no other are not known to be written.
+	Damaged, Foreign int
+	// Example is the name of one of the damaged or foreign files, or empty.
+	Example string
+	Took    time.Duration
+}
+
 // Dir is the output folder. Its methods may be called concurrently.
 type Dir struct {
-	root *os.Root
-	path string // absolute, so that a change of working directory does not matter
+	root   *os.Root
+	path   string // absolute, so that a change of working directory does not matter
+	window Window
 
 	// Set before the first Shard, read-only after; tests put theirs in.
 	standby time.Duration
@@ -72,7 +106,12 @@ type Dir struct {
 type Shard struct {
 	name   string // relative to the output folder: "shard-0"
 	folder folder
-	swept  int
+	// window has the ids of what is in durable files, and those in hand.
+	window *committed.Window
+
+	// Set while the shard is taken, read-only after.
+	swept    int
+	recalled Recalled
 
 	// gate is held shared by a writer from asking for the right to publish
 	// until its file is durable or undone, and alone by Close: the lock is
@@ -106,8 +145,10 @@ type folder interface {
 	linked(temp, final string) (bool, error)
 	// remove takes a name away; that it is gone already is no error.
 	remove(name string) error
-	// orphans lists the temporary files.
-	orphans() ([]string, error)
+	// names visits the names of the regular files.
+	names(visit func(name string)) error
+	// read opens a file for reading.
+	read(name string) (io.ReadCloser, error)
 	// held fails with ErrLost unless the lock that this process holds is the
 	// one found at the shard's path.
 	held() error

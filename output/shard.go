@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"async-data-processor/output/committed"
 )
 
 // errBusy: another process, or another Shard of this one, has the lock.
@@ -18,8 +21,11 @@ var errBusy = errors.New("the shard's folder is owned by somebody else")
 // has to wait it calls onStandby first, once; nil is allowed. The owner may go
 // by Close or by dying, its lock goes with it.
 //
-// The temporary files of an earlier owner are removed (see Swept), and every
-// name that is visible when Shard returns is durable.
+// The temporary files of an earlier owner are removed (see Swept), every name
+// that is visible when Shard returns is durable, and what is in the newest of
+// those files is known (see Recalled). A file of ours that is there and cannot
+// be read fails Shard: without it messages might be written twice, and nobody
+// would hear of it.
 //
 // After an error nothing is held, and Shard may be called again.
 func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error) {
@@ -48,9 +54,16 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 			pause.Stop()
 		}
 	}
+	s.window = committed.New(d.window.IDs, d.window.Age)
+	began := time.Now()
+	files := newest{limit: d.window.IDs, age: d.window.Age, now: began}
 	err := d.settleName(s.name)
 	if err == nil {
-		err = s.sweep()
+		err = s.sweep(&files)
+	}
+	if err == nil {
+		err = s.recall(ctx, &files)
+		s.recalled.Took = time.Since(began)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -88,13 +101,22 @@ func (d *Dir) settleName(name string) error {
 
 // sweep removes the temporary files, and makes durable what it removed and
 // what a crashed owner published last: its fsync may never have happened, and
-// whoever finds a message in a visible file lets the broker forget it.
-func (s *Shard) sweep() error {
-	names, err := s.folder.orphans()
+// whoever finds a message in a visible file lets the broker forget it. The
+// names of visible files it leaves in files.
+func (s *Shard) sweep(files *newest) error {
+	var orphans []string
+	err := s.folder.names(func(name string) {
+		switch {
+		case strings.HasSuffix(name, visibleSuffix):
+			files.add(name)
+		case tempName.MatchString(name):
+			orphans = append(orphans, name)
+		}
+	})
 	if err != nil {
 		return s.failed("list", "", err)
 	}
-	for _, name := range names {
+	for _, name := range orphans {
 		if err := s.folder.remove(name); err != nil {
 			return s.failed("remove", name, err)
 		}
@@ -115,6 +137,11 @@ func (s *Shard) sweep() error {
 // when this process took the shard.
 func (s *Shard) Swept() int {
 	return s.swept
+}
+
+// Recalled is what this process learnt from the shard's files when it took it.
+func (s *Shard) Recalled() Recalled {
+	return s.recalled
 }
 
 // Close gives the shard's folder to the next owner. It waits for writers that

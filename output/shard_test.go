@@ -37,7 +37,7 @@ func TestStandby(t *testing.T) {
 			t.Errorf("onStandby was called %d times", waited)
 		}
 		mustWrite(t, s, newBatch("{}"))
-		if _, err := owner.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, ErrClosed) {
+		if _, _, err := owner.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, ErrClosed) {
 			t.Errorf("the former owner got error %v", err)
 		}
 	})
@@ -208,7 +208,7 @@ func TestFolderReplaced(t *testing.T) {
 					return pass
 				}, nil)
 				b := newBatch("{}")
-				if _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrLost) {
+				if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrLost) {
 					t.Errorf("got error %v, want %v", err, ErrLost)
 				}
 				if !b.Abandon() {

@@ -8,19 +8,26 @@ import (
 	"path"
 
 	"async-data-processor/message"
+	"async-data-processor/output/committed"
 )
 
-// Write publishes b as one file named after its worker, and returns that
-// name relative to the output folder ("shard-0/0-2_01JD….ndjson"). Then the
-// file and its name are durable. worker is 1 to 64 letters, digits and hyphens;
-// b holds at least one message.
+// Write publishes the messages of b that are in no file yet as one file named
+// after its worker. It returns how many those are, and the file's name relative
+// to the output folder ("shard-0/0-2_01JD….ndjson"). Then the file and its name
+// are durable, and so are the files of the other messages, which an earlier
+// batch or this one has written (see Window). If there is nothing left to write
+// there is no file, and its name is empty. worker is 1 to 64 letters, digits
+// and hyphens; b holds at least one message.
 //
-// It is one attempt. After an error nothing of b is visible, or the error is
+// It is one attempt. After an error nothing of it is visible, or the error is
 // ErrStillVisible; Write may be called again with the same batch, and that
 // attempt starts afresh. The right to publish is asked of b at the last moment
 // (see message.Batch.Commit), so a writer that was held up for long publishes
 // nothing that was abandoned meanwhile: it fails with ErrAbandoned. An attempt
 // that failed otherwise may or may not have been granted the right.
+//
+// A message that another Write is about to publish is waited for, unless that
+// one's batch was abandoned; after 5 seconds with committed.ErrInHand.
 //
 // ctx is looked at between the steps; a call that the disk holds up is not
 // interrupted. Once the file is linked ctx no longer matters.
@@ -39,30 +46,74 @@ import (
 //	unlinkat(temp)
 //	fsync(folder)                            durable from here
 //	close(folder)
-func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (file string, err error) {
+//	        claim.Commit                     known from here
+func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
 	if !workerName.MatchString(worker) {
-		return "", fmt.Errorf("worker %q: a name is 1 to 64 letters, digits and hyphens", worker)
+		return "", 0, fmt.Errorf("worker %q: a name is 1 to 64 letters, digits and hyphens", worker)
 	}
 	if len(b.Messages) == 0 {
-		return "", errors.New("write an empty batch")
+		return "", 0, errors.New("write an empty batch")
 	}
+	claim, err := s.claim(ctx, b)
+	if err != nil {
+		return "", 0, err
+	}
+	defer claim.Release()
+	fresh := freshOf(b.Messages, claim)
+	if len(fresh) == 0 {
+		return "", 0, nil
+	}
+	// Behind the claim, not ahead of it: who had one of the ids before may have
+	// left it visible, and then enter has that to undo.
 	if err := s.enter(); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	defer s.leave()
 	if err := s.ready(ctx); err != nil {
-		return "", err
+		return "", 0, err
 	}
 
 	stem := worker + "_" + message.NewID()
 	p := publication{temp: tempPrefix + stem + tempSuffix, final: stem + visibleSuffix}
-	if err := s.spool(p.temp, b.Messages); err != nil {
-		return "", s.discard(p.temp, err)
+	if err := s.spool(p.temp, fresh); err != nil {
+		return "", 0, s.discard(p.temp, err)
 	}
 	if err := s.publish(ctx, b, p); err != nil {
-		return "", err
+		return "", 0, err
 	}
-	return path.Join(s.name, p.final), nil
+	claim.Commit()
+	return path.Join(s.name, p.final), len(fresh), nil
+}
+
+// claim reserves the messages of b that are not committed, until b is abandoned
+// or its attempt is over.
+func (s *Shard) claim(ctx context.Context, b *message.Batch) (*committed.Claim, error) {
+	keys := make([]committed.Key, len(b.Messages))
+	for i, m := range b.Messages {
+		keys[i] = committed.KeyOf(m.RawID())
+	}
+	claim, err := s.window.Claim(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("write to %s: %w", s.name, err)
+	}
+	// The messages come again in other batches, which must not wait for a
+	// writer that may never return.
+	b.OnAbandon(claim.Release)
+	return claim, nil
+}
+
+// freshOf returns the messages that the claim is for.
+func freshOf(messages []message.Message, claim *committed.Claim) []message.Message {
+	if claim.Fresh() == len(messages) {
+		return messages
+	}
+	fresh := make([]message.Message, 0, claim.Fresh())
+	for i, m := range messages {
+		if claim.IsFresh(i) {
+			fresh = append(fresh, m)
+		}
+	}
+	return fresh
 }
 
 // enter admits a writer once the shard owes no undo.

@@ -47,6 +47,10 @@ type Config struct {
 
 	// OutputDir is the folder of the files; it is made if missing.
 	OutputDir string
+	// DedupeIDs is how many written ids a shard remembers, 1 to MaxDedupeIDs,
+	// and DedupeWindow for how long.
+	DedupeIDs    int
+	DedupeWindow time.Duration
 	// BatchSize is the most messages of a batch, 1 to MaxBatchSize.
 	BatchSize int
 	// BatchLinger is how long an incomplete batch may wait.
@@ -71,6 +75,7 @@ const (
 	MaxShards    = 1024
 	MaxBatchSize = 10_000
 	MaxWorkers   = 64
+	MaxDedupeIDs = 100_000_000 // 5 GB per shard
 )
 
 // DefaultConfig is the one place of the defaults.
@@ -86,7 +91,17 @@ func DefaultConfig() Config {
 		AdminListen: "localhost:8081",
 		MaxInFlight: 64 << 20, // six of the largest bodies
 
-		OutputDir:   "./data",
+		OutputDir: "./data",
+		// More than a shard can have in hand: 30 envelopes of 512 KiB are 194,000
+		// of the shortest lines. So whatever a broker delivers again after a
+		// crash or an outage is known. 9 MB per shard at most, read back from
+		// 40,000 full files at a start.
+		DedupeIDs: 200_000,
+		// As long as clients go on with retries. It bounds what is read at a
+		// start where little comes, not the memory; and how long a broker may be
+		// away and still find what it delivers again to be known.
+		DedupeWindow: 24 * time.Hour,
+
 		BatchSize:   5,
 		BatchLinger: time.Second,
 		WorkersMin:  3,
@@ -137,6 +152,8 @@ func (c Config) Validate() error {
 	check(!slices.Contains(c.AuthTokens, ""), "--auth-tokens holds an empty token")
 	check(c.MaxInFlight > 0, "--max-in-flight-bytes is %d, want more than 0", c.MaxInFlight)
 	check(c.OutputDir != "", "--output-dir is empty, want a folder")
+	within("dedupe-ids", c.DedupeIDs, MaxDedupeIDs)
+	positive("dedupe-window", c.DedupeWindow)
 	within("batch-size", c.BatchSize, MaxBatchSize)
 	check(c.BatchLinger >= 0, "--batch-linger is %v, want 0 or more", c.BatchLinger)
 	within("workers-min", c.WorkersMin, MaxWorkers)

@@ -26,6 +26,8 @@ func TestValidate(t *testing.T) {
 		"no URL":              {func(c *Config) { c.BrokerURL = "amqp://u:secret@h o/" }, "not a URL"},
 		"shards":              {func(c *Config) { c.Shards = MaxShards + 1 }, "--shards is 1025"},
 		"batch size":          {func(c *Config) { c.BatchSize = 0 }, "--batch-size is 0"},
+		"dedupe ids":          {func(c *Config) { c.DedupeIDs = 0 }, "--dedupe-ids is 0"},
+		"dedupe window":       {func(c *Config) { c.DedupeWindow = 0 }, "--dedupe-window is 0s"},
 		"linger":              {func(c *Config) { c.BatchLinger = -1 }, "--batch-linger is -1ns"},
 		"no linger":           {func(c *Config) { c.BatchLinger = 0 }, ""},
 		"workers":             {func(c *Config) { c.WorkersMin = 5 }, "more than --workers-max"},

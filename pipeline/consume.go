@@ -30,7 +30,7 @@ type consuming struct {
 }
 
 func newConsuming(p *plant) (half, error) {
-	dir, err := output.Open(p.cfg.OutputDir)
+	dir, err := output.Open(p.cfg.OutputDir, output.Window{IDs: p.cfg.DedupeIDs, Age: p.cfg.DedupeWindow})
 	if err != nil {
 		return nil, fmt.Errorf("--output-dir: %w", err)
 	}
@@ -71,7 +71,7 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 		}
 		return err
 	}
-	c.teller.owned(n, folder.Swept())
+	c.teller.owned(n, folder.Swept(), folder.Recalled())
 
 	var (
 		envelopes = make(chan *message.Delivery)

@@ -44,7 +44,8 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/brokertest": {ours: []string{"broker", "message"}, theirs: []string{"go.uber.org/goleak"}},
 	"batcher":           {ours: []string{"message", "event"}},
 	"workerpool":        {ours: []string{"message", "event"}, theirs: []string{"golang.org/x/sync/errgroup"}},
-	"output":            {ours: []string{"message"}, theirs: []string{"golang.org/x/sys/unix"}},
+	"output/committed":  {},
+	"output":            {ours: []string{"message", "output/committed"}, theirs: []string{"golang.org/x/sys/unix"}},
 	"output/verify":     {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/event"
+	"async-data-processor/output"
 	"async-data-processor/server"
 )
 
@@ -117,8 +118,13 @@ func (t *teller) standby(shard int) {
 	t.log.Info().Int("shard", shard).Msg("another process owns the shard's folder, standing by")
 }
 
-func (t *teller) owned(shard, swept int) {
-	t.log.Info().Int("shard", shard).Int("swept", swept).Msg("shard owned")
+func (t *teller) owned(shard, swept int, r output.Recalled) {
+	if r.Damaged > 0 || r.Foreign > 0 {
+		t.log.Warn().Int("shard", shard).Int("damaged", r.Damaged).Int("foreign", r.Foreign).Str("file", r.Example).
+			Msg("not every file could be read for the ids of its messages, those may be written again")
+	}
+	t.log.Info().Int("shard", shard).Int("swept", swept).Int("ids", r.IDs).Int("files", r.Files).
+		Dur("elapsed_ms", r.Took).Msg("shard owned")
 }
 
 func (t *teller) deadLettered(shard int, envelope string, why, settleErr error) {
@@ -133,14 +139,20 @@ func (t *teller) event(e event.Event) {
 		worker(t.log.Info(), e.Worker).Str("reason", e.Worker.WhyStarted).Msg("worker started")
 	case event.WorkerStopped:
 		worker(t.log.Info(), e.Worker).Str("reason", e.Worker.WhyStopped).
-			Int64("messages", e.Worker.Messages).Int64("batches", e.Worker.Batches).Msg("worker stopped")
+			Int64("messages", e.Worker.Messages).Int64("batches", e.Worker.Batches).
+			Int64("duplicates", e.Worker.Duplicates).Msg("worker stopped")
 	case event.WorkerTimedOut:
 		worker(t.log.Warn(), e.Worker).Bool("returned", e.Returned).Msg("worker timed out")
 	case event.WorkerPanicked:
 		worker(t.log.Error(), e.Worker).Str("panic", fmt.Sprint(e.Value)).Bytes("stack", e.Stack).Msg("worker panicked")
 	case event.BatchWritten:
-		worker(t.log.Debug(), e.Worker).Int("messages", e.Messages).Str("cause", e.Cause).
-			Str("file", e.File).Dur("elapsed_ms", e.Took).Msg("batch written")
+		if e.Duplicates > 0 {
+			worker(t.log.Debug(), e.Worker).Int("duplicates", e.Duplicates).Msg("duplicates not written again")
+		}
+		if e.Messages > 0 {
+			worker(t.log.Debug(), e.Worker).Int("messages", e.Messages).Str("cause", e.Cause).
+				Str("file", e.File).Dur("elapsed_ms", e.Took).Msg("batch written")
+		}
 	case event.BatchHeld:
 		worker(t.repeating(zerolog.WarnLevel, "held"), e.Worker).Int("attempt", e.Attempt).
 			Err(e.Err).Dur("retry_ms", e.Retry).Msg("output cannot take the batch, holding it")
@@ -171,7 +183,8 @@ func (t *teller) history(workers []event.Worker, all bool) {
 
 func (t *teller) record(w event.Worker) {
 	e := worker(t.log.Info(), w).Str("state", string(w.State)).Time("started", w.Started).
-		Str("why_started", w.WhyStarted).Int64("messages", w.Messages).Int64("batches", w.Batches)
+		Str("why_started", w.WhyStarted).Int64("messages", w.Messages).Int64("batches", w.Batches).
+		Int64("duplicates", w.Duplicates)
 	if w.LastFile != "" {
 		e = e.Str("file", w.LastFile)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/event"
+	"async-data-processor/output"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -191,6 +193,26 @@ func TestRepeatedTroubleIsToldSeldom(t *testing.T) {
 			t.Errorf("lines %v", lines)
 		}
 	})
+}
+
+// TestOwnedTellsWhatItKnows: what a new owner has read, and what it could not.
+func TestOwnedTellsWhatItKnows(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(t *teller) {
+		t.owned(1, 2, output.Recalled{IDs: 30, Files: 4, Took: 5 * time.Millisecond})
+		t.owned(1, 0, output.Recalled{IDs: 3, Files: 1, Damaged: 1, Foreign: 2, Example: "x.ndjson"})
+	})
+	var texts []string
+	for _, l := range lines {
+		texts = append(texts, fmt.Sprint(l["level"], l["message"], l["ids"], l["files"], l["elapsed_ms"], l["damaged"], l["foreign"], l["file"]))
+	}
+	want := []string{
+		fmt.Sprint("info", "shard owned", 30, 4, 5, nil, nil, nil),
+		fmt.Sprint("warn", "not every file could be read for the ids of its messages, those may be written again", nil, nil, nil, 1, 2, "x.ndjson"),
+		fmt.Sprint("info", "shard owned", 3, 1, 0, nil, nil, nil),
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("told %q\nwant %q", texts, want)
+	}
 }
 
 func TestLevelsAreHeld(t *testing.T) {

@@ -211,6 +211,29 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestAgain: an envelope whose messages are in files is acknowledged and not
+// written, whoever sends it again; the log counts it.
+func TestAgain(t *testing.T) {
+	w := newWorks(t, func(cfg *Config) { cfg.Shards = 1 })
+	text := []byte(`{"timestamp":"2019-10-12T08:10:54Z","value":"once"}`)
+	for range 3 {
+		w.memory.PublishForeign(0, "theirs", text)
+	}
+	w.eventually("all three acknowledged", func() bool { return w.memory.Depth(0) == 0 })
+	w.memory.PublishForeign(0, "theirs", text)
+	w.memory.PublishForeign(0, "another", text)
+	w.eventually("five acknowledged", func() bool { return w.memory.Depth(0) == 0 && len(w.values()) >= 2 })
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	if got := w.values(); len(got) != 2 {
+		t.Errorf("%d messages in files, want 2", len(got))
+	}
+	if !w.logged(`"message":"duplicates not written again"`) {
+		t.Errorf("nothing is told of the duplicates:\n%s", &w.log)
+	}
+}
+
 // TestHeldOutput: while the output takes nothing the process says so and keeps
 // what it has; the drain runs into its deadline; nothing is acknowledged.
 func TestHeldOutput(t *testing.T) {

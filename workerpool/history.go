@@ -62,6 +62,7 @@ func (h *history) fold(old *event.Worker) {
 	h.earlier.Stopped, h.earlier.WhyStopped = old.Stopped, old.WhyStopped
 	h.earlier.Messages += old.Messages
 	h.earlier.Batches += old.Batches
+	h.earlier.Duplicates += old.Duplicates
 	if old.LastFile != "" {
 		h.earlier.LastFile = old.LastFile
 	}

@@ -24,7 +24,9 @@ type output struct {
 	// before and after happen ahead of asking for the right and behind having
 	// it; nil does nothing, an error ends the attempt.
 	before, after func(call) error
-	journal       *journal
+	// known is how many messages of a batch are in a file already; nil for none.
+	known   func(b *message.Batch) int
+	journal *journal
 
 	mu       sync.Mutex // guards what follows
 	attempts map[string]int
@@ -43,28 +45,35 @@ type call struct {
 	at      time.Time
 }
 
-func (o *output) Write(ctx context.Context, worker string, b *message.Batch) (file string, err error) {
+func (o *output) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
 	c := o.enter(call{ctx: ctx, worker: worker, batch: nameOf(b), at: time.Now()})
 	defer o.leave(c)
 	if o.before != nil {
 		if err := o.before(c); err != nil {
-			return "", err
+			return "", 0, err
 		}
 	}
 	if !b.Commit() {
 		o.journal.add("refused " + c.batch)
-		return "", errAbandoned
+		return "", 0, errAbandoned
 	}
 	if o.after != nil {
 		if err := o.after(c); err != nil {
-			return "", err
+			return "", 0, err
 		}
 	}
 	o.mu.Lock()
 	o.visible = append(o.visible, c.batch)
 	o.mu.Unlock()
 	o.journal.add("wrote " + c.batch)
-	return fileOf(worker, c.batch), nil
+	written = len(b.Messages)
+	if o.known != nil {
+		written -= o.known(b)
+	}
+	if written == 0 {
+		return "", 0, nil
+	}
+	return fileOf(worker, c.batch), written, nil
 }
 
 func (o *output) enter(c call) call {

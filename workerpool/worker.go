@@ -98,7 +98,7 @@ func (w *worker) handle(ctx context.Context, b *message.Batch) (why string) {
 			}
 			return cancelled
 		case out.err == nil:
-			w.finish(b, out.file, time.Since(began))
+			w.finish(b, out, time.Since(began))
 			if late {
 				return timedOut
 			}
@@ -122,6 +122,7 @@ func (w *worker) handle(ctx context.Context, b *message.Batch) (why string) {
 // outcome is how one attempt to write a batch ended.
 type outcome struct {
 	file      string
+	written   int // messages; the others were duplicates
 	err       error
 	abandoned bool // the writer lost its right to the batch
 	late      bool // it took longer than the worker timeout
@@ -151,7 +152,7 @@ func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
 			}
 			done <- out
 		}()
-		out.file, out.err = w.pool.cfg.Writer.Write(ctx, id, b)
+		out.file, out.written, out.err = w.pool.cfg.Writer.Write(ctx, id, b)
 	}()
 
 	var cause error
@@ -199,19 +200,26 @@ func (w *worker) admit(ctx context.Context) error {
 
 // finish acknowledges a durable batch. This is the one place where an
 // acknowledgement follows a file.
-func (w *worker) finish(b *message.Batch, file string, took time.Duration) {
+func (w *worker) finish(b *message.Batch, out outcome, took time.Duration) {
 	err := b.Settle(message.Outcome{Kind: message.Ack})
+	duplicates := len(b.Messages) - out.written
 
 	p := w.pool
 	p.mu.Lock()
-	w.record.Batches++
-	w.record.Messages += int64(len(b.Messages))
-	w.record.LastFile = file
+	if out.written > 0 {
+		w.record.Batches++
+		w.record.Messages += int64(out.written)
+		w.record.LastFile = out.file
+	}
+	w.record.Duplicates += int64(duplicates)
 	p.mu.Unlock()
 	if err != nil {
 		w.send(event.SettleFailed{Worker: w.snapshot(), Err: err})
 	}
-	w.send(event.BatchWritten{Worker: w.snapshot(), Messages: len(b.Messages), Cause: b.Cause.String(), File: file, Took: took})
+	w.send(event.BatchWritten{
+		Worker: w.snapshot(), Messages: out.written, Duplicates: duplicates,
+		Cause: b.Cause.String(), File: out.file, Took: took,
+	})
 }
 
 // giveBack returns an unwritten batch to the broker.

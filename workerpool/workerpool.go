@@ -18,11 +18,13 @@ import (
 
 // Writer makes batches durable.
 type Writer interface {
-	// Write publishes the batch as the worker's and returns the name of its
-	// file once both are durable. After an error nothing of the batch is
-	// visible and it may be tried again. It asks b.Commit before it makes the
-	// batch visible. It may be called concurrently, once at a time per batch.
-	Write(ctx context.Context, worker string, b *message.Batch) (file string, err error)
+	// Write publishes what of the batch is not durable yet as the worker's. It
+	// returns how many messages that is, the others being duplicates, and the
+	// name of their file once both are durable; without any there is no file.
+	// After an error nothing of the attempt is visible and it may be tried
+	// again. It asks b.Commit before it makes anything visible. It may be
+	// called concurrently, once at a time per batch.
+	Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error)
 }
 
 // Config sets up a Pool.

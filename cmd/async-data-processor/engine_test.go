@@ -18,6 +18,9 @@ type engine struct {
 	name string
 	// url returns the broker's URL, for one test alone.
 	url func(t *testing.T) string
+	// outage returns the URL of a broker of the test's own, and what stops it and
+	// starts it again; nil if it is in our process.
+	outage func(t *testing.T) (url string, stop, start func())
 	// submissions is how many the test of the whole way makes.
 	submissions int
 	// alone tells that both halves run in one process, the broker in it.
@@ -25,8 +28,8 @@ type engine struct {
 }
 
 var engines = []engine{
-	{name: "rabbitmq", url: newVhost, submissions: 1000},
-	{name: "jetstream", url: newNATS, submissions: 300},
+	{name: "rabbitmq", url: newVhost, outage: ownNode, submissions: 1000},
+	{name: "jetstream", url: newNATS, outage: ownNATS, submissions: 300},
 	{name: "embedded", url: newStore, submissions: 300, alone: true},
 }
 
@@ -55,17 +58,40 @@ func newStore(t *testing.T) string { return "embedded://" + filepath.Join(t.Temp
 // newNATS starts a NATS server as a process of its own and returns its URL.
 func newNATS(t *testing.T) string {
 	t.Helper()
-	port := freePort(t)
-	cmd := exec.Command("nats-server-for-tests", port, t.TempDir())
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	url, _, _ := ownNATS(t)
+	return url
+}
+
+// ownNATS is newNATS with a way to kill the server and to start it again.
+func ownNATS(t *testing.T) (url string, stop, start func()) {
+	t.Helper()
+	port, store := freePort(t), t.TempDir()
+	var cmd *exec.Cmd
+	start = func() {
+		cmd = exec.Command("nats-server-for-tests", port, store)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	t.Cleanup(func() {
+	stop = func() {
 		cmd.Process.Kill()
 		cmd.Wait()
-	})
-	return "nats://user:hunter2@127.0.0.1:" + port
+	}
+	start()
+	t.Cleanup(func() { stop() })
+	return "nats://user:hunter2@127.0.0.1:" + port, stop, start
+}
+
+// ownNode starts a RabbitMQ node for one test alone, which may stop it.
+func ownNode(t *testing.T) (url string, stop, start func()) {
+	t.Helper()
+	own := node(t.TempDir())
+	start = func() { own.script(t, "start") }
+	stop = func() { own.script(t, "stop") }
+	start()
+	t.Cleanup(stop)
+	return own.script(t, "url"), stop, start
 }
 
 // natsServer is the process of newNATS: a NATS server as somebody would run

@@ -38,16 +38,17 @@ type process struct {
 
 // logLine is what the tests read of a line in the log.
 type logLine struct {
-	Message  string `json:"message"`
-	Level    string `json:"level"`
-	Addr     string `json:"addr"`
-	Worker   string `json:"worker"`
-	Reason   string `json:"reason"`
-	State    string `json:"state"`
-	Messages int    `json:"messages"`
-	Batches  int    `json:"batches"`
-	Error    string `json:"error"`
-	Shard    int    `json:"shard"`
+	Message    string `json:"message"`
+	Level      string `json:"level"`
+	Addr       string `json:"addr"`
+	Worker     string `json:"worker"`
+	Reason     string `json:"reason"`
+	State      string `json:"state"`
+	Messages   int    `json:"messages"`
+	Batches    int    `json:"batches"`
+	Duplicates int    `json:"duplicates"`
+	Error      string `json:"error"`
+	Shard      int    `json:"shard"`
 }
 
 // start runs the program with the settings, "NAME=value", as its environment,
@@ -178,6 +179,22 @@ func (p *process) history() map[string]logLine {
 		}
 	}
 	return records
+}
+
+// settled returns how many messages were written so far, and how many were
+// duplicates.
+func (p *process) settled() (sum logLine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.lines {
+		switch l.Message {
+		case "batch written":
+			sum.Messages += l.Messages
+		case "duplicates not written again":
+			sum.Duplicates += l.Duplicates
+		}
+	}
+	return sum
 }
 
 // errors returns what the log has of the level error.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"async-data-processor/message"
 	"async-data-processor/output"
@@ -137,7 +138,7 @@ func wantFindings(t *testing.T, r *Report, want ...string) {
 // TestTemporary: whether somebody owns the folder decides about an old file.
 func TestTemporary(t *testing.T) {
 	dir := t.TempDir()
-	out, err := output.Open(dir)
+	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +256,7 @@ func TestListed(t *testing.T) {
 func TestLive(t *testing.T) {
 	const batches = 300
 	dir := t.TempDir()
-	out, err := output.Open(dir)
+	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +274,7 @@ func TestLive(t *testing.T) {
 			for j := range 5 {
 				b.Add(d, message.Message{Line: []byte(strings.TrimSpace(lines(s1, i*5+j)))})
 			}
-			if _, err := s.Write(context.Background(), "2-1", b); err != nil {
+			if _, _, err := s.Write(context.Background(), "2-1", b); err != nil {
 				written <- err
 				return
 			}

@@ -1,0 +1,322 @@
+package committed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func claim(t testing.TB, w *Window, ids ...string) *Claim {
+	t.Helper()
+	c, err := w.Claim(context.Background(), keys(ids...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// commit claims the ids and commits them; it returns those that were fresh.
+func commit(t testing.TB, w *Window, ids ...string) []string {
+	t.Helper()
+	c := claim(t, w, ids...)
+	c.Commit()
+	return fresh(c, ids...)
+}
+
+func TestClaim(t *testing.T) {
+	const a, b, c = ulid + ".0", ulid + ".1", "order-1"
+	for name, tt := range map[string]struct{ before, ids, want []string }{
+		"nothing is known":     {nil, []string{a, b, c}, []string{a, b, c}},
+		"all is known":         {[]string{a, b, c}, []string{c, a, b}, nil},
+		"some is known":        {[]string{b}, []string{a, b, c}, []string{a, c}},
+		"a foreign id":         {[]string{c}, []string{a, b, c}, []string{a, b}},
+		"twice in one batch":   {nil, []string{a, c, a, b, a, c}, []string{a, c, b}},
+		"both":                 {[]string{a}, []string{a, b, a, b}, []string{b}},
+		"without ids":          {[]string{""}, []string{"", "", a}, []string{"", "", a}},
+		"of the same block":    {[]string{ulid + ".64"}, []string{ulid + ".0", ulid + ".64", ulid + ".128"}, []string{ulid + ".0", ulid + ".128"}},
+		"of other submissions": {[]string{submission(1) + ".0"}, []string{submission(2) + ".0"}, []string{submission(2) + ".0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := New(100, time.Hour)
+			commit(t, w, tt.before...)
+			c := claim(t, w, tt.ids...)
+			if got := fresh(c, tt.ids...); !slices.Equal(got, tt.want) || c.Fresh() != len(tt.want) {
+				t.Errorf("%d are fresh, %q, want %q", c.Fresh(), got, tt.want)
+			}
+			c.Commit()
+			c.Commit()
+			c.Release()
+			if len(w.pending) != 0 {
+				t.Errorf("%d ids are still in hand", len(w.pending))
+			}
+		})
+	}
+}
+
+// TestWindowExpires: the last ids are known, as many and as long as promised,
+// and not more.
+func TestWindowExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(3, time.Minute)
+		for i := range 4 {
+			commit(t, w, string(id(i, 0)))
+		}
+		if got := commit(t, w, string(id(1, 0)), string(id(2, 0)), string(id(3, 0))); got != nil {
+			t.Errorf("%q were forgotten among the last three", got)
+		}
+		if got := commit(t, w, string(id(0, 0))); got == nil {
+			t.Error("the fourth but last is still known")
+		}
+
+		w = New(100, time.Minute)
+		commit(t, w, "a")
+		time.Sleep(time.Minute)
+		if got := commit(t, w, "a"); got != nil {
+			t.Error("forgotten at the end of the window's time")
+		}
+		time.Sleep(time.Millisecond)
+		if got := commit(t, w, "a"); got == nil {
+			t.Error("known beyond the window's time")
+		}
+		// What came again was not committed again: its time had begun before.
+		time.Sleep(time.Minute)
+		if got := commit(t, w, "a"); got != nil {
+			t.Error("forgotten at the end of the second time")
+		}
+	})
+}
+
+// waiting starts a claim that has to wait; its outcome comes on the channel.
+func waiting(t *testing.T, w *Window, ctx context.Context, ids ...string) <-chan any {
+	t.Helper()
+	outcome := make(chan any, 1)
+	go func() {
+		c, err := w.Claim(ctx, keys(ids...))
+		if err != nil {
+			outcome <- err
+			return
+		}
+		outcome <- c
+	}()
+	synctest.Wait()
+	select {
+	case got := <-outcome:
+		t.Fatalf("it does not wait: %v", got)
+	default:
+	}
+	return outcome
+}
+
+// TestRival: who meets an id in hand hears what became of it.
+func TestRival(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end  func(*Claim)
+		want []string
+	}{
+		"published":           {(*Claim).Commit, []string{"c"}},
+		"failed or abandoned": {(*Claim).Release, []string{"b", "c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := New(100, time.Hour)
+				first := claim(t, w, "a", "b")
+				outcome := waiting(t, w, t.Context(), "b", "c")
+				// Who waits holds nothing.
+				if got := commit(t, w, "c", "d"); !slices.Equal(got, []string{"c", "d"}) {
+					t.Errorf("%q are fresh", got)
+				}
+				tt.end(first)
+				second := (<-outcome).(*Claim)
+				want := slices.DeleteFunc(slices.Clone(tt.want), func(id string) bool { return id == "c" })
+				if got := fresh(second, "b", "c"); !slices.Equal(got, want) {
+					t.Errorf("%q are fresh, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestRivalTakesTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(100, time.Hour)
+		claim(t, w, "a")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		outcome := waiting(t, w, ctx, "a")
+		cause := errors.New("drain")
+		cancel(cause)
+		if got := <-outcome; got != cause {
+			t.Errorf("got %v, want the cause", got)
+		}
+		start := time.Now()
+		if got := <-waiting(t, w, t.Context(), "a"); got != ErrInHand {
+			t.Errorf("got %v, want %v", got, ErrInHand)
+		}
+		if took := time.Since(start); took != patience {
+			t.Errorf("it waited for %v", took)
+		}
+	})
+}
+
+// TestOverIsOver: a claim that was given up changes nothing any more.
+func TestOverIsOver(t *testing.T) {
+	w := New(100, time.Hour)
+	late := claim(t, w, "a")
+	late.Release()
+	next := claim(t, w, "a")
+	late.Commit()
+	late.Release()
+	if w.pending[KeyOf([]byte("a"))] != next {
+		t.Error("the next claim has lost its id")
+	}
+	next.Release()
+	if got := commit(t, w, "a"); got == nil {
+		t.Error("the late one has committed the id")
+	}
+}
+
+// TestManyClaims lets batches that overlap race: each id is committed once, by
+// all the batches together, and nobody is stuck.
+func TestManyClaims(t *testing.T) {
+	const batches, ids = 200, 50
+	w := New(1000, time.Hour)
+	var mu sync.Mutex
+	written := make(map[int]int)
+	var all sync.WaitGroup
+	for b := range batches {
+		all.Go(func() {
+			var want []int
+			var ks []Key
+			for i := range 7 {
+				n := (b*13 + i*(b%5+1)) % ids
+				if b%2 == 0 { // the other way round
+					n = ids - 1 - n
+				}
+				want, ks = append(want, n), append(ks, KeyOf(id(0, n)))
+			}
+			for {
+				c, err := w.Claim(t.Context(), slices.Clone(ks))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if b%3 == 0 { // fails, and tries again
+					b++
+					c.Release()
+					continue
+				}
+				mu.Lock()
+				for i, n := range want {
+					if c.IsFresh(i) {
+						written[n]++
+					}
+				}
+				mu.Unlock()
+				c.Commit()
+				return
+			}
+		})
+	}
+	all.Wait()
+	for n := range ids {
+		if written[n] != 1 {
+			t.Errorf("id %d is written %d times", n, written[n])
+		}
+	}
+	if len(w.pending) != 0 {
+		t.Errorf("%d ids are still in hand", len(w.pending))
+	}
+}
+
+// TestLoad: what comes first is the newest; no more is asked for than needed.
+func TestLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		files := [][]string{{"e", "f"}, {"d", "d"}, {"c", "f", ""}, {"b"}, {"a"}}
+		asked := 0
+		w := New(4, time.Minute)
+		got := w.Load(func(yield func([]Key, time.Time) bool) {
+			for i, ids := range files {
+				asked++
+				if !yield(keys(ids...), now.Add(-time.Duration(i)*10*time.Second)) {
+					return
+				}
+			}
+		})
+		if got != 4 || asked != 3 {
+			t.Errorf("%d ids of %d files, want 4 of 3", got, asked)
+		}
+		if got := fresh(claim(t, w, "a", "b", "c", "d", "e", "f"), "a", "b", "c", "d", "e", "f"); !slices.Equal(got, []string{"a", "b"}) {
+			t.Errorf("%q are fresh", got)
+		}
+		// The oldest goes first.
+		w.pending = map[Key]*Claim{}
+		commit(t, w, "g")
+		if got := fresh(claim(t, w, "c", "d", "e", "f", "g"), "c", "d", "e", "f", "g"); !slices.Equal(got, []string{"c"}) {
+			t.Errorf("%q are fresh", got)
+		}
+		// And each by its own time.
+		w.pending = map[Key]*Claim{}
+		time.Sleep(51 * time.Second)
+		if got := fresh(claim(t, w, "d", "e", "f"), "d", "e", "f"); !slices.Equal(got, []string{"d"}) {
+			t.Errorf("%q are fresh", got)
+		}
+	})
+}
+
+func TestLoadNothing(t *testing.T) {
+	w := New(1, time.Hour)
+	if n := w.Load(func(func([]Key, time.Time) bool) {}); n != 0 {
+		t.Errorf("%d ids", n)
+	}
+	commit(t, w, "a")
+}
+
+func BenchmarkClaim(b *testing.B) {
+	for _, entries := range []int{1, 7, 1000} {
+		for _, batch := range []int{5, 1000} {
+			b.Run(fmt.Sprintf("%d entries, batches of %d", entries, batch), func(b *testing.B) {
+				w := New(200_000, time.Hour)
+				next := 0
+				batchOf := func() []Key {
+					ks := make([]Key, batch)
+					for i := range ks {
+						ks[i] = Key{uint64(next / entries), uint64(next / entries), uint32(next % entries)}
+						next++
+					}
+					return ks
+				}
+				for range 200_000/batch + 1 {
+					c, _ := w.Claim(b.Context(), batchOf())
+					c.Commit()
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					c, err := w.Claim(b.Context(), batchOf())
+					if err != nil {
+						b.Fatal(err)
+					}
+					c.Commit()
+				}
+				b.ReportMetric(float64(w.store.size())/float64(w.store.ids), "bytes/id")
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
+			})
+		}
+	}
+}
+
+func BenchmarkKeyOf(b *testing.B) {
+	for _, id := range []string{ulid + ".123", "somebody-elses-order-0000000001"} {
+		b.Run(id, func(b *testing.B) {
+			text := []byte(id)
+			b.ReportAllocs()
+			for b.Loop() {
+				KeyOf(text)
+			}
+		})
+	}
+}

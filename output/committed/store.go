@@ -1,0 +1,165 @@
+package committed
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// store is records in the order of their commits, and an index to find them.
+// It holds no pointers that a garbage collector would follow per record.
+//
+// Records are numbered; a number is an index of 32 bits that may wrap around.
+// Those that exist are first, first+1, … next-1: records are added behind the
+// newest and dropped from the oldest. So a chain of the index never needs
+// mending: it leads from newer to older, and ends where it leads to a record
+// that was dropped.
+type store struct {
+	limit int
+	age   int64 // milliseconds
+
+	ids         int        // in all records
+	first, next uint32     // numbers of the oldest record, and of the one to come
+	base        uint32     // number of chunks[0][0]
+	chunks      [][]record // chunkSize each
+	spare       []record   // a chunk to use again, or nil
+
+	// heads has for each bucket the number of its newest record. One without a
+	// record has any number: what it leads to has another key.
+	heads []uint32
+	seed  uint64 // so that nobody can choose ids that share a bucket
+}
+
+// record is ids of one submission that were committed together: 40 bytes.
+type record struct {
+	hi, lo uint64
+	bits   uint64 // the indexes, counted from the block's first
+	at     int64  // Unix time of the commit in milliseconds
+	older  uint32 // number of the next record in the bucket
+	block  uint16
+}
+
+const chunkSize = 1024
+
+func newStore(limit int, age time.Duration) store {
+	return store{limit: limit, age: age.Milliseconds(), seed: rand.Uint64(), heads: make([]uint32, 64)}
+}
+
+// at returns the record of a number.
+func (s *store) at(n uint32) *record {
+	i := n - s.base
+	return &s.chunks[i/chunkSize][i%chunkSize]
+}
+
+func (s *store) len() uint32 { return s.next - s.first }
+
+func (s *store) bucket(hi, lo uint64, block uint16) *uint32 {
+	h := mix(hi ^ mix(lo^uint64(block)<<48^s.seed))
+	return &s.heads[h&uint64(len(s.heads)-1)]
+}
+
+// mix is the finalizer of splitmix64.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func (s *store) has(k Key) bool {
+	block, bit := k.block(), k.bit()
+	n := *s.bucket(k.hi, k.lo, block)
+	// Distances from the oldest only shrink on a chain; one that does not is of
+	// a number that was dropped, and that has wrapped around since.
+	for last := s.len(); n-s.first < last; {
+		last = n - s.first
+		r := s.at(n)
+		if r.hi == k.hi && r.lo == k.lo && r.block == block && r.bits&bit != 0 {
+			return true
+		}
+		n = r.older
+	}
+	return false
+}
+
+// commit adds the ids among the keys, none of which the store has.
+func (s *store) commit(keys []Key, at int64) {
+	start := s.next
+	for _, k := range keys {
+		if !k.isID() {
+			continue
+		}
+		// Ids of one submission stand side by side in a batch, so a look at the
+		// last record finds nearly all that can share one.
+		if s.next != start {
+			if r := s.at(s.next - 1); r.hi == k.hi && r.lo == k.lo && r.block == k.block() {
+				s.ids -= bits.OnesCount64(r.bits)
+				r.bits |= k.bit()
+				s.ids += bits.OnesCount64(r.bits)
+				continue
+			}
+		}
+		s.add(record{hi: k.hi, lo: k.lo, bits: k.bit(), at: at, block: k.block()})
+		s.ids++
+	}
+}
+
+func (s *store) add(r record) {
+	i := s.next - s.base
+	if i/chunkSize == uint32(len(s.chunks)) {
+		chunk := s.spare
+		if s.spare = nil; chunk == nil {
+			chunk = make([]record, chunkSize)
+		}
+		s.chunks = append(s.chunks, chunk)
+	}
+	if s.len() >= uint32(len(s.heads)) {
+		s.heads = make([]uint32, 2*len(s.heads))
+		s.index()
+	}
+	head := s.bucket(r.hi, r.lo, r.block)
+	r.older, *head = *head, s.next
+	s.chunks[i/chunkSize][i%chunkSize] = r
+	s.next++
+}
+
+// index links all records anew.
+func (s *store) index() {
+	for n := s.first; n != s.next; n++ {
+		r := s.at(n)
+		head := s.bucket(r.hi, r.lo, r.block)
+		r.older, *head = *head, n
+	}
+}
+
+// expire drops the oldest records: those without which limit ids are left, and
+// those that are older than age.
+func (s *store) expire(now int64) {
+	for s.len() > 0 {
+		r := s.at(s.first)
+		n := bits.OnesCount64(r.bits)
+		if s.ids-n < s.limit && now-r.at <= s.age {
+			return
+		}
+		s.ids -= n
+		s.first++
+		if s.first-s.base == chunkSize {
+			s.spare = s.chunks[0]
+			s.chunks = slices.Delete(s.chunks, 0, 1)
+			s.base += chunkSize
+		}
+	}
+}
+
+// reverse makes the newest record the oldest.
+func (s *store) reverse() {
+	if s.len() == 0 {
+		return
+	}
+	for i, j := s.first, s.next-1; i < j; i, j = i+1, j-1 { // before any wrap-around
+		a, b := s.at(i), s.at(j)
+		*a, *b = *b, *a
+	}
+	clear(s.heads)
+	s.index()
+}

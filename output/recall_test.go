@@ -1,0 +1,276 @@
+package output
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sys/unix"
+)
+
+// nameAt is the name of a file that was begun at a time.
+func nameAt(at time.Time, n int) string {
+	var id ulid.ULID
+	if err := id.SetTime(ulid.Timestamp(at)); err != nil {
+		panic(err)
+	}
+	id[15] = byte(n)
+	return "0-1_" + id.String() + visibleSuffix
+}
+
+// fill makes files in shard 0 of the output folder at path.
+func fill(t *testing.T, path string, files map[string]string) {
+	t.Helper()
+	folder := filepath.Join(path, "shard-0")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRecall: what is in the folder at a start, and what is known of it then.
+func TestRecall(t *testing.T) {
+	now := time.Now()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 4)
+	long := strings.Replace(lines[2], `}`, `,"value":"`+strings.Repeat("x", 300_000)+`"}`, 1)
+	name := nameAt(now.Add(-time.Minute), 1)
+	for what, tt := range map[string]struct {
+		files map[string]string
+		want  Recalled
+		known []string
+		fresh []string
+	}{
+		"nothing":             {nil, Recalled{}, nil, lines},
+		"a file":              {map[string]string{name: string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
+		"two files":           {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[2:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
+		"the same twice":      {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
+		"a long line":         {map[string]string{name: string(content([]string{lines[1], long, lines[3]}))}, Recalled{IDs: 3, Files: 1}, lines[1:], lines[:1]},
+		"from the future":     {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
+		"the clock was ahead": {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines[:1])), name: string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
+		"from long ago":       {map[string]string{nameAt(now.Add(-9999*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
+		"too old":             {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age-time.Millisecond), 1): string(content(lines[:2]))}, Recalled{IDs: 2, Files: 1}, lines[2:], lines[:2]},
+		"just not too old":    {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age+time.Minute), 1): string(content(lines[:2]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
+		"cut off":             {map[string]string{name: strings.TrimSuffix(string(content(lines)), "}\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
+		"cut off: newline":    {map[string]string{name: strings.TrimSuffix(string(content(lines)), "\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
+		"a long one cut off":  {map[string]string{name: lines[0] + "\n" + long}, Recalled{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
+		"empty":               {map[string]string{name: ""}, Recalled{Files: 1, Damaged: 1, Example: name}, nil, lines},
+		"other content":       {map[string]string{name: "a,b\n" + lines[0] + "\n\n\x00\n"}, Recalled{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
+		"another's name":      {map[string]string{"export.ndjson": string(content(lines))}, Recalled{Foreign: 1, Example: "export.ndjson"}, nil, lines},
+		"nearly our name":     {map[string]string{"0_1_" + strings.TrimPrefix(name, "0-1_"): string(content(lines))}, Recalled{Foreign: 1, Example: "0_1_" + strings.TrimPrefix(name, "0-1_")}, nil, lines},
+		"no file of messages": {map[string]string{"notes.txt": "x", ".DS_Store": "x", "0-1_" + ulid.Make().String(): "x"}, Recalled{}, nil, lines},
+	} {
+		t.Run(what, func(t *testing.T) {
+			path := t.TempDir()
+			fill(t, path, tt.files)
+			if err := os.MkdirAll(filepath.Join(path, "shard-0", nameAt(now, 9)), 0o755); err != nil { // no regular file
+				t.Fatal(err)
+			}
+			s := openShard(t, path)
+			got := s.Recalled()
+			if got.Took <= 0 {
+				t.Errorf("it took %v", got.Took)
+			}
+			got.Took = 0
+			if got != tt.want {
+				t.Errorf("recalled %+v, want %+v", got, tt.want)
+			}
+			if len(tt.known) > 0 {
+				write(t, s, 0, tt.known...)
+			}
+			if len(tt.fresh) > 0 {
+				write(t, s, len(tt.fresh), tt.fresh...)
+			}
+		})
+	}
+}
+
+// reading is a folder that lets a test see and spoil what is read.
+type reading struct {
+	folder
+	before func(name string) error
+}
+
+func (r reading) read(name string) (io.ReadCloser, error) {
+	if err := r.before(name); err != nil {
+		return nil, err
+	}
+	return r.folder.read(name)
+}
+
+// TestRecallReadsNoMore: of many files only the newest are read, as many as the
+// window needs.
+func TestRecallReadsNoMore(t *testing.T) {
+	path := t.TempDir()
+	now := time.Now()
+	files := make(map[string]string)
+	for n := range 100 {
+		files[nameAt(now.Add(-time.Duration(n)*time.Second), n)] = string(content(numbered(fmt.Sprint(n), 3)))
+	}
+	fill(t, path, files)
+	d := openTestDir(t, path)
+	d.window.IDs = 10
+	var read []string
+	d.wrap = func(f folder) folder {
+		return reading{f, func(name string) error {
+			read = append(read, name)
+			return nil
+		}}
+	}
+	s := takeShard(t, d)
+	want := slices.Sorted(func(yield func(string) bool) {
+		for name := range files {
+			if !yield(name) {
+				return
+			}
+		}
+	})
+	slices.Reverse(want)
+	if !slices.Equal(read, want[:4]) {
+		t.Errorf("read %q, want %q", read, want[:4])
+	}
+	if r := s.Recalled(); r.IDs != 10 || r.Files != 4 {
+		t.Errorf("recalled %+v", r)
+	}
+	write(t, s, 0, slices.Concat(numbered("0", 3), numbered("1", 3), numbered("2", 3))...)
+	write(t, s, 3, numbered("4", 3)...)
+}
+
+// TestTimeWithoutOwner: what an owner has left is known for the window's time
+// from when the next one came, however long that took.
+func TestTimeWithoutOwner(t *testing.T) {
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := openShard(t, path)
+		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 4)
+		write(t, s, 2, lines[:2]...)
+		time.Sleep(testWindow.Age / 2)
+		write(t, s, 2, lines[2:]...)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1000 * testWindow.Age)
+		s = openShard(t, path)
+		defer s.Close()
+		write(t, s, 0, lines...)
+		time.Sleep(testWindow.Age/2 + time.Millisecond)
+		write(t, s, 2, lines...)
+		time.Sleep(testWindow.Age / 2)
+		write(t, s, 2, lines...)
+	})
+}
+
+func TestNewestIsBounded(t *testing.T) {
+	now := time.Now()
+	n := newest{limit: 10, age: time.Hour, now: now}
+	for i := range 200 {
+		n.add(nameAt(now.Add(-time.Duration(i*7%200)*time.Second), 0))
+		if len(n.names) >= 20 {
+			t.Fatalf("%d names are kept", len(n.names))
+		}
+	}
+	n.cut()
+	for i, name := range n.names {
+		if want := nameAt(now.Add(-time.Duration(i)*time.Second), 0); name != want {
+			t.Errorf("name %d is %s, want %s", i, name, want)
+		}
+	}
+}
+
+// TestRecallFails: a file that cannot be read fails the start, by name; then
+// nothing is held and the next start may succeed.
+func TestRecallFails(t *testing.T) {
+	path := t.TempDir()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)
+	name := nameAt(time.Now(), 1)
+	fill(t, path, map[string]string{name: string(content(lines))})
+	d := openTestDir(t, path)
+	var fault error
+	d.wrap = func(f folder) folder { return reading{f, func(string) error { return fault }} }
+	for _, fault = range []error{unix.EIO, unix.EACCES, unix.EMFILE} {
+		_, err := d.Shard(t.Context(), 0, nil)
+		if !errors.Is(err, fault) || !strings.Contains(err.Error(), "shard-0/"+name) || !strings.Contains(err.Error(), "move it away") {
+			t.Errorf("got error %v, want %v of %s", err, fault, name)
+		}
+	}
+	cause := errors.New("drain")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	d.wrap = func(f folder) folder {
+		cancel(cause)
+		return f
+	}
+	if _, err := d.Shard(ctx, 0, nil); !errors.Is(err, cause) {
+		t.Errorf("got error %v, want the cause", err)
+	}
+
+	// Taken away since it was listed: that is anybody's right.
+	d.wrap = func(f folder) folder {
+		return reading{f, func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
+	}
+	s := takeShard(t, d)
+	if r := s.Recalled(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {
+		t.Errorf("recalled %+v", r)
+	}
+	write(t, s, 5, lines...)
+}
+
+// failingReader fails in the middle of a file.
+type failingReader struct{ io.ReadCloser }
+
+func (failingReader) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: "x", Err: unix.EIO}
+}
+
+type failingFolder struct{ folder }
+
+func (f failingFolder) read(name string) (io.ReadCloser, error) {
+	r, err := f.folder.read(name)
+	return failingReader{r}, err
+}
+
+func TestRecallFailsInTheMiddle(t *testing.T) {
+	path := t.TempDir()
+	name := nameAt(time.Now(), 1)
+	fill(t, path, map[string]string{name: "x\n"})
+	d := openTestDir(t, path)
+	d.wrap = func(f folder) folder { return failingFolder{f} }
+	if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), name) {
+		t.Errorf("got error %v, want %v of %s", err, unix.EIO, name)
+	}
+}
+
+// BenchmarkRecall is a start on files of five messages.
+func BenchmarkRecall(b *testing.B) {
+	const files = 2000
+	path := b.TempDir()
+	s := openShard(b, path)
+	batch := newNumberedBatch()
+	for range files {
+		mustWrite(b, s, batch.next())
+	}
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s := openShard(b, path)
+		if r := s.Recalled(); r.IDs != 5*files {
+			b.Fatalf("recalled %+v", r)
+		}
+		s.Close()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*files), "ns/file")
+}
