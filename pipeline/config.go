@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"async-data-processor/broker/jetstream"
@@ -73,8 +73,11 @@ type Config struct {
 // Upper bounds of settings.
 const (
 	MaxShards    = 1024
-	MaxBatchSize = 10_000
-	MaxWorkers   = 64
+	MaxBatchSize = 1000
+	MaxWorkers   = 32
+	// MaxLinger is well under the half hour after which RabbitMQ takes an
+	// unacknowledged delivery back.
+	MaxLinger    = 10 * time.Minute
 	MaxDedupeIDs = 100_000_000 // 5 GB per shard
 )
 
@@ -155,7 +158,7 @@ func (c Config) Validate() error {
 	within("dedupe-ids", c.DedupeIDs, MaxDedupeIDs)
 	positive("dedupe-window", c.DedupeWindow)
 	within("batch-size", c.BatchSize, MaxBatchSize)
-	check(c.BatchLinger >= 0, "--batch-linger is %v, want 0 or more", c.BatchLinger)
+	check(c.BatchLinger >= 0 && c.BatchLinger <= MaxLinger, "--batch-linger is %v, want 0 to %v", c.BatchLinger, MaxLinger)
 	within("workers-min", c.WorkersMin, MaxWorkers)
 	within("workers-max", c.WorkersMax, MaxWorkers)
 	check(c.WorkersMin <= c.WorkersMax, "--workers-min is %d, more than --workers-max, which is %d", c.WorkersMin, c.WorkersMax)
@@ -175,14 +178,33 @@ func exposed(addr string) bool {
 	return host != "localhost" && !net.ParseIP(host).IsLoopback()
 }
 
-// RedactURL returns a broker's URL without its password or token, fit for logs.
+// prefetch is how many envelopes a shard has in hand at most: enough to fill,
+// with one message each, the batches being written, the one that waits and the
+// one that fills. Less could starve a batch.
+func (c Config) prefetch() int { return c.BatchSize * (c.WorkersMax + 2) }
+
+// RedactURL returns a broker's URL, or a list of them, without passwords,
+// tokens and parameters, fit for logs.
 func RedactURL(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "(not a URL)" // it may still hold a password
+	parts := strings.Split(raw, ",")
+	for i, part := range parts {
+		scheme, rest, ok := strings.Cut(part, "://")
+		if !ok {
+			scheme, rest = "", part
+		}
+		rest, _, _ = strings.Cut(rest, "?")
+		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+			user, _, isUser := strings.Cut(rest[:at], ":")
+			if !isUser {
+				user = "" // a name alone is a token
+			} else {
+				user += ":"
+			}
+			rest = user + "xxxxx" + rest[at:]
+		}
+		if parts[i] = rest; ok {
+			parts[i] = scheme + "://" + rest
+		}
 	}
-	if _, hasPassword := u.User.Password(); u.User != nil && !hasPassword && (u.Scheme == "nats" || u.Scheme == "tls") {
-		u.User = url.User("xxxxx") // a user alone is a token
-	}
-	return u.Redacted()
+	return strings.Join(parts, ",")
 }

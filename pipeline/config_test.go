@@ -3,11 +3,19 @@ package pipeline
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDefaultsAreValid(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPrefetchFits: AMQP counts the prefetch in 16 bits.
+func TestPrefetchFits(t *testing.T) {
+	if most := (Config{BatchSize: MaxBatchSize, WorkersMax: MaxWorkers}).prefetch(); most > 1<<16-1 {
+		t.Errorf("a valid configuration has a prefetch of %d", most)
 	}
 }
 
@@ -29,6 +37,7 @@ func TestValidate(t *testing.T) {
 		"dedupe ids":          {func(c *Config) { c.DedupeIDs = 0 }, "--dedupe-ids is 0"},
 		"dedupe window":       {func(c *Config) { c.DedupeWindow = 0 }, "--dedupe-window is 0s"},
 		"linger":              {func(c *Config) { c.BatchLinger = -1 }, "--batch-linger is -1ns"},
+		"long linger":         {func(c *Config) { c.BatchLinger = time.Hour }, "want 0 to 10m0s"},
 		"no linger":           {func(c *Config) { c.BatchLinger = 0 }, ""},
 		"workers":             {func(c *Config) { c.WorkersMin = 5 }, "more than --workers-max"},
 		"address":             {func(c *Config) { c.Listen = "8080" }, `--listen "8080": want host:port`},
@@ -61,10 +70,16 @@ func TestValidate(t *testing.T) {
 
 func TestRedactURL(t *testing.T) {
 	for raw, want := range map[string]string{
-		"amqp://u:p@h/v":    "amqp://u:xxxxx@h/v",
-		"nats://token@h":    "nats://xxxxx@h",
-		"amqp://h o st:p@/": "(not a URL)",
-		EmbeddedURL:         EmbeddedURL,
+		"amqp://u:p@h/v":                     "amqp://u:xxxxx@h/v",
+		"amqp://h/v?password=p":              "amqp://h/v",
+		"amqp://u:p@ss@h/v":                  "amqp://u:xxxxx@h/v",
+		"nats://token@h":                     "nats://xxxxx@h",
+		"nats://u:p@a:4222,nats://u:p@b":     "nats://u:xxxxx@a:4222,nats://u:xxxxx@b",
+		"nats://u:p@a:4222,b:4222":           "nats://u:xxxxx@a:4222,b:4222",
+		"amqp://u:p w@h o st/":               "amqp://u:xxxxx@h o st/",
+		EmbeddedURL:                          EmbeddedURL,
+		"embedded:///var/lib/adp":            "embedded:///var/lib/adp",
+		"amqp://guest:guest@localhost:5672/": "amqp://guest:xxxxx@localhost:5672/",
 	} {
 		if got := RedactURL(raw); got != want {
 			t.Errorf("RedactURL(%q) = %q, want %q", raw, got, want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -36,12 +37,13 @@ func newConsuming(p *plant) (half, error) {
 	}
 	c := &consuming{plant: p, dir: dir, held: make(map[string]error)}
 	p.checks = append(p.checks, c.check)
-	p.teller.log.Info().Str("component", "message-consumer").Str("broker", RedactURL(p.cfg.BrokerURL)).
-		Int("shards", p.cfg.Shards).Str("output", p.cfg.OutputDir).Msg("message-consumer started")
 	return c, nil
 }
 
 func (c *consuming) start(g *errgroup.Group, intake, work context.Context) {
+	c.teller.log.Info().Str("component", "message-consumer").Str("broker", RedactURL(c.cfg.BrokerURL)).
+		Int("shards", c.cfg.Shards).Str("output", c.cfg.OutputDir).Msg("message-consumer started")
+	intake = c.afterServing(intake)
 	for n := range c.cfg.Shards {
 		c.writing.Add(1)
 		g.Go(func() error {
@@ -60,19 +62,39 @@ func (c *consuming) end() {
 	c.tellHistory(true)
 }
 
-// shard runs one shard's stages, each until the one before it is finished:
+// shard owns the shard until intake ends. A folder that was moved or removed
+// under its owner is taken anew, and what could not be written to the old one
+// comes again.
+func (c *consuming) shard(intake, work context.Context, n int) error {
+	for last := 0; ; {
+		folder, err := c.dir.Shard(intake, n, func() { c.teller.standby(n) })
+		if err != nil {
+			if intake.Err() != nil {
+				return nil // stopped while it stood by
+			}
+			return err
+		}
+		c.teller.owned(n, folder.Swept(), folder.Recalled())
+		c.owned.Add(1)
+		last, err = c.own(intake, work, n, folder, last)
+		c.owned.Add(-1)
+		if !errors.Is(err, output.ErrLost) || intake.Err() != nil {
+			return err
+		}
+		c.teller.folderLost(n, err)
+	}
+}
+
+// own runs the stages on a folder, each until the one before it is finished:
 //
 //	consume ──envelopes──▶ open ──opened──▶ batcher ──batches──▶ workerpool ──▶ output
-func (c *consuming) shard(intake, work context.Context, n int) error {
-	folder, err := c.dir.Shard(intake, n, func() { c.teller.standby(n) })
-	if err != nil {
-		if intake.Err() != nil {
-			return nil // stopped while it stood by
-		}
-		return err
-	}
-	c.teller.owned(n, folder.Swept(), folder.Recalled())
-
+//
+// Its workers are numbered from after on; it returns the last one's number.
+func (c *consuming) own(intake, work context.Context, n int, folder *output.Shard, after int) (last int, err error) {
+	intake, stop := context.WithCancel(intake)
+	defer stop()
+	work, giveUp := context.WithCancelCause(work)
+	defer giveUp(nil)
 	var (
 		envelopes = make(chan *message.Delivery)
 		opened    = make(chan batcher.Opened)
@@ -82,11 +104,18 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 	)
 	pool := workerpool.New(workerpool.Config{
 		Shard:   n,
+		After:   after,
 		Min:     c.cfg.WorkersMin,
 		Max:     c.cfg.WorkersMax,
 		Timeout: c.cfg.WorkerTimeout,
 		Writer:  folder,
-		Events:  c.observe,
+		Events: func(e event.Event) {
+			if held, ok := e.(event.BatchHeld); ok && errors.Is(held.Err, output.ErrLost) {
+				stop()
+				giveUp(held.Err)
+			}
+			c.observe(e)
+		},
 	}, batches)
 	c.mu.Lock()
 	c.pools = append(c.pools, pool)
@@ -95,7 +124,7 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 	var stages sync.WaitGroup
 	stages.Go(func() {
 		defer close(envelopes)
-		err = c.broker.Consume(intake, n, c.prefetch(), envelopes)
+		err = c.broker.Consume(intake, n, c.cfg.prefetch(), envelopes)
 	})
 	stages.Go(func() {
 		defer close(opened)
@@ -106,16 +135,14 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 	})
 	stages.Go(func() { pool.Run(work) })
 	stages.Wait()
-	if err = errors.Join(err, folder.Close()); err != nil {
-		return fmt.Errorf("shard %d: %w", n, err)
+	if cause := context.Cause(work); errors.Is(cause, output.ErrLost) {
+		err = errors.Join(err, cause)
 	}
-	return nil
+	if err = errors.Join(err, folder.Close()); err != nil {
+		err = fmt.Errorf("shard %d: %w", n, err)
+	}
+	return pool.Last(), err
 }
-
-// prefetch is how many envelopes a shard has in hand at most: enough to fill,
-// with one message each, the batches being written, the one that waits and the
-// one that fills. Less could starve a batch.
-func (c *consuming) prefetch() int { return c.cfg.BatchSize * (c.cfg.WorkersMax + 2) }
 
 // open unpacks envelopes; what can never be unpacked goes to the dead letters.
 func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<- batcher.Opened) {
@@ -136,9 +163,9 @@ func (c *consuming) check() server.Check {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	check := server.Check{Name: "output"}
-	for worker, err := range c.held {
-		check.Err = fmt.Errorf("worker %s holds its batch: %w", worker, err)
-		break
+	if workers := slices.Sorted(maps.Keys(c.held)); len(workers) > 0 {
+		first := workers[0]
+		check.Err = fmt.Errorf("%d workers hold their batch, %s because: %w", len(workers), first, c.held[first])
 	}
 	return check
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 	"async-data-processor/event"
 	"async-data-processor/output"
 	"async-data-processor/server"
@@ -54,8 +55,12 @@ func (t *teller) notice(n broker.Notice) {
 	switch n.Kind {
 	case broker.Connected, broker.Unblocked:
 		e = t.log.Info()
+	case broker.DeadLettered:
+		e = t.log.Debug() // with its envelope it is told by deadLettered
+	case jetstream.StoreMended:
+		e = t.log.Error() // data was given up: each item, always
 	default:
-		e = t.repeating(zerolog.WarnLevel, string(n.Kind)+n.Role)
+		e = t.repeating(zerolog.WarnLevel, fmt.Sprint(n.Kind, n.Role, n.Shard))
 	}
 	if n.Shard >= 0 {
 		e = e.Int("shard", n.Shard)
@@ -106,13 +111,9 @@ func (t *teller) draining(intake context.Context) {
 	e.Msg("draining")
 }
 
-func (t *teller) stopped(err error) {
-	if err != nil {
-		t.log.Error().Err(err).Msg("stopped")
-		return
-	}
-	t.log.Info().Msg("stopped")
-}
+// stopped is the last word of a process that has drained. A failure is told by
+// whoever gets the error.
+func (t *teller) stopped() { t.log.Info().Msg("stopped") }
 
 func (t *teller) standby(shard int) {
 	t.log.Info().Int("shard", shard).Msg("another process owns the shard's folder, standing by")
@@ -127,9 +128,19 @@ func (t *teller) owned(shard, swept int, r output.Recalled) {
 		Dur("elapsed_ms", r.Took).Msg("shard owned")
 }
 
+func (t *teller) folderLost(shard int, err error) {
+	t.log.Error().Int("shard", shard).Err(err).Msg("the shard's folder was taken away, taking it anew")
+}
+
+// deadLettered tells of an envelope that can never be written; settleErr is why
+// it could not be moved to the dead letters, from where it came again then.
 func (t *teller) deadLettered(shard int, envelope string, why, settleErr error) {
-	t.repeating(zerolog.WarnLevel, "undecodable envelope").Int("shard", shard).Str("envelope", envelope).
-		Err(why).AnErr("settle_error", settleErr).Msg("undecodable envelope to the dead letters")
+	what := "envelope dead-lettered"
+	if settleErr != nil {
+		what = "envelope could not be dead-lettered, it will come again"
+	}
+	t.repeating(zerolog.WarnLevel, what).Int("shard", shard).Str("envelope", envelope).
+		Err(why).AnErr("settle_error", settleErr).Msg(what)
 }
 
 // event logs what a pool tells.

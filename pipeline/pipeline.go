@@ -16,6 +16,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -60,11 +61,33 @@ type plant struct {
 	checks []func() server.Check
 	// addr is where submissions are taken; set by newServing.
 	addr net.Addr
+	// served is closed when every request has its answer; nil without a server.
+	served chan struct{}
+	// owned counts the shards whose folder this process owns.
+	owned atomic.Int32
 	// writing is what the drain of the files waits for.
 	writing sync.WaitGroup
 }
 
+// afterServing returns the intake of the queues. In a process with a server it
+// lasts until that has stopped, so that what it still accepts is consumed, too.
+func (p *plant) afterServing(intake context.Context) context.Context {
+	if p.served == nil {
+		return intake
+	}
+	later, cancel := context.WithCancelCause(context.WithoutCancel(intake))
+	context.AfterFunc(intake, func() {
+		<-p.served
+		cancel(context.Cause(intake))
+	})
+	return later
+}
+
+// isReady tells whether what is posted now becomes files.
 func (p *plant) isReady() bool {
+	if int(p.owned.Load()) < p.cfg.Shards {
+		return false
+	}
 	for _, c := range p.ready() {
 		if c.Err != nil {
 			return false
@@ -91,16 +114,16 @@ type (
 // folders so that a failure is early, and runs them until ctx ends or one of
 // them fails. Then all of them drain, and the broker is closed last.
 func run(ctx context.Context, cfg Config, t *teller, open opener, builders ...builder) (err error) {
-	b, err := open(cfg, t.notice)
-	if err != nil {
+	b, err := openUnless(ctx, cfg, t, open)
+	if err != nil || b == nil {
 		return err
 	}
 	p := &plant{cfg: cfg, broker: b, teller: t}
 	p.checks = append(p.checks, func() server.Check { return server.Check{Name: "broker", Err: b.Ready()} })
 	started := false
 	defer func() { // the last word, after those of the halves
-		if started {
-			t.stopped(err)
+		if started && err == nil {
+			t.stopped()
 		}
 	}()
 	var halves []half
@@ -128,6 +151,27 @@ func run(ctx context.Context, cfg Config, t *teller, open opener, builders ...bu
 	done := make(chan error, 1)
 	go func() { done <- errors.Join(g.Wait(), b.Close()) }()
 	return await(work, done)
+}
+
+// openUnless opens the broker, or returns nil if ctx ends before that: a large
+// embedded store takes a while to check, and leaving it then is as safe as a
+// crash, from which it recovers.
+func openUnless(ctx context.Context, cfg Config, t *teller, open opener) (broker.Broker, error) {
+	type opened struct {
+		broker broker.Broker
+		err    error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		b, err := open(cfg, t.notice)
+		done <- opened{b, err}
+	}()
+	select {
+	case o := <-done:
+		return o.broker, o.err
+	case <-ctx.Done():
+		return nil, nil
+	}
 }
 
 // giveUpDelay is what stages get to return what they hold after the deadline.

@@ -13,6 +13,7 @@ import (
 
 // serving is the half in front of the broker.
 type serving struct {
+	plant    *plant
 	listener net.Listener
 	server   *server.Server
 }
@@ -31,16 +32,18 @@ func newServing(p *plant) (half, error) {
 		Observe:        p.teller.access,
 		ErrorLog:       p.teller.httpErrors(),
 	})
-	p.teller.log.Info().Str("component", "server").Stringer("addr", listener.Addr()).
-		Str("broker", RedactURL(p.cfg.BrokerURL)).Int("shards", p.cfg.Shards).
-		Int("tokens", len(p.cfg.AuthTokens)).Msg("server started")
-	p.addr = listener.Addr()
-	return &serving{listener, srv}, nil
+	p.addr, p.served = listener.Addr(), make(chan struct{})
+	return &serving{p, listener, srv}, nil
 }
 
 func (s *serving) start(g *errgroup.Group, intake, work context.Context) {
+	cfg := s.plant.cfg
+	s.plant.teller.log.Info().Str("component", "server").Stringer("addr", s.listener.Addr()).
+		Str("broker", RedactURL(cfg.BrokerURL)).Int("shards", cfg.Shards).
+		Int("tokens", len(cfg.AuthTokens)).Msg("server started")
 	g.Go(func() error { return s.server.Serve(s.listener) })
 	g.Go(func() error {
+		defer close(s.plant.served)
 		<-intake.Done()
 		// Not ready, no new requests; those under way are answered, and with
 		// them every publish is done.
@@ -63,11 +66,11 @@ func newAdmin(p *plant) (half, error) {
 		return nil, fmt.Errorf("--admin-listen %s: %w", p.cfg.AdminListen, err)
 	}
 	srv := server.NewAdmin(server.Config{Ready: p.ready, Observe: p.teller.access, ErrorLog: p.teller.httpErrors()})
-	p.teller.log.Info().Str("component", "admin").Stringer("addr", listener.Addr()).Msg("health endpoints started")
 	return &admin{p, listener, srv}, nil
 }
 
 func (a *admin) start(g *errgroup.Group, intake, work context.Context) {
+	a.plant.teller.log.Info().Str("component", "admin").Stringer("addr", a.listener.Addr()).Msg("health endpoints started")
 	g.Go(func() error { return a.server.Serve(a.listener) })
 	g.Go(func() error {
 		<-intake.Done()

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,8 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/broker/rabbitmq"
+	"async-data-processor/event"
 )
 
 // patience bounds the waits of these tests; only one that fails uses it up.
@@ -234,34 +237,105 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// TestHeldOutput: while the output takes nothing the process says so and keeps
-// what it has; the drain runs into its deadline; nothing is acknowledged.
-func TestHeldOutput(t *testing.T) {
-	w := newWorks(t, func(cfg *Config) {
-		cfg.Shards = 1
-		cfg.DrainTimeout = 200 * time.Millisecond
-	})
+// TestLostFolder: a shard's folder that is removed under the process is made
+// and owned anew, and what could not be written to the old one is written.
+func TestLostFolder(t *testing.T) {
+	w := newWorks(t, func(cfg *Config) { cfg.Shards = 1 })
 	w.post(body("first"))
 	w.eventually("the first value", func() bool { return len(w.values()) == 1 })
 	if err := os.RemoveAll(filepath.Join(w.cfg.OutputDir, "shard-0")); err != nil {
 		t.Fatal(err)
 	}
 	w.post(body("a", "b", "c"))
-	w.eventually("not ready", func() bool {
+	w.eventually("the values behind it", func() bool { return len(w.values()) == 3 })
+	w.eventually("being ready again", func() bool {
 		status, _ := w.status("/readyz")
-		return status == http.StatusServiceUnavailable
+		return status == http.StatusOK
 	})
-	if _, text := w.status("/readyz?verbose"); !strings.Contains(text, "holds its batch") {
-		t.Errorf("the reason is not told: %s", text)
+	if err := w.stop(); err != nil {
+		t.Error(err)
 	}
-	if status, _ := w.status("/livez"); status != http.StatusOK {
-		t.Errorf("livez %d", status)
+	if depth := w.memory.Depth(0); depth != 0 {
+		t.Errorf("%d envelopes left", depth)
 	}
-	if err := w.stop(); !errors.Is(err, ErrDrainDeadline) {
-		t.Errorf("error %v, want the deadline", err)
+	// The workers on the new folder go on in the numbers of the old ones.
+	if !w.logged(`"worker":"0-4"`) {
+		t.Errorf("no fourth worker; the log:\n%s", &w.log)
 	}
-	if depth := w.memory.Depth(0); depth != 1 {
-		t.Errorf("%d envelopes left, want the one that was not written", depth)
+}
+
+// TestHeldIsNotReady: a process says which of its workers hold a batch and why.
+func TestHeldIsNotReady(t *testing.T) {
+	c := &consuming{plant: &plant{teller: newTeller(zerolog.Nop())}, held: make(map[string]error)}
+	full := errors.New("no space left on device")
+	for _, id := range []string{"0-2", "0-1"} {
+		c.observe(event.BatchHeld{Worker: event.Worker{ID: id}, Err: full})
+	}
+	if err := c.check().Err; !errors.Is(err, full) || !strings.Contains(err.Error(), "2 workers hold their batch, 0-1") {
+		t.Errorf("check: %v", err)
+	}
+	c.observe(event.BatchWritten{Worker: event.Worker{ID: "0-1"}})
+	c.observe(event.BatchReturned{Worker: event.Worker{ID: "0-2"}, Err: full})
+	if err := c.check().Err; err != nil {
+		t.Errorf("check after both are rid of it: %v", err)
+	}
+}
+
+// TestStandbyIsNotReady: a process whose shards somebody else owns does not
+// say that it is ready, and stops all the same.
+func TestStandbyIsNotReady(t *testing.T) {
+	owner := newWorks(t, nil)
+	cfg := owner.cfg
+	memory := brokertest.NewMemory(cfg.Shards)
+	open := func(Config, func(broker.Notice)) (broker.Broker, error) { return memory, nil }
+	ctx, signal := context.WithCancel(t.Context())
+	var log works
+	announce := func(p *plant) (half, error) {
+		return &announcing{p, func(net.Addr) { t.Error("a standby says that it is ready") }}, nil
+	}
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, cfg, newTeller(zerolog.New(&log)), open, newConsuming, newServing, announce)
+	}()
+	owner.eventually("a standby", func() bool { return log.logged("standing by") })
+	signal()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := owner.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSignalDuringOpen: a process that is told to stop while its broker opens
+// does not wait for that.
+func TestSignalDuringOpen(t *testing.T) {
+	ctx, signal := context.WithCancel(t.Context())
+	release := make(chan struct{})
+	defer close(release)
+	open := func(Config, func(broker.Notice)) (broker.Broker, error) {
+		signal()
+		<-release
+		return nil, nil
+	}
+	if err := run(ctx, DefaultConfig(), newTeller(zerolog.Nop()), open); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOneEngine: of the engines only the chosen one runs.
+func TestOneEngine(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.BrokerURL = "amqp://guest:guest@127.0.0.1:1/"
+	b, err := openBroker(cfg, func(broker.Notice) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	if _, ok := b.(*rabbitmq.Broker); !ok || bytes.Contains(stacks, []byte("nats-io")) {
+		t.Errorf("%T runs over amqp://:\n%s", b, stacks)
 	}
 }
 

@@ -45,7 +45,7 @@ func New(cfg Config, batches <-chan *message.Batch) *Pool {
 		retired: make(chan struct{}),
 		writes:  make(chan struct{}, 2*cfg.Max),
 		kick:    make(chan struct{}, 1),
-		history: history{shard: cfg.Shard},
+		history: history{shard: cfg.Shard, seq: cfg.After},
 	}
 }
 
@@ -64,6 +64,13 @@ func (p *Pool) History() []event.Worker {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.history.snapshot()
+}
+
+// Last returns the number of the newest worker.
+func (p *Pool) Last() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.history.seq
 }
 
 // supervise brings the number of workers to the ideal, whenever either may have

@@ -30,6 +30,8 @@ type Writer interface {
 // Config sets up a Pool.
 type Config struct {
 	Shard int
+	// After is the number of the last worker of an earlier pool on the shard.
+	After int
 	// Min and Max bound the number of workers; 1 <= Min <= Max.
 	Min, Max int
 	// Timeout is how long one attempt to write a batch may take before its

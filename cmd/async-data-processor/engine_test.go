@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,82 +17,109 @@ import (
 // engine is a broker that the pipeline runs over.
 type engine struct {
 	name string
-	// url returns the broker's URL, for one test alone.
-	url func(t *testing.T) string
-	// outage returns the URL of a broker of the test's own, and what stops it and
-	// starts it again; nil if it is in our process.
-	outage func(t *testing.T) (url string, stop, start func())
 	// submissions is how many the test of the whole way makes.
 	submissions int
-	// alone tells that both halves run in one process, the broker in it.
-	alone bool
+	// open returns a broker for one test alone.
+	open func(t *testing.T) engineBroker
+}
+
+// engineBroker is a broker for one test.
+type engineBroker struct {
+	// server and consumer are the URLs for the two processes. Without one for
+	// the consumer both halves are one process, with the broker in it.
+	server, consumer string
+	settings         []string // more of the server's environment
+	// stop and start are the broker's; nil where it lives in a process of ours.
+	stop, start func()
+	// stall stops it from answering, for good; nil like stop.
+	stall func()
 }
 
 var engines = []engine{
-	{name: "rabbitmq", url: newVhost, outage: ownNode, submissions: 1000},
-	{name: "jetstream", url: newNATS, outage: ownNATS, submissions: 300},
-	{name: "embedded", url: newStore, submissions: 300, alone: true},
+	{name: "rabbitmq", open: newVhost, submissions: 1000},
+	{name: "jetstream", open: newNATS, submissions: 300},
+	{name: "embedded", open: newStore, submissions: 300},
+	{name: "listener", open: newListener, submissions: 100},
 }
 
-// onEach runs a test over every engine.
-func onEach(t *testing.T, test func(t *testing.T, e engine)) {
+// onEach runs a test over every engine, side by side.
+func onEach(t *testing.T, test func(t *testing.T, b engineBroker, e engine)) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
-			test(t, e)
+			test(t, e.open(t), e)
 		})
 	}
 }
 
-// start starts the pipeline: two processes, or one twice.
-func (e engine) start(t *testing.T, settings ...string) (consumer, server *process) {
+// onBoth runs a test over the brokers that live in processes of their own.
+func onBoth(t *testing.T, test func(t *testing.T, b engineBroker)) {
+	for name, open := range map[string]func(*testing.T) engineBroker{"rabbitmq": newVhost, "jetstream": newNATS} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
+}
+
+// launch starts the pipeline with the settings, and waits until it is ready.
+func (b engineBroker) launch(t *testing.T, settings ...string) (consumer, server *process) {
 	t.Helper()
-	if e.alone {
-		p := start(t, "standalone", settings...).ready()
+	if b.consumer == "" {
+		p := start(t, "standalone", append(settings, "BROKER_URL="+b.server)...).ready()
 		return p, p
 	}
-	return start(t, "message-consumer", settings...).ready(), start(t, "server", settings...).ready()
+	server = b.launchServer(t, settings...)
+	return b.launchConsumer(t, settings...), server
 }
 
-func newStore(t *testing.T) string { return "embedded://" + filepath.Join(t.TempDir(), "broker") }
-
-// newNATS starts a NATS server as a process of its own and returns its URL.
-func newNATS(t *testing.T) string {
+func (b engineBroker) launchServer(t *testing.T, settings ...string) *process {
 	t.Helper()
-	url, _, _ := ownNATS(t)
-	return url
+	return start(t, "server", append(append(settings, "BROKER_URL="+b.server), b.settings...)...).ready()
 }
 
-// ownNATS is newNATS with a way to kill the server and to start it again.
-func ownNATS(t *testing.T) (url string, stop, start func()) {
+func (b engineBroker) launchConsumer(t *testing.T, settings ...string) *process {
 	t.Helper()
-	port, store := freePort(t), t.TempDir()
+	return start(t, "message-consumer", append(settings, "BROKER_URL="+b.consumer)...).ready()
+}
+
+func newStore(t *testing.T) engineBroker {
+	return engineBroker{server: "embedded://" + filepath.Join(t.TempDir(), "broker")}
+}
+
+// newListener is an embedded broker in the server's process, which the
+// consumer's reaches over the network.
+func newListener(t *testing.T) engineBroker {
+	b := newStore(t)
+	addr := "127.0.0.1:" + freePort(t)
+	b.settings = []string{"EMBEDDED_LISTEN_ADDR=" + addr, "EMBEDDED_TOKEN=hunter2"}
+	b.consumer = "nats://hunter2@" + addr
+	return b
+}
+
+// newNATS starts a NATS server as a process of its own.
+func newNATS(t *testing.T) engineBroker {
+	t.Helper()
+	port, dir := freePort(t), t.TempDir()
+	url := "nats://user:hunter2@127.0.0.1:" + port
 	var cmd *exec.Cmd
-	start = func() {
-		cmd = exec.Command("nats-server-for-tests", port, store)
+	b := engineBroker{server: url, consumer: url}
+	b.start = func() {
+		cmd = exec.Command("nats-server-for-tests", port, dir)
+		cmd.Env = append(os.Environ(), "GOCOVERDIR="+dir)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	stop = func() {
+	b.stop = func() {
 		cmd.Process.Kill()
 		cmd.Wait()
 	}
-	start()
-	t.Cleanup(func() { stop() })
-	return "nats://user:hunter2@127.0.0.1:" + port, stop, start
-}
-
-// ownNode starts a RabbitMQ node for one test alone, which may stop it.
-func ownNode(t *testing.T) (url string, stop, start func()) {
-	t.Helper()
-	own := node(t.TempDir())
-	start = func() { own.script(t, "start") }
-	stop = func() { own.script(t, "stop") }
-	start()
-	t.Cleanup(stop)
-	return own.script(t, "url"), stop, start
+	b.stall = func() { cmd.Process.Signal(syscall.SIGSTOP) }
+	b.start()
+	t.Cleanup(func() { b.stop() })
+	return b
 }
 
 // natsServer is the process of newNATS: a NATS server as somebody would run
@@ -141,13 +169,30 @@ func (n node) script(t *testing.T, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// newVhost returns the URL of a fresh virtual host on the tests' common node,
-// so that a test has the queues for itself.
-func newVhost(t *testing.T) string {
+// newVhost returns a fresh virtual host on the tests' common node, so that a
+// test has the queues for itself. Stopping it would disturb the other tests.
+func newVhost(t *testing.T) engineBroker {
 	t.Helper()
 	common.script(t, "start") // unless another test has
 	vhost := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
 	common.script(t, "ctl", "add_vhost", vhost)
 	common.script(t, "ctl", "set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
-	return strings.TrimSuffix(common.script(t, "url"), "/") + "/" + vhost
+	url := strings.TrimSuffix(common.script(t, "url"), "/") + "/" + vhost
+	return engineBroker{server: url, consumer: url}
+}
+
+// newNode returns a RabbitMQ node that a test may stop.
+func newNode(t *testing.T) engineBroker {
+	t.Helper()
+	own := node(t.TempDir())
+	b := engineBroker{
+		start: func() { own.script(t, "start") },
+		stop:  func() { own.script(t, "stop") },
+		stall: func() { own.script(t, "pause") },
+	}
+	b.start()
+	t.Cleanup(b.stop)
+	b.server = own.script(t, "url")
+	b.consumer = b.server
+	return b
 }

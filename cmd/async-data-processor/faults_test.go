@@ -15,23 +15,18 @@ import (
 // accepted is in a file once, although clients repeat what they do not know the
 // outcome of, and the broker what it does not know to be settled.
 func TestBrokerRestart(t *testing.T) {
-	for _, e := range engines {
-		if e.outage == nil {
-			continue // its broker goes with the process: TestKilled
-		}
-		t.Run(e.name, func(t *testing.T) {
+	// An embedded broker goes with its process: TestKilled.
+	for name, open := range map[string]func(*testing.T) engineBroker{"rabbitmq": newNode, "jetstream": newNATS} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			testBrokerRestart(t, e)
+			testBrokerRestart(t, open(t))
 		})
 	}
 }
 
-func testBrokerRestart(t *testing.T, e engine) {
-	url, stopBroker, startBroker := e.outage(t)
+func testBrokerRestart(t *testing.T, b engineBroker) {
 	dir := t.TempDir()
-	broker := "BROKER_URL=" + url
-	consumer := start(t, "message-consumer", broker, "DATA_OUTPUT_DIR="+dir).ready()
-	server := start(t, "server", broker).ready()
+	consumer, server := b.launch(t, "DATA_OUTPUT_DIR="+dir)
 
 	var (
 		mu       sync.Mutex
@@ -85,9 +80,9 @@ func testBrokerRestart(t *testing.T, e engine) {
 		})
 	}
 	more("submissions accepted before", 700, func() int { return len(accepted) })
-	stopBroker()
+	b.stop()
 	more("submissions refused meanwhile", 10, func() int { return refused })
-	startBroker()
+	b.start()
 	more("submissions accepted after", 700, func() int { return len(accepted) })
 	close(stop)
 	clients.Wait()
@@ -116,10 +111,10 @@ func testBrokerRestart(t *testing.T, e engine) {
 // times at once and later again, is written once.
 func TestRepeatedRequest(t *testing.T) { onEach(t, testRepeatedRequest) }
 
-func testRepeatedRequest(t *testing.T, e engine) {
+func testRepeatedRequest(t *testing.T, b engineBroker, _ engine) {
 	const keys, times, size = 10, 6, 7
 	dir := t.TempDir()
-	consumer, server := e.start(t, "BROKER_URL="+e.url(t), "DATA_OUTPUT_DIR="+dir)
+	consumer, server := b.launch(t, "DATA_OUTPUT_DIR="+dir)
 	var mu sync.Mutex
 	ids := make(map[string]bool)
 	repeat := func() {
@@ -175,18 +170,18 @@ func testRepeatedRequest(t *testing.T, e engine) {
 // and its temporary files are gone.
 func TestKilled(t *testing.T) { onEach(t, testKilled) }
 
-func testKilled(t *testing.T, e engine) {
+func testKilled(t *testing.T, b engineBroker, _ engine) {
 	dir := t.TempDir()
-	settings := []string{"BROKER_URL=" + e.url(t), "DATA_OUTPUT_DIR=" + dir}
+	setting := "DATA_OUTPUT_DIR=" + dir
 	var ids []string
 	for range 3 {
-		consumer, server := e.start(t, settings...)
+		consumer, server := b.launch(t, setting)
 		ids = append(ids, postAll(t, server, 50, 7)...)
 		consumer.await("a batch", func(l logLine) bool { return l.Message == "batch written" })
 		consumer.kill()
 		server.kill()
 	}
-	last, _ := e.start(t, settings...)
+	last, _ := b.launch(t, setting)
 	eventually(t, "every accepted message in a file", func() error {
 		if n, example := readTree(t, dir, 5, 5).missing(ids); n > 0 {
 			return fmt.Errorf("%d of %d missing, one is %s", n, len(ids), example)
@@ -207,15 +202,18 @@ func testKilled(t *testing.T, e engine) {
 
 // TestStandby: a second consumer of the same folder waits, and takes over when
 // the first is killed in the middle of its work.
-func TestStandby(t *testing.T) {
-	t.Parallel()
+func TestStandby(t *testing.T) { onBoth(t, testStandby) }
+
+func testStandby(t *testing.T, b engineBroker) {
 	dir := t.TempDir()
-	settings := []string{"BROKER_URL=" + newVhost(t), "DATA_OUTPUT_DIR=" + dir}
-	first := start(t, "message-consumer", settings...).ready()
-	first.await("the last shard", func(l logLine) bool { return l.Message == "shard owned" && l.Shard == 4 })
-	second := start(t, "message-consumer", settings...)
+	setting := "DATA_OUTPUT_DIR=" + dir
+	first := b.launchConsumer(t, setting)
+	for n := range 5 {
+		first.await("its shards", func(l logLine) bool { return l.Message == "shard owned" && l.Shard == n })
+	}
+	second := start(t, "message-consumer", setting, "BROKER_URL="+b.consumer)
 	second.await("a standby", func(l logLine) bool { return strings.HasSuffix(l.Message, "standing by") })
-	server := start(t, "server", settings[0]).ready()
+	server := b.launchServer(t)
 	ids := postAll(t, server, 40, 7)
 	first.await("a batch", func(l logLine) bool { return l.Message == "batch written" })
 	first.kill()

@@ -24,11 +24,11 @@ func newHealthcheck() *cobra.Command {
 			}
 			resp, err := client.Do(req)
 			if err != nil {
-				return failure{err}
+				return failure{error: err}
 			}
 			defer resp.Body.Close()
 			if resp.StatusCode != http.StatusOK {
-				return failure{fmt.Errorf("%s answers %s", url, resp.Status)}
+				return failure{error: fmt.Errorf("%s answers %s", url, resp.Status)}
 			}
 			return nil
 		},

@@ -56,21 +56,27 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer, signals <-ch
 	}
 }
 
+// exitCode tells an error that is not in the log yet.
 func exitCode(err error, stderr io.Writer) int {
-	if err == nil {
-		return exitClean
+	f, understood := errors.AsType[failure](err)
+	if err != nil && !f.logged {
+		fmt.Fprintln(stderr, "Error:", err)
 	}
-	fmt.Fprintln(stderr, "Error:", err)
 	switch {
+	case err == nil:
+		return exitClean
 	case errors.Is(err, pipeline.ErrDrainDeadline):
 		return exitDeadline
-	case errors.As(err, new(failure)):
+	case understood:
 		return exitFailure
 	}
 	return exitUsage // found before the command began
 }
 
 // failure is an error of a command that was understood.
-type failure struct{ error }
+type failure struct {
+	error
+	logged bool
+}
 
 func (f failure) Unwrap() error { return f.error }

@@ -38,7 +38,7 @@ variables over the file.`,
   async-data-processor server --broker-url amqp://user:password@host/
   async-data-processor message-consumer --broker-url amqp://user:password@host/`,
 		SilenceUsage:  true,
-		SilenceErrors: true, // exitCode prints them
+		SilenceErrors: true, // exitCode tells them
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
@@ -76,8 +76,10 @@ func (s stage) command(lookup lookupEnv) *cobra.Command {
 				printConfig(cmd.OutOrStdout(), cmd.Flags(), sources)
 				return nil
 			}
-			if err := s.run(cmd.Context(), cfg, newLogger(cfg, cmd.ErrOrStderr())); err != nil {
-				return failure{err}
+			log := newLogger(cfg, cmd.ErrOrStderr())
+			if err := s.run(cmd.Context(), cfg, log); err != nil {
+				log.Error().Err(err).Msg("stopped")
+				return failure{err, true}
 			}
 			return nil
 		},

@@ -63,14 +63,14 @@ bytes for each message and about 50 for each file.`,
 			}
 			report, err := verify.Run(cmd.Context(), args[0], options)
 			if err != nil {
-				return failure{err}
+				return failure{error: err}
 			}
 			show := printReport
 			if asJSON {
 				show = printJSON
 			}
 			if err := show(cmd.OutOrStdout(), report); err != nil {
-				return failure{fmt.Errorf("print the report: %w", err)}
+				return failure{error: fmt.Errorf("print the report: %w", err)}
 			}
 			return verdict(report, gaps)
 		},
@@ -116,7 +116,7 @@ func verdict(r *verify.Report, gapsFail bool) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return failure{fmt.Errorf("%s is not as it should be: %s", plain(r.Dir), strings.Join(wrong, ", "))}
+	return failure{error: fmt.Errorf("%s is not as it should be: %s", plain(r.Dir), strings.Join(wrong, ", "))}
 }
 
 func printJSON(w io.Writer, r *verify.Report) error {
