@@ -235,6 +235,7 @@ func TestStillVisibleElsewhere(t *testing.T) {
 		if got := <-outcome; got != "4 <nil>" {
 			t.Errorf("the other batch: %s", got)
 		}
+		checkNoneTwice(t, path)
 		write(t, s, 1, lines...)
 		checkOnce(t, path, lines...)
 	})

@@ -8,77 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"slices"
-	"strings"
 	"time"
 
 	"async-data-processor/message"
 	"async-data-processor/output/committed"
 )
-
-// newest collects the names of the newest files. Every file has a message, so
-// more files than the window has ids are never needed; it keeps up to twice as
-// many names, however many the folder has.
-type newest struct {
-	limit int
-	age   time.Duration // of what matters, compared with the newest
-	now   time.Time
-
-	// last is of the newest, but for those of a clock that was ahead: they always
-	// matter, and must not make others look old.
-	last    time.Time
-	names   []string
-	foreign int
-	example string // of the foreign
-}
-
-func (n *newest) add(name string) {
-	at, ok := timeOf(name)
-	switch {
-	case !ok:
-		n.foreign, n.example = n.foreign+1, name
-	case n.last.Sub(at) <= n.age:
-		if at.After(n.last) && !at.After(n.now) {
-			n.last = at
-		}
-		n.names = append(n.names, name)
-		if len(n.names) >= 2*n.limit {
-			n.cut()
-		}
-	}
-}
-
-// cut sorts the names, the newest first, and forgets those beyond the limits.
-func (n *newest) cut() {
-	n.names = slices.DeleteFunc(n.names, func(name string) bool {
-		at, _ := timeOf(name)
-		return n.last.Sub(at) > n.age
-	})
-	slices.SortFunc(n.names, func(a, b string) int { return strings.Compare(ulidOf(b), ulidOf(a)) })
-	if len(n.names) > n.limit {
-		clear(n.names[n.limit:])
-		n.names = n.names[:n.limit]
-	}
-}
-
-// ulidLen is the length of a ULID, which sorts by time.
-const ulidLen = 26
-
-// ulidOf returns what stands where a visible name of ours has its ULID.
-func ulidOf(name string) string {
-	stem := strings.TrimSuffix(name, visibleSuffix)
-	return stem[max(0, len(stem)-ulidLen):]
-}
-
-// timeOf returns when the writing of a visible file began; ok is false if its
-// name is not one of ours.
-func timeOf(name string) (at time.Time, ok bool) {
-	worker := strings.TrimSuffix(name, ulidOf(name)+visibleSuffix)
-	if !strings.HasSuffix(worker, "_") || !workerName.MatchString(worker[:len(worker)-1]) {
-		return time.Time{}, false
-	}
-	return committed.TimeOf(ulidOf(name))
-}
 
 // recall fills the window from the newest files, as many as it takes.
 //
@@ -101,7 +35,8 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 	return func(yield func([]committed.Key, time.Time) bool) {
 		in := bufio.NewReaderSize(nil, 64<<10)
 		var keys []committed.Key
-		for _, name := range files.names {
+		for _, f := range files.files {
+			name := files.name(f)
 			if ctx.Err() != nil {
 				*failed = fmt.Errorf("read the files of %s: %w", s.name, context.Cause(ctx))
 				return
@@ -122,8 +57,7 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 				s.recalled.Damaged++
 				s.recalled.Example = name
 			}
-			at, _ := timeOf(name) // it was looked at when the name was found
-			if !yield(keys, files.now.Add(-max(0, files.last.Sub(at)))) {
+			if !yield(keys, files.now.Add(-max(0, files.last.Sub(f.at())))) {
 				return
 			}
 		}

@@ -175,17 +175,36 @@ func TestTimeWithoutOwner(t *testing.T) {
 
 func TestNewestIsBounded(t *testing.T) {
 	now := time.Now()
-	n := newest{limit: 10, age: time.Hour, now: now}
+	n := newest{limit: 20, age: time.Hour, now: now}
 	for i := range 200 {
 		n.add(nameAt(now.Add(-time.Duration(i*7%200)*time.Second), 0))
-		if len(n.names) >= 20 {
-			t.Fatalf("%d names are kept", len(n.names))
+		if len(n.files) > 25 {
+			t.Fatalf("%d names are kept", len(n.files))
 		}
 	}
 	n.cut()
-	for i, name := range n.names {
-		if want := nameAt(now.Add(-time.Duration(i)*time.Second), 0); name != want {
-			t.Errorf("name %d is %s, want %s", i, name, want)
+	if len(n.files) != 20 {
+		t.Errorf("%d names are left", len(n.files))
+	}
+	for i, f := range n.files {
+		if got, want := n.name(f), nameAt(now.Add(-time.Duration(i)*time.Second), 0); got != want {
+			t.Errorf("name %d is %s, want %s", i, got, want)
+		}
+	}
+}
+
+// TestNewestForgetsTheOld: whichever comes first, the old or the new.
+func TestNewestForgetsTheOld(t *testing.T) {
+	now := time.Now()
+	fresh, old := nameAt(now, 0), nameAt(now.Add(-time.Hour-time.Millisecond), 0)
+	for _, names := range [][]string{{fresh, old}, {old, fresh}} {
+		n := newest{limit: 20, age: time.Hour, now: now}
+		for _, name := range names {
+			n.add(name)
+		}
+		n.cut()
+		if len(n.files) != 1 || n.name(n.files[0]) != fresh {
+			t.Errorf("of %q %d are left", names, len(n.files))
 		}
 	}
 }
@@ -201,7 +220,11 @@ func TestRecallFails(t *testing.T) {
 	var fault error
 	d.wrap = func(f folder) folder { return reading{f, func(string) error { return fault }} }
 	for _, fault = range []error{unix.EIO, unix.EACCES, unix.EMFILE} {
-		_, err := d.Shard(t.Context(), 0, nil)
+		s, err := d.Shard(t.Context(), 0, nil)
+		if err == nil {
+			s.Close()
+			t.Fatalf("the shard was taken in spite of %v", fault)
+		}
 		if !errors.Is(err, fault) || !strings.Contains(err.Error(), "shard-0/"+name) || !strings.Contains(err.Error(), "move it away") {
 			t.Errorf("got error %v, want %v of %s", err, fault, name)
 		}
