@@ -1,15 +1,18 @@
 # Every target is one line over a script or the go command, which work without make.
 
-.PHONY: help build run test lint fmt fuzz cover vuln clean
+.PHONY: help build run run-rabbitmq test lint fmt fuzz cover vuln clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/async-data-processor
 	scripts/build
 
-run: ## run server and message-consumer over a private RabbitMQ
-	scripts/run
+run: build ## build and run it all in one process, over the embedded broker
+	bin/async-data-processor standalone
+
+run-rabbitmq: ## run server and message-consumer over a private RabbitMQ
+	scripts/run-rabbitmq
 
 test: ## everything CI runs: lint, fuzz smoke, all tests with the race detector
 	scripts/test
