@@ -7,6 +7,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
+	"async-data-processor/broker/jetstream/embedded"
 	"async-data-processor/broker/rabbitmq"
 )
 
@@ -64,7 +65,7 @@ func openBroker(cfg Config, notify func(broker.Notice)) (broker.Broker, error) {
 		if err != nil {
 			return nil, err
 		}
-		return jetstream.OpenEmbedded(jetstream.EmbeddedConfig{
+		return embedded.Open(embedded.Config{
 			Dir: dir, Shards: cfg.Shards, Listen: cfg.EmbeddedListen, Token: cfg.EmbeddedToken,
 			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Notify: notify,
 		})

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"async-data-processor/broker/jetstream"
+	"async-data-processor/broker/jetstream/embedded"
 )
 
 // Config is every setting of the program. Start from DefaultConfig.
@@ -87,7 +87,7 @@ func DefaultConfig() Config {
 		BrokerURL:       "amqp://guest:guest@localhost:5672/", // RabbitMQ as installed
 		Shards:          5,
 		Replicas:        1, // more need a cluster
-		EmbeddedMinFree: jetstream.DefaultMinFree,
+		EmbeddedMinFree: embedded.DefaultMinFree,
 
 		// Loopback, because nothing protects a server without a token.
 		Listen:      "localhost:8080",

@@ -23,7 +23,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"message", "event", "server", "shard", "broker", "broker/rabbitmq", "broker/jetstream",
-			"batcher", "workerpool", "output",
+			"broker/jetstream/embedded", "batcher", "workerpool", "output",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
@@ -38,7 +38,10 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/rabbitmq": {ours: []string{"broker", "message"}, theirs: []string{"github.com/rabbitmq/amqp091-go"}},
 	"broker/jetstream": {ours: []string{"broker", "message"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
-		"github.com/nats-io/nats-server/v2/server", "github.com/minio/highwayhash", "golang.org/x/sys/unix",
+	}},
+	"broker/jetstream/embedded": {ours: []string{"broker", "broker/jetstream", "message"}, theirs: []string{
+		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
+		"github.com/minio/highwayhash", "golang.org/x/sys/unix",
 	}},
 	// The suite is a library for tests, so testing tools are in its product code.
 	"broker/brokertest": {ours: []string{"broker", "message"}, theirs: []string{"go.uber.org/goleak"}},

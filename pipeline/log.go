@@ -12,7 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"async-data-processor/broker"
-	"async-data-processor/broker/jetstream"
+	"async-data-processor/broker/jetstream/embedded"
 	"async-data-processor/event"
 	"async-data-processor/output"
 	"async-data-processor/server"
@@ -57,7 +57,7 @@ func (t *teller) notice(n broker.Notice) {
 		e = t.log.Info()
 	case broker.DeadLettered:
 		e = t.log.Debug() // with its envelope it is told by deadLettered
-	case jetstream.StoreMended:
+	case embedded.StoreMended:
 		e = t.log.Error() // data was given up: each item, always
 	default:
 		e = t.repeating(zerolog.WarnLevel, fmt.Sprint(n.Kind, n.Role, n.Shard))

@@ -65,7 +65,7 @@ func clusterOf(url string) *jetstream.ClusterInfo {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	stream, err := js.Stream(ctx, shardStream)
+	stream, err := js.Stream(ctx, ShardStream)
 	if err != nil {
 		return nil
 	}

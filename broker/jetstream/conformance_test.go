@@ -44,7 +44,7 @@ func disturbed(t *testing.T) *brokertest.Engine {
 // limit sets how many bytes the shards' stream may hold.
 func limit(t testing.TB, url string, bytes int64) {
 	admin(t, url, func(ctx context.Context, js jetstream.JetStream) error {
-		stream, err := js.Stream(ctx, shardStream)
+		stream, err := js.Stream(ctx, ShardStream)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func engine(node, clients string) *brokertest.Engine {
 		DeadLetters:    func(t testing.TB) []brokertest.DeadLetter { return deadLettersOf(t, node) },
 		PublishForeign: func(t testing.TB, shard int, id string, body []byte) { foreign(t, node, shard, id, body) },
 		DeleteQueue: func(t testing.TB, _ int) { // its messages live in the stream of all shards
-			admin(t, node, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, shardStream) })
+			admin(t, node, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, ShardStream) })
 		},
 	}
 }
@@ -77,7 +77,7 @@ func engine(node, clients string) *brokertest.Engine {
 func depthOf(t testing.TB, url string, shard int) (depth int) {
 	t.Helper()
 	admin(t, url, func(ctx context.Context, js jetstream.JetStream) error {
-		stream, err := js.Stream(ctx, shardStream)
+		stream, err := js.Stream(ctx, ShardStream)
 		if err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func depthOf(t testing.TB, url string, shard int) (depth int) {
 func deadLettersOf(t testing.TB, url string) (dead []brokertest.DeadLetter) {
 	t.Helper()
 	admin(t, url, func(ctx context.Context, js jetstream.JetStream) error {
-		stream, err := js.Stream(ctx, deadStream)
+		stream, err := js.Stream(ctx, DeadStream)
 		if err != nil {
 			return err
 		}

@@ -160,7 +160,7 @@ func (sub *subscription) unpin() {
 	s := sub.session
 	ctx, cancel := context.WithTimeout(context.Background(), s.broker.timing.close)
 	defer cancel()
-	stream, err := s.js.Stream(ctx, shardStream)
+	stream, err := s.js.Stream(ctx, ShardStream)
 	if err != nil {
 		return
 	}

@@ -243,7 +243,7 @@ func TestConsumerDeleted(t *testing.T) {
 	in := consume(t, b, 1, 5)
 	old := in.next()
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
-		return js.DeleteConsumer(ctx, shardStream, consumerOf(1))
+		return js.DeleteConsumer(ctx, ShardStream, consumerOf(1))
 	})
 	again := in.next()
 	if again.ID != e.ID {
@@ -295,7 +295,7 @@ func TestDeadLetterFails(t *testing.T) {
 
 	// Repaired and published again with the same id, it may fail again.
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
-		stream, err := js.Stream(ctx, shardStream)
+		stream, err := js.Stream(ctx, ShardStream)
 		if err != nil {
 			return err
 		}

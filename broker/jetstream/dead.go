@@ -50,7 +50,7 @@ func (b *Broker) bury(shard int, d *held, reason string) error {
 			header.Set(name, headerText(text, maxForeign))
 		}
 	}
-	return s.publish(ctx, deadStream, &nats.Msg{Subject: deadSubject, Header: header, Data: d.msg.Data})
+	return s.publish(ctx, DeadStream, &nats.Msg{Subject: deadSubject, Header: header, Data: d.msg.Data})
 }
 
 // headerText makes a header's value of any text: one line of UTF-8, n bytes at

@@ -1,5 +1,5 @@
 // Package jetstream is the broker over NATS JetStream, from nats-server 2.11
-// on: a cluster by URL, or a server in the same process.
+// on. It is the client; a server of this process is package embedded.
 //
 // It promises what package broker says, in these terms:
 //
@@ -18,7 +18,7 @@
 //     broker. The server confirms it later; Close waits for that, and no more
 //     envelopes are asked for while the server is far behind.
 //   - A dead letter is stored in a stream of its own and then acknowledged in
-//     the shards' stream; see deadStream for why.
+//     the shards' stream; see DeadStream for why.
 //   - Publishing and consuming have a connection each, so that acknowledgements
 //     do not queue behind envelopes.
 //
@@ -148,11 +148,13 @@ func (b *Broker) Ready() error {
 	if closing {
 		return broker.ErrClosed
 	}
+	// Asked in any case, so that its notices do not wait for a connection.
+	refused := b.admit()
 	if _, err := b.publishing.current(); err != nil {
 		return err
 	}
-	if err := b.admit(); err != nil {
-		return err
+	if refused != nil {
+		return refused
 	}
 	if err := b.full.reason(); err != nil {
 		return &blockedError{err}

@@ -215,7 +215,7 @@ func (s *session) probe() {
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, b.timing.rpc)
 	defer cancel()
-	stream, err := s.js.Stream(ctx, shardStream)
+	stream, err := s.js.Stream(ctx, ShardStream)
 	if err != nil {
 		return
 	}

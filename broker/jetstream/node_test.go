@@ -240,7 +240,7 @@ func emptied(t testing.TB) *node {
 	t.Helper()
 	n := sharedServer.get(t)
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
-		for _, name := range []string{shardStream, deadStream} {
+		for _, name := range []string{ShardStream, DeadStream} {
 			if err := js.DeleteStream(ctx, name); err != nil && err != jetstream.ErrStreamNotFound {
 				return err
 			}

@@ -39,7 +39,7 @@ func (b *Broker) Publish(ctx context.Context, e message.Envelope) error {
 	if err := b.admit(); err != nil {
 		return rejected(err)
 	}
-	return s.publish(ctx, shardStream, &nats.Msg{
+	return s.publish(ctx, ShardStream, &nats.Msg{
 		Subject: subjectOf(e.Shard),
 		Header: nats.Header{
 			jetstream.MsgIDHeader: {retryID(e.Shard, e.ID)},
@@ -195,9 +195,9 @@ func (l *lane) answered(m *nats.Msg) {
 	b := l.session.broker
 	v := judge(m, p.stream)
 	switch {
-	case v.err == nil && p.stream == shardStream:
+	case v.err == nil && p.stream == ShardStream:
 		b.block(&b.full, nil)
-	case v.full && p.stream == shardStream:
+	case v.full && p.stream == ShardStream:
 		if b.block(&b.full, v.reason) {
 			l.session.askRepair()
 		}

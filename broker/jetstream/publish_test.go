@@ -47,7 +47,7 @@ func TestJudge(t *testing.T) {
 		"not JSON":           {answer: answer(`+OK`), want: broker.ErrUnknown},
 		"empty":              {answer: answer(``), want: broker.ErrUnknown},
 	} {
-		got := judge(c.answer, shardStream)
+		got := judge(c.answer, ShardStream)
 		if !errors.Is(got.err, c.want) || (c.want == nil) != (got.err == nil) || got.missing != c.missing || got.full != c.full {
 			t.Errorf("%s: %v, missing %v, full %v; want %v, %v, %v", name, got.err, got.missing, got.full, c.want, c.missing, c.full)
 		}

@@ -163,7 +163,7 @@ func (sub *subscription) pull(kind string, r pullRequest) error {
 	if err != nil {
 		return err
 	}
-	subject := "$JS.API.CONSUMER.MSG.NEXT." + shardStream + "." + consumerOf(sub.shard)
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + ShardStream + "." + consumerOf(sub.shard)
 	if err := sub.session.conn.PublishRequest(subject, sub.inbox+kind, body); err != nil {
 		return fmt.Errorf("asking for envelopes: %w", err)
 	}
@@ -175,7 +175,7 @@ func (sub *subscription) check() error {
 	s := sub.session
 	ctx, cancel := context.WithTimeout(sub.broker.ctx, sub.broker.timing.rpc)
 	defer cancel()
-	c, err := s.js.Consumer(ctx, shardStream, consumerOf(sub.shard))
+	c, err := s.js.Consumer(ctx, ShardStream, consumerOf(sub.shard))
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
 		return errCancelled

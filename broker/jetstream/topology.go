@@ -13,8 +13,8 @@ import (
 
 // Names, a contract with other programs.
 const (
-	// shardStream holds the envelopes of all shards.
-	shardStream = "ASYNC_DATA_PROCESSOR"
+	// ShardStream holds the envelopes of all shards.
+	ShardStream = "ASYNC_DATA_PROCESSOR"
 	// subjectPrefix and the shard's number make its subject.
 	subjectPrefix = "async-data-processor.shard."
 	// consumerPrefix and the shard's number name its durable consumer.
@@ -22,10 +22,10 @@ const (
 	// group is the priority group whose pinned client is the only consumer. The
 	// server takes names of up to 16 characters.
 	group = "owner"
-	// deadStream holds the dead letters of all shards, apart from the shards'
+	// DeadStream holds the dead letters of all shards, apart from the shards'
 	// stream: a work queue would forget them when somebody has read them, and
 	// purging or limiting the one must not touch the other.
-	deadStream  = "ASYNC_DATA_PROCESSOR_DEAD"
+	DeadStream  = "ASYNC_DATA_PROCESSOR_DEAD"
 	deadSubject = "async-data-processor.dead"
 	// envelopeType marks our own envelopes in typeHeader. Whatever has another
 	// type was published by another program.
@@ -73,7 +73,7 @@ func consumerOf(shard int) string { return consumerPrefix + strconv.Itoa(shard) 
 // disk refuses.
 func (b *Broker) shards() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        shardStream,
+		Name:        ShardStream,
 		Description: "envelopes of async-data-processor, one subject per shard",
 		Subjects:    []string{subjectPrefix + "*"},
 		Retention:   jetstream.WorkQueuePolicy,
@@ -88,7 +88,7 @@ func (b *Broker) shards() jetstream.StreamConfig {
 // lost, so it refuses instead, and the envelope stays in its shard.
 func (b *Broker) deadLetters() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        deadStream,
+		Name:        DeadStream,
 		Description: "dead letters of async-data-processor",
 		Subjects:    []string{deadSubject},
 		Retention:   jetstream.LimitsPolicy,
@@ -154,19 +154,19 @@ func (s *session) ensureStream(ctx context.Context, want jetstream.StreamConfig,
 // ensureConsumer makes sure that the shard's consumer exists as it has to be.
 func (s *session) ensureConsumer(ctx context.Context, shard int) (*jetstream.ConsumerInfo, error) {
 	want := s.broker.consumer(shard)
-	c, err := s.js.Consumer(ctx, shardStream, want.Durable)
+	c, err := s.js.Consumer(ctx, ShardStream, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		c, err = s.js.CreateConsumer(ctx, shardStream, want)
+		c, err = s.js.CreateConsumer(ctx, ShardStream, want)
 		if errors.Is(err, jetstream.ErrConsumerExists) {
-			c, err = s.js.Consumer(ctx, shardStream, want.Durable)
+			c, err = s.js.Consumer(ctx, ShardStream, want.Durable)
 		}
 	}
 	if err != nil {
-		return nil, clarified(fmt.Errorf("the consumer %s of the stream %s: %w", want.Durable, shardStream, err))
+		return nil, clarified(fmt.Errorf("the consumer %s of the stream %s: %w", want.Durable, ShardStream, err))
 	}
 	if field := consumerConflict(c.CachedInfo().Config, want); field != "" {
 		return nil, refusal{fmt.Errorf("the consumer %s of the stream %s exists with another configuration: %s; "+
-			"delete it, it is then created anew and no envelope is lost", want.Durable, shardStream, field)}
+			"delete it, it is then created anew and no envelope is lost", want.Durable, ShardStream, field)}
 	}
 	return c.CachedInfo(), nil
 }

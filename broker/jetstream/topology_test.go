@@ -17,7 +17,7 @@ func TestOtherConfiguration(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
-		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: shardStream, Subjects: []string{"async-data-processor.>"}})
+		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: ShardStream, Subjects: []string{"async-data-processor.>"}})
 		return err
 	})
 	told := &notices{}
@@ -29,11 +29,11 @@ func TestOtherConfiguration(t *testing.T) {
 	if b.Ready() == nil {
 		t.Error("ready with another stream")
 	}
-	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, shardStream) })
+	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, ShardStream) })
 	awaitReady(t, b)
 
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
-		_, err := js.CreateConsumer(ctx, shardStream, jetstream.ConsumerConfig{Durable: consumerOf(0), FilterSubject: subjectOf(0), MaxDeliver: 5})
+		_, err := js.CreateConsumer(ctx, ShardStream, jetstream.ConsumerConfig{Durable: consumerOf(0), FilterSubject: subjectOf(0), MaxDeliver: 5})
 		return err
 	})
 	publish(t, b, envelope(0))
@@ -43,7 +43,7 @@ func TestOtherConfiguration(t *testing.T) {
 		t.Errorf("%v, want that shard 0 is not consumed", err)
 	}
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
-		return js.DeleteConsumer(ctx, shardStream, consumerOf(0))
+		return js.DeleteConsumer(ctx, ShardStream, consumerOf(0))
 	})
 	settled(t, in.next(), 0)
 	awaitReady(t, b)

@@ -1,4 +1,4 @@
-package jetstream
+package embedded
 
 import (
 	"errors"
@@ -38,7 +38,7 @@ type instance struct {
 
 // startServer starts a server on the store and waits until it has recovered
 // what is there. After an error nothing runs.
-func startServer(s *store, cfg EmbeddedConfig) (*instance, error) {
+func startServer(s *store, cfg Config) (*instance, error) {
 	opts, err := serverOptions(s, cfg)
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func startServer(s *store, cfg EmbeddedConfig) (*instance, error) {
 	return i, nil
 }
 
-func serverOptions(s *store, cfg EmbeddedConfig) (*server.Options, error) {
+func serverOptions(s *store, cfg Config) (*server.Options, error) {
 	limit, err := storeLimit(s, cfg.MinFree)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,6 @@
-package jetstream
+// Package embedded is a broker in this process: a JetStream server on a folder,
+// and the client of package jetstream that is connected to it.
+package embedded
 
 import (
 	"context"
@@ -11,16 +13,16 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
 )
 
-// EmbeddedConfig says where an embedded broker keeps its messages and who may
-// reach it.
-type EmbeddedConfig struct {
+// Config says where the broker keeps its messages and who may reach it.
+type Config struct {
 	// Dir is the folder of the store, made if missing. One broker at a time
 	// has it.
 	Dir string
-	// Shards is the number of shards, as in Config.
+	// Shards is the number of shards, 1 to 2000.
 	Shards int
 	// Listen is the host:port at which other processes may connect; port 0 is
 	// any free one. Empty means no listener at all.
@@ -44,8 +46,8 @@ type EmbeddedConfig struct {
 // says what it was.
 const StoreMended broker.NoticeKind = "broker store mended"
 
-// Embedded is a broker in this process: a server on a folder, and its client.
-// It implements broker.Broker and keeps the promises of Broker; moreover:
+// Broker is a server on a folder, and its client. It implements broker.Broker
+// and keeps the promises of jetstream.Broker; moreover:
 //
 //   - An acknowledged publish survives the death of the process and a loss of
 //     power.
@@ -56,10 +58,10 @@ const StoreMended broker.NoticeKind = "broker store mended"
 //     whole block, not the last, that is removed by hand after a crash and
 //     before the next start: it looks like one whose messages were all
 //     acknowledged.
-type Embedded struct {
-	*Broker
+type Broker struct {
+	*jetstream.Broker
 
-	cfg   EmbeddedConfig
+	cfg   Config
 	store *store
 	space *space
 
@@ -77,18 +79,16 @@ type Embedded struct {
 	closed  error // what Close returns; set by the first
 }
 
-var _ broker.Broker = (*Embedded)(nil)
+var _ broker.Broker = (*Broker)(nil)
 
-// OpenEmbedded takes the store, checks it, starts a server on it, and connects
+// Open takes the store, checks it, starts a server on it, and connects
 // in the background; Ready tells when it has.
 //
 // The check reads the whole store. An error wraps ErrStoreInUse if another
 // process has it, ErrStoreDamaged if messages are missing or cannot be read,
 // or says what is wrong with the folder or the address to listen at. After an
 // error nothing runs and nothing is held.
-func OpenEmbedded(cfg EmbeddedConfig) (*Embedded, error) { return newEmbedded(cfg, defaultTiming) }
-
-func newEmbedded(cfg EmbeddedConfig, tm timing) (_ *Embedded, err error) {
+func Open(cfg Config) (_ *Broker, err error) {
 	if cfg.Listen != "" && cfg.Token == "" {
 		return nil, errors.New("embedded listener: a token is required")
 	}
@@ -102,10 +102,10 @@ func newEmbedded(cfg EmbeddedConfig, tm timing) (_ *Embedded, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Embedded{
+	b := &Broker{
 		cfg: cfg, store: s,
 		space: &space{dir: s.dir, minFree: cfg.MinFree},
-		names: names{dir: s.path(streamsPath, shardStream, messagesName)},
+		names: names{dir: s.path(streamsPath, jetstream.ShardStream, messagesName)},
 		quit:  make(chan struct{}),
 	}
 	defer func() {
@@ -113,111 +113,111 @@ func newEmbedded(cfg EmbeddedConfig, tm timing) (_ *Embedded, err error) {
 			err = errors.Join(err, s.unlock())
 		}
 	}()
-	if err := e.start(cfg.AcceptLoss); err != nil {
+	if err := b.start(cfg.AcceptLoss); err != nil {
 		return nil, err
 	}
 	if cfg.Listen != "" {
-		e.cfg.Listen = e.server.Addr().String() // a restart keeps a port that was chosen
+		b.cfg.Listen = b.server.Addr().String() // a restart keeps a port that was chosen
 	}
-	e.Broker, err = newBroker(Config{
+	b.Broker, err = jetstream.New(jetstream.Config{
 		Shards:   cfg.Shards,
 		Replicas: 1,
 		Notify:   cfg.Notify,
-		Admit:    e.admit,
-		Options:  []nats.Option{nats.InProcessServer(presentServer{e}), nats.Token(cfg.Token)},
-	}, tm)
+		Admit:    b.admit,
+		Options:  []nats.Option{nats.InProcessServer(presentServer{b}), nats.Token(cfg.Token)},
+	})
 	if err != nil {
-		return nil, errors.Join(err, e.stop())
+		return nil, errors.Join(err, b.stop())
 	}
-	e.watched.Go(e.watch)
-	return e, nil
+	b.watched.Go(b.watch)
+	return b, nil
 }
 
 // Publish implements broker.Broker.
-func (e *Embedded) Publish(ctx context.Context, envelope message.Envelope) error {
-	if err := e.Broker.Publish(ctx, envelope); err != nil {
+func (b *Broker) Publish(ctx context.Context, envelope message.Envelope) error {
+	if err := b.Broker.Publish(ctx, envelope); err != nil {
 		return err
 	}
-	if err := e.durable(); err != nil {
-		return unknown(fmt.Errorf("%w: %w", errNames, err))
+	if err := b.durable(); err != nil {
+		return fmt.Errorf("%w: %w: %w", broker.ErrUnknown, errNames, err)
 	}
 	return nil
 }
 
 // Addr is where the listener listens, nil if there is none.
-func (e *Embedded) Addr() net.Addr {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.server == nil || e.cfg.Listen == "" {
+func (b *Broker) Addr() net.Addr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.server == nil || b.cfg.Listen == "" {
 		return nil
 	}
-	return e.server.Addr()
+	return b.server.Addr()
 }
 
 // Close ends the client, then the server, and gives the store to the next
 // process. It is bounded: if the disk does not answer, it returns an error and
 // the store stays locked until this process ends. It may be called more than
 // once, and then returns the same.
-func (e *Embedded) Close() error {
-	e.closing.Do(func() {
-		close(e.quit)
-		e.watched.Wait()
+func (b *Broker) Close() error {
+	b.closing.Do(func() {
+		close(b.quit)
+		b.watched.Wait()
 		// The client first, so that its last settles are stored.
-		e.closed = errors.Join(e.Broker.Close(), e.end())
+		b.closed = errors.Join(b.Broker.Close(), b.end())
 	})
-	return e.closed
+	return b.closed
 }
 
 // end stops the server in order and gives the store away.
-func (e *Embedded) end() error {
-	i := e.running()
+func (b *Broker) end() error {
+	i := b.running()
 	if i != nil {
 		i.settle()
 	}
-	if err := e.stop(); err != nil {
+	if err := b.stop(); err != nil {
 		return err
 	}
-	if e.stuck { // an earlier one; nobody else writes it any more
+	if b.stuck { // an earlier one; nobody else writes it any more
 		return errStuck
 	}
 	if i != nil {
 		// A store without a manifest is as after a crash: checked, only with
 		// less knowledge. That is not worth an error.
-		_ = e.store.writeManifest()
+		_ = b.store.writeManifest()
 	}
-	return e.store.unlock()
+	return b.store.unlock()
 }
 
 // admit is asked before every publish.
-func (e *Embedded) admit() error {
+func (b *Broker) admit() error {
 	// First what an operator can mend; it is often the cause of the other.
-	if err := e.space.check(); err != nil {
+	if err := b.space.check(); err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.down
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.down
 }
 
-func (e *Embedded) running() *instance {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.server
+func (b *Broker) running() *instance {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.server
 }
 
-func (e *Embedded) notify(n broker.Notice) {
-	if e.cfg.Notify != nil {
-		e.cfg.Notify(n)
+func (b *Broker) notify(n broker.Notice) {
+	if b.cfg.Notify != nil {
+		b.cfg.Notify(n)
 	}
 }
 
 // presentServer gives the client its connections, each to the server that runs
 // at the time.
-type presentServer struct{ e *Embedded }
+type presentServer struct{ b *Broker }
 
 // InProcessConn implements nats.InProcessConnProvider.
 func (p presentServer) InProcessConn() (net.Conn, error) {
-	if i := p.e.running(); i != nil {
+	if i := p.b.running(); i != nil {
 		return i.InProcessConn()
 	}
 	return nil, errors.New("the embedded server is not running")

@@ -1,4 +1,4 @@
-package jetstream
+package embedded
 
 import (
 	"bufio"
@@ -17,25 +17,8 @@ import (
 	"async-data-processor/message"
 )
 
-const (
-	childFolder = "JETSTREAM_TEST_FOLDER"
-	// killCycles sets how often TestEmbeddedKilled kills.
-	killCycles = "JETSTREAM_TEST_KILLS"
-)
-
-func init() {
-	for name, run := range map[string]func(dir string) error{
-		"hold": childHold, "load": childLoad, "stranger": childStranger,
-	} {
-		children[name] = func() int {
-			if err := run(os.Getenv(childFolder)); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-			return 0
-		}
-	}
-}
+// killCycles sets how often TestKilled kills.
+const killCycles = "EMBEDDED_TEST_KILLS"
 
 func childProcess(t *testing.T, name, dir string) *exec.Cmd {
 	t.Helper()
@@ -50,10 +33,10 @@ func childProcess(t *testing.T, name, dir string) *exec.Cmd {
 	return c
 }
 
-// startEmbeddedChild starts a child. Its lines can be read to the last one,
+// startChild starts a child. Its lines can be read to the last one,
 // also after its kill; wait drops what is left of them and returns when it is
 // gone.
-func startEmbeddedChild(t *testing.T, name, dir string) (lines *bufio.Scanner, p *os.Process, wait func()) {
+func startChild(t *testing.T, name, dir string) (lines *bufio.Scanner, p *os.Process, wait func()) {
 	t.Helper()
 	c := childProcess(t, name, dir)
 	if _, err := c.StdinPipe(); err != nil { // stays open as long as this process lives
@@ -79,8 +62,8 @@ func startEmbeddedChild(t *testing.T, name, dir string) (lines *bufio.Scanner, p
 	return lines, c.Process, wait
 }
 
-func childBroker(dir string) (*Embedded, error) {
-	e, err := newEmbedded(embeddedConfig(dir), hasty())
+func childBroker(dir string) (*Broker, error) {
+	e, err := Open(configFor(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -146,14 +129,15 @@ func childStranger(dir string) error {
 	if err := syscall.Setuid(65534); err != nil {
 		return err
 	}
-	_, err := OpenEmbedded(embeddedConfig(dir))
+	_, err := Open(configFor(dir))
 	fmt.Println(err)
 	return nil
 }
 
-// TestEmbeddedKilled kills a process under load again and again. What it was
+// TestKilled kills a process under load again and again. What it was
 // told to be published is delivered, unless it was about to acknowledge it.
-func TestEmbeddedKilled(t *testing.T) {
+func TestKilled(t *testing.T) {
+	t.Parallel()
 	cycles := 8
 	if text := os.Getenv(killCycles); text != "" {
 		var err error
@@ -165,7 +149,7 @@ func TestEmbeddedKilled(t *testing.T) {
 	published, settled := map[string]bool{}, map[string]bool{}
 	total := 0
 	for range cycles {
-		lines, child, wait := startEmbeddedChild(t, "load", dir)
+		lines, child, wait := startChild(t, "load", dir)
 		for left := rand.IntN(400); lines.Scan(); left-- {
 			if left == 0 {
 				if err := child.Kill(); err != nil {
@@ -186,6 +170,6 @@ func TestEmbeddedKilled(t *testing.T) {
 		delete(published, id)
 	}
 	t.Logf("%d kills, %d acknowledged publishes, %d messages perhaps acknowledged by a consumer", cycles, total, len(settled))
-	e := openEmbedded(t, embeddedConfig(dir))
+	e := openBroker(t, configFor(dir))
 	take(t, e, published, message.Ack)
 }

@@ -1,6 +1,7 @@
-package jetstream
+package embedded
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,14 +9,17 @@ import (
 	"strings"
 	"testing"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
 )
 
 // TestServerGivesUp lets the server switch JetStream off, as it does after some
 // errors of the file system.
 func TestServerGivesUp(t *testing.T) {
-	e := openEmbedded(t, embeddedConfig(t.TempDir()))
+	e := openBroker(t, configFor(t.TempDir()))
 	ids := publishSome(t, e, 10, 100)
 	gone := e.running()
 	if err := gone.ShutdownJetStream(); err != nil {
@@ -37,13 +41,13 @@ func TestServerGivesUp(t *testing.T) {
 // when it was mended.
 func TestRestartFindsDamage(t *testing.T) {
 	lost := make(chan broker.Notice, 1000)
-	cfg := embeddedConfig(t.TempDir())
+	cfg := configFor(t.TempDir())
 	cfg.Notify = func(n broker.Notice) {
 		if n.Kind == broker.Lost && errors.Is(n.Err, ErrStoreDamaged) {
 			lost <- n
 		}
 	}
-	e := openEmbedded(t, cfg)
+	e := openBroker(t, cfg)
 	ids := publishSome(t, e, 10, 100)
 	im := image{dir: cfg.Dir}
 	path := im.path(messagesName, "1.blk")
@@ -61,14 +65,14 @@ func TestRestartFindsDamage(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	edit(t, path, flip(200))
-	awaitEmbedded(t, e)
+	awaitReady(t, e)
 	take(t, e, ids, message.Ack)
 }
 
 // TestCloseWithoutServer closes while no server could be started.
 func TestCloseWithoutServer(t *testing.T) {
-	cfg := embeddedConfig(t.TempDir())
-	e := openEmbedded(t, cfg)
+	cfg := configFor(t.TempDir())
+	e := openBroker(t, cfg)
 	ids := publishSome(t, e, 10, 100)
 	im := image{dir: cfg.Dir}
 	path := im.path(messagesName, "1.blk")
@@ -82,65 +86,57 @@ func TestCloseWithoutServer(t *testing.T) {
 		}
 		return nil
 	})
-	closeEmbedded(t, e)
-	if _, err := OpenEmbedded(cfg); !errors.Is(err, ErrStoreDamaged) {
+	closeBroker(t, e)
+	if _, err := Open(cfg); !errors.Is(err, ErrStoreDamaged) {
 		t.Errorf("got %v", err)
 	}
 	edit(t, path, flip(200))
-	take(t, openEmbedded(t, cfg), ids, message.Ack)
+	take(t, openBroker(t, cfg), ids, message.Ack)
 }
 
 // TestStreamDeleted: an operator may delete a stream; the next start does not
 // take that for damage.
 func TestStreamDeleted(t *testing.T) {
-	cfg := embeddedConfig(t.TempDir())
-	e := openEmbedded(t, cfg)
+	cfg := configFor(t.TempDir())
+	e := openBroker(t, cfg)
 	publishSome(t, e, 10, 100)
 	awaitTrue(t, func() error {
-		if e.store.readFloors()[shardStream] != 10 {
+		if e.store.readFloors()[jetstream.ShardStream] != 10 {
 			return errors.New("no floor yet")
 		}
 		return nil
 	})
-	session, err := e.publishing.current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := session.js.DeleteStream(t.Context(), shardStream); err != nil {
-		t.Fatal(err)
-	}
-	closeEmbedded(t, e)
-	e = openEmbedded(t, cfg)
+	administer(t, e, func(ctx context.Context, js natsjs.JetStream) error {
+		return js.DeleteStream(ctx, jetstream.ShardStream)
+	})
+	closeBroker(t, e)
+	e = openBroker(t, cfg)
 	take(t, e, publishSome(t, e, 3, 100), message.Ack)
 }
 
 // TestStreamPurged: so may he empty it.
 func TestStreamPurged(t *testing.T) {
-	cfg := embeddedConfig(t.TempDir())
-	e := openEmbedded(t, cfg)
+	cfg := configFor(t.TempDir())
+	e := openBroker(t, cfg)
 	publishSome(t, e, 10, 100)
-	session, err := e.publishing.current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := session.js.Stream(t.Context(), shardStream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Purge(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	closeEmbedded(t, e)
-	e = openEmbedded(t, cfg)
+	administer(t, e, func(ctx context.Context, js natsjs.JetStream) error {
+		stream, err := js.Stream(ctx, jetstream.ShardStream)
+		if err != nil {
+			return err
+		}
+		return stream.Purge(ctx)
+	})
+	closeBroker(t, e)
+	e = openBroker(t, cfg)
 	take(t, e, publishSome(t, e, 3, 100), message.Ack)
 }
 
 // TestStoreLayout: what lies in the folder is known to those who look after it.
 func TestStoreLayout(t *testing.T) {
-	cfg := embeddedConfig(t.TempDir())
-	e := openEmbedded(t, cfg)
+	cfg := configFor(t.TempDir())
+	e := openBroker(t, cfg)
 	publishSome(t, e, 1, 100)
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 	entries, err := os.ReadDir(cfg.Dir)
 	if err != nil {
 		t.Fatal(err)
@@ -149,12 +145,12 @@ func TestStoreLayout(t *testing.T) {
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
-	want := []string{manifestName, "jetstream", lockName, floorPrefix + shardStream, floorPrefix + deadStream}
+	want := []string{manifestName, "jetstream", lockName, floorPrefix + jetstream.ShardStream, floorPrefix + jetstream.DeadStream}
 	slices.Sort(want)
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q, want %q", names, want)
 	}
-	if _, err := os.Stat(filepath.Join(cfg.Dir, streamsPath, shardStream, messagesName, "1"+blockSuffix)); err != nil {
+	if _, err := os.Stat(filepath.Join(cfg.Dir, streamsPath, jetstream.ShardStream, messagesName, "1"+blockSuffix)); err != nil {
 		t.Error(err)
 	}
 }

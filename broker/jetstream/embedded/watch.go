@@ -1,4 +1,4 @@
-package jetstream
+package embedded
 
 import (
 	"errors"
@@ -24,7 +24,7 @@ const (
 
 // watcher is the state of watch, and its goroutine's alone.
 type watcher struct {
-	*Embedded
+	*Broker
 	floors  map[string]*floor
 	ill     error // why it has to be restarted; nil once it was
 	restart time.Duration
@@ -32,15 +32,15 @@ type watcher struct {
 }
 
 // watch keeps the server able to store until the broker is closed.
-func (e *Embedded) watch() {
-	w := watcher{Embedded: e, floors: map[string]*floor{}}
+func (b *Broker) watch() {
+	w := watcher{Broker: b, floors: map[string]*floor{}}
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		w.look(time.Now())
 		select {
 		case <-tick.C:
-		case <-e.quit:
+		case <-b.quit:
 			w.record() // the last known state is the better one
 			for _, f := range w.floors {
 				_ = f.close() // it was never promised to be on disk
@@ -76,7 +76,7 @@ func (w *watcher) look(at time.Time) {
 	}
 	// Asked here as well, so that people hear of a full disk, and of space
 	// again, when nobody publishes.
-	_ = w.Broker.admit()
+	_ = w.Ready()
 }
 
 // room tells whether a restart makes sense. Without a byte left the server
@@ -182,42 +182,42 @@ func (w *watcher) deleted(streams []server.StreamDetail) {
 }
 
 // start checks the store and starts a server on it.
-func (e *Embedded) start(accept bool) error {
-	mended, err := e.store.admit(accept)
+func (b *Broker) start(accept bool) error {
+	mended, err := b.store.admit(accept)
 	if err != nil {
 		return err
 	}
 	for _, d := range mended {
-		e.notify(broker.Notice{Kind: StoreMended, Role: "publish", Shard: -1, Err: errors.New(d.String())})
+		b.notify(broker.Notice{Kind: StoreMended, Role: "publish", Shard: -1, Err: errors.New(d.String())})
 	}
 	// From here on the server changes its blocks.
-	if err := e.store.forgetManifest(); err != nil {
+	if err := b.store.forgetManifest(); err != nil {
 		return err
 	}
-	i, err := startServer(e.store, e.cfg)
+	i, err := startServer(b.store, b.cfg)
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	e.server, e.down = i, nil
-	e.mu.Unlock()
+	b.mu.Lock()
+	b.server, b.down = i, nil
+	b.mu.Unlock()
 	return nil
 }
 
 // stop stops the server, if one runs.
-func (e *Embedded) stop() error {
-	e.mu.Lock()
-	i := e.server
-	e.server = nil
-	e.mu.Unlock()
+func (b *Broker) stop() error {
+	b.mu.Lock()
+	i := b.server
+	b.server = nil
+	b.mu.Unlock()
 	if i == nil {
 		return nil
 	}
 	err := i.stop()
 	if errors.Is(err, errStuck) {
-		e.mu.Lock()
-		e.stuck = true
-		e.mu.Unlock()
+		b.mu.Lock()
+		b.stuck = true
+		b.mu.Unlock()
 	}
 	return err
 }

@@ -1,6 +1,7 @@
-package jetstream
+package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
 )
 
@@ -37,9 +40,9 @@ type image struct {
 func closedImage(t *testing.T) image {
 	t.Helper()
 	im := image{dir: t.TempDir()}
-	e := openEmbedded(t, embeddedConfig(im.dir))
+	e := openBroker(t, configFor(im.dir))
 	im.fill(t, e)
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 	return im
 }
 
@@ -49,42 +52,43 @@ func crashedImage(t *testing.T) image {
 	t.Helper()
 	im := image{dir: t.TempDir()}
 	open := image{dir: t.TempDir()}
-	e := openEmbedded(t, embeddedConfig(open.dir))
+	e := openBroker(t, configFor(open.dir))
 	open.fill(t, e)
 	sequence := uint64(0)
 	for _, s := range e.running().streams() {
-		if s.Name == shardStream {
+		if s.Name == jetstream.ShardStream {
 			sequence = s.State.LastSeq
 		}
 	}
 	awaitTrue(t, func() error {
-		if floor := e.store.readFloors()[shardStream]; floor != sequence {
+		if floor := e.store.readFloors()[jetstream.ShardStream]; floor != sequence {
 			return fmt.Errorf("the floor is %d, want %d", floor, sequence)
 		}
 		return nil
 	})
 	im.ids = open.ids
 	copyTree(t, open.dir, im.dir)
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 	return im
 }
 
 // fill publishes, and has one envelope acknowledged, one returned, so that there
 // is a consumer with a state.
-func (im *image) fill(t *testing.T, e *Embedded) {
+func (im *image) fill(t *testing.T, e *Broker) {
 	t.Helper()
-	session, err := e.publishing.current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := session.js.DeleteStream(t.Context(), shardStream); err != nil {
-		t.Fatal(err)
-	}
-	limited := e.shards()
-	limited.MaxBytes = damageLimit
-	if _, err := session.js.CreateStream(t.Context(), limited); err != nil {
-		t.Fatal(err)
-	}
+	administer(t, e, func(ctx context.Context, js natsjs.JetStream) error {
+		stream, err := js.Stream(ctx, jetstream.ShardStream)
+		if err != nil {
+			return err
+		}
+		limited := stream.CachedInfo().Config
+		limited.MaxBytes = damageLimit
+		if err := js.DeleteStream(ctx, jetstream.ShardStream); err != nil {
+			return err
+		}
+		_, err = js.CreateStream(ctx, limited)
+		return err
+	})
 	gone := publishSome(t, e, 1, 100)
 	take(t, e, gone, message.Ack)
 	im.ids = publishSome(t, e, 1, 100)
@@ -124,7 +128,7 @@ func copyTree(t *testing.T, from, to string) {
 }
 
 func (im *image) path(elem ...string) string {
-	return filepath.Join(append([]string{im.dir, streamsPath, shardStream}, elem...)...)
+	return filepath.Join(append([]string{im.dir, streamsPath, jetstream.ShardStream}, elem...)...)
 }
 
 // blocks are the block files that hold something.
@@ -163,7 +167,7 @@ func flip(at int) func([]byte) []byte {
 // recordsIn are the offsets of a block's records, and its end.
 func recordsIn(t *testing.T, b block) []int {
 	t.Helper()
-	r := blockReader{stream: shardStream}
+	r := blockReader{stream: jetstream.ShardStream}
 	if err := r.load(b); err != nil {
 		t.Fatal(err)
 	}
@@ -208,12 +212,12 @@ var damageCases = []damageCase{
 	{"length of a header", func(t *testing.T, im image) string {
 		// It stands behind the subject.
 		b := im.blocks(t)[0]
-		edit(t, b.path, flip(recordsIn(t, b)[3]+recordHead+len(subjectOf(0))))
+		edit(t, b.path, flip(recordsIn(t, b)[3]+recordHead+len(shardSubject)))
 		return b.path
 	}, 1},
 	{"length of a header, far too long", func(t *testing.T, im image) string {
 		b := im.blocks(t)[0]
-		edit(t, b.path, flip(recordsIn(t, b)[3]+recordHead+len(subjectOf(0))+3))
+		edit(t, b.path, flip(recordsIn(t, b)[3]+recordHead+len(shardSubject)+3))
 		return b.path
 	}, 1},
 	{"end of the first block", func(t *testing.T, im image) string {
@@ -300,12 +304,12 @@ var damageCases = []damageCase{
 		return ""
 	}, 0},
 	{"configuration of the consumer", func(t *testing.T, im image) string {
-		edit(t, im.path(consumerPath, consumerOf(0), metaName), flip(40))
+		edit(t, im.path(consumerPath, shardConsumer, metaName), flip(40))
 		return ""
 	}, 0},
 }
 
-func (im *image) state() string { return im.path(consumerPath, consumerOf(0), stateName) }
+func (im *image) state() string { return im.path(consumerPath, shardConsumer, stateName) }
 
 func remove(t *testing.T, path string) {
 	t.Helper()
@@ -315,6 +319,7 @@ func remove(t *testing.T, path string) {
 }
 
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	onlyClosed := []damageCase{{"first block gone", func(t *testing.T, im image) string {
 		b := im.blocks(t)[0]
 		remove(t, b.path)
@@ -338,7 +343,7 @@ func TestDamage(t *testing.T) {
 		edit(t, b.path, func(text []byte) []byte { return append(text, make([]byte, 5000)...) })
 		return ""
 	}, 0}, {"floor that cannot be read", func(t *testing.T, im image) string {
-		edit(t, filepath.Join(im.dir, floorPrefix+shardStream), func([]byte) []byte { return []byte("x") })
+		edit(t, filepath.Join(im.dir, floorPrefix+jetstream.ShardStream), func([]byte) []byte { return []byte("x") })
 		return ""
 	}, 0}}
 	t.Run("closed", func(t *testing.T) {
@@ -365,15 +370,15 @@ func TestDamage(t *testing.T) {
 // which case nothing is changed and the loss can be accepted.
 func (c damageCase) run(t *testing.T, im image) {
 	names := c.do(t, im)
-	cfg := embeddedConfig(im.dir)
+	cfg := configFor(im.dir)
 	if names == "" {
-		e := openEmbedded(t, cfg)
+		e := openBroker(t, cfg)
 		take(t, e, im.ids, message.Ack)
 		return
 	}
 	before := contents(t, im.dir)
 	for range 2 {
-		e, err := newEmbedded(cfg, hasty())
+		e, err := Open(cfg)
 		if err == nil {
 			defer e.Close()
 			t.Fatal("it was opened")
@@ -393,7 +398,7 @@ func (c damageCase) run(t *testing.T, im image) {
 			mended <- n
 		}
 	}
-	e := openEmbedded(t, cfg)
+	e := openBroker(t, cfg)
 	if len(mended) == 0 {
 		t.Error("nobody was told of the loss")
 	}
@@ -402,11 +407,11 @@ func (c damageCase) run(t *testing.T, im image) {
 		t.Errorf("%d messages are left of %d, want %d", got, len(im.ids), want)
 	}
 	more := publishSome(t, e, 3, 100)
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 
 	// From now on it is a store like any other.
 	cfg.AcceptLoss = false
-	e = openEmbedded(t, cfg)
+	e = openBroker(t, cfg)
 	take(t, e, more, message.Ack)
 }
 
@@ -432,6 +437,7 @@ func contents(t *testing.T, dir string) map[string]string {
 // TestDamageAnywhere flips bits at random in all the server's files: the store
 // is refused, or everything is there.
 func TestDamageAnywhere(t *testing.T) {
+	t.Parallel()
 	images := map[string]image{"closed": closedImage(t), "crashed": crashedImage(t)}
 	refused := 0
 	const rounds = 12
@@ -452,7 +458,7 @@ func TestDamageAnywhere(t *testing.T) {
 				text[at] ^= 1 << rand.IntN(8)
 				return text
 			})
-			e, err := newEmbedded(embeddedConfig(im.dir), hasty())
+			e, err := Open(configFor(im.dir))
 			if err != nil {
 				refused++
 				if !errors.Is(err, ErrStoreDamaged) {
@@ -463,7 +469,7 @@ func TestDamageAnywhere(t *testing.T) {
 			if take(t, e, im.ids, message.Ack); t.Failed() {
 				t.Fatalf("%s, byte %d of %s", kind, at, path)
 			}
-			closeEmbedded(t, e)
+			closeBroker(t, e)
 		}
 	}
 	t.Logf("%d of %d stores were refused", refused, rounds*len(images))
@@ -478,10 +484,10 @@ func TestDamagedBlockIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := embeddedConfig(im.dir)
+	cfg := configFor(im.dir)
 	cfg.AcceptLoss = true
-	closeEmbedded(t, openEmbedded(t, cfg))
-	kept, err := filepath.Glob(filepath.Join(im.dir, asideName, "*", shardStream, messagesName, filepath.Base(b.path)))
+	closeBroker(t, openBroker(t, cfg))
+	kept, err := filepath.Glob(filepath.Join(im.dir, asideName, "*", jetstream.ShardStream, messagesName, filepath.Base(b.path)))
 	if err != nil || len(kept) != 1 {
 		t.Fatalf("got %q, %v; want one block", kept, err)
 	}
@@ -492,14 +498,14 @@ func TestDamagedBlockIsKept(t *testing.T) {
 
 func TestDropsHalfMadeStream(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, streamsPath, shardStream, messagesName)
+	path := filepath.Join(dir, streamsPath, jetstream.ShardStream, messagesName)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), metaName), []byte(`{"name":"A`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e := openEmbedded(t, embeddedConfig(dir))
+	e := openBroker(t, configFor(dir))
 	take(t, e, publishSome(t, e, 1, 100), message.Ack)
 }
 

@@ -1,4 +1,4 @@
-package jetstream
+package embedded
 
 import (
 	"context"
@@ -16,12 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
 )
 
 // inNamespace marks a process that may mount because it has its own user and
 // mount namespaces.
-const inNamespace = "JETSTREAM_TEST_NAMESPACE"
+const inNamespace = "EMBEDDED_TEST_NAMESPACE"
 
 // smallDisk mounts a file system of the size for the test. Where that is not
 // allowed the whole test runs again in a namespace in which it is; then ok is
@@ -80,14 +81,14 @@ func TestDiskRunsFull(t *testing.T) {
 	if !ok {
 		return
 	}
-	cfg := embeddedConfig(filepath.Join(disk, "store"))
+	cfg := configFor(filepath.Join(disk, "store"))
 	cfg.MinFree = 12 << 20
 	notices := make(chan broker.Notice, 1000)
 	cfg.Notify = func(n broker.Notice) { notices <- n }
-	e := openEmbedded(t, cfg)
+	e := openBroker(t, cfg)
 	ids := map[string]bool{}
 	for {
-		ctx, cancel := context.WithTimeout(t.Context(), embeddedPatience)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		begin := time.Now()
 		id, err := publishOne(ctx, e, 100<<10)
 		cancel()
@@ -110,9 +111,9 @@ func TestDiskRunsFull(t *testing.T) {
 		t.Errorf("Ready: %v", err)
 	}
 	take(t, e, ids, message.Ack) // frees the blocks
-	awaitEmbedded(t, e)
+	awaitReady(t, e)
 	take(t, e, publishSome(t, e, 3, 100<<10), message.Ack)
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 	close(notices)
 	var kinds []broker.NoticeKind
 	for n := range notices {
@@ -131,12 +132,12 @@ func TestDiskFullUnderTheServer(t *testing.T) {
 	if !ok {
 		return
 	}
-	cfg := embeddedConfig(filepath.Join(disk, "store"))
+	cfg := configFor(filepath.Join(disk, "store"))
 	cfg.Listen, cfg.Token = "127.0.0.1:0", "t"
-	e := openEmbedded(t, cfg)
+	e := openBroker(t, cfg)
 	ids := publishSome(t, e, 20, 10<<10)
 
-	other, err := New(Config{URL: "nats://t@" + e.Addr().String(), Shards: 2})
+	other, err := jetstream.New(jetstream.Config{URL: "nats://t@" + e.Addr().String(), Shards: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestDiskFullUnderTheServer(t *testing.T) {
 		return nil
 	})
 	release()
-	awaitEmbedded(t, e)
+	awaitReady(t, e)
 	maps.Copy(ids, publishSome(t, e, 5, 10<<10))
 	take(t, e, ids, message.Ack)
 	awaitTrue(t, other.Ready)
@@ -169,19 +170,20 @@ func TestDiskFullUnderTheServer(t *testing.T) {
 // TestDiskFullAtTheStart: what is there can be received, the rest waits for
 // space.
 func TestDiskFullAtTheStart(t *testing.T) {
+	t.Parallel()
 	disk, ok := smallDisk(t, 32<<20)
 	if !ok {
 		return
 	}
-	cfg := embeddedConfig(filepath.Join(disk, "store"))
+	cfg := configFor(filepath.Join(disk, "store"))
 	cfg.MinFree = 4 << 20
-	e := openEmbedded(t, cfg)
+	e := openBroker(t, cfg)
 	ids := publishSome(t, e, 20, 10<<10)
 	take(t, e, ids, message.Return) // a consumer that is not made on the full disk
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 	release := fillDisk(t, disk, 0)
 
-	e, err := newEmbedded(cfg, hasty())
+	e, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,11 +196,11 @@ func TestDiskFullAtTheStart(t *testing.T) {
 		t.Errorf("Publish: %v", err)
 	}
 	release()
-	awaitEmbedded(t, e)
+	awaitReady(t, e)
 	// The limit of the store was made for the full disk.
 	maps.Copy(ids, publishSome(t, e, 50, 100<<10))
 	take(t, e, ids, message.Ack)
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 }
 
 // TestDiskGone: a disk that cannot be asked is not written to.

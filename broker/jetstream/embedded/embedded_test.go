@@ -1,4 +1,4 @@
-package jetstream
+package embedded
 
 import (
 	"context"
@@ -13,40 +13,40 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
 )
 
-// embeddedPatience bounds what has to happen.
-const embeddedPatience = 30 * time.Second
+// patience bounds what has to happen.
+const patience = 30 * time.Second
 
-func embeddedConfig(dir string) EmbeddedConfig {
-	return EmbeddedConfig{Dir: dir, Shards: 2, MinFree: 1}
+// The shard of all envelopes in these tests, by the client's names.
+const (
+	shardSubject  = "async-data-processor.shard.0"
+	shardConsumer = "shard-0"
+)
+
+func configFor(dir string) Config {
+	return Config{Dir: dir, Shards: 2, MinFree: 1}
 }
 
-// hasty is the timing of these tests: what a killed process held comes back
-// sooner.
-func hasty() timing {
-	tm := defaultTiming
-	tm.ackWait, tm.pin = time.Second, time.Second
-	return tm
-}
-
-// openEmbedded opens an embedded broker and waits until it is ready.
-func openEmbedded(t testing.TB, cfg EmbeddedConfig) *Embedded {
+// openBroker opens an embedded broker and waits until it is ready.
+func openBroker(t testing.TB, cfg Config) *Broker {
 	t.Helper()
-	e, err := newEmbedded(cfg, hasty())
+	e, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() })
-	awaitEmbedded(t, e)
+	awaitReady(t, e)
 	return e
 }
 
-func awaitEmbedded(t testing.TB, e *Embedded) {
+func awaitReady(t testing.TB, e *Broker) {
 	t.Helper()
 	awaitTrue(t, func() error { return e.Ready() })
 }
@@ -56,7 +56,7 @@ func awaitTrue(t testing.TB, ask func() error) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(embeddedPatience)
+	limit := time.After(patience)
 	for {
 		err := ask()
 		if err == nil {
@@ -65,12 +65,29 @@ func awaitTrue(t testing.TB, ask func() error) {
 		select {
 		case <-tick.C:
 		case <-limit:
-			t.Fatalf("after %v: %v", embeddedPatience, err)
+			t.Fatalf("after %v: %v", patience, err)
 		}
 	}
 }
 
-func closeEmbedded(t testing.TB, e *Embedded) {
+// administer does what an operator would, on a connection of its own.
+func administer(t testing.TB, b *Broker, do func(context.Context, natsjs.JetStream) error) {
+	t.Helper()
+	conn, err := nats.Connect("", nats.InProcessServer(b.running()), nats.Token(b.cfg.Token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := natsjs.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := do(t.Context(), js); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func closeBroker(t testing.TB, e *Broker) {
 	t.Helper()
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
@@ -79,7 +96,7 @@ func closeEmbedded(t testing.TB, e *Embedded) {
 
 // publishSome publishes n envelopes of shard 0 with bodies of the size, some
 // at a time, and returns their ids.
-func publishSome(t testing.TB, e *Embedded, n, size int) map[string]bool {
+func publishSome(t testing.TB, e *Broker, n, size int) map[string]bool {
 	t.Helper()
 	var (
 		mu  sync.Mutex
@@ -91,7 +108,7 @@ func publishSome(t testing.TB, e *Embedded, n, size int) map[string]bool {
 		gap <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-gap }()
-			ctx, cancel := context.WithTimeout(context.Background(), embeddedPatience)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			id, err := publishOne(ctx, e, size)
 			if err != nil {
@@ -125,7 +142,7 @@ func take(t testing.TB, b broker.Broker, want map[string]bool, o message.Outcome
 	deliveries := make(chan *message.Delivery)
 	done := make(chan error, 1)
 	go func() { done <- b.Consume(ctx, 0, 64, deliveries) }()
-	limit := time.After(embeddedPatience)
+	limit := time.After(patience)
 	for len(left) > 0 {
 		select {
 		case d := <-deliveries:
@@ -147,21 +164,21 @@ func take(t testing.TB, b broker.Broker, want map[string]bool, o message.Outcome
 	}
 }
 
-func TestEmbeddedKeepsWhatItAcknowledged(t *testing.T) {
+func TestKeepsWhatItAcknowledged(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
-	e := openEmbedded(t, embeddedConfig(dir))
+	e := openBroker(t, configFor(dir))
 	ids := publishSome(t, e, 100, 100)
-	closeEmbedded(t, e)
-	closeEmbedded(t, e) // as good as once
+	closeBroker(t, e)
+	closeBroker(t, e) // as good as once
 	if _, err := publishOne(t.Context(), e, 1); !errors.Is(err, broker.ErrRejected) {
 		t.Errorf("publish after Close: %v", err)
 	}
 
-	e = openEmbedded(t, embeddedConfig(dir))
+	e = openBroker(t, configFor(dir))
 	take(t, e, ids, message.Ack)
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 
-	e = openEmbedded(t, embeddedConfig(dir))
+	e = openBroker(t, configFor(dir))
 	awaitTrue(t, func() error {
 		if n := e.depth(); n > 0 {
 			return fmt.Errorf("%d messages are left", n)
@@ -172,38 +189,38 @@ func TestEmbeddedKeepsWhatItAcknowledged(t *testing.T) {
 }
 
 // depth counts what is in the stream.
-func (e *Embedded) depth() uint64 {
-	for _, s := range e.running().streams() {
-		if s.Name == shardStream {
+func (b *Broker) depth() uint64 {
+	for _, s := range b.running().streams() {
+		if s.Name == jetstream.ShardStream {
 			return s.State.Msgs
 		}
 	}
 	return 0
 }
 
-func TestEmbeddedMaximumEnvelope(t *testing.T) {
-	e := openEmbedded(t, embeddedConfig(t.TempDir()))
+func TestMaximumEnvelope(t *testing.T) {
+	e := openBroker(t, configFor(t.TempDir()))
 	take(t, e, publishSome(t, e, 3, message.MaxEnvelopeBytes), message.Ack)
 }
 
-// TestEmbeddedStartsSoon is far above the measured 10 and 100 ms, for slow
+// TestStartsSoon is far above the measured 10 and 100 ms, for slow
 // machines and the race detector.
-func TestEmbeddedStartsSoon(t *testing.T) {
+func TestStartsSoon(t *testing.T) {
 	dir := t.TempDir()
 	for _, what := range []string{"empty", "filled"} {
 		begin := time.Now()
-		e := openEmbedded(t, embeddedConfig(dir))
+		e := openBroker(t, configFor(dir))
 		took := time.Since(begin)
 		t.Logf("%s: ready after %v", what, took)
 		if took > 2*time.Second {
 			t.Errorf("%s: ready after %v", what, took)
 		}
 		publishSome(t, e, 500, 1000)
-		closeEmbedded(t, e)
+		closeBroker(t, e)
 	}
 }
 
-func TestEmbeddedConfigErrors(t *testing.T) {
+func TestConfigErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -216,25 +233,25 @@ func TestEmbeddedConfigErrors(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
 		name  string
-		cfg   EmbeddedConfig
+		cfg   Config
 		texts []string
 		is    error
 	}{
-		{"no folder", EmbeddedConfig{}, []string{"no folder"}, nil},
-		{"a file", EmbeddedConfig{Dir: file}, []string{file, "another folder"}, unix.ENOTDIR},
-		{"below a file", EmbeddedConfig{Dir: filepath.Join(file, "x")}, []string{file, "another folder"}, unix.ENOTDIR},
-		{"no token", EmbeddedConfig{Dir: dir, Listen: "localhost:0"}, []string{"token"}, nil},
-		{"address taken", EmbeddedConfig{Dir: dir, Listen: taken.Addr().String(), Token: "t"}, []string{taken.Addr().String()}, unix.EADDRINUSE},
-		{"no port", EmbeddedConfig{Dir: dir, Listen: "localhost", Token: "t"}, []string{`"localhost"`, "host:port"}, nil},
-		{"no number", EmbeddedConfig{Dir: dir, Listen: "localhost:nats", Token: "t"}, []string{"localhost:nats"}, nil},
-		{"negative space", EmbeddedConfig{Dir: dir, MinFree: -1}, []string{"-1"}, nil},
-		{"no shards", EmbeddedConfig{Dir: dir, Shards: -1}, []string{"shards"}, nil},
+		{"no folder", Config{}, []string{"no folder"}, nil},
+		{"a file", Config{Dir: file}, []string{file, "another folder"}, unix.ENOTDIR},
+		{"below a file", Config{Dir: filepath.Join(file, "x")}, []string{file, "another folder"}, unix.ENOTDIR},
+		{"no token", Config{Dir: dir, Listen: "localhost:0"}, []string{"token"}, nil},
+		{"address taken", Config{Dir: dir, Listen: taken.Addr().String(), Token: "t"}, []string{taken.Addr().String()}, unix.EADDRINUSE},
+		{"no port", Config{Dir: dir, Listen: "localhost", Token: "t"}, []string{`"localhost"`, "host:port"}, nil},
+		{"no number", Config{Dir: dir, Listen: "localhost:nats", Token: "t"}, []string{"localhost:nats"}, nil},
+		{"negative space", Config{Dir: dir, MinFree: -1}, []string{"-1"}, nil},
+		{"no shards", Config{Dir: dir, Shards: -1}, []string{"shards"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.cfg.Shards == 0 {
 				c.cfg.Shards = 1
 			}
-			e, err := OpenEmbedded(c.cfg)
+			e, err := Open(c.cfg)
 			if err == nil {
 				_ = e.Close()
 				t.Fatal("no error")
@@ -250,10 +267,10 @@ func TestEmbeddedConfigErrors(t *testing.T) {
 		})
 	}
 	// None of them holds the store.
-	openEmbedded(t, embeddedConfig(dir))
+	openBroker(t, configFor(dir))
 }
 
-func TestEmbeddedFolderForbidden(t *testing.T) {
+func TestFolderForbidden(t *testing.T) {
 	dir := t.TempDir()
 	if os.Geteuid() == 0 { // whom no mode stops
 		out, err := childProcess(t, "stranger", filepath.Join(dir, "store")).Output()
@@ -268,18 +285,18 @@ func TestEmbeddedFolderForbidden(t *testing.T) {
 	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenEmbedded(embeddedConfig(dir)); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), dir) {
+	if _, err := Open(configFor(dir)); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestEmbeddedStoreInUse(t *testing.T) {
+func TestStoreInUse(t *testing.T) {
 	dir := t.TempDir()
-	lines, child, wait := startEmbeddedChild(t, "hold", dir)
+	lines, child, wait := startChild(t, "hold", dir)
 	if !lines.Scan() || lines.Text() != "ready" {
 		t.Fatalf("the child said %q", lines.Text())
 	}
-	_, err := OpenEmbedded(embeddedConfig(dir))
+	_, err := Open(configFor(dir))
 	if !errors.Is(err, ErrStoreInUse) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), fmt.Sprint("process ", child.Pid)) {
 		t.Errorf("got %v", err)
 	}
@@ -287,18 +304,18 @@ func TestEmbeddedStoreInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait()
-	e := openEmbedded(t, embeddedConfig(dir))
-	if _, err := OpenEmbedded(embeddedConfig(dir)); !errors.Is(err, ErrStoreInUse) {
+	e := openBroker(t, configFor(dir))
+	if _, err := Open(configFor(dir)); !errors.Is(err, ErrStoreInUse) {
 		t.Errorf("got %v", err)
 	}
-	closeEmbedded(t, e)
-	openEmbedded(t, embeddedConfig(dir))
+	closeBroker(t, e)
+	openBroker(t, configFor(dir))
 }
 
-func TestEmbeddedListener(t *testing.T) {
-	cfg := embeddedConfig(t.TempDir())
+func TestListener(t *testing.T) {
+	cfg := configFor(t.TempDir())
 	cfg.Listen, cfg.Token = "127.0.0.1:0", "s3cret"
-	e := openEmbedded(t, cfg)
+	e := openBroker(t, cfg)
 	address := e.Addr().String()
 	for _, user := range []string{"", "wrong@"} {
 		c, err := nats.Connect("nats://" + user + address)
@@ -310,7 +327,7 @@ func TestEmbeddedListener(t *testing.T) {
 		}
 	}
 	// Another process publishes and consumes.
-	other, err := New(Config{URL: "nats://s3cret@" + address, Shards: 2})
+	other, err := jetstream.New(jetstream.Config{URL: "nats://s3cret@" + address, Shards: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +340,7 @@ func TestEmbeddedListener(t *testing.T) {
 	ids := publishSome(t, e, 10, 100)
 	ids[id] = true
 	take(t, other, ids, message.Ack)
-	closeEmbedded(t, e)
+	closeBroker(t, e)
 	if c, err := net.Dial("tcp", address); err == nil {
 		c.Close()
 		t.Error("the listener is still there")
@@ -333,8 +350,8 @@ func TestEmbeddedListener(t *testing.T) {
 	}
 }
 
-func TestEmbeddedHasNoListener(t *testing.T) {
-	e := openEmbedded(t, embeddedConfig(t.TempDir()))
+func TestHasNoListener(t *testing.T) {
+	e := openBroker(t, configFor(t.TempDir()))
 	if e.Addr() != nil || e.running().ClientURL() != "" && e.running().Addr() != nil {
 		t.Error("it listens")
 	}

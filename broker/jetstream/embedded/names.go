@@ -1,4 +1,4 @@
-package jetstream
+package embedded
 
 import (
 	"errors"
@@ -44,14 +44,14 @@ func (n *names) settle() error {
 
 // durable makes the names of the stream's files durable after it has
 // acknowledged a publish, for which the whole tree is synced the first time.
-func (e *Embedded) durable() error {
-	if e.founded.Load() {
-		return e.names.settle()
+func (b *Broker) durable() error {
+	if b.founded.Load() {
+		return b.names.settle()
 	}
-	if err := e.store.syncTree(); err != nil {
+	if err := b.store.syncTree(); err != nil {
 		return err
 	}
-	e.founded.Store(true)
+	b.founded.Store(true)
 	return nil
 }
 
