@@ -21,10 +21,10 @@ func TestConformance(t *testing.T) {
 			return disturbed(t)
 		}
 		n := emptied(t)
-		p := newProxy(t, n.addr())
-		e := engine(n.url(), "nats://"+p.addr())
-		e.Break = func(testing.TB) { p.cut() }
-		e.Lose = func(_ testing.TB, what brokertest.Loss) { p.lose(what) }
+		p := brokertest.NewProxy(t, n.addr())
+		e := engine(n.url(), "nats://"+p.Addr())
+		e.Break = func(testing.TB) { p.Cut() }
+		e.Lose = func(_ testing.TB, what brokertest.Loss) { p.Lose(what) }
 		return e
 	}})
 }

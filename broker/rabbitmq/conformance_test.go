@@ -21,10 +21,10 @@ func TestConformance(t *testing.T) {
 			return disturbed(t)
 		}
 		url := sharedNode(t)
-		p := newProxy(t, hostOf(url))
-		e := engine(t, url, withHost(url, p.addr()))
-		e.Break = func(testing.TB) { p.cut() }
-		e.Lose = func(_ testing.TB, what brokertest.Loss) { p.lose(what) }
+		p := brokertest.NewProxy(t, hostOf(url))
+		e := engine(t, url, withHost(url, p.Addr()))
+		e.Break = func(testing.TB) { p.Cut() }
+		e.Lose = func(_ testing.TB, what brokertest.Loss) { p.Lose(what) }
 		return e
 	}})
 }

@@ -361,24 +361,24 @@ func TestSubscriptionRefused(t *testing.T) {
 func TestSilentBroker(t *testing.T) {
 	url := sharedNode(t)
 	engine(t, url, url)
-	p := newProxy(t, hostOf(url))
-	b, heard := openBroker(t, withHost(url, p.addr()), quick())
+	p := brokertest.NewProxy(t, hostOf(url))
+	b, heard := openBroker(t, withHost(url, p.Addr()), quick())
 	ready(t, b)
 	deliveries := consume(t, b, 0)
 	if err := b.Publish(t.Context(), message.Envelope{ID: "x", Count: 1, Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	next(t, deliveries)
-	p.lose(brokertest.Answers)
+	p.Lose(brokertest.Answers)
 	within10s(t, "told of both connections", func() bool {
 		_, publish := heard.find(broker.Lost, "publish")
 		_, consume := heard.find(broker.Lost, "consume")
 		return publish && consume
 	})
-	p.cut()
+	p.Cut()
 	ready(t, b)
 	d := next(t, deliveries)
-	p.lose(brokertest.Answers)
+	p.Lose(brokertest.Answers)
 	if err := d.Settle(message.Outcome{}); err != nil {
 		t.Errorf("settling into a silent connection: %v", err)
 	}

@@ -60,7 +60,7 @@ func (s *store) inspect() (damages []damage, repairs []func() error, _ error) {
 		}
 		damages = append(damages, c.damages...)
 		repairs = append(repairs, c.repairs...)
-		if floor := floors[e.Name()]; len(c.damages) == 0 && c.last < floor {
+		if floor := floors[e.Name()]; len(c.damages) == 0 && !c.unread && c.last < floor {
 			damages = append(damages, c.short(floor))
 		}
 		delete(floors, e.Name())
@@ -81,6 +81,7 @@ type streamCheck struct {
 	reader    blockReader
 	consumers []*consumerState
 	last      uint64 // the highest sequence met
+	unread    bool   // the blocks are of a kind that is not read
 	damages   []damage
 	repairs   []func() error
 }
@@ -114,7 +115,8 @@ func (c *streamCheck) run() error {
 		return err
 	}
 	if config.Compression != "" && config.Compression != "none" {
-		return nil // not ours: no stream of ours is compressed
+		c.unread = true // not ours: no stream of ours is compressed
+		return nil
 	}
 	if err := c.readConsumers(); err != nil {
 		return err

@@ -55,7 +55,11 @@ func crashedImage(t *testing.T) image {
 	e := openBroker(t, configFor(open.dir))
 	open.fill(t, e)
 	sequence := uint64(0)
-	for _, s := range e.running().streams() {
+	streams, err := e.running().streams()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range streams {
 		if s.Name == jetstream.ShardStream {
 			sequence = s.State.LastSeq
 		}

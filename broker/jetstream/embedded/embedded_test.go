@@ -190,7 +190,8 @@ func TestKeepsWhatItAcknowledged(t *testing.T) {
 
 // depth counts what is in the stream.
 func (b *Broker) depth() uint64 {
-	for _, s := range b.running().streams() {
+	streams, _ := b.running().streams() // a test that needs one waits for it
+	for _, s := range streams {
 		if s.Name == jetstream.ShardStream {
 			return s.State.Msgs
 		}

@@ -126,7 +126,11 @@ func (i *instance) recovered() error {
 	if health := i.unhealthy(); health != nil {
 		return health
 	}
-	for _, stream := range i.streams() {
+	streams, err := i.streams()
+	if err != nil {
+		return err
+	}
+	for _, stream := range streams {
 		if lost := stream.State.Lost; lost != nil {
 			return fmt.Errorf("%w: the stream %s lost %d messages", ErrStoreDamaged, stream.Name, len(lost.Msgs))
 		}
@@ -155,12 +159,16 @@ func (i *instance) unhealthy() error {
 	return errors.New(found.Error + i.log.last())
 }
 
-func (i *instance) streams() []server.StreamDetail {
+// streams lists the streams; none is no error.
+func (i *instance) streams() ([]server.StreamDetail, error) {
 	info, err := i.Jsz(&server.JSzOptions{Streams: true})
-	if err != nil || len(info.AccountDetails) == 0 {
-		return nil
+	if err != nil {
+		return nil, fmt.Errorf("list the embedded server's streams: %w", err)
 	}
-	return info.AccountDetails[0].Streams
+	if len(info.AccountDetails) == 0 {
+		return nil, nil
+	}
+	return info.AccountDetails[0].Streams, nil
 }
 
 // settle waits until the server has worked off what its clients have sent, but

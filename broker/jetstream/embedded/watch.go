@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 )
 
 const (
@@ -150,11 +151,16 @@ func (w *watcher) record() {
 	if i == nil {
 		return
 	}
-	streams := i.streams()
-	if i.JetStreamEnabled() {
-		w.deleted(streams)
+	streams, err := i.streams()
+	if err != nil {
+		return // the server is about to be restarted
 	}
+	w.deleted(streams)
 	for _, stream := range streams {
+		// Those of others may be in memory, and are not checked for us.
+		if stream.Name != jetstream.ShardStream && stream.Name != jetstream.DeadStream {
+			continue
+		}
 		f := w.floors[stream.Name]
 		if f == nil {
 			var err error

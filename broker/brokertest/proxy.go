@@ -1,17 +1,15 @@
-package jetstream
+package brokertest
 
 import (
 	"io"
 	"net"
 	"sync"
 	"testing"
-
-	"async-data-processor/broker/brokertest"
 )
 
-// proxy stands between clients and a node. It can cut the connections and let
-// bytes go lost.
-type proxy struct {
+// Proxy stands between clients and an engine that speaks TCP. It can cut the
+// connections and let bytes go lost.
+type Proxy struct {
 	listener net.Listener
 	target   string
 	loops    sync.WaitGroup
@@ -19,31 +17,33 @@ type proxy struct {
 	mu     sync.Mutex // guards what follows
 	conns  map[net.Conn]bool
 	closed bool
-	loss   brokertest.Loss
+	loss   Loss
 }
 
-func newProxy(t testing.TB, target string) *proxy {
+// NewProxy starts a proxy to the address target; it ends with the test.
+func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, target: target, conns: map[net.Conn]bool{}}
+	p := &Proxy{listener: l, target: target, conns: map[net.Conn]bool{}}
 	p.loops.Go(p.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.mu.Lock()
 		p.closed = true
 		p.mu.Unlock()
-		p.cut()
+		p.Cut()
 		p.loops.Wait()
 	})
 	return p
 }
 
-func (p *proxy) addr() string { return p.listener.Addr().String() }
+// Addr is where clients connect instead.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-func (p *proxy) accept() {
+func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
 		if err != nil {
@@ -61,12 +61,12 @@ func (p *proxy) accept() {
 		}
 		p.conns[client], p.conns[server] = true, true
 		p.mu.Unlock()
-		p.loops.Go(func() { p.copy(server, client, brokertest.Requests) })
-		p.loops.Go(func() { p.copy(client, server, brokertest.Answers) })
+		p.loops.Go(func() { p.copy(server, client, Requests) })
+		p.loops.Go(func() { p.copy(client, server, Answers) })
 	}
 }
 
-func (p *proxy) copy(to, from net.Conn, kind brokertest.Loss) {
+func (p *Proxy) copy(to, from net.Conn, kind Loss) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 32<<10)
@@ -89,7 +89,7 @@ func (p *proxy) copy(to, from net.Conn, kind brokertest.Loss) {
 	}
 }
 
-func (p *proxy) forget(conns ...net.Conn) {
+func (p *Proxy) forget(conns ...net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
@@ -97,14 +97,15 @@ func (p *proxy) forget(conns ...net.Conn) {
 	}
 }
 
-func (p *proxy) lose(what brokertest.Loss) {
+// Lose lets what is sent in one direction go lost, until Cut.
+func (p *Proxy) Lose(what Loss) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.loss = what
 }
 
-// cut resets all connections, and lets nothing go lost any more.
-func (p *proxy) cut() {
+// Cut resets all connections, and lets nothing go lost any more.
+func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
@@ -114,5 +115,5 @@ func (p *proxy) cut() {
 		_ = c.Close()
 		delete(p.conns, c)
 	}
-	p.loss = brokertest.Nothing
+	p.loss = Nothing
 }
