@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -153,4 +154,36 @@ func TestStoreLayout(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(cfg.Dir, streamsPath, jetstream.ShardStream, messagesName, "1"+blockSuffix)); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestForeignStream: a stream that somebody else made, in memory or compressed,
+// does not make the store look damaged at the next start.
+func TestForeignStream(t *testing.T) {
+	cfg := configFor(t.TempDir())
+	e := openBroker(t, cfg)
+	administer(t, e, func(ctx context.Context, js natsjs.JetStream) error {
+		for name, more := range map[string]natsjs.StreamConfig{
+			"memory":     {Storage: natsjs.MemoryStorage},
+			"compressed": {Storage: natsjs.FileStorage, Compression: natsjs.S2Compression},
+		} {
+			more.Name, more.Subjects = name, []string{name}
+			if _, err := js.CreateStream(ctx, more); err != nil {
+				return err
+			}
+			if _, err := js.Publish(ctx, name, []byte("theirs")); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	ids := publishSome(t, e, 5, 100)
+	// The floors of this moment include all that there is.
+	awaitTrue(t, func() error {
+		if floor := e.store.readFloors()[jetstream.ShardStream]; floor != 5 {
+			return fmt.Errorf("the floor is %d, want 5", floor)
+		}
+		return nil
+	})
+	closeBroker(t, e)
+	take(t, openBroker(t, cfg), ids, message.Ack)
 }
