@@ -3,19 +3,15 @@ package pipeline
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -24,155 +20,6 @@ import (
 	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/event"
 )
-
-// patience bounds the waits of these tests; only one that fails uses it up.
-const patience = 30 * time.Second
-
-// works is a whole pipeline in this process, over a broker in memory.
-type works struct {
-	t      *testing.T
-	memory *brokertest.Memory
-	cfg    Config
-	signal context.CancelFunc
-	done   chan error
-	base   string // of the server's URLs
-
-	mu  sync.Mutex // guards log
-	log bytes.Buffer
-}
-
-func (w *works) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.log.Write(p)
-}
-
-func (w *works) logged(text string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return strings.Contains(w.log.String(), text)
-}
-
-// newWorks starts a standalone pipeline and waits until it is ready.
-func newWorks(t *testing.T, change func(*Config), extra ...builder) *works {
-	t.Helper()
-	cfg := DefaultConfig()
-	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.OutputDir = t.TempDir()
-	cfg.BatchLinger = 20 * time.Millisecond
-	cfg.HistoryInterval = 10 * time.Millisecond
-	cfg.Shards = 2
-	if change != nil {
-		change(&cfg)
-	}
-	if err := cfg.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	w := &works{t: t, memory: brokertest.NewMemory(cfg.Shards), cfg: cfg, done: make(chan error, 1)}
-	open := func(_ Config, notify func(broker.Notice)) (broker.Broker, error) { return w.memory.Open(notify), nil }
-	addr := make(chan net.Addr, 1)
-	announce := func(p *plant) (half, error) {
-		return &announcing{p, func(a net.Addr) { addr <- a }}, nil
-	}
-	ctx, signal := context.WithCancel(t.Context())
-	w.signal = signal
-	builders := append([]builder{newConsuming, newServing, newAdmin, announce}, extra...)
-	go func() { w.done <- run(ctx, cfg, newTeller(zerolog.New(w)), open, builders...) }()
-	t.Cleanup(func() {
-		signal()
-		http.DefaultClient.CloseIdleConnections()
-	})
-	select {
-	case a := <-addr:
-		w.base = "http://" + a.String()
-	case err := <-w.done:
-		t.Fatalf("it stopped: %v", err)
-	case <-time.After(patience):
-		t.Fatal("it is not ready")
-	}
-	return w
-}
-
-func (w *works) post(body string) int {
-	w.t.Helper()
-	resp, err := http.Post(w.base+"/message", "application/json", strings.NewReader(body))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
-}
-
-// status is the answer to a GET.
-func (w *works) status(path string) (int, string) {
-	w.t.Helper()
-	resp, err := http.Get(w.base + path)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
-}
-
-// lines returns the values in the files.
-func (w *works) values() (values []string) {
-	w.t.Helper()
-	paths, err := filepath.Glob(filepath.Join(w.cfg.OutputDir, "shard-*", "*.ndjson"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for _, path := range paths {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		for line := range bytes.Lines(content) {
-			var m struct{ Value string }
-			if err := json.Unmarshal(line, &m); err != nil {
-				w.t.Fatalf("%s: %v", path, err)
-			}
-			values = append(values, m.Value)
-		}
-	}
-	return values
-}
-
-func (w *works) eventually(what string, ok func() bool) {
-	w.t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.t.Fatalf("no %s; the log:\n%s", what, &w.log)
-		}
-	}
-}
-
-// stop drains the pipeline.
-func (w *works) stop() error {
-	w.t.Helper()
-	w.signal()
-	select {
-	case err := <-w.done:
-		return err
-	case <-time.After(patience):
-		w.t.Fatal("it does not stop")
-		return nil
-	}
-}
-
-func body(values ...string) string {
-	parts := make([]string, len(values))
-	for i, v := range values {
-		parts[i] = fmt.Sprintf(`{"timestamp":"2019-10-12T08:10:%02dZ","value":%q}`, i%60, v)
-	}
-	return "[" + strings.Join(parts, ",") + "]"
-}
 
 func TestWhole(t *testing.T) {
 	w := newWorks(t, nil)
