@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/server"
 )
 
 // Config is every setting of the program. Start from DefaultConfig.
@@ -92,7 +93,7 @@ func DefaultConfig() Config {
 		// Loopback, because nothing protects a server without a token.
 		Listen:      "localhost:8080",
 		AdminListen: "localhost:8081",
-		MaxInFlight: 64 << 20, // six of the largest bodies
+		MaxInFlight: server.DefaultMaxInFlight,
 
 		OutputDir: "./data",
 		// More than a shard can have in hand: 30 envelopes of 512 KiB are 194,000
@@ -142,6 +143,11 @@ func (c Config) Validate() error {
 	within("jetstream-replicas", c.Replicas, 5)
 	check(c.EmbeddedMinFree > 0, "--embedded-min-free is %d, want more than 0", c.EmbeddedMinFree)
 	check((c.NATSCert == "") == (c.NATSKey == ""), "--nats-cert and --nats-key go together")
+	if c.EmbeddedListen != "" {
+		_, _, err := net.SplitHostPort(c.EmbeddedListen)
+		check(err == nil, "--embedded-listen %q: want host:port", c.EmbeddedListen)
+		check(strings.HasPrefix(c.BrokerURL, "embedded:"), "--embedded-listen is for an embedded broker, --broker-url names another")
+	}
 	check(c.EmbeddedListen == "" || c.EmbeddedToken != "", "--embedded-listen %s lets other processes in, set --embedded-token", c.EmbeddedListen)
 	for _, l := range []struct{ name, addr string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}} {
 		_, _, err := net.SplitHostPort(l.addr)

@@ -51,9 +51,9 @@ func welcome(w io.Writer, cfg pipeline.Config, addr net.Addr) {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	token := ""
-	if len(cfg.AuthTokens) > 0 {
-		token = ` -H "Authorization: Bearer $TOKEN"`
+	set, token := "", ""
+	if len(cfg.AuthTokens) > 0 { // which are not shown
+		set, token = "TOKEN=...   # one of --auth-tokens\n  ", ` -H "Authorization: Bearer $TOKEN"`
 	}
 	dir, err := filepath.Abs(cfg.OutputDir)
 	if err != nil {
@@ -62,9 +62,9 @@ func welcome(w io.Writer, cfg pipeline.Config, addr net.Addr) {
 	fmt.Fprintf(w, `
 Ready. Post an array of entries:
 
-  curl -i%s http://%s/message -H 'Content-Type: application/json' -d '[{"timestamp":"2019-10-12T07:20:50.52Z","value":"A"}]'
+  %scurl -i%s http://%s/message -H 'Content-Type: application/json' -d '[{"timestamp":"2019-10-12T07:20:50.52Z","value":"A"}]'
 
 and find them in %s/shard-*/. Ctrl-C drains and stops.
 
-`, token, net.JoinHostPort(host, port), dir)
+`, set, token, net.JoinHostPort(host, port), dir)
 }
