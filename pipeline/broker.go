@@ -65,10 +65,14 @@ func openBroker(cfg Config, notify func(broker.Notice)) (broker.Broker, error) {
 		if err != nil {
 			return nil, err
 		}
-		return embedded.Open(embedded.Config{
+		b, err := embedded.Open(embedded.Config{
 			Dir: dir, Shards: cfg.Shards, Listen: cfg.EmbeddedListen, Token: cfg.EmbeddedToken,
 			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Notify: notify,
 		})
+		if errors.Is(err, embedded.ErrStoreDamaged) {
+			return nil, fmt.Errorf("%w\n(to accept the loss: --embedded-accept-loss)", err)
+		}
+		return b, err
 	case "nats", "tls":
 		return jetstream.New(jetstream.Config{
 			URL: cfg.BrokerURL, Shards: cfg.Shards, Replicas: cfg.Replicas,

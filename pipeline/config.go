@@ -159,7 +159,8 @@ func (c Config) Validate() error {
 	check(!exposed(c.AdminListen) || c.InsecureNoAuth,
 		"--admin-listen %s %s: listen on localhost, or accept it with --insecure-no-auth", c.AdminListen, unprotected)
 	check(!slices.Contains(c.AuthTokens, ""), "--auth-tokens holds an empty token")
-	check(c.MaxInFlight > 0, "--max-in-flight-bytes is %d, want more than 0", c.MaxInFlight)
+	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
+		c.MaxInFlight, server.MinInFlight)
 	check(c.OutputDir != "", "--output-dir is empty, want a folder")
 	within("dedupe-ids", c.DedupeIDs, MaxDedupeIDs)
 	positive("dedupe-window", c.DedupeWindow)

@@ -52,6 +52,7 @@ func TestValidate(t *testing.T) {
 		"listener, no port": {func(c *Config) {
 			c.BrokerURL, c.EmbeddedListen, c.EmbeddedToken = EmbeddedURL, "localhost", "t"
 		}, `--embedded-listen "localhost": want host:port`},
+		"in flight":         {func(c *Config) { c.MaxInFlight = 100 }, "--max-in-flight-bytes is 100, want at least"},
 		"certificate alone": {func(c *Config) { c.NATSCert = "cert.pem" }, "go together"},
 		"log level":         {func(c *Config) { c.LogLevel = "loud" }, "--log-level"},
 		"log format":        {func(c *Config) { c.LogFormat = "xml" }, "--log-format"},

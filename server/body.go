@@ -24,9 +24,9 @@ const (
 	// firstChunk is the room for a body of which nothing was read yet, and so
 	// what each request counts for at least.
 	firstChunk = 16 << 10
-	// minInFlight admits the largest body, compressed as badly as can be. The
+	// MinInFlight is the least Config.MaxInFlight, some 20 MiB: it admits the largest body, compressed as badly as can be. The
 	// extra byte of each is the one that shows that a body is too long.
-	minInFlight = maxEncodedBytes + 1 + MaxBodyBytes + 1
+	MinInFlight = maxEncodedBytes + 1 + MaxBodyBytes + 1
 	// maxPooled is the largest buffer that is kept for another body. Few bodies
 	// are longer, and those should not stay in memory.
 	maxPooled = 1 << 20

@@ -101,7 +101,7 @@ func TestZstdWindow(t *testing.T) {
 
 // TestInFlight fills the budget with requests whose broker is slow.
 func TestInFlight(t *testing.T) {
-	rg := start(t, Config{MaxInFlight: 1}) // raised to minInFlight, 20 MiB and a bit
+	rg := start(t, Config{MaxInFlight: 1}) // raised to MinInFlight, 20 MiB and a bit
 	entered, release := make(chan struct{}), make(chan struct{})
 	rg.then = func(context.Context, message.Submission) error {
 		entered <- struct{}{}

@@ -191,7 +191,7 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	s := &Server{
 		cfg:       cfg,
 		tokens:    hashTokens(cfg.Tokens),
-		budget:    budget{limit: max(cfg.MaxInFlight, minInFlight)},
+		budget:    budget{limit: max(cfg.MaxInFlight, MinInFlight)},
 		inflaters: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		bodyGrace: bodyGrace,
 	}

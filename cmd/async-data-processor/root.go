@@ -37,6 +37,7 @@ variables over the file.`,
 
   async-data-processor server --broker-url amqp://user:password@host/
   async-data-processor message-consumer --broker-url amqp://user:password@host/`,
+		Version:       buildVersion(),
 		SilenceUsage:  true,
 		SilenceErrors: true, // exitCode tells them
 	}

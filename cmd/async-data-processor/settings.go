@@ -164,9 +164,9 @@ func set(flags *pflag.FlagSet, f *pflag.Flag, value, source string) error {
 		err = errors.Unwrap(invalid) // without the value and the flag, which stand here already
 	}
 	if f.Annotations[annSecret] != nil {
-		return fmt.Errorf("%s, for --%s: the value cannot be read", source, f.Name)
+		return fmt.Errorf("--%s, from %s: the value cannot be read", f.Name, source)
 	}
-	return fmt.Errorf("%s=%q, for --%s: %w", source, value, f.Name, err)
+	return fmt.Errorf("--%s, from %s: %q: %w", f.Name, source, value, err)
 }
 
 // fromEnv returns the value of the strongest variable of f that is set to

@@ -82,6 +82,7 @@ type streamCheck struct {
 	consumers []*consumerState
 	last      uint64 // the highest sequence met
 	unread    bool   // the blocks are of a kind that is not read
+	torn      *block // the last block, if its end cannot be read
 	damages   []damage
 	repairs   []func() error
 }
@@ -139,7 +140,12 @@ func (c *streamCheck) short(floor uint64) damage {
 	return damage{
 		c.dir(),
 		fmt.Sprintf("messages were stored up to number %d, those after %d are missing", floor, c.last),
-		func() error { return nil },
+		func() error {
+			if c.torn == nil {
+				return nil
+			}
+			return c.mend(*c.torn) // the server would cut it off
+		},
 	}
 }
 
@@ -158,6 +164,7 @@ func (c *streamCheck) block(b block, last bool) error {
 		return nil
 	}
 	if last && !c.clean && c.reader.next(bad) < 0 {
+		c.torn = &b
 		return nil // never acknowledged; check compares c.last with what was
 	}
 	c.damages = append(c.damages, damage{

@@ -314,22 +314,33 @@ func TestDamageAnywhere(t *testing.T) {
 
 // TestDamagedBlockIsKept: what was lost to the broker is not lost to a person.
 func TestDamagedBlockIsKept(t *testing.T) {
-	im := closedImage(t)
-	b := im.blocks(t)[0]
-	edit(t, b.path, flip(int(b.size)/2))
-	want, err := os.ReadFile(b.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := configFor(im.dir)
-	cfg.AcceptLoss = true
-	closeBroker(t, openBroker(t, cfg))
-	kept, err := filepath.Glob(filepath.Join(im.dir, asideName, "*", jetstream.ShardStream, messagesName, filepath.Base(b.path)))
-	if err != nil || len(kept) != 1 {
-		t.Fatalf("got %q, %v; want one block", kept, err)
-	}
-	if got, err := os.ReadFile(kept[0]); err != nil || string(got) != string(want) {
-		t.Errorf("got %d bytes, %v; want the %d of the damaged block", len(got), err, len(want))
+	for name, tc := range map[string]struct {
+		image func(*testing.T) image
+		block int
+		at    func(block) int
+	}{
+		"in the middle":           {closedImage, 0, func(b block) int { return int(b.size) / 2 }},
+		"at the end, after crash": {crashedImage, 1, func(block) int { return -20 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			im := tc.image(t)
+			b := im.blocks(t)[tc.block]
+			edit(t, b.path, flip(tc.at(b)))
+			want, err := os.ReadFile(b.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := configFor(im.dir)
+			cfg.AcceptLoss = true
+			closeBroker(t, openBroker(t, cfg))
+			kept, err := filepath.Glob(filepath.Join(im.dir, asideName, "*", jetstream.ShardStream, messagesName, filepath.Base(b.path)))
+			if err != nil || len(kept) != 1 {
+				t.Fatalf("got %q, %v; want one block", kept, err)
+			}
+			if got, err := os.ReadFile(kept[0]); err != nil || string(got) != string(want) {
+				t.Errorf("got %d bytes, %v; want the %d of the damaged block", len(got), err, len(want))
+			}
+		})
 	}
 }
 

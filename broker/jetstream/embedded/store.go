@@ -148,7 +148,11 @@ func makeDir(path string) error {
 		}
 		missing = append(missing, p)
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	// Others may read what is beside the store, as the output is by default.
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	for _, p := range missing {
