@@ -154,7 +154,7 @@ func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<
 			continue
 		}
 		settleErr := d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: err.Error()})
-		c.teller.deadLettered(n, d.ID, err, settleErr)
+		c.teller.undecodable(n, d.ID, err, settleErr)
 	}
 }
 

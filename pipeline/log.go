@@ -55,8 +55,6 @@ func (t *teller) notice(n broker.Notice) {
 	switch n.Kind {
 	case broker.Connected, broker.Unblocked:
 		e = t.log.Info()
-	case broker.DeadLettered:
-		e = t.log.Debug() // with its envelope it is told by deadLettered
 	case embedded.StoreMended:
 		e = t.log.Error() // data was given up: each item, always
 	default:
@@ -132,15 +130,16 @@ func (t *teller) folderLost(shard int, err error) {
 	t.log.Error().Int("shard", shard).Err(err).Msg("the shard's folder was taken away, taking it anew")
 }
 
-// deadLettered tells of an envelope that can never be written; settleErr is why
-// it could not be moved to the dead letters, from where it came again then.
-func (t *teller) deadLettered(shard int, envelope string, why, settleErr error) {
-	what := "envelope dead-lettered"
+// undecodable tells of an envelope that can never be written; settleErr is why
+// it could not be moved to the dead letters. That it was, the broker notices,
+// as it does for those over its delivery limit.
+func (t *teller) undecodable(shard int, envelope string, why, settleErr error) {
+	e, what := t.log.Debug(), "envelope cannot be decoded"
 	if settleErr != nil {
-		what = "envelope could not be dead-lettered, it will come again"
+		what = "envelope cannot be decoded nor dead-lettered, it will come again"
+		e = t.repeating(zerolog.WarnLevel, what).AnErr("settle_error", settleErr)
 	}
-	t.repeating(zerolog.WarnLevel, what).Int("shard", shard).Str("envelope", envelope).
-		Err(why).AnErr("settle_error", settleErr).Msg(what)
+	e.Int("shard", shard).Str("envelope", envelope).Err(why).Msg(what)
 }
 
 // event logs what a pool tells.

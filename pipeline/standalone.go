@@ -18,9 +18,8 @@ const EmbeddedURL = "embedded:data/broker"
 //
 // With demo it also posts a few generated entries every second.
 func Standalone(ctx context.Context, cfg Config, log zerolog.Logger, demo bool, ready func(net.Addr)) error {
-	builders := []builder{newConsuming, newServing}
 	announce := func(p *plant) (half, error) { return &announcing{p, ready}, nil }
-	builders = append(builders, announce)
+	builders := []builder{newConsuming, newServing, announce}
 	if demo {
 		builders = append(builders, newDemo)
 	}
