@@ -44,7 +44,9 @@ type Broker interface {
 	//
 	// Each delivery is settled exactly once: Ack forgets the envelope, Return
 	// queues it again, DeadLetter moves it to the dead-letter queue with its
-	// reason. A settle after the connection of the delivery was lost changes
+	// reason; or else those of its messages that the outcome names, each with
+	// its own reason and as a dead letter of its own, and forgets the rest. A
+	// settle after the connection of the delivery was lost changes
 	// nothing at the broker, which delivers the envelope again, and returns
 	// ErrStale.
 	//
@@ -59,6 +61,40 @@ type Broker interface {
 	// sent. Unsettled deliveries go back to their queues. It may be called
 	// more than once.
 	Close() error
+}
+
+// DeadLetter is what could not be written: an envelope, or a message of one.
+type DeadLetter struct {
+	// Envelope is what was published: ID, Count, Body and Foreign as they came;
+	// of a single message, its id and its line. ID is made of the body if there
+	// was none. Shard is where it came from, or -1 if nothing tells.
+	Envelope message.Envelope
+	// Reason says why it is here.
+	Reason string
+	// Origin is the queue or subject it was published to.
+	Origin string
+	// Time is when it became a dead letter, in UTC; zero if nothing tells.
+	Time time.Time
+}
+
+// Verdict is what to do with a dead letter.
+type Verdict uint8
+
+const (
+	// Keep leaves it where it is.
+	Keep Verdict = iota
+	// Replay publishes it to the queue it came from, ids unchanged, and then
+	// removes it; a crash in between leaves it in both.
+	Replay
+	// Remove forgets it, for good.
+	Remove
+)
+
+// Backlog is a shard's queue.
+type Backlog struct {
+	Shard int
+	// Envelopes is how many of them wait in it, as far as the broker tells.
+	Envelopes int
 }
 
 var (

@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"errors"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,7 +32,7 @@ func (l *ledger) want(t *testing.T, want ...message.Outcome) {
 		t.Fatalf("settled with %v, want %v", l.outcomes, want)
 	}
 	for i, o := range l.outcomes {
-		if o != want[i] {
+		if !reflect.DeepEqual(o, want[i]) {
 			t.Errorf("settled with %v, want %v", o, want[i])
 		}
 	}

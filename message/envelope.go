@@ -32,6 +32,17 @@ type Outcome struct {
 	Kind OutcomeKind
 	// Reason says why, for DeadLetter and for logs.
 	Reason string
+	// Dead are the messages that DeadLetter is about, the envelope's others
+	// being durable; none means the whole envelope.
+	Dead []Dead
+}
+
+// Dead is a message of an envelope that can never be written.
+type Dead struct {
+	// Line is the message as it came, without the final newline.
+	Line []byte
+	// Reason says why.
+	Reason string
 }
 
 // OutcomeKind is one of Ack, DeadLetter and Return.
