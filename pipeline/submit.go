@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"async-data-processor/broker"
 	"async-data-processor/message"
@@ -12,42 +11,30 @@ import (
 	"async-data-processor/shard"
 )
 
-// publisher is the half of a broker that submissions need.
-type publisher interface {
-	Publish(ctx context.Context, e message.Envelope) error
+// submitter hands submissions to the lanes of their shards.
+type submitter struct {
+	lanes *shard.Lanes
 }
 
-// submitter shards a submission and publishes its envelopes, all at once.
-type submitter struct {
-	broker publisher
-	shards int
+func newSubmitter(b broker.Broker, shards int) submitter {
+	return submitter{shard.NewLanes(shards, broker.PublishTimeout, b.Publish)}
 }
 
 // Submit implements server.Submitter.
 func (s submitter) Submit(ctx context.Context, sub message.Submission) (map[int]int, error) {
-	envelopes := shard.Split(sub, s.shards)
-	errs := make([]error, len(envelopes))
-	var publishes sync.WaitGroup
-	for i, e := range envelopes[1:] {
-		publishes.Go(func() { errs[i+1] = s.broker.Publish(ctx, e) })
-	}
-	errs[0] = s.broker.Publish(ctx, envelopes[0])
-	publishes.Wait()
-
-	counts := make(map[int]int, len(envelopes))
+	counts, outcomes := s.lanes.Submit(ctx, sub)
 	rejected := 0
-	for i, e := range envelopes {
-		counts[e.Shard] += e.Count
-		if errors.Is(errs[i], broker.ErrRejected) {
+	for _, err := range outcomes {
+		if errors.Is(err, broker.ErrRejected) {
 			rejected++
 		}
 	}
-	err := errors.Join(errs...)
+	err := errors.Join(outcomes...)
 	switch {
 	case err == nil:
 		return counts, nil
-	case rejected == len(envelopes):
-		return nil, fmt.Errorf("%w: %w", server.ErrNotPublished, errs[0])
+	case rejected == len(outcomes):
+		return nil, fmt.Errorf("%w: %w", server.ErrNotPublished, outcomes[0])
 	}
 	return nil, err
 }

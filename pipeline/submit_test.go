@@ -59,7 +59,7 @@ func TestSubmit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &publishes{fail: tc.fail}
-			counts, err := submitter{broker: p, shards: 3}.Submit(t.Context(), threeShards())
+			counts, err := submitter{shard.NewLanes(3, time.Second, p.Publish)}.Submit(t.Context(), threeShards())
 			if !errors.Is(err, tc.err) || errors.Is(err, server.ErrNotPublished) != tc.notPublished {
 				t.Errorf("error %v, want %v and ErrNotPublished: %v", err, tc.err, tc.notPublished)
 			}

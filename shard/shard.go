@@ -1,12 +1,11 @@
-// Package shard decides which shard a message belongs to, and splits a
-// submission into the envelopes that carry it there.
+// Package shard decides which shard a message belongs to, and carries
+// submissions there: on the lane of each shard, messages of many submissions
+// share envelopes.
 package shard
 
 import (
 	"math/bits"
 	"time"
-
-	"async-data-processor/message"
 )
 
 // Of returns the shard of an instant, 0 to n-1. It is a pure function of the
@@ -31,42 +30,4 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
-}
-
-// Split sorts the submission's messages into envelopes for n shards, within a
-// shard in the order sent. A shard's messages share one envelope unless that
-// would exceed message.MaxEnvelopeBytes.
-func Split(s message.Submission, n int) []message.Envelope {
-	// Counting first lets every body be allocated once, at its size.
-	shards := make([]int, len(s.Messages))
-	size := make([]int, n)
-	for i, m := range s.Messages {
-		shards[i] = Of(m.Time, n)
-		size[shards[i]] += len(m.Line) + 1
-	}
-	var (
-		open   = make([]message.Envelope, n)
-		closed = make([]message.Envelope, 0, n)
-	)
-	for i, m := range s.Messages {
-		e := &open[shards[i]]
-		need := len(m.Line) + 1
-		if e.Count > 0 && len(e.Body)+need > message.MaxEnvelopeBytes {
-			closed = append(closed, *e)
-			*e = message.Envelope{}
-		}
-		if e.Count == 0 {
-			rest := min(size[shards[i]], message.MaxEnvelopeBytes)
-			*e = message.Envelope{ID: message.NewID(), Shard: shards[i], Body: make([]byte, 0, rest)}
-		}
-		size[shards[i]] -= need
-		e.Body = append(append(e.Body, m.Line...), '\n')
-		e.Count++
-	}
-	for _, e := range open {
-		if e.Count > 0 {
-			closed = append(closed, e)
-		}
-	}
-	return closed
 }

@@ -2,9 +2,14 @@ package shard_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,9 +28,53 @@ func numbered(i, size int, at time.Time) message.Message {
 	return message.Message{Line: []byte(head + strings.Repeat("x", size-len(head)-2) + `"}`), Time: at}
 }
 
-// checkSplit holds the envelopes of a submission against every promise of
-// Split, and returns how many each shard has.
-func checkSplit(t *testing.T, s message.Submission, n int, envelopes []message.Envelope) []int {
+// carried submits to idle lanes that publish everything, and returns the
+// envelopes, those of a shard in the order of their messages.
+func carried(tb testing.TB, s message.Submission, n int) []message.Envelope {
+	tb.Helper()
+	var r recorder
+	counts, outcomes := shard.NewLanes(n, time.Second, r.publish).Submit(tb.Context(), s)
+	if err := errors.Join(outcomes...); err != nil || len(outcomes) != len(r.envelopes) {
+		tb.Fatalf("%d outcomes of %d envelopes: %v", len(outcomes), len(r.envelopes), err)
+	}
+	total := 0
+	for _, count := range counts {
+		total += count
+	}
+	if total != len(s.Messages) {
+		tb.Fatalf("%d of %d messages are counted: %v", total, len(s.Messages), counts)
+	}
+	slices.SortFunc(r.envelopes, func(a, b message.Envelope) int { return firstIndex(tb, a) - firstIndex(tb, b) })
+	return r.envelopes
+}
+
+// recorder is a broker that takes everything.
+type recorder struct {
+	mu        sync.Mutex
+	envelopes []message.Envelope
+}
+
+func (r *recorder) publish(_ context.Context, e message.Envelope) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.envelopes = append(r.envelopes, e)
+	return nil
+}
+
+// firstIndex is the index that the envelope's first message has in its submission.
+func firstIndex(tb testing.TB, e message.Envelope) int {
+	tb.Helper()
+	id := message.Message{Line: e.Body}.ID()
+	i, err := strconv.Atoi(id[strings.LastIndexByte(id, '.')+1:])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return i
+}
+
+// checkCarried holds the envelopes of a submission against every promise of
+// Submit, and returns how many each shard has.
+func checkCarried(t *testing.T, s message.Submission, n int, envelopes []message.Envelope) []int {
 	t.Helper()
 	want := make([][]string, n) // the lines of each shard, in order
 	for _, m := range s.Messages {
@@ -91,11 +140,11 @@ func decoded(tb testing.TB, n int) message.Submission {
 	return s
 }
 
-func TestSplit(t *testing.T) {
+func TestSubmit(t *testing.T) {
 	for _, size := range []int{1, 2, 100, 1000} {
 		s := decoded(t, size)
 		for _, n := range counts {
-			for i, envelopes := range checkSplit(t, s, n, shard.Split(s, n)) {
+			for i, envelopes := range checkCarried(t, s, n, carried(t, s, n)) {
 				if envelopes > 1 {
 					t.Errorf("%d small messages of shard %d of %d are in %d envelopes, want 1", size, i, n, envelopes)
 				}
@@ -104,14 +153,14 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-func TestSplitNothing(t *testing.T) {
-	if got := shard.Split(message.Submission{ID: "S"}, 5); len(got) != 0 {
+func TestSubmitNothing(t *testing.T) {
+	if got := carried(t, message.Submission{ID: "S"}, 5); len(got) != 0 {
 		t.Errorf("got %d envelopes of no messages", len(got))
 	}
 }
 
-// TestSplitFillsEnvelopes goes to the last byte of an envelope and one beyond.
-func TestSplitFillsEnvelopes(t *testing.T) {
+// TestEnvelopesFill goes to the last byte of an envelope and one beyond.
+func TestEnvelopesFill(t *testing.T) {
 	const half = message.MaxEnvelopeBytes/2 - 1 // with its newline, half an envelope
 	tests := []struct {
 		name  string
@@ -132,15 +181,15 @@ func TestSplitFillsEnvelopes(t *testing.T) {
 			for i, size := range tt.sizes {
 				s.Messages = append(s.Messages, numbered(i, size, epoch))
 			}
-			if got := checkSplit(t, s, 1, shard.Split(s, 1))[0]; got != tt.want {
+			if got := checkCarried(t, s, 1, carried(t, s, 1))[0]; got != tt.want {
 				t.Errorf("%d envelopes, want %d", got, tt.want)
 			}
 		})
 	}
 }
 
-// TestSplitAnySizes mixes sizes and shards, the biggest entries included.
-func TestSplitAnySizes(t *testing.T) {
+// TestAnySizes mixes sizes and shards, the biggest entries included.
+func TestAnySizes(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	sizes := []int{100, 200, 5_000, 60_000, message.MaxEntryBytes}
 	for range 3 {
@@ -150,52 +199,31 @@ func TestSplitAnySizes(t *testing.T) {
 			s.Messages = append(s.Messages, numbered(i, size, epoch.Add(time.Duration(random.IntN(1e9)))))
 		}
 		for _, n := range []int{1, 5, 16} {
-			checkSplit(t, s, n, shard.Split(s, n))
+			checkCarried(t, s, n, carried(t, s, n))
 		}
 	}
 }
 
-// TestSplitLargestEntries: the largest entry, under the longest id that is
+// TestLargestEntries: the largest entry, under the longest id that is
 // ours, still fits an envelope.
-func TestSplitLargestEntries(t *testing.T) {
+func TestLargestEntries(t *testing.T) {
 	const empty = `{"timestamp":"2019-10-12T08:10:54Z","value":""}`
 	entry := empty[:len(empty)-2] + strings.Repeat("x", message.MaxEntryBytes-len(empty)) + `"}`
 	s, err := message.Decode(message.NewID(), []byte("["+entry+","+entry+","+entry+"]"), message.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
-	envelopes := shard.Split(s, 5)
-	checkSplit(t, s, 5, envelopes)
+	envelopes := carried(t, s, 5)
+	checkCarried(t, s, 5, envelopes)
 	if len(envelopes) != 3 {
 		t.Errorf("%d envelopes, want 3", len(envelopes))
 	}
 }
 
-// TestSplitAllocatesOnce: a body is made at its size, also the last one of a
-// shard that needs several.
-func TestSplitAllocatesOnce(t *testing.T) {
-	s := decoded(t, 100)
-	for i := range 3 {
-		s.Messages = append(s.Messages, numbered(i, message.MaxEntryBytes, epoch))
-	}
-	last := map[int]message.Envelope{}
-	for _, e := range shard.Split(s, 5) {
-		if cap(e.Body) > message.MaxEnvelopeBytes {
-			t.Errorf("%d bytes allocated for an envelope", cap(e.Body))
-		}
-		last[e.Shard] = e
-	}
-	for i, e := range last {
-		if len(e.Body) != cap(e.Body) {
-			t.Errorf("shard %d: %d bytes allocated for the last %d", i, cap(e.Body), len(e.Body))
-		}
-	}
-}
-
-// TestSplitCopies: an envelope outlives the submission it came from.
-func TestSplitCopies(t *testing.T) {
+// TestSubmitCopies: an envelope outlives the submission it came from.
+func TestSubmitCopies(t *testing.T) {
 	s := decoded(t, 50)
-	envelopes := shard.Split(s, 5)
+	envelopes := carried(t, s, 5)
 	var before [][]byte
 	for _, e := range envelopes {
 		before = append(before, bytes.Clone(e.Body))
@@ -210,7 +238,8 @@ func TestSplitCopies(t *testing.T) {
 	}
 }
 
-func BenchmarkSplit(b *testing.B) {
+func BenchmarkSubmit(b *testing.B) {
+	lanes := shard.NewLanes(5, time.Second, func(context.Context, message.Envelope) error { return nil })
 	for _, size := range []int{1, 100, 1000} {
 		s := decoded(b, size)
 		total := 0
@@ -221,7 +250,7 @@ func BenchmarkSplit(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(total))
 			for b.Loop() {
-				shard.Split(s, 5)
+				lanes.Submit(b.Context(), s)
 			}
 		})
 	}
