@@ -137,7 +137,7 @@ func TestBadLines(t *testing.T) {
 	select {
 	case err := <-w.done:
 		t.Fatalf("it stopped before its dead letters were kept: %v", err)
-	default:
+	case <-time.After(200 * time.Millisecond): // for what must not happen
 	}
 	close(release)
 	if err := w.stop(); err != nil {
