@@ -113,6 +113,34 @@ func (b blocked) Consume(ctx context.Context, shard, prefetch int, deliveries ch
 	return err
 }
 
+// publishBadLine publishes an envelope whose second line of three is bad.
+func (w *works) publishBadLine(i int) {
+	w.t.Helper()
+	lines := fmt.Sprintf(`{"message_id":"S%d.0","timestamp":"2019-10-12T08:10:54Z","value":"good"}`+"\n"+
+		`{"message_id":"S%d.1","timestamp":`+"\n"+
+		`{"message_id":"S%d.2","timestamp":"2019-10-12T08:10:54Z","value":"good"}`+"\n", i, i, i)
+	if err := w.memory.Publish(w.t.Context(), message.Envelope{ID: fmt.Sprint("E", i), Count: 3, Body: []byte(lines)}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestBadLineOfManyBatches: an envelope is not settled before the last batch
+// with a line of it is written.
+func TestBadLineOfManyBatches(t *testing.T) {
+	w := newWorks(t, func(cfg *Config) { cfg.Shards, cfg.BatchSize = 1, 1 })
+	for i := range 10 {
+		w.publishBadLine(i)
+	}
+	w.eventually("the good ones in files", func() bool { return len(w.values()) == 20 })
+	w.eventually("the bad ones apart", func() bool { return len(w.memory.DeadLetters()) == 10 })
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	if w.logged("the broker could not be told") {
+		t.Errorf("an envelope was settled before all of it was written:\n%s", &w.log)
+	}
+}
+
 // TestBadLines: of an envelope with a bad line the others are written, also
 // while the broker takes no dead letters; the drain waits for those.
 func TestBadLines(t *testing.T) {
@@ -121,12 +149,7 @@ func TestBadLines(t *testing.T) {
 	w := newWorksWith(t, around, func(cfg *Config) { cfg.Shards = 1 })
 	const envelopes = 10 // more than there are workers, less than the prefetch
 	for i := range envelopes {
-		lines := fmt.Sprintf(`{"message_id":"S%d.0","timestamp":"2019-10-12T08:10:54Z","value":"good"}`+"\n"+
-			`{"message_id":"S%d.1","timestamp":`+"\n"+
-			`{"message_id":"S%d.2","timestamp":"2019-10-12T08:10:54Z","value":"good"}`+"\n", i, i, i)
-		if err := w.memory.Publish(t.Context(), message.Envelope{ID: fmt.Sprint("E", i), Count: 3, Body: []byte(lines)}); err != nil {
-			t.Fatal(err)
-		}
+		w.publishBadLine(i)
 		w.memory.PublishForeign(0, "", []byte("bad as a whole"))
 	}
 	w.post(body("good"))
