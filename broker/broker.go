@@ -135,6 +135,6 @@ const (
 	Unblocked NoticeKind = "broker takes publishing again"
 	// Resubscribed: the broker cancelled a consumer, which subscribes again.
 	Resubscribed NoticeKind = "broker cancelled the consumer"
-	// DeadLettered: an envelope went to the dead-letter queue, Err says why.
-	DeadLettered NoticeKind = "envelope dead-lettered"
+	// DeadLettered: an envelope, or a message of one, went to the dead-letter queue, Err says why.
+	DeadLettered NoticeKind = "dead-lettered"
 )

@@ -53,6 +53,8 @@ type Worker struct {
 	// Duplicates counts the messages that it did not write, because they were
 	// in a file already.
 	Duplicates int64
+	// Dead counts the messages that made it panic, each taken alone.
+	Dead int64
 	// LastFile is the file it published last, relative to the output folder.
 	LastFile string
 }
@@ -71,12 +73,22 @@ type WorkerTimedOut struct {
 	Returned bool
 }
 
-// WorkerPanicked tells that writing a batch panicked; the worker ends, the
-// batch went back to the broker.
+// WorkerPanicked tells that writing a batch panicked, once per batch. The worker
+// isolates the messages that do it, writes the others, and ends.
 type WorkerPanicked struct {
 	Worker Worker
 	Value  any
 	Stack  []byte
+}
+
+// MessageDied tells that writing a message panicked, the message alone: it is a
+// dead letter.
+type MessageDied struct {
+	Worker Worker
+	// ID is the message's.
+	ID string
+	// Err says why, and also why the broker could not be told, if it could not.
+	Err error
 }
 
 // BatchWritten tells that a batch is durable and its deliveries resolved.
@@ -119,6 +131,7 @@ func (WorkerStarted) event()  {}
 func (WorkerStopped) event()  {}
 func (WorkerTimedOut) event() {}
 func (WorkerPanicked) event() {}
+func (MessageDied) event()    {}
 func (BatchWritten) event()   {}
 func (BatchHeld) event()      {}
 func (BatchReturned) event()  {}

@@ -96,14 +96,48 @@ func (b *Batch) OnAbandon(f func()) {
 	}
 }
 
-// Settle resolves the batch's messages with the outcome, each in its delivery.
-// The error joins those of the deliveries that it settled.
+// Halves splits a batch of at least two messages into two that take its place:
+// only they are settled, and each has rights of its own. Nobody writes the
+// batch any more.
+func (b *Batch) Halves() (first, second *Batch) {
+	first, second = &Batch{Cause: b.Cause}, &Batch{Cause: b.Cause}
+	i := 0
+	for _, p := range b.parts {
+		for range p.messages {
+			half := first
+			if i >= len(b.Messages)/2 {
+				half = second
+			}
+			half.Add(p.delivery, b.Messages[i])
+			i++
+		}
+	}
+	return first, second
+}
+
+// Settle resolves the batch's messages with the outcome, each in its delivery;
+// DeadLetter is for all of them, with its reason. The error joins those of the
+// deliveries that it settled.
 func (b *Batch) Settle(o Outcome) error {
 	var errs []error
+	rest := b.Messages
 	for _, p := range b.parts {
+		own := rest[:p.messages]
+		rest = rest[p.messages:]
+		if o.Kind == DeadLetter {
+			o.Dead = deadOf(own, o.Reason)
+		}
 		if err := p.delivery.Resolve(p.messages, o); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func deadOf(messages []Message, reason string) []Dead {
+	dead := make([]Dead, len(messages))
+	for i, m := range messages {
+		dead[i] = Dead{Line: m.Line, Reason: reason}
+	}
+	return dead
 }

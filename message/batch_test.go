@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -73,8 +74,81 @@ func TestBatchInterleaves(t *testing.T) {
 	b.Add(d2, some(2)...)
 	b.Add(d1, some(2)...)
 	settle(t, &b, dead)
-	l1.want(t, dead)
-	l2.want(t, dead)
+	l1.want(t, deadLines(3))
+	l2.want(t, deadLines(2))
+}
+
+// deadLines is the outcome dead of n messages.
+func deadLines(n int) message.Outcome {
+	o := dead
+	o.Dead = slices.Repeat([]message.Dead{{Line: []byte(line0), Reason: dead.Reason}}, n)
+	return o
+}
+
+// TestBatchNamesTheDead: of what comes in several batches, dead is what was in
+// the batch that is.
+func TestBatchNamesTheDead(t *testing.T) {
+	var l1, l2 ledger
+	d1, d2 := l1.delivery(), l2.delivery()
+	d1.Hold(2)
+	d2.Hold(2)
+	var a, b, c message.Batch
+	a.Add(d1, message.Message{Line: []byte("1")})
+	b.Add(d1, message.Message{Line: []byte("2")})
+	b.Add(d2, message.Message{Line: []byte("3")})
+	c.Add(d2, message.Message{Line: []byte("4")})
+	settle(t, &a, ack)
+	settle(t, &b, dead)
+	settle(t, &c, ack)
+	for line, l := range map[string]*ledger{"2": &l1, "3": &l2} {
+		want := dead
+		want.Dead = []message.Dead{{Line: []byte(line), Reason: dead.Reason}}
+		l.want(t, want)
+	}
+}
+
+// TestBatchHalves splits batches of every size over deliveries of three
+// messages down to single messages, and settles those.
+func TestBatchHalves(t *testing.T) {
+	for n := 2; n <= 20; n++ {
+		var ledgers []*ledger
+		var d *message.Delivery
+		whole := message.Batch{Cause: message.Lingered}
+		for i := range n {
+			if i%3 == 0 {
+				l := new(ledger)
+				ledgers = append(ledgers, l)
+				d = l.delivery()
+				d.Hold(min(3, n-i))
+			}
+			whole.Add(d, message.Message{Line: fmt.Append(nil, i)})
+		}
+		whole.Abandon()
+		var split func(b *message.Batch) (lines []string)
+		split = func(b *message.Batch) []string {
+			if !b.Commit() || b.Cause != message.Lingered {
+				t.Fatalf("half of %d messages, lingered %v, has no rights of its own", len(b.Messages), b.Cause)
+			}
+			if len(b.Messages) == 1 {
+				settle(t, b, ack)
+				return []string{string(b.Messages[0].Line)}
+			}
+			first, second := b.Halves()
+			if diff := len(second.Messages) - len(first.Messages); diff < 0 || diff > 1 {
+				t.Fatalf("halves of %d and %d", len(first.Messages), len(second.Messages))
+			}
+			return append(split(first), split(second)...)
+		}
+		first, second := whole.Halves()
+		for i, line := range append(split(first), split(second)...) {
+			if line != fmt.Sprint(i) {
+				t.Errorf("message %d of %d became %s", i, n, line)
+			}
+		}
+		for _, l := range ledgers {
+			l.want(t, ack)
+		}
+	}
 }
 
 func TestBatchSettleGoesOn(t *testing.T) {

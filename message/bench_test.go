@@ -76,7 +76,7 @@ func BenchmarkOpen(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(e.Body)))
 			for b.Loop() {
-				if _, err := e.Open(); err != nil {
+				if _, _, err := e.Open(); err != nil {
 					b.Fatal(err)
 				}
 			}

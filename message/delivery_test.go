@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -88,7 +89,7 @@ func TestDeliveryKeepsEnvelope(t *testing.T) {
 	if d.ID != "E" || d.Shard != 3 || d.Count != 1 || !d.Redelivered || d.Foreign {
 		t.Errorf("got %+v", d.Envelope)
 	}
-	if messages, err := d.Open(); err != nil || len(messages) != 1 {
+	if messages, _, err := d.Open(); err != nil || len(messages) != 1 {
 		t.Errorf("open: %d messages, %v", len(messages), err)
 	}
 }
@@ -114,6 +115,11 @@ func TestDeliveryResolves(t *testing.T) {
 		{"two dead letters tell the first reason", []step{{1, dead}, {1, dead2}, {3, ack}}, dead},
 		{"returned outweighs dead", []step{{1, returned}, {1, dead}, {3, ack}}, returned},
 		{"in any order", []step{{1, dead}, {1, ack}, {3, returned}}, returned},
+		{"named", []step{{1, named(1)}, {4, ack}}, named(1)},
+		{"named in two batches", []step{{1, named(1)}, {1, ack}, {2, named(3, 4)}, {1, ack}}, outcomeOf("message 1 is poison", 1, 3, 4)},
+		{"named all", []step{{2, named(1, 2)}, {3, named(3, 4, 5)}}, outcomeOf("message 1 is poison", 1, 2, 3, 4, 5)},
+		{"not named speaks for all", []step{{1, dead}, {1, named(1)}, {3, ack}}, dead},
+		{"named and returned", []step{{1, named(1)}, {1, returned}, {3, ack}}, returned},
 		{"nothing resolved is nothing", []step{{0, ack}, {5, ack}}, ack},
 	}
 	for _, tt := range tests {
@@ -130,6 +136,31 @@ func TestDeliveryResolves(t *testing.T) {
 			l.want(t, tt.want)
 		})
 	}
+}
+
+// named is the outcome of messages that are dead, each for itself.
+func named(numbers ...int) message.Outcome {
+	return outcomeOf(fmt.Sprintf("message %d is poison", numbers[0]), numbers...)
+}
+
+func outcomeOf(reason string, numbers ...int) message.Outcome {
+	o := message.Outcome{Kind: message.DeadLetter, Reason: reason}
+	for _, n := range numbers {
+		o.Dead = append(o.Dead, message.Dead{Line: fmt.Append(nil, n), Reason: fmt.Sprintf("message %d is poison", n)})
+	}
+	return o
+}
+
+// TestDeliveryOfOneDies: a message that is alone in its envelope is dead with
+// the envelope as it came.
+func TestDeliveryOfOneDies(t *testing.T) {
+	var l ledger
+	d := l.delivery()
+	d.Hold(1)
+	if err := d.Resolve(1, named(1)); err != nil {
+		t.Fatal(err)
+	}
+	l.want(t, message.Outcome{Kind: message.DeadLetter, Reason: "message 1 is poison"})
 }
 
 func TestDeliveryResolveFails(t *testing.T) {

@@ -45,6 +45,15 @@ type Dead struct {
 	Reason string
 }
 
+// ID is the message's id, or empty if the line has none that every engine can
+// carry.
+func (d Dead) ID() string {
+	if id := (Message{Line: d.Line}).ID(); validForeignID(id) {
+		return id
+	}
+	return ""
+}
+
 // OutcomeKind is one of Ack, DeadLetter and Return.
 type OutcomeKind uint8
 
@@ -79,8 +88,11 @@ type Delivery struct {
 	settle func(Outcome) error
 
 	mu      sync.Mutex // guards what follows
-	open    int        // messages not yet resolved; set by Hold
-	worst   Outcome
+	held    int        // messages in all; set by Hold
+	open    int        // of them, not yet resolved
+	worst   Outcome    // but for its Dead
+	dead    []Dead
+	whole   bool // a dead letter named no messages
 	settled bool
 }
 
@@ -110,22 +122,38 @@ func (d *Delivery) Settle(o Outcome) error {
 // after the other. It is called once, before the first Resolve.
 func (d *Delivery) Hold(n int) {
 	d.mu.Lock()
-	d.open = n
+	d.held, d.open = n, n
 	d.mu.Unlock()
 }
 
-// Resolve records the outcome of n of the delivery's messages. The call that
-// resolves the last one settles the delivery with the heaviest outcome.
+// Resolve records the outcome of n of the delivery's messages; DeadLetter names
+// them in Dead, or else speaks for the whole envelope. The call that resolves
+// the last one settles the delivery with the heaviest outcome. So an envelope
+// with a message to return comes again as a whole: what of it is written is
+// then a duplicate, and what is dead is found to be so again.
 func (d *Delivery) Resolve(n int, o Outcome) error {
 	d.mu.Lock()
 	if o.Kind > d.worst.Kind {
-		d.worst = o
+		d.worst = Outcome{Kind: o.Kind, Reason: o.Reason}
 	}
+	d.dead = append(d.dead, o.Dead...)
+	d.whole = d.whole || o.Kind == DeadLetter && len(o.Dead) == 0
 	d.open -= n
-	open, worst := d.open, d.worst
+	open, result := d.open, d.result()
 	d.mu.Unlock()
 	if open > 0 {
 		return nil
 	}
-	return d.Settle(worst)
+	return d.Settle(result)
+}
+
+// result is the outcome of the resolved messages. A dead message that was alone
+// in its envelope is not taken out of it, so that its bytes stay as they came.
+// mu is held.
+func (d *Delivery) result() Outcome {
+	o := d.worst
+	if o.Kind == DeadLetter && d.held > 1 && !d.whole {
+		o.Dead = d.dead
+	}
+	return o
 }

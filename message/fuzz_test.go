@@ -123,9 +123,9 @@ func checkAccepted(t *testing.T, s message.Submission, raws []json.RawMessage) {
 		}
 		e.Body = append(append(e.Body, m.Line...), '\n')
 	}
-	opened, err := e.Open()
-	if err != nil {
-		t.Fatal(err)
+	opened, dead, err := e.Open()
+	if err != nil || len(dead) > 0 {
+		t.Fatal(err, dead)
 	}
 	equalLines(t, opened, lines(s.Messages))
 }

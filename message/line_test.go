@@ -65,7 +65,7 @@ func TestParseLineLongest(t *testing.T) {
 	head, tail := `{`+at+`,"value":"`, `"}`
 	entry := head + strings.Repeat("a", message.MaxEntryBytes-len(head)-len(tail)) + tail
 	e := message.Envelope{ID: strings.Repeat("i", 255), Count: 1, Body: []byte(entry), Foreign: true}
-	messages, err := e.Open()
+	messages, _, err := e.Open()
 	if err != nil {
 		t.Fatal(err)
 	}

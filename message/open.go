@@ -10,38 +10,55 @@ import (
 // is what an AMQP short string can hold.
 const maxForeignID = 255
 
-// Open returns the envelope's messages, their Time unset. They refer to Body.
-// An error says why the envelope can never be written: it is a matter for the
-// dead-letter queue, not for another try.
-func (e Envelope) Open() ([]Message, error) {
+// Open returns the envelope's messages, their Time unset, and apart from them
+// the lines that can never be written. They refer to Body. It fails if nothing
+// of the envelope can be told for sure, or more than MaxReported of its lines
+// are bad. An error, like a dead line, is a matter for the dead-letter queue,
+// not for another try.
+func (e Envelope) Open() ([]Message, []Dead, error) {
 	dec := borrow()
 	defer dec.giveBack()
 	if e.Foreign {
-		return e.openForeign(dec)
+		messages, err := e.openForeign(dec)
+		return messages, nil, err
 	}
 	if len(e.Body) == 0 {
-		return nil, errors.New("the envelope is empty")
+		return nil, nil, errors.New("the envelope is empty")
 	}
 	// Count is what a header says and may be anything, but no line is shorter
 	// than its prefix.
 	messages := make([]Message, 0, min(max(e.Count, 0), len(e.Body)/len(linePrefix)))
+	var dead []Dead
 	for line := range bytes.Lines(e.Body) {
+		n := len(messages) + len(dead) + 1
 		m := Message{Line: bytes.TrimSuffix(line, []byte{'\n'})}
 		if len(m.Line) == len(line) {
-			return nil, fmt.Errorf("line %d of the envelope has no newline at its end", len(messages)+1)
+			return nil, nil, fmt.Errorf("line %d of the envelope has no newline at its end", n)
 		}
-		if len(m.RawID()) == 0 {
-			return nil, fmt.Errorf("line %d of the envelope does not start with a message_id", len(messages)+1)
-		}
-		if err := readOne(dec, m.Line); err != nil {
-			return nil, fmt.Errorf("line %d of the envelope: %w", len(messages)+1, err)
+		if err := checkLine(dec, m); err != nil {
+			if len(dead) == MaxReported {
+				return nil, nil, fmt.Errorf("more than %d lines of the envelope are bad, the first because: %s", MaxReported, dead[0].Reason)
+			}
+			dead = append(dead, Dead{Line: m.Line, Reason: fmt.Sprintf("line %d of the envelope %v", n, err)})
+			continue
 		}
 		messages = append(messages, m)
 	}
-	if len(messages) != e.Count {
-		return nil, fmt.Errorf("the envelope announces %d messages and holds %d", e.Count, len(messages))
+	if n := len(messages) + len(dead); n != e.Count {
+		return nil, nil, fmt.Errorf("the envelope announces %d messages and holds %d", e.Count, n)
 	}
-	return messages, nil
+	return messages, dead, nil
+}
+
+// checkLine tells why a line of an envelope cannot be written.
+func checkLine(dec *decoder, m Message) error {
+	if len(m.RawID()) == 0 {
+		return errors.New("does not start with a message_id")
+	}
+	if err := readOne(dec, m.Line); err != nil {
+		return fmt.Errorf("is not strict JSON: %w", err)
+	}
+	return nil
 }
 
 // openForeign makes a message of an entry that another program published,

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 	"unsafe"
 
 	"async-data-processor/message"
@@ -15,13 +18,15 @@ import (
 const (
 	line0 = `{"message_id":"S.0",` + at + `,"value":"a"}`
 	line1 = `{"message_id":"S.1",` + at + `}`
+
+	linePrefix = `{"message_id":"`
 )
 
 func TestOpen(t *testing.T) {
 	e := message.Envelope{ID: message.NewID(), Count: 2, Body: []byte(line0 + "\n" + line1 + "\n")}
-	messages, err := e.Open()
-	if err != nil {
-		t.Fatal(err)
+	messages, dead, err := e.Open()
+	if err != nil || dead != nil {
+		t.Fatal(err, dead)
 	}
 	equalLines(t, messages, []string{line0, line1})
 	for i, want := range []string{"S.0", "S.1"} {
@@ -53,30 +58,75 @@ func TestOpenRefuses(t *testing.T) {
 		{"none announced", 0, line0 + "\n", "announces 0 messages and holds 1"},
 		{"fewer than none announced", -1, line0 + "\n", "announces -1 messages and holds 1"},
 		{"a great many announced", math.MaxInt, line0 + "\n", "holds 1"},
-		{"blank line", 2, line0 + "\n\n", "line 2 of the envelope does not start with a message_id"},
-		{"blank lines alone", 1, "\n\n\n", "line 1 of the envelope does not start with a message_id"},
-		{"no id", 1, `{` + at + "}\n", "does not start with a message_id"},
-		{"id not first", 1, `{` + at + `,"message_id":"S.0"}` + "\n", "does not start with a message_id"},
-		{"empty id", 1, `{"message_id":"",` + at + "}\n", "does not start with a message_id"},
-		{"an id that is a number", 1, `{"message_id":1}` + "\n", "does not start with a message_id"},
-		{"not JSON", 1, "hello\n", "does not start with a message_id"},
-		{"cut JSON", 2, line0 + "\n" + line1[:len(line1)-1] + "\n", "line 2 of the envelope: "},
-		{"two values", 1, line0 + line1 + "\n", "line 1 of the envelope: "},
-		{"two ids", 1, `{"message_id":"S.0","message_id":"S.1"}` + "\n", "duplicate"},
-		{"duplicate names", 1, `{"message_id":"S.0","a":1,"a":2}` + "\n", "duplicate"},
-		{"bad UTF-8", 1, `{"message_id":"S.0","a":"` + "\xff" + `"}` + "\n", "UTF-8"},
-		{"BOM", 1, "\ufeff" + line0 + "\n", "does not start with a message_id"},
+		{"bad lines, and no last newline", 2, "hello\n" + line1, "line 2 of the envelope has no newline"},
+		{"bad lines, and too few", 3, "hello\n" + line1 + "\n", "announces 3 messages and holds 2"},
+		{"many bad lines", 102, strings.Repeat("\n", 101) + line0 + "\n", "more than 100 lines of the envelope are bad, the first because: line 1 of the envelope does not start with"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			messages, err := message.Envelope{Count: tt.count, Body: []byte(tt.body)}.Open()
+			messages, dead, err := message.Envelope{Count: tt.count, Body: []byte(tt.body)}.Open()
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got error %v, want one about %q", err, tt.want)
 			}
-			if messages != nil {
-				t.Errorf("got %d messages with the error", len(messages))
+			if messages != nil || dead != nil {
+				t.Errorf("got %d messages and %d dead ones with the error", len(messages), len(dead))
 			}
 		})
+	}
+}
+
+// TestOpenSetsBadLinesApart puts a bad line ahead of, between and behind good
+// ones.
+func TestOpenSetsBadLinesApart(t *testing.T) {
+	const noID, strict = "does not start with a message_id", "is not strict JSON: "
+	tests := []struct{ name, line, id, want string }{
+		{"blank", "", "", noID},
+		{"no id", `{` + at + "}", "", noID},
+		{"id not first", `{` + at + `,"message_id":"S.0"}`, "", noID},
+		{"empty id", `{"message_id":"",` + at + "}", "", noID},
+		{"an id that is a number", `{"message_id":1}`, "", noID},
+		{"not JSON", "hello", "", noID},
+		{"BOM", "\ufeff" + line0, "", noID},
+		{"cut JSON", line0[:len(line0)-1], "S.0", strict},
+		{"two values", line0 + line1, "S.0", strict},
+		{"two ids", `{"message_id":"S.0","message_id":"S.1"}`, "S.0", "duplicate"},
+		{"duplicate names", `{"message_id":"S.0","a":1,"a":2}`, "S.0", "duplicate"},
+		{"bad UTF-8", `{"message_id":"S.0","a":"` + "\xff" + `"}`, "S.0", "UTF-8"},
+		{"an id that no header takes", "{\"message_id\":\"a\r\",", "", strict},
+		{"an id beyond ASCII", `{"message_id":"é",`, "", strict},
+		{"an id of 255 bytes", linePrefix + strings.Repeat("i", 255) + `"`, strings.Repeat("i", 255), strict},
+		{"an id of 256 bytes", linePrefix + strings.Repeat("i", 256) + `"`, "", strict},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for place := range 3 {
+				lines := slices.Insert([]string{line0, line1}, place, tt.line)
+				e := message.Envelope{Count: 3, Body: []byte(strings.Join(lines, "\n") + "\n")}
+				messages, dead, err := e.Open()
+				if err != nil || len(dead) != 1 {
+					t.Fatalf("%d dead, %v", len(dead), err)
+				}
+				equalLines(t, messages, []string{line0, line1})
+				if got := string(dead[0].Line); got != tt.line {
+					t.Errorf("dead is %q, want %q", got, tt.line)
+				}
+				if reason := dead[0].Reason; !strings.HasPrefix(reason, fmt.Sprintf("line %d of the envelope ", place+1)) || !strings.Contains(reason, tt.want) {
+					t.Errorf("reason %q, want one of line %d about %q", reason, place+1, tt.want)
+				}
+				if got := dead[0].ID(); got != tt.id {
+					t.Errorf("the dead one's id is %q, want %q", got, tt.id)
+				}
+			}
+		})
+	}
+}
+
+// TestOpenSetsAllApart: an envelope may hold nothing but bad lines.
+func TestOpenSetsAllApart(t *testing.T) {
+	e := message.Envelope{Count: 100, Body: []byte(strings.Repeat("\n", 100))}
+	messages, dead, err := e.Open()
+	if err != nil || len(messages) != 0 || len(dead) != 100 {
+		t.Errorf("%d messages, %d dead, %v", len(messages), len(dead), err)
 	}
 }
 
@@ -92,9 +142,9 @@ func TestOpenForeign(t *testing.T) {
 		"":              hashed,
 	} {
 		// What a foreign publisher announces means nothing.
-		messages, err := message.Envelope{ID: id, Count: 7, Foreign: true, Body: []byte(entry)}.Open()
-		if err != nil {
-			t.Errorf("id %q: %v", id, err)
+		messages, dead, err := message.Envelope{ID: id, Count: 7, Foreign: true, Body: []byte(entry)}.Open()
+		if err != nil || dead != nil {
+			t.Errorf("id %q: %v, %v", id, err, dead)
 			continue
 		}
 		equalLines(t, messages, []string{`{"message_id":"` + want + `",` + at + `,"value":"a"}`})
@@ -106,7 +156,7 @@ func TestOpenForeign(t *testing.T) {
 
 	body := []byte(`{` + at + `}`)
 	for _, pad := range []int{0, message.MaxEntryBytes - len(body)} {
-		if _, err := (message.Envelope{Foreign: true, Body: append(body, strings.Repeat(" ", pad)...)}).Open(); err != nil {
+		if _, _, err := (message.Envelope{Foreign: true, Body: append(body, strings.Repeat(" ", pad)...)}).Open(); err != nil {
 			t.Errorf("%d bytes of padding: %v", pad, err)
 		}
 	}
@@ -145,18 +195,18 @@ func TestOpenForeignRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			messages, err := message.Envelope{ID: tt.id, Foreign: true, Body: []byte(tt.body)}.Open()
+			messages, dead, err := message.Envelope{ID: tt.id, Foreign: true, Body: []byte(tt.body)}.Open()
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got error %v, want one about %q", err, tt.want)
 			}
-			if messages != nil || errors.Is(err, message.ErrTooLarge) {
-				t.Errorf("got %d messages, %v", len(messages), err)
+			if messages != nil || dead != nil || errors.Is(err, message.ErrTooLarge) {
+				t.Errorf("got %d messages, %d dead, %v", len(messages), len(dead), err)
 			}
 		})
 	}
 
 	for _, n := range []int{message.MaxEntryBytes + 1, 20 << 20} {
-		_, err := message.Envelope{Foreign: true, Body: bytes.Repeat([]byte(" "), n)}.Open()
+		_, _, err := message.Envelope{Foreign: true, Body: bytes.Repeat([]byte(" "), n)}.Open()
 		if !errors.Is(err, message.ErrTooLarge) {
 			t.Errorf("%d bytes: %v, want ErrTooLarge", n, err)
 		}
@@ -173,28 +223,47 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, id string, count int, foreign bool, body []byte) {
 		before := bytes.Clone(body)
-		messages, err := message.Envelope{ID: id, Count: count, Foreign: foreign, Body: body}.Open()
+		messages, dead, err := message.Envelope{ID: id, Count: count, Foreign: foreign, Body: body}.Open()
 		if !bytes.Equal(body, before) {
 			t.Fatal("Open changed the body")
 		}
 		if err != nil {
-			if messages != nil || err.Error() == "" {
-				t.Errorf("%d messages with the error %q", len(messages), err)
+			if messages != nil || dead != nil || err.Error() == "" {
+				t.Errorf("%d messages and %d dead with the error %q", len(messages), len(dead), err)
 			}
 			return
 		}
-		var joined []byte
 		for _, m := range messages {
 			if m.ID() == "" || !json.Valid(m.Line) || bytes.Contains(m.Line, []byte("\n")) {
 				t.Errorf("line %q", m.Line)
 			}
-			joined = append(append(joined, m.Line...), '\n')
+		}
+		for _, d := range dead {
+			if d.Reason == "" || !utf8.ValidString(d.ID()) || len(d.ID()) > 255 {
+				t.Errorf("line %q is dead because of %q, its id is %q", d.Line, d.Reason, d.ID())
+			}
 		}
 		if !foreign {
-			if len(messages) != count || !bytes.Equal(joined, body) {
-				t.Errorf("%d messages of %d: %q of %q", len(messages), count, joined, body)
+			// Every line is in its place in one of them.
+			for line := range bytes.Lines(body) {
+				line = bytes.TrimSuffix(line, []byte("\n"))
+				switch {
+				case len(messages) > 0 && bytes.Equal(messages[0].Line, line):
+					messages = messages[1:]
+				case len(dead) > 0 && bytes.Equal(dead[0].Line, line):
+					dead = dead[1:]
+				default:
+					t.Fatalf("line %q is missing", line)
+				}
+				count--
+			}
+			if count != 0 || len(messages) > 0 || len(dead) > 0 {
+				t.Errorf("%d announced in vain, %d messages and %d dead too many", count, len(messages), len(dead))
 			}
 			return
+		}
+		if len(dead) > 0 {
+			t.Errorf("%d lines of an entry are dead", len(dead))
 		}
 		// A foreign entry obeys the rules of a submitted one.
 		s, err := message.Decode(testID, []byte("["+string(body)+"]"), message.JSON)

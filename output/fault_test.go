@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -42,15 +43,25 @@ type faultRun struct {
 }
 
 func startFaultRun(t *testing.T, plan func(int, string) verdict, err error) *faultRun {
-	r := &faultRun{T: t, path: t.TempDir(), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)}
-	r.batch = newBatch(r.lines...)
-	r.shard = openShard(t, r.path)
-	r.disk = newFaulty(t, r.shard, plan, err)
+	r := newFaultRun(t, plan, err)
 	r.write()
 	return r
 }
 
+func newFaultRun(t *testing.T, plan func(int, string) verdict, err error) *faultRun {
+	r := &faultRun{T: t, path: t.TempDir(), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)}
+	r.batch = newBatch(r.lines...)
+	r.shard = openShard(t, r.path)
+	r.disk = newFaulty(t, r.shard, plan, err)
+	return r
+}
+
 func (r *faultRun) write() {
+	defer func() {
+		if p := recover(); p != nil {
+			r.err = p.(error)
+		}
+	}()
 	_, _, r.err = r.shard.Write(context.Background(), worker, r.batch)
 }
 
@@ -64,6 +75,14 @@ func (r *faultRun) checkUndone() {
 		r.Errorf("two files of one batch: %q", visible)
 	case len(visible) == 1 && !errors.Is(r.err, ErrStillVisible):
 		r.Errorf("still visible: %q, without a word in %q", visible, r.err)
+	}
+}
+
+// checkInvisible fails if a reader can see anything.
+func (r *faultRun) checkInvisible() {
+	r.Helper()
+	if visible, _ := folderNames(r, r.path); len(visible) > 0 {
+		r.Errorf("visible: %q", visible)
 	}
 }
 
@@ -165,6 +184,61 @@ func TestSecondFault(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestPanicAtEveryCall lets every call of a Write panic, before and after its
+// work, and calls of the undo panic in their turn. The claim is released, so
+// the next Write must find nothing of the first.
+func TestPanicAtEveryCall(t *testing.T) {
+	for i, call := range cleanCalls {
+		for _, first := range []verdict{panicBefore, panicAfter} {
+			for distance := range 5 { // 0: the undo works
+				for _, second := range []verdict{panicBefore, panicAfter, fail} {
+					t.Run(fmt.Sprintf("%d %s/%s/+%d/%s", i, call, first, distance, second), func(t *testing.T) {
+						r := startFaultRun(t, func(j int, _ string) verdict {
+							switch {
+							case j == i:
+								return first
+							case j > i && j <= i+distance:
+								return second
+							}
+							return pass
+						}, unix.EIO)
+						if !errors.Is(r.err, errPanicked) {
+							t.Fatalf("Write ended with %v, want the panic", r.err)
+						}
+						if distance == 0 {
+							r.checkInvisible()
+						}
+						r.checkRecovery()
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestExitAtEveryCall: a goroutine that ends within a Write leaves nothing.
+func TestExitAtEveryCall(t *testing.T) {
+	for i, call := range cleanCalls {
+		t.Run(fmt.Sprintf("%d %s", i, call), func(t *testing.T) {
+			r := newFaultRun(t, func(j int, _ string) verdict {
+				if i == j {
+					runtime.Goexit()
+				}
+				return pass
+			}, nil)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				r.write()
+				t.Error("Write returned")
+			}()
+			<-ended
+			r.checkInvisible()
+			r.checkRecovery()
+		})
 	}
 }
 

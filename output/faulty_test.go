@@ -20,13 +20,18 @@ const (
 	torn                // a write of half the bytes that reports an error
 	crashBefore         // the process dies instead
 	crashAfter          // the process dies right after
+	panicBefore         // it panics instead
+	panicAfter          // it panics right after
 )
 
 func (v verdict) String() string {
-	return [...]string{"pass", "fail", "happened", "short", "torn", "crash before", "crash after"}[v]
+	return [...]string{"pass", "fail", "happened", "short", "torn", "crash before", "crash after", "panic before", "panic after"}[v]
 }
 
-var errCrashed = errors.New("the process is dead")
+var (
+	errCrashed  = errors.New("the process is dead")
+	errPanicked = errors.New("a call of the folder panicked")
+)
 
 // faulty is a real folder whose calls fail as planned. It keeps a model of what
 // a loss of power would leave, and checks after each call that no file can be
@@ -80,6 +85,9 @@ func (f *faulty) call(kind string, do func() error, done func()) error {
 	if f.crashed {
 		return errCrashed
 	}
+	if v == panicBefore {
+		panic(errPanicked)
+	}
 	if v == fail || v == crashBefore {
 		f.crashed = v == crashBefore
 		return f.outcome(v)
@@ -91,6 +99,9 @@ func (f *faulty) call(kind string, do func() error, done func()) error {
 	done()
 	f.check(kind)
 	f.crashed = v == crashAfter
+	if v == panicAfter {
+		panic(errPanicked)
+	}
 	return f.outcome(v)
 }
 

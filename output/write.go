@@ -24,7 +24,8 @@ import (
 // attempt starts afresh. The right to publish is asked of b at the last moment
 // (see message.Batch.Commit), so a writer that was held up for long publishes
 // nothing that was abandoned meanwhile: it fails with ErrAbandoned. An attempt
-// that failed otherwise may or may not have been granted the right.
+// that failed otherwise may or may not have been granted the right. A panic
+// leaves nothing visible either, and is passed on.
 //
 // A message that another Write is about to publish is waited for, unless that
 // one's batch was abandoned; after 5 seconds with committed.ErrInHand.
@@ -197,15 +198,38 @@ func writeAll(w io.Writer, p []byte) error {
 	return err
 }
 
-// publish gives the durable file p.temp its visible name, if b grants it.
+// publish gives the durable file p.temp its visible name, if b grants it. What
+// leaves it halfway, a panic or runtime.Goexit, is undone like an error, ahead
+// of the claim's release: else the messages could be in a second file.
+func (s *Shard) publish(ctx context.Context, b *message.Batch, p publication) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	returned := false
+	defer func() {
+		if !returned {
+			s.interrupted(p)
+		}
+	}()
+	err := s.expose(ctx, b, &p)
+	returned = true
+	return err
+}
+
+// interrupted undoes what is known of p. It owes the undo before it tries, as
+// that may panic, too.
+func (s *Shard) interrupted(p publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.undone = append(s.undone, p)
+	_ = s.finishUndo() // or else the next Write does it
+}
+
+// expose links p.temp to its visible name and makes that durable.
 //
 // It links and unlinks where renameat2(RENAME_NOREPLACE) would be one call:
 // that one is missing on NFS and outside Linux, and after a link that reported
 // an error the temporary name still tells whether it happened.
-func (s *Shard) publish(ctx context.Context, b *message.Batch, p publication) error {
-	s.gate.RLock()
-	defer s.gate.RUnlock()
-
+func (s *Shard) expose(ctx context.Context, b *message.Batch, p *publication) error {
 	// Opened before the link: a failed write-back is reported to descriptors
 	// that were open then, and to one opened later only if no other saw it.
 	h, err := s.folder.open()
@@ -223,14 +247,14 @@ func (s *Shard) publish(ctx context.Context, b *message.Batch, p publication) er
 		return s.discard(p.temp, ErrAbandoned)
 	}
 	if err := s.folder.link(p.temp, p.final); err != nil {
-		return s.undo(p, s.failed("link", p.final, err))
+		return s.undo(*p, s.failed("link", p.final, err))
 	}
 	p.linked = true
 	if err := s.folder.remove(p.temp); err != nil {
-		return s.undo(p, s.failed("unlink", p.temp, err))
+		return s.undo(*p, s.failed("unlink", p.temp, err))
 	}
 	if err := h.Sync(); err != nil {
-		return s.undo(p, s.failed("fsync", "", err))
+		return s.undo(*p, s.failed("fsync", "", err))
 	}
 	return nil
 }

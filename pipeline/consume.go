@@ -23,6 +23,8 @@ import (
 type consuming struct {
 	*plant
 	dir *output.Dir
+	// wrap is nil but in tests, which put it around the shards' writers.
+	wrap func(workerpool.Writer) workerpool.Writer
 
 	mu    sync.Mutex // guards what follows
 	pools []*workerpool.Pool
@@ -108,7 +110,7 @@ func (c *consuming) own(intake, work context.Context, n int, folder *output.Shar
 		Min:     c.cfg.WorkersMin,
 		Max:     c.cfg.WorkersMax,
 		Timeout: c.cfg.WorkerTimeout,
-		Writer:  folder,
+		Writer:  c.writer(folder),
 		Events: func(e event.Event) {
 			if held, ok := e.(event.BatchHeld); ok && errors.Is(held.Err, output.ErrLost) {
 				stop()
@@ -121,20 +123,21 @@ func (c *consuming) own(intake, work context.Context, n int, folder *output.Shar
 	c.pools = append(c.pools, pool)
 	c.mu.Unlock()
 
-	var stages sync.WaitGroup
+	var stages, burials sync.WaitGroup
 	stages.Go(func() {
 		defer close(envelopes)
 		err = c.broker.Consume(intake, n, c.cfg.prefetch(), envelopes)
 	})
 	stages.Go(func() {
 		defer close(opened)
-		c.open(n, envelopes, opened)
+		c.open(n, envelopes, opened, &burials)
 	})
 	stages.Go(func() {
 		batcher.Run(batcher.Config{Size: c.cfg.BatchSize, Linger: c.cfg.BatchLinger}, opened, batches)
 	})
 	stages.Go(func() { pool.Run(work) })
 	stages.Wait()
+	burials.Wait()
 	if cause := context.Cause(work); errors.Is(cause, output.ErrLost) {
 		err = errors.Join(err, cause)
 	}
@@ -144,18 +147,53 @@ func (c *consuming) own(intake, work context.Context, n int, folder *output.Shar
 	return pool.Last(), err
 }
 
-// open unpacks envelopes; what can never be unpacked goes to the dead letters.
-func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<- batcher.Opened) {
+func (c *consuming) writer(folder *output.Shard) workerpool.Writer {
+	if c.wrap != nil {
+		return c.wrap(folder)
+	}
+	return folder
+}
+
+// open unpacks envelopes. Lines that can never be written go to the dead
+// letters, the envelope's others on; what can never be unpacked is dead as a
+// whole.
+func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<- batcher.Opened, burials *sync.WaitGroup) {
 	for d := range envelopes {
-		messages, err := d.Open()
-		if err == nil {
-			d.Hold(len(messages))
-			opened <- batcher.Opened{Delivery: d, Messages: messages}
+		d = c.aside(d, burials)
+		messages, dead, err := d.Open()
+		if err != nil {
+			c.teller.undecodable(n, d.ID, err.Error())
+			_ = d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: err.Error()}) // told by aside
 			continue
 		}
-		settleErr := d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: err.Error()})
-		c.teller.undecodable(n, d.ID, err, settleErr)
+		d.Hold(len(messages) + len(dead))
+		if len(dead) > 0 {
+			for _, line := range dead {
+				c.teller.undecodable(n, d.ID, line.Reason)
+			}
+			_ = d.Resolve(len(dead), message.Outcome{Kind: message.DeadLetter, Reason: dead[0].Reason, Dead: dead})
+		}
+		if len(messages) > 0 {
+			opened <- batcher.Opened{Delivery: d, Messages: messages}
+		}
 	}
+}
+
+// aside is the delivery, but that its dead letters are settled beside whoever
+// resolves its last message: they are published first, which takes seconds
+// while the broker takes none. The prefetch bounds how many are under way.
+func (c *consuming) aside(d *message.Delivery, burials *sync.WaitGroup) *message.Delivery {
+	return message.NewDelivery(d.Envelope, d.Redelivered, func(o message.Outcome) error {
+		if o.Kind != message.DeadLetter {
+			return d.Settle(o)
+		}
+		burials.Go(func() {
+			if err := d.Settle(o); err != nil {
+				c.teller.unburied(d.Shard, d.ID, err)
+			}
+		})
+		return nil
+	})
 }
 
 // check tells whether the output takes what the workers have.
@@ -179,6 +217,8 @@ func (c *consuming) observe(e event.Event) {
 	case event.BatchWritten:
 		delete(c.held, e.Worker.ID)
 	case event.BatchReturned:
+		delete(c.held, e.Worker.ID)
+	case event.MessageDied:
 		delete(c.held, e.Worker.ID)
 	}
 	c.mu.Unlock()

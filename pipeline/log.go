@@ -130,16 +130,17 @@ func (t *teller) folderLost(shard int, err error) {
 	t.log.Error().Int("shard", shard).Err(err).Msg("the shard's folder was taken away, taking it anew")
 }
 
-// undecodable tells of an envelope that can never be written; settleErr is why
-// it could not be moved to the dead letters. That it was, the broker notices,
-// as it does for those over its delivery limit.
-func (t *teller) undecodable(shard int, envelope string, why, settleErr error) {
-	e, what := t.log.Debug(), "envelope cannot be decoded"
-	if settleErr != nil {
-		what = "envelope cannot be decoded nor dead-lettered, it will come again"
-		e = t.repeating(zerolog.WarnLevel, what).AnErr("settle_error", settleErr)
-	}
-	e.Int("shard", shard).Str("envelope", envelope).Err(why).Msg(what)
+// undecodable tells of an envelope, or a line of one, that can never be
+// written. That it is a dead letter the broker notices, as it does for those
+// over its delivery limit.
+func (t *teller) undecodable(shard int, envelope, why string) {
+	t.log.Debug().Int("shard", shard).Str("envelope", envelope).Str("error", why).Msg("envelope cannot be decoded")
+}
+
+// unburied tells of an envelope whose dead letters the broker did not take.
+func (t *teller) unburied(shard int, envelope string, err error) {
+	const what = "dead letters could not be kept, their envelope will come again"
+	t.repeating(zerolog.WarnLevel, what).Int("shard", shard).Str("envelope", envelope).Err(err).Msg(what)
 }
 
 // event logs what a pool tells.
@@ -150,11 +151,14 @@ func (t *teller) event(e event.Event) {
 	case event.WorkerStopped:
 		worker(t.log.Info(), e.Worker).Str("reason", e.Worker.WhyStopped).
 			Int64("messages", e.Worker.Messages).Int64("batches", e.Worker.Batches).
-			Int64("duplicates", e.Worker.Duplicates).Msg("worker stopped")
+			Int64("duplicates", e.Worker.Duplicates).Int64("dead", e.Worker.Dead).Msg("worker stopped")
 	case event.WorkerTimedOut:
 		worker(t.log.Warn(), e.Worker).Bool("returned", e.Returned).Msg("worker timed out")
 	case event.WorkerPanicked:
 		worker(t.log.Error(), e.Worker).Str("panic", fmt.Sprint(e.Value)).Bytes("stack", e.Stack).Msg("worker panicked")
+	case event.MessageDied:
+		worker(t.repeating(zerolog.WarnLevel, "died"), e.Worker).Str("message_id", e.ID).Err(e.Err).
+			Msg("message cannot be written, it is a dead letter")
 	case event.BatchWritten:
 		if e.Duplicates > 0 {
 			worker(t.log.Debug(), e.Worker).Int("duplicates", e.Duplicates).Msg("duplicates not written again")
@@ -194,7 +198,7 @@ func (t *teller) history(workers []event.Worker, all bool) {
 func (t *teller) record(w event.Worker) {
 	e := worker(t.log.Info(), w).Str("state", string(w.State)).Time("started", w.Started).
 		Str("why_started", w.WhyStarted).Int64("messages", w.Messages).Int64("batches", w.Batches).
-		Int64("duplicates", w.Duplicates)
+		Int64("duplicates", w.Duplicates).Int64("dead", w.Dead)
 	if w.LastFile != "" {
 		e = e.Str("file", w.LastFile)
 	}

@@ -231,10 +231,10 @@ func TestLevelsAreHeld(t *testing.T) {
 func TestDeadLettersAreTold(t *testing.T) {
 	lines := logged(t, zerolog.WarnLevel, func(t *teller) {
 		t.notice(broker.Notice{Kind: broker.DeadLettered, Shard: 3, Err: errors.New("it came back too often")})
-		t.undecodable(3, "E1", errors.New("not JSON"), nil) // told by the broker's notice
-		t.undecodable(3, "E2", errors.New("not JSON"), errors.New("blocked"))
+		t.undecodable(3, "E1", "not JSON") // told by the broker's notice
+		t.unburied(3, "E2", errors.New("blocked"))
 	})
-	if len(lines) != 2 || lines[0]["error"] != "it came back too often" || lines[1]["envelope"] != "E2" || lines[1]["settle_error"] != "blocked" {
+	if len(lines) != 2 || lines[0]["error"] != "it came back too often" || lines[1]["envelope"] != "E2" || lines[1]["error"] != "blocked" {
 		t.Errorf("lines %v", lines)
 	}
 }

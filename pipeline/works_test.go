@@ -19,6 +19,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/workerpool"
 )
 
 // patience bounds the waits of these tests; only one that fails uses it up.
@@ -32,6 +33,8 @@ type works struct {
 	signal context.CancelFunc
 	done   chan error
 	base   string // of the server's URLs
+	// consuming is set before it is ready.
+	consuming *consuming
 
 	mu  sync.Mutex // guards log
 	log bytes.Buffer
@@ -52,6 +55,17 @@ func (w *works) logged(text string) bool {
 // newWorks starts a standalone pipeline and waits until it is ready.
 func newWorks(t *testing.T, change func(*Config), extra ...builder) *works {
 	t.Helper()
+	return newWorksWith(t, wraps{}, change, extra...)
+}
+
+// wraps is what a test puts around parts of the pipeline.
+type wraps struct {
+	broker func(broker.Broker) broker.Broker
+	writer func(workerpool.Writer) workerpool.Writer
+}
+
+func newWorksWith(t *testing.T, around wraps, change func(*Config), extra ...builder) *works {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.OutputDir = t.TempDir()
@@ -65,7 +79,20 @@ func newWorks(t *testing.T, change func(*Config), extra ...builder) *works {
 		t.Fatal(err)
 	}
 	w := &works{t: t, memory: brokertest.NewMemory(cfg.Shards), cfg: cfg, done: make(chan error, 1)}
-	open := func(_ Config, notify func(broker.Notice)) (broker.Broker, error) { return w.memory.Open(notify), nil }
+	open := func(_ Config, notify func(broker.Notice)) (broker.Broker, error) {
+		if around.broker != nil {
+			return around.broker(w.memory.Open(notify)), nil
+		}
+		return w.memory.Open(notify), nil
+	}
+	newConsuming := func(p *plant) (half, error) {
+		h, err := newConsuming(p)
+		if err == nil {
+			w.consuming = h.(*consuming)
+			w.consuming.wrap = around.writer
+		}
+		return h, err
+	}
 	addr := make(chan net.Addr, 1)
 	announce := func(p *plant) (half, error) {
 		return &announcing{p, func(a net.Addr) { addr <- a }}, nil

@@ -95,9 +95,9 @@ func checkCarried(t *testing.T, s message.Submission, n int, envelopes []message
 		if len(e.Body) > message.MaxEnvelopeBytes {
 			t.Errorf("envelope of %d bytes", len(e.Body))
 		}
-		messages, err := e.Open()
-		if err != nil {
-			t.Fatalf("open: %v", err)
+		messages, dead, err := e.Open()
+		if err != nil || len(dead) > 0 {
+			t.Fatalf("open: %v, %d dead lines", err, len(dead))
 		}
 		if len(messages) == 0 || len(messages) != e.Count {
 			t.Errorf("%d messages, announced %d", len(messages), e.Count)

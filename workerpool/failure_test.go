@@ -3,8 +3,6 @@ package workerpool_test
 import (
 	"errors"
 	"runtime"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -181,79 +179,6 @@ func TestSettleFailure(t *testing.T) {
 			r.t.Errorf("told %+v", e)
 		}
 		r.drain()
-	})
-}
-
-func TestPanicCostsOneWorker(t *testing.T) {
-	tests := []struct {
-		name  string
-		panic func()
-		want  string
-	}{
-		{"text", func() { panic("boom") }, "boom"},
-		{"error", func() { panic(errDiskFull) }, errDiskFull.Error()},
-		{"nil", func() { panic(nil) }, "panic called with nil argument"},
-		{"runtime", func() { clear([]int{}[1:][:len("x")]) }, "slice bounds out of range"},
-	}
-	for _, tt := range tests {
-		boom := func(call) error {
-			tt.panic()
-			return nil
-		}
-		for name, o := range map[string]*output{
-			"before the right": {before: only(boom, "b5")},
-			"with the right":   {after: only(boom, "b5")},
-		} {
-			t.Run(tt.name+"/"+name, func(t *testing.T) {
-				inBubble(t, o, func(r *rig) {
-					r.handMany(20)
-					r.at(time.Second)
-					r.happened("b5", "return")
-					panicked := told[event.WorkerPanicked](r)
-					if len(panicked) != 1 {
-						r.t.Fatalf("%d panics, want 1", len(panicked))
-					}
-					if stack := string(panicked[0].Stack); panicked[0].Value == nil || !strings.Contains(stack, "failure_test.go") {
-						r.t.Errorf("told the panic %v with stack\n%s", panicked[0].Value, stack)
-					}
-					w := r.worker(panicked[0].Worker.ID)
-					if !strings.HasPrefix(w.WhyStopped, "panicked: ") || !strings.Contains(w.WhyStopped, tt.want) {
-						r.t.Errorf("worker %+v, want it to have panicked with %q", w, tt.want)
-					}
-					if n := len(told[event.BatchWritten](r)); n != 19 {
-						r.t.Errorf("%d batches written, want 19", n)
-					}
-					alive := r.pool.History()
-					alive = slices.DeleteFunc(alive, func(w event.Worker) bool { return w.State != event.Idle })
-					if len(alive) < 3 {
-						r.t.Errorf("alive are %+v, want a replacement", alive)
-					}
-					r.drain()
-				})
-			})
-		}
-	}
-}
-
-// TestReplacementIsToldApart: the history says why there is a new worker.
-func TestReplacementIsToldApart(t *testing.T) {
-	inBubble(t, &output{before: func(call) error { panic("boom") }}, func(r *rig) {
-		r.hand(5)
-		r.states(map[event.State]int{event.Idle: 3, event.Stopped: 1})
-		r.lived("7-4", minimum, "")
-		r.lived(told[event.WorkerPanicked](r)[0].Worker.ID, minimum, "panicked: boom")
-		r.drain()
-	})
-}
-
-func TestPanicAtTheDrain(t *testing.T) {
-	inBubble(t, &output{before: func(call) error { panic("boom") }}, func(r *rig) {
-		r.handMany(50)
-		r.close()
-		r.over()
-		if n := len(told[event.BatchReturned](r)); n != 50 {
-			r.t.Errorf("%d batches returned, want 50", n)
-		}
 	})
 }
 

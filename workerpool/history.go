@@ -63,6 +63,7 @@ func (h *history) fold(old *event.Worker) {
 	h.earlier.Messages += old.Messages
 	h.earlier.Batches += old.Batches
 	h.earlier.Duplicates += old.Duplicates
+	h.earlier.Dead += old.Dead
 	if old.LastFile != "" {
 		h.earlier.LastFile = old.LastFile
 	}

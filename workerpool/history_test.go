@@ -19,7 +19,7 @@ func TestHistoryFolds(t *testing.T) {
 	const others = historyLimit + 500
 	for i := 1; i <= others; i++ {
 		r := h.add("more", at(i))
-		r.Messages, r.Batches, r.Duplicates, r.LastFile = int64(i), 1, 2, fmt.Sprint("file ", i)
+		r.Messages, r.Batches, r.Duplicates, r.Dead, r.LastFile = int64(i), 1, 2, 3, fmt.Sprint("file ", i)
 		h.stop(r, fmt.Sprint("reason ", i), at(i+1))
 		if i == historyLimit && len(h.snapshot()) != historyLimit+1 {
 			t.Errorf("%d records at the limit, want all and no sum", len(h.snapshot()))
@@ -33,7 +33,7 @@ func TestHistoryFolds(t *testing.T) {
 	sum := event.Worker{
 		ID: "2-0", Shard: 2, State: event.Stopped, Started: at(1), Stopped: at(501),
 		WhyStarted: "sum of earlier workers", WhyStopped: "reason 500",
-		Messages: 500 * 501 / 2, Batches: 500, Duplicates: 1000, LastFile: "file 500",
+		Messages: 500 * 501 / 2, Batches: 500, Duplicates: 1000, Dead: 1500, LastFile: "file 500",
 	}
 	if all[0] != sum {
 		t.Errorf("the sum is\n%+v, want\n%+v", all[0], sum)

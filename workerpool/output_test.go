@@ -32,7 +32,8 @@ type output struct {
 	attempts map[string]int
 	writers  map[string]string // by batch, who writes it now
 	peak     int               // of len(writers)
-	visible  []string
+	visible  []string          // the ids in files
+	files    int
 	wrong    []string // breaches of what the pool promises
 }
 
@@ -41,12 +42,13 @@ type call struct {
 	ctx     context.Context
 	worker  string
 	batch   string
+	ids     []string
 	attempt int // counted from 1, by batch
 	at      time.Time
 }
 
 func (o *output) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
-	c := o.enter(call{ctx: ctx, worker: worker, batch: nameOf(b), at: time.Now()})
+	c := o.enter(call{ctx: ctx, worker: worker, batch: nameOf(b), ids: idsOf(b), at: time.Now()})
 	defer o.leave(c)
 	if o.before != nil {
 		if err := o.before(c); err != nil {
@@ -63,7 +65,8 @@ func (o *output) Write(ctx context.Context, worker string, b *message.Batch) (fi
 		}
 	}
 	o.mu.Lock()
-	o.visible = append(o.visible, c.batch)
+	o.visible = append(o.visible, c.ids...)
+	o.files++
 	o.mu.Unlock()
 	o.journal.add("wrote " + c.batch)
 	written = len(b.Messages)
@@ -150,6 +153,32 @@ func only(step func(call) error, batches ...string) func(call) error {
 		return step(c)
 	}
 }
+
+// poison makes a step happen to batches with one of the messages.
+func poison(step func(call) error, ids ...string) func(call) error {
+	return func(c call) error {
+		for _, id := range ids {
+			if slices.Contains(c.ids, id) {
+				return step(c)
+			}
+		}
+		return nil
+	}
+}
+
+// inTurn is one step after another, until one fails.
+func inTurn(steps ...func(call) error) func(call) error {
+	return func(c call) error {
+		for _, step := range steps {
+			if err := step(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func boom(call) error { panic("boom") }
 
 // journal is what happened to batches, in order.
 type journal struct {

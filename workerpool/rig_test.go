@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,9 +37,10 @@ type rig struct {
 
 	closed bool // batches is; only used by the test's goroutine
 
-	mu     sync.Mutex // guards what follows
-	handed int        // messages
-	jobs   map[string]int
+	mu     sync.Mutex          // guards what follows
+	handed int                 // messages
+	jobs   map[string][]string // the ids in a batch, by its name
+	dead   map[string]string   // by id, why
 	events []event.Event
 	wrong  []string
 }
@@ -59,7 +62,8 @@ func inBubbleWith(t *testing.T, cfg workerpool.Config, o *output, test func(r *r
 			batches: make(chan *message.Batch, 1000),
 			ended:   make(chan struct{}),
 			began:   time.Now(),
-			jobs:    make(map[string]int),
+			jobs:    make(map[string][]string),
+			dead:    make(map[string]string),
 		}
 		o.journal = r.journal
 		r.cfg.Shard, r.cfg.Writer, r.cfg.Events = 7, o, r.observe
@@ -84,23 +88,61 @@ func (r *rig) hand(n int) (name string) {
 	first := r.handed
 	r.handed += n
 	name = fmt.Sprint("b", first)
-	r.jobs[name] = n
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprint("b", first+i)
+	}
+	r.jobs[name] = ids
 	r.mu.Unlock()
 
 	b := &message.Batch{Cause: message.Full}
 	d := message.NewDelivery(message.Envelope{Count: n}, false, func(o message.Outcome) error {
 		r.journal.add(o.Kind.String() + " " + name)
-		if o.Kind == message.Return && o.Reason == "" {
-			r.fault("%s is returned without a reason", name)
+		if o.Kind != message.Ack && o.Reason == "" {
+			r.fault("%s is settled as %s without a reason", name, o.Kind)
+		}
+		if o.Kind == message.DeadLetter {
+			r.bury(ids, o)
 		}
 		return r.settling
 	})
 	d.Hold(n)
-	for i := range n {
-		b.Add(d, message.Message{Line: fmt.Appendf(nil, `{"message_id":"b%d"}`, first+i)})
+	for _, id := range ids {
+		b.Add(d, message.Message{Line: fmt.Appendf(nil, `{"message_id":"%s"}`, id)})
 	}
 	r.batches <- b
 	return name
+}
+
+// bury notes what of an envelope is dead.
+func (r *rig) bury(ids []string, o message.Outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range o.Dead {
+		r.dead[d.ID()] = d.Reason
+	}
+	if len(o.Dead) == 0 {
+		for _, id := range ids {
+			r.dead[id] = o.Reason
+		}
+	}
+}
+
+// died asserts which messages are dead, each because writing it panicked.
+func (r *rig) died(want ...string) {
+	r.t.Helper()
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	got := slices.Sorted(maps.Keys(r.dead))
+	if !slices.Equal(got, want) {
+		r.t.Errorf("dead are %v, want %v", got, want)
+	}
+	for id, why := range r.dead {
+		if !strings.HasPrefix(why, "writing it panicked: ") {
+			r.t.Errorf("%s is dead because of %q", id, why)
+		}
+	}
 }
 
 func (r *rig) handMany(batches int) {
@@ -110,6 +152,14 @@ func (r *rig) handMany(batches int) {
 }
 
 func nameOf(b *message.Batch) string { return b.Messages[0].ID() }
+
+func idsOf(b *message.Batch) []string {
+	ids := make([]string, len(b.Messages))
+	for i, m := range b.Messages {
+		ids[i] = m.ID()
+	}
+	return ids
+}
 
 func fileOf(worker, batch string) string { return "shard-7/" + worker + "_" + batch + ".ndjson" }
 
@@ -259,14 +309,16 @@ func (r *rig) check() {
 	time.Sleep(24 * time.Hour) // what it has left behind may still do harm
 	synctest.Wait()
 
-	var batches, messages, duplicates int64
-	for name, n := range r.jobs {
+	written := make(map[string]int)
+	for _, id := range r.output.visible {
+		written[id]++
+	}
+	panicked := len(told[event.WorkerPanicked](r)) > 0
+	for name, ids := range r.jobs {
 		var settled []string
-		written := 0
 		for _, what := range r.journal.of(name) {
 			switch what {
 			case "wrote":
-				written++
 				if len(settled) > 0 {
 					r.t.Errorf("%s was settled before it was written", name)
 				}
@@ -274,17 +326,26 @@ func (r *rig) check() {
 				settled = append(settled, what)
 			}
 		}
-		want := "return"
-		if written > 0 {
-			want = "ack"
-			batches, messages = batches+1, messages+int64(n)
+		if len(settled) != 1 {
+			r.t.Errorf("%s was settled by %v", name, settled)
+			continue
 		}
-		if written > 1 || len(settled) != 1 || settled[0] != want {
-			r.t.Errorf("%s was written %d times and settled by %v", name, written, settled)
+		for _, id := range ids {
+			n, want := written[id], 1
+			// Of a batch that was split, what is written may come again.
+			if _, dead := r.dead[id]; dead || settled[0] == "return" && !(panicked && n == 1) {
+				want = 0
+			}
+			if n != want {
+				r.t.Errorf("%s is in %d files, want %d, for %s was settled by %s", id, n, want, name, settled[0])
+			}
 		}
 	}
+	batches, messages, dead := int64(r.output.files), int64(len(r.output.visible)), int64(len(told[event.MessageDied](r)))
+	var duplicates int64
 	for _, w := range r.pool.History() {
 		batches, messages, duplicates = batches-w.Batches, messages-w.Messages, duplicates+w.Duplicates
+		dead -= w.Dead
 		if w.State != event.Stopped || w.WhyStopped == "" || w.Stopped.Before(w.Started) || (w.LastFile == "") != (w.Batches == 0) {
 			r.t.Errorf("at the end: worker %+v", w)
 		}
@@ -297,8 +358,8 @@ func (r *rig) check() {
 		duplicates -= int64(e.Duplicates)
 		messages -= int64(e.Duplicates)
 	}
-	if batches != 0 || messages != 0 || duplicates != 0 {
-		r.t.Errorf("the history lacks %d batches, %d messages and %d duplicates", batches, messages, -duplicates)
+	if batches != 0 || messages != 0 || duplicates != 0 || dead != 0 {
+		r.t.Errorf("the history lacks %d batches, %d messages, %d duplicates and %d dead", batches, messages, -duplicates, dead)
 	}
 	r.checkEvents()
 	for _, wrong := range slices.Concat(r.wrong, r.output.wrong) {
@@ -327,7 +388,8 @@ func (r *rig) checkEvents() {
 	if n := len(told[event.SettleFailed](r)); n != 0 && r.settling == nil {
 		r.t.Errorf("%d settles were told to have failed", n)
 	}
-	if n := len(told[event.BatchWritten](r)) + len(told[event.BatchReturned](r)); n != len(r.jobs) {
-		r.t.Errorf("%d batches were told to be written or returned, want %d", n, len(r.jobs))
+	n, least := len(told[event.BatchWritten](r))+len(told[event.BatchReturned](r))+len(told[event.MessageDied](r)), len(r.jobs)
+	if split := len(told[event.WorkerPanicked](r)) > 0; n < least || n > least && !split {
+		r.t.Errorf("%d batches were told to be written, returned or dead, want %d", n, least)
 	}
 }

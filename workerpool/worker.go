@@ -77,9 +77,21 @@ func (w *worker) next() (b *message.Batch, why string) {
 // handle sees the batch through until it is settled. It returns why the worker
 // cannot go on, or "".
 func (w *worker) handle(ctx context.Context, b *message.Batch) (why string) {
+	panicked, why := w.write(ctx, b)
+	if panicked != nil {
+		w.send(event.WorkerPanicked{Worker: w.snapshot(), Value: panicked.value, Stack: panicked.stack})
+		w.isolate(ctx, b, panicked)
+		return fmt.Sprintf("panicked: %v", panicked.value)
+	}
+	return why
+}
+
+// write sees the batch through until it is settled, unless writing it panics.
+// It returns why the worker cannot go on, or "".
+func (w *worker) write(ctx context.Context, b *message.Batch) (p *panicked, why string) {
 	if ctx.Err() != nil {
 		w.giveBack(b, context.Cause(ctx))
-		return ""
+		return nil, ""
 	}
 	began := time.Now()
 	hold, late := holdMin, false
@@ -88,24 +100,22 @@ func (w *worker) handle(ctx context.Context, b *message.Batch) (why string) {
 		late = late || out.late
 		switch {
 		case out.panicked != nil:
-			w.send(event.WorkerPanicked{Worker: w.snapshot(), Value: out.panicked, Stack: out.stack})
-			w.giveBack(b, fmt.Errorf("writing it panicked: %v", out.panicked))
-			return fmt.Sprintf("panicked: %v", out.panicked)
+			return out.panicked, ""
 		case out.abandoned:
 			w.giveBack(b, out.err)
 			if late {
-				return timedOut
+				return nil, timedOut
 			}
-			return cancelled
+			return nil, cancelled
 		case out.err == nil:
 			w.finish(b, out, time.Since(began))
 			if late {
-				return timedOut
+				return nil, timedOut
 			}
-			return ""
+			return nil, ""
 		case ctx.Err() != nil:
 			w.giveBack(b, errors.Join(context.Cause(ctx), out.err))
-			return cancelled
+			return nil, cancelled
 		}
 		w.set(event.Holding)
 		w.send(event.BatchHeld{Worker: w.snapshot(), Attempt: attempt, Err: out.err, Retry: hold})
@@ -113,7 +123,7 @@ func (w *worker) handle(ctx context.Context, b *message.Batch) (why string) {
 		case <-time.After(hold):
 		case <-ctx.Done():
 			w.giveBack(b, errors.Join(context.Cause(ctx), out.err))
-			return cancelled
+			return nil, cancelled
 		}
 		hold = min(2*hold, holdMax)
 	}
@@ -126,8 +136,7 @@ type outcome struct {
 	err       error
 	abandoned bool // the writer lost its right to the batch
 	late      bool // it took longer than the worker timeout
-	panicked  any
-	stack     []byte
+	panicked  *panicked
 }
 
 // attempt writes the batch on a goroutine of its own, because a write that
@@ -147,8 +156,8 @@ func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
 		defer func() { <-w.pool.writes }()
 		out := outcome{err: errNoReturn} // unless it says otherwise
 		defer func() {
-			if out.panicked = recover(); out.panicked != nil {
-				out.stack = debug.Stack()
+			if value := recover(); value != nil {
+				out.panicked = &panicked{value, debug.Stack()}
 			}
 			done <- out
 		}()

@@ -4,7 +4,8 @@
 // lived has a line in the history.
 //
 // A batch is settled once: acknowledged after it is durable, returned if its
-// worker was given up. An output that cannot take a batch is never held
+// worker was given up. One whose writing panics is split, until the messages
+// that do it are dead letters and the others are written. An output that cannot take a batch is never held
 // against the batch: its worker keeps it and tries again.
 package workerpool
 
@@ -22,7 +23,7 @@ type Writer interface {
 	// returns how many messages that is, the others being duplicates, and the
 	// name of their file once both are durable; without any there is no file.
 	// After an error nothing of the attempt is visible and it may be tried
-	// again. It asks b.Commit before it makes anything visible. It may be
+	// again; a panic leaves nothing visible either. It asks b.Commit before it makes anything visible. It may be
 	// called concurrently, once at a time per batch.
 	Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error)
 }

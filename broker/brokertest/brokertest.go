@@ -92,8 +92,10 @@ type Engine struct {
 	Block, Unblock func(t testing.TB)
 }
 
-// DeadLetter is an envelope in the dead-letter queue.
+// DeadLetter is an envelope in the dead-letter queue, or a message of one.
 type DeadLetter struct {
+	// ID is that of the envelope, or the message's own; a message without one
+	// has that of its envelope.
 	ID     string
 	Body   []byte
 	Reason string

@@ -225,7 +225,7 @@ func (c *Client) settle(me *consumer, q *memoryQueue, item *memoryItem, o messag
 		m.drop(q, item)
 	case message.DeadLetter:
 		m.drop(q, item)
-		m.bury(item, o.Reason)
+		m.bury(item, o)
 		c.notify(broker.Notice{Kind: broker.DeadLettered, Role: "consume", Shard: item.envelope.Shard, Err: errors.New(o.Reason)})
 	default:
 		m.giveBack(q, item, true)

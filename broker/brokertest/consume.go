@@ -3,6 +3,8 @@ package brokertest
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ var consumeCases = []testCase{
 	{"acknowledges and returns", acknowledgesAndReturns},
 	{"settles once", settlesOnce},
 	{"keeps dead letters", keepsDeadLetters},
+	{"keeps dead messages apart", keepsDeadMessages},
 	{"limits deliveries", limitsDeliveries},
 	{"respects the prefetch", respectsPrefetch},
 	{"has one consumer at a time", hasOneConsumer},
@@ -98,6 +101,53 @@ func keepsDeadLetters(t *testing.T, e *Engine) {
 		}
 	}
 	in.none()
+	in.stop()
+	_ = c.Close()
+	empty(t, e, 1)
+}
+
+// keepsDeadMessages takes messages out of their envelopes, some of them without
+// an id of their own, or twice the same.
+func keepsDeadMessages(t *testing.T, e *Engine) {
+	c := open(t, e)
+	in := c.consume(1, 10)
+	env := envelope(1, 3)
+	lines := bytes.Split(bytes.TrimSuffix(env.Body, []byte("\n")), []byte("\n"))
+	long := append([]byte(`{"message_id":"`+strings.Repeat("i", 300)+`","a":`), '"')
+	bad := message.Envelope{ID: "bad", Shard: 1, Count: 5, Body: slices.Concat([]byte("bad\nbad\n\n"), long, []byte("\n"), lines[0], []byte("\n"))}
+	middle := message.Message{Line: lines[1]}.ID()
+	poison := message.Dead{Line: lines[1], Reason: "poison"}
+	// A dead letter that is published again and dies again is kept again.
+	again := message.Envelope{ID: middle, Shard: 1, Count: 2, Body: slices.Concat(lines[1], []byte("\n"), lines[0], []byte("\n"))}
+	var want []string
+	for _, step := range []struct {
+		envelope message.Envelope
+		id       string // of its dead letters
+		dead     []message.Dead
+	}{
+		{env, middle, []message.Dead{poison}},
+		{again, middle, []message.Dead{poison}},
+		{bad, bad.ID, []message.Dead{{Line: []byte("bad"), Reason: "1"}, {Line: []byte("bad"), Reason: "2"}, {Reason: "3"}, {Line: long, Reason: "4"}}},
+	} {
+		c.publish(step.envelope)
+		settle(t, in.next(), message.Outcome{Kind: message.DeadLetter, Reason: "some are dead", Dead: step.dead})
+		for _, d := range step.dead {
+			want = append(want, fmt.Sprintf("%s: %s: %s\n", step.id, d.Reason, d.Line))
+		}
+	}
+	var got []string
+	for _, d := range deadLetters(t, e, len(want)) {
+		got = append(got, fmt.Sprintf("%s: %s: %s", d.ID, d.Reason, d.Body))
+		if d.Shard != 1 || d.Time.IsZero() {
+			t.Errorf("dead letter %q of shard %d at %v", d.ID, d.Shard, d.Time)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("dead letters\n%q, want\n%q", got, want)
+	}
+	in.none() // the envelopes do not come again
 	in.stop()
 	_ = c.Close()
 	empty(t, e, 1)

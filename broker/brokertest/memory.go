@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -235,7 +236,7 @@ func (m *Memory) giveBack(q *memoryQueue, item *memoryItem, counts bool) {
 		item.returns++
 	}
 	if item.returns > broker.DeliveryLimit {
-		m.bury(item, "delivery_limit")
+		m.bury(item, message.Outcome{Kind: message.DeadLetter, Reason: "delivery_limit"})
 		return
 	}
 	q.waiting = slices.Insert(q.waiting, 0, item)
@@ -248,8 +249,15 @@ func (m *Memory) drop(q *memoryQueue, item *memoryItem) {
 	item.holder = nil
 }
 
-func (m *Memory) bury(item *memoryItem, reason string) {
-	m.dead = append(m.dead, DeadLetter{
-		ID: item.envelope.ID, Body: item.envelope.Body, Reason: reason, Shard: item.envelope.Shard, Time: time.Now(),
-	})
+// bury makes a dead letter of an item, or of each message that is dead of it.
+func (m *Memory) bury(item *memoryItem, o message.Outcome) {
+	e := item.envelope
+	if len(o.Dead) == 0 {
+		m.dead = append(m.dead, DeadLetter{ID: e.ID, Body: e.Body, Reason: o.Reason, Shard: e.Shard, Time: time.Now()})
+	}
+	for _, d := range o.Dead {
+		m.dead = append(m.dead, DeadLetter{
+			ID: cmp.Or(d.ID(), e.ID), Body: slices.Concat(d.Line, []byte{'\n'}), Reason: d.Reason, Shard: e.Shard, Time: time.Now(),
+		})
+	}
 }

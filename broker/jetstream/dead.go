@@ -1,8 +1,11 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"async-data-processor/broker"
+	"async-data-processor/message"
 )
 
 const (
@@ -21,25 +25,48 @@ const (
 )
 
 // bury publishes a dead letter, waiting for the connection if need be, so that
-// a broker that takes none is not asked again and again at full speed. The
-// headers of another program are left behind: some tell the server what to do.
-func (b *Broker) bury(shard int, d *held, reason string) error {
+// a broker that takes none is not asked again and again at full speed.
+func (b *Broker) bury(letter *nats.Msg) error {
 	ctx, cancel := context.WithTimeout(context.Background(), broker.PublishTimeout)
 	defer cancel()
 	s, err := b.publishing.await(ctx)
 	if err != nil {
 		return rejected(err)
 	}
-	header := nats.Header{
-		// One stored message gives one dead letter, however often it is tried. The
-		// envelope's id would not do: one that is repaired, published again and
-		// fails again would be taken for a retry and dropped.
-		jetstream.MsgIDHeader: {fmt.Sprintf("%d.%d", d.sequence, d.stored.UnixNano())},
-		reasonHeader:          {headerText(reason, maxReason)},
-		shardHeader:           {strconv.Itoa(shard)},
-		subjectHeader:         {subjectOf(shard)},
-		timeHeader:            {time.Now().UTC().Format(time.RFC3339Nano)},
+	return s.publish(ctx, DeadStream, letter)
+}
+
+// letters yields the dead letters of an outcome, each with its reason. One
+// stored message gives each of them once, however often it is tried, so it is
+// what their ids for the stream are made of. The envelope's id would not do: one
+// that is repaired, published again and fails again would be taken for a retry
+// and dropped.
+func letters(shard int, d *held, o message.Outcome) iter.Seq2[*nats.Msg, string] {
+	return func(yield func(*nats.Msg, string) bool) {
+		stored := fmt.Sprintf("%d.%d", d.sequence, d.stored.UnixNano())
+		if len(o.Dead) == 0 {
+			letter := deadEnvelope(shard, d, o.Reason)
+			letter.Header.Set(jetstream.MsgIDHeader, stored)
+			yield(letter, o.Reason)
+			return
+		}
+		copies := make(map[string]int) // of a line
+		for _, dead := range o.Dead {
+			copies[string(dead.Line)]++
+			nth := strconv.Itoa(copies[string(dead.Line)])
+			letter := deadMessage(shard, d, dead)
+			letter.Header.Set(jetstream.MsgIDHeader, stored+"."+message.KeyedID(nth, dead.Line))
+			if !yield(letter, dead.Reason) {
+				return
+			}
+		}
 	}
+}
+
+// deadEnvelope is a delivery with the reason why it is dead. The headers of
+// another program are left behind: some tell the server what to do.
+func deadEnvelope(shard int, d *held, reason string) *nats.Msg {
+	header := deadHeader(shard, reason)
 	for name, text := range map[string]string{
 		idHeader:          d.delivery.ID,
 		typeHeader:        d.msg.Header.Get(typeHeader),
@@ -50,7 +77,29 @@ func (b *Broker) bury(shard int, d *held, reason string) error {
 			header.Set(name, headerText(text, maxForeign))
 		}
 	}
-	return s.publish(ctx, DeadStream, &nats.Msg{Subject: deadSubject, Header: header, Data: d.msg.Data})
+	return &nats.Msg{Subject: deadSubject, Header: header, Data: d.msg.Data}
+}
+
+// deadMessage is a message of a delivery as an envelope of its own, so that it
+// can be published again as it is.
+func deadMessage(shard int, d *held, dead message.Dead) *nats.Msg {
+	header := deadHeader(shard, dead.Reason)
+	envelope := headerText(d.delivery.ID, maxForeign)
+	header.Set(idHeader, cmp.Or(dead.ID(), envelope))
+	header.Set(typeHeader, envelopeType)
+	header.Set(contentTypeHeader, contentType)
+	header.Set(countHeader, "1")
+	header.Set(envelopeHeader, envelope)
+	return &nats.Msg{Subject: deadSubject, Header: header, Data: slices.Concat(dead.Line, []byte{'\n'})}
+}
+
+func deadHeader(shard int, reason string) nats.Header {
+	return nats.Header{
+		reasonHeader:  {headerText(reason, maxReason)},
+		shardHeader:   {strconv.Itoa(shard)},
+		subjectHeader: {subjectOf(shard)},
+		timeHeader:    {time.Now().UTC().Format(time.RFC3339Nano)},
+	}
 }
 
 // headerText makes a header's value of any text: one line of UTF-8, n bytes at

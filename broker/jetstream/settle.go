@@ -33,7 +33,7 @@ func (sub *subscription) settle(d *held, o message.Outcome) error {
 	case message.Ack:
 		return sub.finish(d, ack)
 	case message.DeadLetter:
-		return sub.deadLetter(d, o.Reason)
+		return sub.deadLetter(d, o)
 	default:
 		return sub.finish(d, nak)
 	}
@@ -51,22 +51,24 @@ func (sub *subscription) finish(d *held, answer string) error {
 	return nil
 }
 
-// deadLetter moves an envelope to the dead letters: first there, then away
-// from here, so that it is twice there at worst.
-func (sub *subscription) deadLetter(d *held, reason string) error {
+// deadLetter moves an envelope, or what of it is dead, to the dead letters:
+// first there, then away from here, so that it is twice there at worst.
+func (sub *subscription) deadLetter(d *held, o message.Outcome) error {
 	if !sub.holds(d) {
 		return stale(nil)
 	}
-	if err := sub.broker.bury(sub.shard, d, reason); err != nil {
-		err = fmt.Errorf("dead-lettering: %w", err)
-		if back := sub.finish(d, sub.broker.nakLater()); back != nil {
-			return stale(err)
+	for letter, reason := range letters(sub.shard, d, o) {
+		if err := sub.broker.bury(letter); err != nil {
+			err = fmt.Errorf("dead-lettering: %w", err)
+			if back := sub.finish(d, sub.broker.nakLater()); back != nil {
+				return stale(err)
+			}
+			return err
 		}
-		return err
+		sub.broker.notify(broker.Notice{
+			Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
+		})
 	}
-	sub.broker.notify(broker.Notice{
-		Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
-	})
 	return sub.finish(d, ack)
 }
 
@@ -79,7 +81,8 @@ func (sub *subscription) exceeded(d *held, returns uint64) {
 	go func() {
 		defer sub.broker.calls.Done()
 		defer sub.poke()
-		_ = sub.deadLetter(d, fmt.Sprintf("it came back %d times, the limit is %d", returns, broker.DeliveryLimit))
+		why := fmt.Sprintf("it came back %d times, the limit is %d", returns, broker.DeliveryLimit)
+		_ = sub.deadLetter(d, message.Outcome{Kind: message.DeadLetter, Reason: why})
 	}()
 }
 

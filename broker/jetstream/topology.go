@@ -50,6 +50,8 @@ const (
 	shardHeader   = "shard"   // number of the shard it came from
 	subjectHeader = "subject" // subject it was published to
 	timeHeader    = "time"    // when it was moved, RFC 3339
+	// envelopeHeader is the id of the envelope that a single message was of.
+	envelopeHeader = "envelope"
 )
 
 // headerRoom is what the headers of an envelope or dead letter take at most, in

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync"
 	"time"
 
@@ -302,7 +301,7 @@ func (sub *subscription) settle(d *amqp.Delivery, o message.Outcome) error {
 	case message.Ack:
 		return sub.sent(sub.ch.Ack(d.DeliveryTag, false))
 	case message.DeadLetter:
-		return sub.deadLetter(d, o.Reason)
+		return sub.deadLetter(d, o)
 	default:
 		// Reject, not nack: to RabbitMQ from 4.3 only this is a failed
 		// delivery, which counts towards the delivery limit.
@@ -317,19 +316,21 @@ func (sub *subscription) sent(err error) error {
 	return nil
 }
 
-// deadLetter moves a message to the dead-letter queue: first there, then away
-// from here, so that it is twice there at worst.
-func (sub *subscription) deadLetter(d *amqp.Delivery, reason string) error {
-	if err := sub.broker.bury(sub.shard, d, reason); err != nil {
-		err = fmt.Errorf("dead-lettering: %w", err)
-		if back := sub.ch.Reject(d.DeliveryTag, true); back != nil {
-			return stale(err)
+// deadLetter moves an envelope, or what of it is dead, to the dead-letter
+// queue: first there, then away from here, so that it is twice there at worst.
+func (sub *subscription) deadLetter(d *amqp.Delivery, o message.Outcome) error {
+	for letter, reason := range letters(sub.shard, d, o) {
+		if err := sub.broker.bury(sub.shard, letter); err != nil {
+			err = fmt.Errorf("dead-lettering: %w", err)
+			if back := sub.ch.Reject(d.DeliveryTag, true); back != nil {
+				return stale(err)
+			}
+			return err
 		}
-		return err
+		sub.broker.notify(broker.Notice{
+			Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
+		})
 	}
-	sub.broker.notify(broker.Notice{
-		Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
-	})
 	return sub.sent(sub.ch.Ack(d.DeliveryTag, false))
 }
 
@@ -342,12 +343,4 @@ func (sub *subscription) settled() {
 	if idle {
 		sub.close()
 	}
-}
-
-// cut shortens text to n bytes, and replaces what is not UTF-8.
-func cut(text string, n int) string {
-	if len(text) > n {
-		text = text[:n]
-	}
-	return strings.ToValidUTF8(text, "\ufffd")
 }

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"async-data-processor/broker"
 	"async-data-processor/message"
 )
 
@@ -234,56 +232,5 @@ func (l *lane) close() {
 	l.session.fail(l.session.broker.target.explain(cmp.Or(<-l.closes, amqp.ErrClosed)))
 	for _, p := range pending {
 		p.verdict <- unknown(fmt.Errorf("the connection was lost before the confirm: %w", l.session.cause))
-	}
-}
-
-// bury publishes a dead letter. It tries for as long as a publish may take, so
-// that a message which cannot be buried just now is not delivered again and
-// again at full speed, up to its delivery limit.
-func (b *Broker) bury(shard int, d *amqp.Delivery, reason string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), broker.PublishTimeout)
-	defer cancel()
-	letter := deadLetter(shard, d, reason)
-	for {
-		s, err := b.publishing.await(ctx)
-		if err != nil {
-			return rejected(err)
-		}
-		err = s.publish(ctx, shard, deadQueue, letter)
-		if !errors.Is(err, broker.ErrRejected) {
-			return err
-		}
-		select {
-		case <-time.After(b.timing.minDelay):
-		case <-b.ctx.Done():
-			return err
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-// deadLetter is a delivery with the reason why it is dead. The headers of
-// another program are left behind: some of them route (CC), and large ones
-// would not fit beside ours.
-func deadLetter(shard int, d *amqp.Delivery, reason string) amqp.Publishing {
-	headers := amqp.Table{
-		reasonHeader: cut(reason, 1<<10),
-		shardHeader:  int64(shard),
-		queueHeader:  queueName(shard),
-		timeHeader:   time.Now().UTC().Format(time.RFC3339Nano),
-	}
-	if count, ok := number(d.Headers[countHeader]); ok {
-		headers[countHeader] = count
-	}
-	return amqp.Publishing{
-		MessageId:       d.MessageId,
-		Type:            d.Type,
-		ContentType:     d.ContentType,
-		ContentEncoding: d.ContentEncoding,
-		Timestamp:       d.Timestamp,
-		DeliveryMode:    amqp.Persistent,
-		Headers:         headers,
-		Body:            d.Body,
 	}
 }

@@ -32,6 +32,8 @@ const (
 	shardHeader  = "shard"  // number of the shard it came from
 	queueHeader  = "queue"  // name of the queue it came from
 	timeHeader   = "time"   // when it was moved, RFC 3339
+	// envelopeHeader is the id of the envelope that a single message was of.
+	envelopeHeader = "envelope"
 )
 
 func queueName(shard int) string { return queuePrefix + strconv.Itoa(shard) }
