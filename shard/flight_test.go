@@ -207,8 +207,8 @@ func TestManySubmitters(t *testing.T) {
 		if publishes++; publishes%7 == 3 {
 			return failure
 		}
-		messages, err := e.Open()
-		if err != nil {
+		messages, dead, err := e.Open()
+		if err != nil || len(dead) > 0 {
 			t.Error(err)
 		}
 		for _, m := range messages {
