@@ -198,8 +198,10 @@ func TestDeadLetterImpossible(t *testing.T) {
 	d := next(t, deliveries)
 	deleteQueue(t, url, deadQueue)
 	began := time.Now()
-	if err := d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "poison"}); !errors.Is(err, broker.ErrRejected) {
-		t.Errorf("%v, want ErrRejected", err)
+	// The last try may be cut off by the time-out.
+	err := d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "poison"})
+	if !errors.Is(err, broker.ErrRejected) && !errors.Is(err, broker.ErrUnknown) {
+		t.Errorf("%v, want ErrRejected or ErrUnknown", err)
 	}
 	if took := time.Since(began); took < broker.PublishTimeout/2 || took > 2*broker.PublishTimeout {
 		t.Errorf("given up after %v, want about %v", took, broker.PublishTimeout)
@@ -211,9 +213,7 @@ func TestDeadLetterImpossible(t *testing.T) {
 		t.Errorf("told %+v", n)
 	}
 	_ = b.Close()
-	if got := e.Depth(t, 0); got != 1 {
-		t.Errorf("%d envelopes, want 1", got)
-	}
+	within10s(t, "back in its queue", func() bool { return e.Depth(t, 0) == 1 })
 }
 
 // TestShardBeyond: a queue left by a larger number of shards can be drained.
