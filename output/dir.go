@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +50,10 @@ func openDir(dir string, w Window, sync func(path string) error) (_ *Dir, err er
 			root.Close(),
 		)
 	}
-	return &Dir{root: root, path: path, window: w, standby: standbyInterval, sync: sync}, nil
+	return &Dir{
+		root: root, path: path, window: w, wanted: make(map[string]*atomic.Int64),
+		standby: standbyInterval, sync: sync,
+	}, nil
 }
 
 // Close lets go of the output folder. The shards taken from it stay open.
