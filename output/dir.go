@@ -56,6 +56,9 @@ func openDir(dir string, w Window, sync func(path string) error) (_ *Dir, err er
 	}, nil
 }
 
+// Path is the folder's absolute path.
+func (d *Dir) Path() string { return d.path }
+
 // Close lets go of the output folder. The shards taken from it stay open.
 func (d *Dir) Close() error {
 	return d.root.Close()

@@ -10,6 +10,7 @@ import (
 	"async-data-processor/message"
 	"async-data-processor/server"
 	"async-data-processor/shard"
+	"async-data-processor/space"
 )
 
 // publisher is the half of a broker that submissions need.
@@ -21,10 +22,17 @@ type publisher interface {
 type submitter struct {
 	broker publisher
 	shards int
+	// reserve is undercut when there is no room for more files; it may be nil.
+	reserve *space.Watermark
 }
 
 // Submit implements server.Submitter.
 func (s submitter) Submit(ctx context.Context, sub message.Submission) (map[int]int, error) {
+	if s.reserve != nil {
+		if err := s.reserve.Check(); err != nil {
+			return nil, fmt.Errorf("%w: %w", server.ErrNoRoom, err)
+		}
+	}
 	envelopes := shard.Split(sub, s.shards)
 	errs := make([]error, len(envelopes))
 	var publishes sync.WaitGroup

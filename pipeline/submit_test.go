@@ -13,6 +13,7 @@ import (
 	"async-data-processor/message"
 	"async-data-processor/server"
 	"async-data-processor/shard"
+	"async-data-processor/space"
 )
 
 // publishes records envelopes and fails those of some shards.
@@ -41,6 +42,16 @@ func threeShards() message.Submission {
 		}
 	}
 	return s
+}
+
+// TestSubmitWithoutRoom: what would find no room in the output is refused for
+// certain, whatever the broker could take.
+func TestSubmitWithoutRoom(t *testing.T) {
+	var p publishes
+	_, err := submitter{broker: &p, shards: 3, reserve: space.New(t.TempDir(), 1<<62)}.Submit(t.Context(), threeShards())
+	if !errors.Is(err, server.ErrNoRoom) || !errors.Is(err, server.ErrNotPublished) || len(p.received) > 0 {
+		t.Errorf("error %v, %d envelopes published", err, len(p.received))
+	}
 }
 
 func TestSubmit(t *testing.T) {
