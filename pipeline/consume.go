@@ -65,6 +65,7 @@ func newConsuming(p *plant) (half, error) {
 	}
 	c.failed, c.fail = context.WithCancelCause(context.Background())
 	p.reserve = space.New(dir.Path(), p.cfg.OutputMinFree)
+	p.reserve.Look() // watchSpace tells of it
 	p.checks = append(p.checks, c.check)
 	return c, nil
 }
@@ -100,7 +101,10 @@ func (c *consuming) end() {
 // under its owner, or has not taken a batch for long, is taken anew, and what
 // could not be written comes again.
 func (c *consuming) shard(intake, work context.Context, n int) error {
-	o := &outage{shard: n, dir: c.dir.Path(), patience: c.cfg.OutputErrorTimeout, quiet: c.cfg.WorkerTimeout + 2*takeMax}
+	o := &outage{
+		shard: n, dir: c.dir.Path(), patience: c.cfg.OutputErrorTimeout,
+		quiet: c.cfg.WorkerTimeout + 2*takeMax, // more than an attempt and the wait before it
+	}
 	for last := 0; ; {
 		f, err := c.take(intake, n, o)
 		if f == nil {
@@ -229,19 +233,18 @@ func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<
 	}
 }
 
-// check tells whether the output takes what the workers have, and more.
+// check tells whether the output takes what the workers have, and has room for
+// more.
 func (c *consuming) check() server.Check {
+	check := server.Check{Name: "output", Err: c.reserve.Low()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	check := server.Check{Name: "output"}
 	if shards := slices.Sorted(maps.Keys(c.untaken)); len(shards) > 0 {
 		first := shards[0]
 		check.Err = fmt.Errorf("%d shards are not taken, shard %d because: %w", len(shards), first, c.untaken[first])
 	} else if workers := slices.Sorted(maps.Keys(c.held)); len(workers) > 0 {
 		first := workers[0]
 		check.Err = fmt.Errorf("%d workers hold their batch, %s because: %w", len(workers), first, c.held[first].why)
-	} else {
-		check.Err = c.reserve.Check()
 	}
 	return check
 }

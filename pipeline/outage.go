@@ -130,7 +130,8 @@ func (c *consuming) clearUntaken(n int) {
 	delete(c.untaken, n)
 }
 
-// spaceInterval is how often the free space is looked at while nobody submits.
+// spaceInterval is how often the free space is looked at. The fastest consumer
+// writes some ten megabytes in it.
 const spaceInterval = 250 * time.Millisecond
 
 // watchSpace tells when the output's disk runs low and when that is over, until

@@ -23,7 +23,7 @@ import (
 // on the clock of the test's bubble.
 type ward struct {
 	works
-	plant *plant
+	half  *consuming // set by start
 	began time.Time
 
 	mu     sync.Mutex // guards what follows
@@ -74,7 +74,7 @@ func (w *ward) start() {
 			f, err := real(ctx, n, onStandby)
 			return sickFolder{f, w, n}, err
 		}
-		w.plant = p
+		w.half = c
 		return c, nil
 	}
 	open := func(_ Config, notify func(broker.Notice)) (broker.Broker, error) { return w.memory.Open(notify), nil }
@@ -131,7 +131,7 @@ func (w *ward) after(d time.Duration) {
 func (w *ward) checkReady(reason string) {
 	w.t.Helper()
 	var failed []string
-	for _, c := range w.plant.ready() {
+	for _, c := range w.half.ready() {
 		if c.Err != nil {
 			failed = append(failed, c.Name+": "+c.Err.Error())
 		}
@@ -271,16 +271,22 @@ func TestOutputFails(t *testing.T) {
 				w.start()
 				for range w.cfg.BatchSize {
 					w.queue(0)
+				}
+				w.after(2 * time.Second) // shards 0 and 1 try at different times
+				for range w.cfg.BatchSize {
 					w.queue(1)
 				}
 				w.queue(2) // lingers
-				w.after(w.cfg.OutputErrorTimeout - time.Second)
+				w.after(w.cfg.OutputErrorTimeout - 3*time.Second)
 				select {
 				case err := <-w.done:
 					t.Fatalf("it ended early: %v", err)
 				default:
 				}
-				time.Sleep(takeMax + time.Second)
+				<-w.half.failed.Done()
+				if took := time.Since(w.began); took > w.cfg.OutputErrorTimeout+takeMax {
+					t.Errorf("it goes on for %v", took)
+				}
 				err := w.ended()
 				if !errors.Is(err, ErrOutputFailed) || errors.Is(err, ErrDrainDeadline) {
 					t.Errorf("it ended with %v", err)

@@ -29,7 +29,7 @@ type submitter struct {
 // Submit implements server.Submitter.
 func (s submitter) Submit(ctx context.Context, sub message.Submission) (map[int]int, error) {
 	if s.reserve != nil {
-		if err := s.reserve.Check(); err != nil {
+		if err := s.reserve.Low(); err != nil {
 			return nil, fmt.Errorf("%w: %w", server.ErrNoRoom, err)
 		}
 	}

@@ -48,7 +48,9 @@ func threeShards() message.Submission {
 // certain, whatever the broker could take.
 func TestSubmitWithoutRoom(t *testing.T) {
 	var p publishes
-	_, err := submitter{broker: &p, shards: 3, reserve: space.New(t.TempDir(), 1<<62)}.Submit(t.Context(), threeShards())
+	reserve := space.New(t.TempDir(), 1<<62)
+	reserve.Look()
+	_, err := submitter{broker: &p, shards: 3, reserve: reserve}.Submit(t.Context(), threeShards())
 	if !errors.Is(err, server.ErrNoRoom) || !errors.Is(err, server.ErrNotPublished) || len(p.received) > 0 {
 		t.Errorf("error %v, %d envelopes published", err, len(p.received))
 	}

@@ -55,11 +55,20 @@ func (e *LowError) Unwrap() error {
 	return unix.ENOSPC
 }
 
-// Check returns nil if enough was free a moment ago, else a *LowError, the same
-// until Clear. It costs two loads most of the time.
-func (w *Watermark) Check() error {
+// Low returns a *LowError if a look found too little and Clear has not been
+// called since. It never asks the disk, which may not answer.
+func (w *Watermark) Low() error {
 	if low := w.low.Load(); low != nil {
 		return low
+	}
+	return nil
+}
+
+// Check is Low, and looks by itself unless somebody did a moment ago. It costs
+// two loads most of the time.
+func (w *Watermark) Check() error {
+	if err := w.Low(); err != nil {
+		return err
 	}
 	if time.Now().UnixNano()-w.looked.Load() > int64(maxAge) && w.looking.TryLock() {
 		defer w.looking.Unlock()
@@ -72,8 +81,8 @@ func (w *Watermark) Check() error {
 }
 
 // Look looks at the disk now, and returns nil if enough is free: once it was
-// not, an eighth more than before. A lack is Check's from here on; that there
-// is none any more Check learns from Clear.
+// not, an eighth more than before. A lack is told by Low and Check from here on,
+// until Clear.
 func (w *Watermark) Look() *LowError {
 	if w.minFree == 0 {
 		return nil
@@ -91,7 +100,7 @@ func (w *Watermark) Look() *LowError {
 	return low
 }
 
-// Clear ends the lack. It is not Check's to do, because who watches may have
+// Clear ends the lack. It is not Look's to do, because who watches may have
 // something to see to first.
 func (w *Watermark) Clear() { w.low.Store(nil) }
 

@@ -36,6 +36,9 @@ func TestWatermark(t *testing.T) {
 			}
 		}
 		free = 1000
+		if err := w.Low(); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("Low: %v", err)
+		}
 		if err := w.Check(); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "/data is full: 799 MiB are free, 800 MiB have to be") {
 			t.Errorf("Check ended the lack by itself, or says %v", err)
 		}

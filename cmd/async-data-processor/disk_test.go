@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"async-data-processor/pipeline"
 )
 
 // mountSmall mounts a file system of some MiB. Where that is not allowed it
@@ -257,6 +260,15 @@ func (p *process) failed(words ...string) {
 		if last.Message != "stopped" || last.Level != "error" || !strings.Contains(last.Error, word) || len(p.others) > 0 {
 			p.t.Errorf("the last line has no %q: %+v, %q", word, last, p.others)
 		}
+	}
+}
+
+// TestExitOfAFailedOutput: that its drain took too long as well is not what a
+// supervisor has to hear.
+func TestExitOfAFailedOutput(t *testing.T) {
+	err := failure{errors.Join(pipeline.ErrDrainDeadline, pipeline.ErrOutputFailed), true}
+	if code := exitCode(err, io.Discard); code != exitFailure {
+		t.Errorf("exit %d, want %d", code, exitFailure)
 	}
 }
 

@@ -55,7 +55,7 @@ func (b *Broker) watch() {
 // look is what watch does at a time.
 func (w *watcher) look(at time.Time) {
 	full := w.space.Look()
-	if full == nil && w.space.Check() != nil {
+	if full == nil && w.space.Low() != nil {
 		w.restart, w.next = 0, at // it was full, which changes everything
 	}
 	w.record()
