@@ -319,7 +319,8 @@ func TestOutputRecovers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWard(t, nil)
+				// What is between ends a failure, not that it is quiet meanwhile.
+				w := newWard(t, func(cfg *Config) { cfg.WorkerTimeout = time.Hour })
 				w.set(0, steps[0])
 				w.start()
 				for _, f := range steps {

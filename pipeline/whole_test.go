@@ -116,7 +116,7 @@ func TestLostFolder(t *testing.T) {
 func TestHeldIsNotReady(t *testing.T) {
 	c := &consuming{
 		plant: &plant{teller: newTeller(zerolog.Nop()), reserve: space.New("/", 0)},
-		held:  make(map[string]hold),
+		held:  make(map[string]hold), untaken: make(map[int]error),
 	}
 	full := errors.New("no space left on device")
 	for _, id := range []string{"0-2", "0-1"} {
@@ -129,6 +129,10 @@ func TestHeldIsNotReady(t *testing.T) {
 	c.observe(event.BatchReturned{Worker: event.Worker{ID: "0-2"}, Err: full}, nil)
 	if err := c.check().Err; err != nil {
 		t.Errorf("check after both are rid of it: %v", err)
+	}
+	c.observe(event.BatchReturned{Worker: event.Worker{ID: "0-2"}, Err: errHeldLong}, nil)
+	if err := c.check().Err; !errors.Is(err, errHeldLong) {
+		t.Errorf("check of a shard that was given up: %v", err)
 	}
 }
 
