@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,8 +50,14 @@ func openDir(dir string, w Window, sync func(path string) error) (_ *Dir, err er
 			root.Close(),
 		)
 	}
-	return &Dir{root: root, path: path, window: w, standby: standbyInterval, sync: sync}, nil
+	return &Dir{
+		root: root, path: path, window: w, wanted: make(map[string]*atomic.Int64),
+		standby: standbyInterval, sync: sync,
+	}, nil
 }
+
+// Path is the folder's absolute path.
+func (d *Dir) Path() string { return d.path }
 
 // Close lets go of the output folder. The shards taken from it stay open.
 func (d *Dir) Close() error {

@@ -2,6 +2,7 @@ package output
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,6 +56,40 @@ func TestDiskFull(t *testing.T) {
 	}
 	mustWrite(t, s, b)
 	checkFolder(t, path, content(lines))
+}
+
+// TestTakeOnAFullDisk: whatever there is no room for, the folder, its lock or
+// the probe's names, the shard is not taken for lack of space, until there is.
+func TestTakeOnAFullDisk(t *testing.T) {
+	path, ok := mountSmall(t)
+	if !ok {
+		return
+	}
+	d := openTestDir(t, path)
+	// The file system's own folder, the shard's, the lock, and two of the probe.
+	for inodes := 1; inodes < 5; inodes++ {
+		if err := unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT, fmt.Sprint("size=64k,nr_inodes=", inodes)); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) || !strings.Contains(err.Error(), "shard-0") {
+			t.Errorf("with %d inodes got %v, error %v", inodes, s, err)
+		}
+	}
+	if err := unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT, "size=64k,nr_inodes=100"); err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(path, "filler")
+	if err := os.WriteFile(filler, make([]byte, 16*4096), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) {
+		t.Errorf("without a free page got %v, error %v", s, err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, takeShard(t, d), newBatch("{}"))
+	checkFolder(t, path, content([]string{"{}"}))
 }
 
 func TestReadOnlyFileSystem(t *testing.T) {

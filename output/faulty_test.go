@@ -3,6 +3,7 @@ package output
 import (
 	"bytes"
 	"errors"
+	"io"
 	"maps"
 	"strings"
 	"sync"
@@ -193,6 +194,24 @@ func (f *faulty) linked(temp, final string) (ours bool, err error) {
 
 func (f *faulty) remove(name string) error {
 	return f.call("remove", func() error { return f.folder.remove(name) }, func() { delete(f.live, name) })
+}
+
+func (f *faulty) names(visit func(string)) error {
+	return f.call("names", func() error { return f.folder.names(visit) }, func() {})
+}
+
+func (f *faulty) read(name string) (opened io.ReadCloser, err error) {
+	err = f.call("read", func() (err error) {
+		opened, err = f.folder.read(name)
+		return err
+	}, func() {})
+	if err != nil {
+		if opened != nil {
+			opened.Close()
+		}
+		return nil, err
+	}
+	return opened, nil
 }
 
 // faultyHandle is a file or, without a node, the folder.

@@ -16,7 +16,10 @@ import (
 	"os"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"async-data-processor/output/committed"
 )
@@ -40,6 +43,12 @@ var (
 	// ErrClosed: the shard was closed.
 	ErrClosed = errors.New("the shard is closed")
 )
+
+// LacksSpace tells whether err is of a disk, or a quota, that is full: the one
+// failure of an output that is mended without anybody touching the output.
+func LacksSpace(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
 
 // Names inside a shard's folder. A temporary name is hidden from a shell's
 // globs by its dot and from every other "*.ndjson" by its ending.
@@ -95,6 +104,9 @@ type Dir struct {
 	path   string // absolute, so that a change of working directory does not matter
 	window Window
 
+	mu     sync.Mutex               // guards wanted
+	wanted map[string]*atomic.Int64 // see Shard; by the shard's name
+
 	// Set before the first Shard, read-only after; tests put theirs in.
 	standby time.Duration
 	sync    func(path string) error
@@ -112,6 +124,10 @@ type Shard struct {
 	// Set while the shard is taken, read-only after.
 	swept    int
 	recalled Recalled
+
+	// wanted is the size of the largest file for which there was no room, until
+	// a probe finds it. It is the shard's whoever owns it in this process.
+	wanted *atomic.Int64
 
 	// gate is held shared by a writer from asking for the right to publish
 	// until its file is durable or undone, and alone by Close: the lock is

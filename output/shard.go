@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"async-data-processor/output/committed"
@@ -21,15 +22,16 @@ var errBusy = errors.New("the shard's folder is owned by somebody else")
 // has to wait it calls onStandby first, once; nil is allowed. The owner may go
 // by Close or by dying, its lock goes with it.
 //
-// The temporary files of an earlier owner are removed (see Swept), every name
-// that is visible when Shard returns is durable, and what is in the newest of
-// those files is known (see Recalled). A file of ours that is there and cannot
-// be read fails Shard: without it messages might be written twice, and nobody
-// would hear of it.
+// The temporary files of an earlier owner are removed (see Swept), the folder has
+// just taken a file (see probe), every name that is visible when Shard returns
+// is durable, and what is in the newest of those files is known (see Recalled).
+// A file of ours that is there and cannot be read fails Shard: without it
+// messages might be written twice, and nobody would hear of it.
 //
-// After an error nothing is held, and Shard may be called again.
+// After an error nothing is held, and Shard may be called again: a disk that is
+// full or fails may have recovered.
 func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error) {
-	s := &Shard{name: shardName(n)}
+	s := &Shard{name: shardName(n), wanted: d.wantedBy(shardName(n))}
 	for waited := false; ; waited = true {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for %s: %w", s.name, context.Cause(ctx))
@@ -62,6 +64,12 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 		err = s.sweep(&files)
 	}
 	if err == nil {
+		err = s.probe()
+	}
+	if err == nil {
+		err = s.settleNames()
+	}
+	if err == nil {
 		err = s.recall(ctx, &files)
 		s.recalled.Took = time.Since(began)
 	}
@@ -69,6 +77,16 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// wantedBy returns what the owners of a shard tell each other.
+func (d *Dir) wantedBy(name string) *atomic.Int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.wanted[name] == nil {
+		d.wanted[name] = new(atomic.Int64)
+	}
+	return d.wanted[name]
 }
 
 // acquire makes and opens the folder and takes its lock, or fails with errBusy.
@@ -99,10 +117,8 @@ func (d *Dir) settleName(name string) error {
 	return nil
 }
 
-// sweep removes the temporary files, and makes durable what it removed and
-// what a crashed owner published last: its fsync may never have happened, and
-// whoever finds a message in a visible file lets the broker forget it. The
-// names of visible files it leaves in files.
+// sweep removes the temporary files. The names of visible files it leaves in
+// files.
 func (s *Shard) sweep(files *newest) error {
 	var orphans []string
 	err := s.folder.names(func(name string) {
@@ -122,6 +138,13 @@ func (s *Shard) sweep(files *newest) error {
 		}
 		s.swept++
 	}
+	return nil
+}
+
+// settleNames makes durable which names are in the folder: those that a crashed
+// owner published last, too, because its fsync may never have happened, and
+// whoever finds a message in a visible file lets the broker forget it.
+func (s *Shard) settleNames() error {
 	h, err := s.folder.open()
 	if err != nil {
 		return s.failed("open", "", err)

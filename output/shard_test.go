@@ -10,8 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestStandby(t *testing.T) {
@@ -99,40 +97,6 @@ func TestSweep(t *testing.T) {
 	slices.Sort(foreign)
 	if !slices.Equal(got, foreign) {
 		t.Errorf("got  %q\nwant %q", got, foreign)
-	}
-}
-
-// TestSweepFails lets every step of taking a shard over fail once; then it
-// works.
-func TestSweepFails(t *testing.T) {
-	const orphan = ".0-2_01JD8Y6G5V3X9Q2R7T4B1C0D5E.tmp"
-	for i, call := range []string{"remove", "open", "folder fsync"} {
-		t.Run(call, func(t *testing.T) {
-			path := t.TempDir()
-			d := openTestDir(t, path)
-			plan := at(i, fail)
-			var last *faulty
-			d.wrap = func(f folder) folder {
-				last = newFaulty(t, &Shard{folder: f}, plan, unix.EIO)
-				return last
-			}
-			if err := os.Mkdir(filepath.Join(path, "shard-0"), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(path, "shard-0", orphan), nil, 0o644); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) || last.calls[i] != call {
-				t.Fatalf("got error %v after %q", err, last.calls)
-			}
-			plan = at(-1, pass)
-			takeShard(t, d)
-			// What the owner before published may not be durable yet.
-			if !slices.Contains(last.calls, "folder fsync") {
-				t.Errorf("the names are not durable after %q", last.calls)
-			}
-			checkFolder(t, path)
-		})
 	}
 }
 

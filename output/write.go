@@ -76,7 +76,11 @@ func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (fil
 
 	stem := worker + "_" + message.NewID()
 	p := publication{temp: tempPrefix + stem + tempSuffix, final: stem + visibleSuffix}
-	if err := s.spool(p.temp, fresh); err != nil {
+	content := join(fresh)
+	if err := s.spool(p.temp, content); err != nil {
+		if LacksSpace(err) {
+			s.want(len(content))
+		}
 		return "", 0, s.discard(p.temp, err)
 	}
 	if err := s.publish(ctx, b, p); err != nil {
@@ -155,15 +159,25 @@ func (s *Shard) ready(ctx context.Context) error {
 	return s.folder.held()
 }
 
-// spool writes the lines to a new temporary file and makes them durable. After
+// want has the next owner's probe write at least this much.
+func (s *Shard) want(size int) {
+	for {
+		known := s.wanted.Load()
+		if known >= int64(size) || s.wanted.CompareAndSwap(known, int64(size)) {
+			return
+		}
+	}
+}
+
+// spool writes the content to a new temporary file and makes it durable. After
 // an error that file is worth nothing: a second fsync would report success for
 // pages that the first one failed to write.
-func (s *Shard) spool(temp string, messages []message.Message) error {
+func (s *Shard) spool(temp string, content []byte) error {
 	f, err := s.folder.create(temp)
 	if err != nil {
 		return s.failed("create", temp, err)
 	}
-	step, err := "write", writeAll(f, join(messages))
+	step, err := "write", writeAll(f, content)
 	if err == nil {
 		step, err = "fsync", f.Sync()
 	}

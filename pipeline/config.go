@@ -48,6 +48,12 @@ type Config struct {
 
 	// OutputDir is the folder of the files; it is made if missing.
 	OutputDir string
+	// OutputMinFree is how many bytes of its disk are kept free: below it intake
+	// ends, until an eighth more is free. 0 keeps none.
+	OutputMinFree int64
+	// OutputErrorTimeout is how long the output of a shard may fail, other than
+	// for lack of space, before the process ends.
+	OutputErrorTimeout time.Duration
 	// DedupeIDs is how many written ids a shard remembers, 1 to MaxDedupeIDs,
 	// and DedupeWindow for how long.
 	DedupeIDs    int
@@ -96,6 +102,12 @@ func DefaultConfig() Config {
 		MaxInFlight: server.DefaultMaxInFlight,
 
 		OutputDir: "./data",
+		// Room for what is queued when intake ends, and for everybody else on
+		// the disk to notice.
+		OutputMinFree: 256 << 20,
+		// Longer than what passes by itself, and then in time to have another
+		// process, or somebody, see to it.
+		OutputErrorTimeout: time.Minute,
 		// More than a shard can have in hand: 30 envelopes of 512 KiB are 194,000
 		// of the shortest lines. So whatever a broker delivers again after a
 		// crash or an outage is known. 9 MB per shard at most, read back from
@@ -162,6 +174,8 @@ func (c Config) Validate() error {
 	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
 		c.MaxInFlight, server.MinInFlight)
 	check(c.OutputDir != "", "--output-dir is empty, want a folder")
+	check(c.OutputMinFree >= 0, "--output-min-free is %d, want 0 or more", c.OutputMinFree)
+	positive("output-error-timeout", c.OutputErrorTimeout)
 	within("dedupe-ids", c.DedupeIDs, MaxDedupeIDs)
 	positive("dedupe-window", c.DedupeWindow)
 	within("batch-size", c.BatchSize, MaxBatchSize)

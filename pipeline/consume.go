@@ -16,6 +16,7 @@ import (
 	"async-data-processor/message"
 	"async-data-processor/output"
 	"async-data-processor/server"
+	"async-data-processor/space"
 	"async-data-processor/workerpool"
 )
 
@@ -23,13 +24,34 @@ import (
 type consuming struct {
 	*plant
 	dir *output.Dir
-	// wrap is nil but in tests, which put it around the shards' writers.
-	wrap func(workerpool.Writer) workerpool.Writer
+	// takeShard is dir's, or a test's.
+	takeShard func(ctx context.Context, n int, onStandby func()) (folder, error)
+	// failed ends, by fail, when the process is to end because the output of a
+	// shard has failed for too long.
+	failed context.Context
+	fail   context.CancelCauseFunc
 
 	mu    sync.Mutex // guards what follows
 	pools []*workerpool.Pool
-	// held has why the output cannot take a worker's batch, by worker.
-	held map[string]error
+	// held is the batches that the output does not take, by worker.
+	held map[string]hold
+	// untaken has why a shard is not owned, unless another process owns it.
+	untaken map[int]error
+}
+
+// folder is the view of a shard of the output that this process owns.
+type folder interface {
+	workerpool.Writer
+	Swept() int
+	Recalled() output.Recalled
+	Close() error
+}
+
+// hold is a batch that a worker holds.
+type hold struct {
+	shard int
+	why   error
+	limit *time.Timer // ends the holding
 }
 
 func newConsuming(p *plant) (half, error) {
@@ -37,7 +59,13 @@ func newConsuming(p *plant) (half, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--output-dir: %w", err)
 	}
-	c := &consuming{plant: p, dir: dir, held: make(map[string]error)}
+	c := &consuming{plant: p, dir: dir, held: make(map[string]hold), untaken: make(map[int]error)}
+	c.takeShard = func(ctx context.Context, n int, onStandby func()) (folder, error) {
+		return dir.Shard(ctx, n, onStandby)
+	}
+	c.failed, c.fail = context.WithCancelCause(context.Background())
+	p.reserve = space.New(dir.Path(), p.cfg.OutputMinFree)
+	p.reserve.Look() // watchSpace tells of it
 	p.checks = append(p.checks, c.check)
 	return c, nil
 }
@@ -57,33 +85,45 @@ func (c *consuming) start(g *errgroup.Group, intake, work context.Context) {
 		c.tellHistories(intake)
 		return nil
 	})
+	g.Go(func() error {
+		c.watchSpace(intake)
+		return nil
+	})
 }
 
 func (c *consuming) end() {
+	c.fail(nil)
 	c.dir.Close()
 	c.tellHistory(true)
 }
 
 // shard owns the shard until intake ends. A folder that was moved or removed
-// under its owner is taken anew, and what could not be written to the old one
-// comes again.
+// under its owner, or has not taken a batch for long, is taken anew, and what
+// could not be written comes again.
 func (c *consuming) shard(intake, work context.Context, n int) error {
+	o := &outage{
+		shard: n, dir: c.dir.Path(), patience: c.cfg.OutputErrorTimeout,
+		quiet: c.cfg.WorkerTimeout + 2*takeMax, // more than an attempt and the wait before it
+	}
 	for last := 0; ; {
-		folder, err := c.dir.Shard(intake, n, func() { c.teller.standby(n) })
-		if err != nil {
-			if intake.Err() != nil {
-				return nil // stopped while it stood by
-			}
+		f, err := c.take(intake, n, o)
+		if f == nil {
 			return err
 		}
-		c.teller.owned(n, folder.Swept(), folder.Recalled())
+		c.teller.owned(n, f.Swept(), f.Recalled())
 		c.owned.Add(1)
-		last, err = c.own(intake, work, n, folder, last)
+		last, err = c.own(intake, work, n, f, o, last)
 		c.owned.Add(-1)
-		if !errors.Is(err, output.ErrLost) || intake.Err() != nil {
+		switch {
+		case intake.Err() != nil:
+			return err
+		case errors.Is(err, output.ErrLost):
+			c.teller.folderLost(n, err)
+		case errors.Is(err, errHeldLong):
+			c.teller.heldLong(n, err)
+		default:
 			return err
 		}
-		c.teller.folderLost(n, err)
 	}
 }
 
@@ -92,11 +132,22 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 //	consume ──envelopes──▶ open ──opened──▶ batcher ──batches──▶ workerpool ──▶ output
 //
 // Its workers are numbered from after on; it returns the last one's number.
-func (c *consuming) own(intake, work context.Context, n int, folder *output.Shard, after int) (last int, err error) {
+func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage, after int) (last int, err error) {
 	intake, stop := context.WithCancel(intake)
 	defer stop()
-	work, giveUp := context.WithCancelCause(work)
-	defer giveUp(nil)
+	ours, cancel := context.WithCancelCause(work)
+	defer cancel(nil)
+	giveUp := func(why error) {
+		stop()
+		cancel(why)
+	}
+	// With no output to wait for, what is held would only hold up the drain of
+	// the shards that can still write.
+	defer context.AfterFunc(c.failed, func() {
+		if c.holds(n) {
+			giveUp(context.Cause(c.failed))
+		}
+	})()
 	var (
 		envelopes = make(chan *message.Delivery)
 		opened    = make(chan batcher.Opened)
@@ -110,13 +161,19 @@ func (c *consuming) own(intake, work context.Context, n int, folder *output.Shar
 		Min:     c.cfg.WorkersMin,
 		Max:     c.cfg.WorkersMax,
 		Timeout: c.cfg.WorkerTimeout,
-		Writer:  c.writer(folder),
+		Writer:  f,
 		Events: func(e event.Event) {
-			if held, ok := e.(event.BatchHeld); ok && errors.Is(held.Err, output.ErrLost) {
-				stop()
-				giveUp(held.Err)
+			c.observe(e, giveUp)
+			switch e := e.(type) {
+			case event.BatchHeld:
+				if why := c.whyGiveUp(o, e.Err); why != nil {
+					giveUp(why)
+				}
+			case event.BatchWritten:
+				if e.Messages > 0 {
+					o.over()
+				}
 			}
-			c.observe(e)
 		},
 	}, batches)
 	c.mu.Lock()
@@ -135,23 +192,32 @@ func (c *consuming) own(intake, work context.Context, n int, folder *output.Shar
 	stages.Go(func() {
 		batcher.Run(batcher.Config{Size: c.cfg.BatchSize, Linger: c.cfg.BatchLinger}, opened, batches)
 	})
-	stages.Go(func() { pool.Run(work) })
+	stages.Go(func() { pool.Run(ours) })
 	stages.Wait()
 	burials.Wait()
-	if cause := context.Cause(work); errors.Is(cause, output.ErrLost) {
-		err = errors.Join(err, cause)
+	if why := context.Cause(ours); why != context.Cause(work) {
+		err = errors.Join(err, why)
 	}
-	if err = errors.Join(err, folder.Close()); err != nil {
+	closing := f.Close()
+	if errors.Is(err, ErrOutputFailed) {
+		return pool.Last(), err // which says all there is to say, in one line
+	}
+	if err = errors.Join(err, closing); err != nil {
 		err = fmt.Errorf("shard %d: %w", n, err)
 	}
 	return pool.Last(), err
 }
 
-func (c *consuming) writer(folder *output.Shard) workerpool.Writer {
-	if c.wrap != nil {
-		return c.wrap(folder)
+// whyGiveUp returns why a shard whose output does not take a batch is to be
+// given up at once, nil if it is to go on trying.
+func (c *consuming) whyGiveUp(o *outage, held error) error {
+	if errors.Is(held, output.ErrLost) {
+		return held
 	}
-	return folder
+	if err := o.met(held); err != nil {
+		c.fail(err)
+	}
+	return context.Cause(c.failed)
 }
 
 // open unpacks envelopes. Lines that can never be written go to the dead
@@ -196,33 +262,65 @@ func (c *consuming) aside(d *message.Delivery, burials *sync.WaitGroup) *message
 	})
 }
 
-// check tells whether the output takes what the workers have.
+// check tells whether the output takes what the workers have, and has room for
+// more.
 func (c *consuming) check() server.Check {
+	check := server.Check{Name: "output", Err: c.reserve.Low()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	check := server.Check{Name: "output"}
-	if workers := slices.Sorted(maps.Keys(c.held)); len(workers) > 0 {
+	if shards := slices.Sorted(maps.Keys(c.untaken)); len(shards) > 0 {
+		first := shards[0]
+		check.Err = fmt.Errorf("%d shards are not taken, shard %d because: %w", len(shards), first, c.untaken[first])
+	} else if workers := slices.Sorted(maps.Keys(c.held)); len(workers) > 0 {
 		first := workers[0]
-		check.Err = fmt.Errorf("%d workers hold their batch, %s because: %w", len(workers), first, c.held[first])
+		check.Err = fmt.Errorf("%d workers hold their batch, %s because: %w", len(workers), first, c.held[first].why)
 	}
 	return check
 }
 
-// observe is the sink of the pools' events.
-func (c *consuming) observe(e event.Event) {
+// observe is the sink of the pools' events. A batch that is held for too long
+// is given up.
+func (c *consuming) observe(e event.Event, giveUp func(why error)) {
 	c.mu.Lock()
 	switch e := e.(type) {
 	case event.BatchHeld:
-		c.held[e.Worker.ID] = e.Err
+		limit := c.held[e.Worker.ID].limit
+		if limit == nil {
+			limit = time.AfterFunc(holdLimit, func() { giveUp(errHeldLong) })
+		}
+		c.held[e.Worker.ID] = hold{e.Worker.Shard, e.Err, limit}
 	case event.BatchWritten:
-		delete(c.held, e.Worker.ID)
+		c.release(e.Worker)
 	case event.BatchReturned:
-		delete(c.held, e.Worker.ID)
+		c.release(e.Worker)
+		if errors.Is(e.Err, errHeldLong) || errors.Is(e.Err, output.ErrLost) {
+			c.untaken[e.Worker.Shard] = e.Err // about to be taken anew
+		}
 	case event.MessageDied:
-		delete(c.held, e.Worker.ID)
+		c.release(e.Worker)
 	}
 	c.mu.Unlock()
 	c.teller.event(e)
+}
+
+// release forgets that the worker holds a batch. The caller holds mu.
+func (c *consuming) release(w event.Worker) {
+	if h, ok := c.held[w.ID]; ok {
+		h.limit.Stop()
+		delete(c.held, w.ID)
+	}
+}
+
+// holds tells whether a worker of the shard holds a batch.
+func (c *consuming) holds(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.held {
+		if h.shard == n {
+			return true
+		}
+	}
+	return false
 }
 
 // tellHistories logs changed histories until ctx ends.

@@ -16,6 +16,7 @@ import (
 	"async-data-processor/event"
 	"async-data-processor/output"
 	"async-data-processor/server"
+	"async-data-processor/space"
 )
 
 // teller turns what the stages tell into log lines.
@@ -124,6 +125,25 @@ func (t *teller) owned(shard, swept int, r output.Recalled) {
 	}
 	t.log.Info().Int("shard", shard).Int("swept", swept).Int("ids", r.IDs).Int("files", r.Files).
 		Dur("elapsed_ms", r.Took).Msg("shard owned")
+}
+
+func (t *teller) untaken(shard int, err error, retry time.Duration) {
+	t.repeating(zerolog.WarnLevel, "untaken").Int("shard", shard).Err(err).Dur("retry_ms", retry).
+		Msg("the shard cannot be taken, nothing of it is consumed")
+}
+
+func (t *teller) heldLong(shard int, err error) {
+	t.repeating(zerolog.WarnLevel, "held long").Int("shard", shard).Err(err).
+		Msg("what could not be written goes back to the broker, taking the shard anew")
+}
+
+// space tells that the output's disk runs low, or has enough again.
+func (t *teller) space(dir string, low *space.LowError) {
+	if low == nil {
+		t.log.Info().Str("output", dir).Msg("the output's disk has enough space again")
+		return
+	}
+	t.log.Warn().Str("output", dir).Err(low).Msg("the output's disk runs low")
 }
 
 func (t *teller) folderLost(shard int, err error) {

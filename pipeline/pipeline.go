@@ -24,6 +24,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/server"
+	"async-data-processor/space"
 )
 
 // ErrDrainDeadline is returned when the drain took longer than its time-out.
@@ -63,6 +64,8 @@ type plant struct {
 	addr net.Addr
 	// served is closed when every request has its answer; nil without a server.
 	served chan struct{}
+	// reserve is what the output's disk keeps free; nil without a consumer.
+	reserve *space.Watermark
 	// owned counts the shards whose folder this process owns.
 	owned atomic.Int32
 	// writing is what the drain of the files waits for.
@@ -150,7 +153,7 @@ func run(ctx context.Context, cfg Config, t *teller, open opener, builders ...bu
 	}
 	done := make(chan error, 1)
 	go func() { done <- errors.Join(g.Wait(), b.Close()) }()
-	return await(work, done)
+	return await(intake, work, done)
 }
 
 // openUnless opens the broker, or returns nil if ctx ends before that: a large
@@ -191,9 +194,10 @@ func deadline(intake context.Context, timeout time.Duration) (work context.Conte
 	}
 }
 
-// await returns the error of done, or ErrDrainDeadline if that has not come a
-// moment after work was cancelled: a write may hang in a system call for ever.
-func await(work context.Context, done <-chan error) error {
+// await returns the error of done, or ErrDrainDeadline, and why intake ended, if
+// that has not come a moment after work was cancelled: a write may hang in a
+// system call for ever.
+func await(intake, work context.Context, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
@@ -203,6 +207,9 @@ func await(work context.Context, done <-chan error) error {
 	case err := <-done:
 		return errors.Join(context.Cause(work), err)
 	case <-time.After(giveUpDelay):
+		if cause := context.Cause(intake); !errors.Is(cause, context.Canceled) {
+			return errors.Join(context.Cause(work), cause) // a part had failed
+		}
 		return context.Cause(work)
 	}
 }

@@ -104,6 +104,11 @@ func TestRun(t *testing.T) {
 			err:    ErrDrainDeadline,
 			steps:  []string{"end"},
 		},
+		"a half that hangs does not hide that the output failed": {
+			halves: []fakeHalf{{fail: ErrOutputFailed}, {finish: time.Hour}},
+			err:    ErrOutputFailed,
+			steps:  []string{"end", "end"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -13,11 +13,10 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/event"
 	"async-data-processor/message"
-	"async-data-processor/workerpool"
 )
 
-// fragile is a writer that panics on some messages, always.
-type fragile struct{ workerpool.Writer }
+// fragile is a folder whose writes panic on some messages, always.
+type fragile struct{ folder }
 
 func (f fragile) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
 	for _, m := range b.Messages {
@@ -25,13 +24,13 @@ func (f fragile) Write(ctx context.Context, worker string, b *message.Batch) (fi
 			panic("it is poison")
 		}
 	}
-	return f.Writer.Write(ctx, worker, b)
+	return f.folder.Write(ctx, worker, b)
 }
 
 // TestPoison: a message that its writer panics on is the only one of its batch
 // and of its envelope that is not in a file, and costs one worker.
 func TestPoison(t *testing.T) {
-	around := wraps{writer: func(w workerpool.Writer) workerpool.Writer { return fragile{w} }}
+	around := wraps{folder: func(f folder) folder { return fragile{f} }}
 	w := newWorksWith(t, around, func(cfg *Config) {
 		cfg.Shards, cfg.BatchLinger = 1, time.Minute // so every batch is a full one
 	})

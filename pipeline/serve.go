@@ -24,7 +24,7 @@ func newServing(p *plant) (half, error) {
 		return nil, fmt.Errorf("--listen %s: %w", p.cfg.Listen, err)
 	}
 	srv := server.New(server.Config{
-		Submitter:      newSubmitter(p.broker, p.cfg.Shards),
+		Submitter:      newSubmitter(p.broker, p.cfg.Shards, p.reserve),
 		Tokens:         p.cfg.AuthTokens,
 		MaxInFlight:    p.cfg.MaxInFlight,
 		PublishTimeout: broker.PublishTimeout,

@@ -9,19 +9,32 @@ import (
 	"async-data-processor/message"
 	"async-data-processor/server"
 	"async-data-processor/shard"
+	"async-data-processor/space"
 )
+
+// publisher is the half of a broker that submissions need.
+type publisher interface {
+	Publish(ctx context.Context, e message.Envelope) error
+}
 
 // submitter hands submissions to the lanes of their shards.
 type submitter struct {
 	lanes *shard.Lanes
+	// reserve is undercut when there is no room for more files; it may be nil.
+	reserve *space.Watermark
 }
 
-func newSubmitter(b broker.Broker, shards int) submitter {
-	return submitter{shard.NewLanes(shards, broker.PublishTimeout, b.Publish)}
+func newSubmitter(b publisher, shards int, reserve *space.Watermark) submitter {
+	return submitter{shard.NewLanes(shards, broker.PublishTimeout, b.Publish), reserve}
 }
 
 // Submit implements server.Submitter.
 func (s submitter) Submit(ctx context.Context, sub message.Submission) (map[int]int, error) {
+	if s.reserve != nil {
+		if err := s.reserve.Low(); err != nil {
+			return nil, fmt.Errorf("%w: %w", server.ErrNoRoom, err)
+		}
+	}
 	counts, outcomes := s.lanes.Submit(ctx, sub)
 	rejected := 0
 	for _, err := range outcomes {

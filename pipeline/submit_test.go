@@ -13,6 +13,7 @@ import (
 	"async-data-processor/message"
 	"async-data-processor/server"
 	"async-data-processor/shard"
+	"async-data-processor/space"
 )
 
 // publishes records envelopes and fails those of some shards.
@@ -43,6 +44,18 @@ func threeShards() message.Submission {
 	return s
 }
 
+// TestSubmitWithoutRoom: what would find no room in the output is refused for
+// certain, whatever the broker could take.
+func TestSubmitWithoutRoom(t *testing.T) {
+	var p publishes
+	reserve := space.New(t.TempDir(), 1<<62)
+	reserve.Look()
+	_, err := newSubmitter(&p, 3, reserve).Submit(t.Context(), threeShards())
+	if !errors.Is(err, server.ErrNoRoom) || !errors.Is(err, server.ErrNotPublished) || len(p.received) > 0 {
+		t.Errorf("error %v, %d envelopes published", err, len(p.received))
+	}
+}
+
 func TestSubmit(t *testing.T) {
 	rejected := fmt.Errorf("%w: no connection", broker.ErrRejected)
 	unknown := fmt.Errorf("%w: no answer", broker.ErrUnknown)
@@ -59,7 +72,7 @@ func TestSubmit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &publishes{fail: tc.fail}
-			counts, err := submitter{shard.NewLanes(3, time.Second, p.Publish)}.Submit(t.Context(), threeShards())
+			counts, err := newSubmitter(p, 3, nil).Submit(t.Context(), threeShards())
 			if !errors.Is(err, tc.err) || errors.Is(err, server.ErrNotPublished) != tc.notPublished {
 				t.Errorf("error %v, want %v and ErrNotPublished: %v", err, tc.err, tc.notPublished)
 			}

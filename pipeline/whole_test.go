@@ -19,6 +19,7 @@ import (
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/event"
+	"async-data-processor/space"
 )
 
 func TestWhole(t *testing.T) {
@@ -113,18 +114,25 @@ func TestLostFolder(t *testing.T) {
 
 // TestHeldIsNotReady: a process says which of its workers hold a batch and why.
 func TestHeldIsNotReady(t *testing.T) {
-	c := &consuming{plant: &plant{teller: newTeller(zerolog.Nop())}, held: make(map[string]error)}
+	c := &consuming{
+		plant: &plant{teller: newTeller(zerolog.Nop()), reserve: space.New("/", 0)},
+		held:  make(map[string]hold), untaken: make(map[int]error),
+	}
 	full := errors.New("no space left on device")
 	for _, id := range []string{"0-2", "0-1"} {
-		c.observe(event.BatchHeld{Worker: event.Worker{ID: id}, Err: full})
+		c.observe(event.BatchHeld{Worker: event.Worker{ID: id}, Err: full}, func(error) {})
 	}
 	if err := c.check().Err; !errors.Is(err, full) || !strings.Contains(err.Error(), "2 workers hold their batch, 0-1") {
 		t.Errorf("check: %v", err)
 	}
-	c.observe(event.BatchWritten{Worker: event.Worker{ID: "0-1"}})
-	c.observe(event.BatchReturned{Worker: event.Worker{ID: "0-2"}, Err: full})
+	c.observe(event.BatchWritten{Worker: event.Worker{ID: "0-1"}}, nil)
+	c.observe(event.BatchReturned{Worker: event.Worker{ID: "0-2"}, Err: full}, nil)
 	if err := c.check().Err; err != nil {
 		t.Errorf("check after both are rid of it: %v", err)
+	}
+	c.observe(event.BatchReturned{Worker: event.Worker{ID: "0-2"}, Err: errHeldLong}, nil)
+	if err := c.check().Err; !errors.Is(err, errHeldLong) {
+		t.Errorf("check of a shard that was given up: %v", err)
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
-	"async-data-processor/workerpool"
 )
 
 // patience bounds the waits of these tests; only one that fails uses it up.
@@ -61,7 +60,7 @@ func newWorks(t *testing.T, change func(*Config), extra ...builder) *works {
 // wraps is what a test puts around parts of the pipeline.
 type wraps struct {
 	broker func(broker.Broker) broker.Broker
-	writer func(workerpool.Writer) workerpool.Writer
+	folder func(folder) folder
 }
 
 func newWorksWith(t *testing.T, around wraps, change func(*Config), extra ...builder) *works {
@@ -89,7 +88,15 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config), extra ...bui
 		h, err := newConsuming(p)
 		if err == nil {
 			w.consuming = h.(*consuming)
-			w.consuming.wrap = around.writer
+			if take := w.consuming.takeShard; around.folder != nil {
+				w.consuming.takeShard = func(ctx context.Context, n int, onStandby func()) (folder, error) {
+					f, err := take(ctx, n, onStandby)
+					if err != nil {
+						return nil, err
+					}
+					return around.folder(f), nil
+				}
+			}
 		}
 		return h, err
 	}

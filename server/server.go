@@ -57,6 +57,9 @@ type Submitter interface {
 // nothing of the submission was published.
 var ErrNotPublished = errors.New("nothing was published")
 
+// ErrNoRoom is ErrNotPublished because there would be no room for the files.
+var ErrNoRoom = fmt.Errorf("%w: the output's disk is nearly full", ErrNotPublished)
+
 // Check is one condition of being ready.
 type Check struct {
 	// Name is unique among the checks, for example "broker".

@@ -65,6 +65,8 @@ func exitCode(err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitClean
+	case errors.Is(err, pipeline.ErrOutputFailed):
+		return exitFailure // however the drain behind it went
 	case errors.Is(err, pipeline.ErrDrainDeadline):
 		return exitDeadline
 	case understood:

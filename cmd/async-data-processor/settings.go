@@ -67,6 +67,8 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forServer, (*pflag.FlagSet).Int64Var, &cfg.MaxInFlight, "max-in-flight-bytes", "MAX_IN_FLIGHT_BYTES", "", "bytes of request bodies held at a time; beyond it, 429")
 
 	add(s, forConsumer, str, &cfg.OutputDir, "output-dir", "DATA_OUTPUT_DIR", "", "folder of the files, made if missing")
+	add(s, forConsumer, (*pflag.FlagSet).Int64Var, &cfg.OutputMinFree, "output-min-free", "OUTPUT_MIN_FREE", "", "bytes of its disk kept free; below it, not ready, and 503 of standalone")
+	add(s, forConsumer, dur, &cfg.OutputErrorTimeout, "output-error-timeout", "OUTPUT_ERROR_TIMEOUT", "", "how long it may fail before the process ends; a full disk may for ever")
 	add(s, forConsumer, num, &cfg.DedupeIDs, "dedupe-ids", "DEDUPE_IDS", "", "ids that a shard remembers as written; one that comes again is not written again")
 	add(s, forConsumer, dur, &cfg.DedupeWindow, "dedupe-window", "DEDUPE_WINDOW", "", "how long it remembers them")
 	add(s, forConsumer, num, &cfg.BatchSize, "batch-size", "BATCH_SIZE", "", "messages of a full batch, which is a file")

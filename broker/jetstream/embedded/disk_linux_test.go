@@ -18,6 +18,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
+	"async-data-processor/space"
 )
 
 // inNamespace marks a process that may mount because it has its own user and
@@ -55,7 +56,7 @@ func smallDisk(t *testing.T, bytes int) (dir string, ok bool) {
 // give it back.
 func fillDisk(t *testing.T, dir string, but int64) (release func()) {
 	t.Helper()
-	free, err := freeBytes(dir)
+	free, err := space.Free(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,12 +202,4 @@ func TestDiskFullAtTheStart(t *testing.T) {
 	maps.Copy(ids, publishSome(t, e, 50, 100<<10))
 	take(t, e, ids, message.Ack)
 	closeBroker(t, e)
-}
-
-// TestDiskGone: a disk that cannot be asked is not written to.
-func TestDiskGone(t *testing.T) {
-	s := space{dir: filepath.Join(t.TempDir(), "gone"), minFree: 1}
-	if err := s.check(); !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), s.dir) {
-		t.Errorf("got %v", err)
-	}
 }

@@ -15,7 +15,13 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
+	"async-data-processor/space"
 )
+
+// DefaultMinFree is room for what the server writes besides messages, above
+// all acknowledgements, without which a full store could not be drained, and
+// for what several publishers send until the next look at the disk.
+const DefaultMinFree = 256 << 20
 
 // Config says where the broker keeps its messages and who may reach it.
 type Config struct {
@@ -63,7 +69,7 @@ type Broker struct {
 
 	cfg   Config
 	store *store
-	space *space
+	space *space.Watermark
 
 	mu     sync.Mutex // guards what follows
 	server *instance  // nil between the runs of a server
@@ -104,7 +110,7 @@ func Open(cfg Config) (_ *Broker, err error) {
 	}
 	b := &Broker{
 		cfg: cfg, store: s,
-		space: &space{dir: s.dir, minFree: cfg.MinFree},
+		space: space.New(s.dir, cfg.MinFree),
 		names: names{dir: s.path(streamsPath, jetstream.ShardStream, messagesName)},
 		quit:  make(chan struct{}),
 	}
@@ -191,7 +197,7 @@ func (b *Broker) end() error {
 // admit is asked before every publish.
 func (b *Broker) admit() error {
 	// First what an operator can mend; it is often the cause of the other.
-	if err := b.space.check(); err != nil {
+	if err := b.space.Check(); err != nil {
 		return err
 	}
 	b.mu.Lock()

@@ -136,6 +136,16 @@ func (s *store) missing(m manifest) []damage {
 	return damages
 }
 
+// bytesUsed is what the blocks of the store take.
+func (s *store) bytesUsed() int64 {
+	var used int64
+	sizes, _ := s.blockSizes() // an estimate, for a limit that may be corrected
+	for _, size := range sizes {
+		used += size
+	}
+	return used
+}
+
 // blockSizes makes a manifest of the blocks that are there and hold something.
 func (s *store) blockSizes() (manifest, error) {
 	m := manifest{}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"async-data-processor/space"
 )
 
 const (
@@ -104,7 +106,7 @@ func serverOptions(s *store, cfg Config) (*server.Options, error) {
 // for half of what has to be kept free. That is where publishers of other
 // processes are refused, who do not ask admit.
 func storeLimit(s *store, minFree int64) (int64, error) {
-	free, err := freeBytes(s.dir)
+	free, err := space.Free(s.dir)
 	if err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", s.dir, err)
 	}

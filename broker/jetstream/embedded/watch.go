@@ -10,6 +10,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
+	"async-data-processor/space"
 )
 
 const (
@@ -53,10 +54,8 @@ func (b *Broker) watch() {
 
 // look is what watch does at a time.
 func (w *watcher) look(at time.Time) {
-	full := w.space.look()
-	if full != nil {
-		w.space.fault.Store(full)
-	} else if w.space.fault.Load() != nil {
+	full := w.space.Look()
+	if full == nil && w.space.Low() != nil {
 		w.restart, w.next = 0, at // it was full, which changes everything
 	}
 	w.record()
@@ -73,7 +72,7 @@ func (w *watcher) look(at time.Time) {
 		w.restart = 0
 	}
 	if full == nil && w.ill == nil {
-		w.space.clear()
+		w.space.Clear()
 	}
 	// Asked here as well, so that people hear of a full disk, and of space
 	// again, when nobody publishes.
@@ -83,12 +82,12 @@ func (w *watcher) look(at time.Time) {
 // room tells whether a restart makes sense. Without a byte left the server
 // would only meet the same error, but long before there is enough for
 // publishes again it can be drained.
-func (w *watcher) room(full *spaceError) bool {
-	return full == nil || full.cause == nil && full.free > w.cfg.MinFree/4
+func (w *watcher) room(full *space.LowError) bool {
+	return full == nil || full.Cause == nil && full.Free > w.cfg.MinFree/4
 }
 
 // fault returns why the server, which runs, has to be restarted, or nil.
-func (w *watcher) fault(full *spaceError) error {
+func (w *watcher) fault(full *space.LowError) error {
 	i := w.running()
 	if i.log.erred.Swap(false) {
 		if err := i.unhealthy(); err != nil {
@@ -96,7 +95,7 @@ func (w *watcher) fault(full *spaceError) error {
 		}
 		// A disk without space leaves errors in the server that nothing but a
 		// restart takes away, and not all of them show in its health.
-		if full != nil && full.free <= w.cfg.MinFree/8 {
+		if full != nil && full.Free <= w.cfg.MinFree/8 {
 			return errors.New("the embedded server met an error on a full disk" + i.log.last())
 		}
 	}

@@ -1,0 +1,209 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// cleanTake is what taking a shard with one orphan and one visible file asks of
+// its folder, in this order.
+var cleanTake = []string{
+	"names", "remove",
+	"create", "write", "fsync", "close", "link", "remove", "remove",
+	"open", "folder fsync", "folder close",
+	"read",
+}
+
+// takeRun takes a shard under a plan, and then again without faults.
+type takeRun struct {
+	*testing.T
+	dir   *Dir
+	lines []string // in the visible file
+	plan  func(int, string) verdict
+	disk  *faulty // of the last attempt
+}
+
+func newTakeRun(t *testing.T, plan func(int, string) verdict, err error) *takeRun {
+	r := &takeRun{T: t, dir: openTestDir(t, t.TempDir()), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 3), plan: plan}
+	at := filepath.Join(r.dir.path, "shard-0")
+	for name, content := range map[string][]byte{
+		"0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.ndjson": content(r.lines),
+		".0-2_01JD8Y6G5V3X9Q2R7T4B1C0D5F.tmp":   nil,
+	} {
+		if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, name), content, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.dir.wrap = func(f folder) folder {
+		r.disk = newFaulty(t, &Shard{folder: f}, func(i int, call string) verdict { return r.plan(i, call) }, err)
+		return r.disk
+	}
+	return r
+}
+
+func (r *takeRun) take() error {
+	s, err := r.dir.Shard(r.Context(), 0, func() { r.Fatal("the shard has an owner") })
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// checkRecovery fails unless the shard can be taken now, whole and clean.
+func (r *takeRun) checkRecovery() {
+	r.Helper()
+	r.plan = at(-1, pass)
+	s := takeShard(r, r.dir)
+	checkFolder(r, r.dir.path, content(r.lines))
+	if got := s.Recalled().IDs; got != len(r.lines) {
+		r.Errorf("%d ids are known, want %d", got, len(r.lines))
+	}
+	// What the owner before published, and what was removed, is durable.
+	if !slices.Contains(r.disk.calls, "folder fsync") {
+		r.Errorf("the names are not durable after %q", r.disk.calls)
+	}
+	write(r, s, 0, r.lines...)
+}
+
+func TestCallsOfATake(t *testing.T) {
+	r := newTakeRun(t, at(-1, pass), nil)
+	if err := r.take(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(r.disk.calls, cleanTake) {
+		t.Errorf("got  %q\nwant %q", r.disk.calls, cleanTake)
+	}
+}
+
+// TestFaultAtEveryCallOfATake: whatever fails, the shard is not taken, its lock
+// is free, nothing is visible that was not, and the next attempt makes good.
+func TestFaultAtEveryCallOfATake(t *testing.T) {
+	for i, call := range cleanTake {
+		for _, v := range []verdict{fail, happened, short, torn} {
+			if (v == short || v == torn) && call != "write" {
+				continue
+			}
+			for _, fault := range []error{unix.EIO, unix.ENOSPC, unix.EROFS, unix.EDQUOT} {
+				t.Run(fmt.Sprintf("%d %s/%s/%s", i, call, v, unix.ErrnoName(fault.(unix.Errno))), func(t *testing.T) {
+					r := newTakeRun(t, at(i, v), fault)
+					err := r.take()
+					want := fault
+					switch {
+					case call == "folder close": // nothing hangs on it
+						want = nil
+					case v == short:
+						want = io.ErrShortWrite
+					}
+					if !errors.Is(err, want) || (err != nil) != (want != nil) {
+						t.Errorf("got error %v, want %v", err, want)
+					}
+					if want != nil && !strings.Contains(err.Error(), "shard-0") {
+						t.Errorf("the error does not say where: %v", err)
+					}
+					if got := LacksSpace(err); got != (want == unix.ENOSPC || want == unix.EDQUOT) {
+						t.Errorf("lacks space: %v, of %v", got, err)
+					}
+					r.checkRecovery()
+				})
+			}
+		}
+	}
+}
+
+// TestSecondFaultOfATake lets a second call fail, or the process die, while the
+// first failure is being cleaned up.
+func TestSecondFaultOfATake(t *testing.T) {
+	for i, call := range cleanTake {
+		for _, first := range []verdict{pass, fail, happened} {
+			for distance := 1; distance <= 3; distance++ {
+				for _, second := range []verdict{fail, happened, crashBefore, crashAfter} {
+					t.Run(fmt.Sprintf("%d %s/%s/+%d/%s", i, call, first, distance, second), func(t *testing.T) {
+						r := newTakeRun(t, func(j int, _ string) verdict {
+							switch j {
+							case i:
+								return first
+							case i + distance:
+								return second
+							}
+							return pass
+						}, unix.EIO)
+						_ = r.take() // it may have been clean
+						r.checkRecovery()
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestProbeIsAsLarge: where there was no room for a file of a size, the next
+// owner has room for as much, or is none.
+func TestProbeIsAsLarge(t *testing.T) {
+	lines := numbered("a", 1000)
+	d := openTestDir(t, t.TempDir())
+	var full, probed int
+	d.wrap = func(f folder) folder { return &narrow{f, &full, &probed} }
+	s := takeShard(t, d)
+	if probed != probeBytes {
+		t.Errorf("a first probe of %d bytes", probed)
+	}
+	full = len(content(lines)) - 1
+	if _, _, err := s.Write(t.Context(), worker, newBatch(lines...)); !LacksSpace(err) {
+		t.Fatalf("got error %v", err)
+	}
+	mustWrite(t, s, newBatch("{}")) // there is room for that
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) {
+		t.Errorf("the shard was taken, or got error %v", err)
+	}
+	full = 0
+	s = takeShard(t, d)
+	if probed != len(content(lines)) {
+		t.Errorf("a probe of %d bytes, want %d", probed, len(content(lines)))
+	}
+	mustWrite(t, s, newBatch(lines...))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if takeShard(t, d); probed != probeBytes {
+		t.Errorf("after all was well a probe of %d bytes", probed)
+	}
+}
+
+// narrow has room for no file of more than full bytes, unless that is 0, and
+// tells the size of the last probe.
+type narrow struct {
+	folder
+	full, probed *int
+}
+
+func (n *narrow) create(name string) (file, error) {
+	f, err := n.folder.create(name)
+	return &narrowFile{f, n, strings.HasPrefix(name, ".probe_")}, err
+}
+
+type narrowFile struct {
+	file
+	n     *narrow
+	probe bool
+}
+
+func (f *narrowFile) Write(p []byte) (int, error) {
+	if f.probe {
+		*f.n.probed = len(p)
+	}
+	if full := *f.n.full; full > 0 && len(p) > full {
+		return 0, unix.ENOSPC
+	}
+	return f.file.Write(p)
+}

@@ -1,0 +1,117 @@
+// Package space watches the free space of a file system. It promises to tell of
+// a lack in time, while there still is some, and not to go to and fro when it
+// ends.
+package space
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxAge is how old a look at the disk may be, in which the fastest writers
+// write some megabytes. A look takes some microseconds.
+const maxAge = 10 * time.Millisecond
+
+// Watermark is how much of the file system of a folder has to be free. Its
+// methods may be called concurrently.
+type Watermark struct {
+	dir     string
+	minFree int64
+	free    func(dir string) (int64, error) // Free, or a test's
+
+	looking sync.Mutex // held by the one who looks for Check
+	looked  atomic.Int64
+	low     atomic.Pointer[LowError]
+}
+
+// New returns the watermark of minFree bytes; 0 is never undercut.
+func New(dir string, minFree int64) *Watermark {
+	return &Watermark{dir: dir, minFree: minFree, free: Free}
+}
+
+// LowError says why nothing more should be written. It wraps ENOSPC, or the
+// Cause of a look at the disk that failed.
+type LowError struct {
+	Dir           string
+	Free, MinFree int64
+	Cause         error
+}
+
+func (e *LowError) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("free space of %s: %v", e.Dir, e.Cause)
+	}
+	return fmt.Sprintf("the disk of %s is full: %d MiB are free, %d MiB have to be", e.Dir, e.Free>>20, e.MinFree>>20)
+}
+
+func (e *LowError) Unwrap() error {
+	if e.Cause != nil {
+		return e.Cause
+	}
+	return unix.ENOSPC
+}
+
+// Low returns a *LowError if a look found too little and Clear has not been
+// called since. It never asks the disk, which may not answer.
+func (w *Watermark) Low() error {
+	if low := w.low.Load(); low != nil {
+		return low
+	}
+	return nil
+}
+
+// Check is Low, and looks by itself unless somebody did a moment ago. It costs
+// two loads most of the time.
+func (w *Watermark) Check() error {
+	if err := w.Low(); err != nil {
+		return err
+	}
+	if time.Now().UnixNano()-w.looked.Load() > int64(maxAge) && w.looking.TryLock() {
+		defer w.looking.Unlock()
+		w.looked.Store(time.Now().UnixNano())
+		if low := w.Look(); low != nil {
+			return low
+		}
+	}
+	return nil
+}
+
+// Look looks at the disk now, and returns nil if enough is free: once it was
+// not, an eighth more than before. A lack is told by Low and Check from here on,
+// until Clear.
+func (w *Watermark) Look() *LowError {
+	if w.minFree == 0 {
+		return nil
+	}
+	enough := w.minFree
+	if w.low.Load() != nil {
+		enough += w.minFree / 8
+	}
+	free, err := w.free(w.dir)
+	if err == nil && free >= enough {
+		return nil
+	}
+	low := &LowError{Dir: w.dir, Free: free, MinFree: enough, Cause: err}
+	w.low.Store(low)
+	return low
+}
+
+// Clear ends the lack. It is not Look's to do, because who watches may have
+// something to see to first.
+func (w *Watermark) Clear() { w.low.Store(nil) }
+
+// Free is what this user may still write to the file system of a folder.
+func Free(dir string) (int64, error) {
+	var stat unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &stat)
+		if err == unix.EINTR {
+			continue
+		}
+		return int64(stat.Bavail) * int64(stat.Bsize), err
+	}
+}
