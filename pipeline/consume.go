@@ -28,6 +28,8 @@ type consuming struct {
 	pools []*workerpool.Pool
 	// held has why the output cannot take a worker's batch, by worker.
 	held map[string]error
+	// leftovers are the shards beyond the number of shards, by their number.
+	leftovers map[int]*leftover
 }
 
 func newConsuming(p *plant) (half, error) {
@@ -35,7 +37,7 @@ func newConsuming(p *plant) (half, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--output-dir: %w", err)
 	}
-	c := &consuming{plant: p, dir: dir, held: make(map[string]error)}
+	c := &consuming{plant: p, dir: dir, held: make(map[string]error), leftovers: make(map[int]*leftover)}
 	p.checks = append(p.checks, c.check)
 	return c, nil
 }
@@ -45,15 +47,27 @@ func (c *consuming) start(g *errgroup.Group, intake, work context.Context) {
 		Int("shards", c.cfg.Shards).Str("output", c.cfg.OutputDir).Msg("message-consumer started")
 	intake = c.afterServing(intake)
 	for n := range c.cfg.Shards {
-		c.writing.Add(1)
-		g.Go(func() error {
-			defer c.writing.Done()
-			return c.shard(intake, work, n)
-		})
+		c.begin(g, intake, work, n)
 	}
+	c.writing.Add(1)
+	g.Go(func() error {
+		defer c.writing.Done()
+		c.reshard(g, intake, work)
+		return nil
+	})
 	g.Go(func() error {
 		c.tellHistories(intake)
 		return nil
+	})
+}
+
+// begin starts a shard. It is called before the drain, or by what the drain
+// waits for.
+func (c *consuming) begin(g *errgroup.Group, intake, work context.Context, n int) {
+	c.writing.Add(1)
+	g.Go(func() error {
+		defer c.writing.Done()
+		return c.shard(intake, work, n)
 	})
 }
 
@@ -75,9 +89,9 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 			return err
 		}
 		c.teller.owned(n, folder.Swept(), folder.Recalled())
-		c.owned.Add(1)
+		c.count(n, 1)
 		last, err = c.own(intake, work, n, folder, last)
-		c.owned.Add(-1)
+		c.count(n, -1)
 		if !errors.Is(err, output.ErrLost) || intake.Err() != nil {
 			return err
 		}
@@ -124,7 +138,7 @@ func (c *consuming) own(intake, work context.Context, n int, folder *output.Shar
 	var stages sync.WaitGroup
 	stages.Go(func() {
 		defer close(envelopes)
-		err = c.broker.Consume(intake, n, c.cfg.prefetch(), envelopes)
+		err = c.consume(intake, n, envelopes)
 	})
 	stages.Go(func() {
 		defer close(opened)
@@ -175,7 +189,9 @@ func (c *consuming) observe(e event.Event) {
 	c.mu.Lock()
 	switch e := e.(type) {
 	case event.BatchHeld:
-		c.held[e.Worker.ID] = e.Err
+		if c.configured(e.Worker.Shard) {
+			c.held[e.Worker.ID] = e.Err
+		}
 	case event.BatchWritten:
 		delete(c.held, e.Worker.ID)
 	case event.BatchReturned:

@@ -113,11 +113,12 @@ func TestLostFolder(t *testing.T) {
 
 // TestHeldIsNotReady: a process says which of its workers hold a batch and why.
 func TestHeldIsNotReady(t *testing.T) {
-	c := &consuming{plant: &plant{teller: newTeller(zerolog.Nop())}, held: make(map[string]error)}
+	c := &consuming{plant: &plant{cfg: Config{Shards: 1}, teller: newTeller(zerolog.Nop())}, held: make(map[string]error)}
 	full := errors.New("no space left on device")
 	for _, id := range []string{"0-2", "0-1"} {
 		c.observe(event.BatchHeld{Worker: event.Worker{ID: id}, Err: full})
 	}
+	c.observe(event.BatchHeld{Worker: event.Worker{ID: "1-1", Shard: 1}, Err: full}) // beyond the shards
 	if err := c.check().Err; !errors.Is(err, full) || !strings.Contains(err.Error(), "2 workers hold their batch, 0-1") {
 		t.Errorf("check: %v", err)
 	}
