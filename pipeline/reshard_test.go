@@ -18,6 +18,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/message"
+	"async-data-processor/output"
 )
 
 // resharded is a message-consumer of three shards in a bubble, over a broker
@@ -185,6 +186,52 @@ func TestLaterLeftovers(t *testing.T) {
 		if depth := r.memory.Depth(5); depth != 0 || r.written(5) != 3 {
 			t.Errorf("%d envelopes and %d messages in files after the drain", depth, r.written(5))
 		}
+	})
+}
+
+// TestOthersLeftovers: what another process still has is not called drained;
+// when that is gone, this one takes over.
+func TestOthersLeftovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newResharded(t, 0)
+		// The folder of 4, whose queue is empty, and the envelopes of 5, of which
+		// it takes one at a time.
+		dir, err := output.Open(r.dir, output.Window{IDs: 10, Age: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		folder, err := dir.Shard(t.Context(), 4, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.publish(5, 1)
+		r.publish(5, 1)
+		intake, leave := context.WithCancel(t.Context())
+		defer leave()
+		deliveries := make(chan *message.Delivery)
+		for _, shard := range []int{4, 5} {
+			go func() { _ = r.larger.Consume(intake, shard, 1, deliveries) }()
+		}
+		held := <-deliveries
+
+		r.start(time.Second)
+		time.Sleep(3 * lookInterval)
+		if n := r.told("standing by", `"shard":4`); n != 1 {
+			t.Errorf("standing by for the folder: told %d times, want once", n)
+		}
+		if r.told("drained", "") != 0 || r.written(5) != 0 {
+			t.Error("drained while others have the shards")
+		}
+		leave()
+		if err := errors.Join(folder.Close(), held.Settle(message.Outcome{})); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * lookInterval)
+		if n := r.told("drained", ""); n != 2 || r.written(5) != 1 {
+			t.Errorf("drained: told %d times, want 2; %d messages of shard 5 in files, want 1", n, r.written(5))
+		}
+		r.stop()
 	})
 }
 

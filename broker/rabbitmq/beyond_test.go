@@ -13,8 +13,8 @@ import (
 // those behind it only if the gap is too wide, and is not made anew.
 func TestBeyondGaps(t *testing.T) {
 	url := sharedNode(t)
-	const from, last = 100, 106 // no other test has them
-	for _, shard := range []int{from, from + 1, last} {
+	const from, last = 100, 109 // no other test has them
+	for _, shard := range []int{from, from + 1, from + 6, last} {
 		admin(t, url, func(ch *amqp.Channel) error { return declare(ch, shardQueue(shard)) })
 		t.Cleanup(func() { deleteQueue(t, url, queueName(shard)) })
 	}
@@ -22,7 +22,7 @@ func TestBeyondGaps(t *testing.T) {
 	b, _ := openBroker(t, url, quick())
 	ready(t, b)
 	for range 2 {
-		for gap, want := range map[int][]int{0: {100, 101}, 3: {100, 101}, 4: {100, 101, 106}, 8: {100, 101, 106}} {
+		for gap, want := range map[int][]int{0: {100, 101}, 3: {100, 101}, 4: {100, 101, 106, 109}, 8: {100, 101, 106, 109}} {
 			found, err := b.Beyond(t.Context(), from, gap)
 			if err != nil {
 				t.Fatal(err)
