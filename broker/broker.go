@@ -54,7 +54,17 @@ type Broker interface {
 	// in this process or another, stand by.
 	Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error
 
-	// Ready returns nil if a publish would be attempted now, else why not.
+	// Beyond returns the shards from the given number on that have a queue, in
+	// ascending order: left by an earlier, larger number of shards, or used by a
+	// process that has another. Their envelopes are consumed as any other's. It
+	// makes no queue, and waits for the connection; an error may pass.
+	//
+	// An engine that has no list of its queues tries one number after the other,
+	// and stops when more than gap of them in a row are missing.
+	Beyond(ctx context.Context, shards, gap int) ([]Backlog, error)
+
+	// Ready returns nil if a publish would be attempted now, else why not. It
+	// answers for the shards that this process publishes to.
 	Ready() error
 
 	// Close gives up the connection after the settles made so far have been

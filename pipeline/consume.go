@@ -37,6 +37,8 @@ type consuming struct {
 	held map[string]hold
 	// untaken has why a shard is not owned, unless another process owns it.
 	untaken map[int]error
+	// leftovers are the shards beyond the number of shards, by their number.
+	leftovers map[int]*leftover
 }
 
 // folder is the view of a shard of the output that this process owns.
@@ -59,7 +61,7 @@ func newConsuming(p *plant) (half, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--output-dir: %w", err)
 	}
-	c := &consuming{plant: p, dir: dir, held: make(map[string]hold), untaken: make(map[int]error)}
+	c := &consuming{plant: p, dir: dir, held: make(map[string]hold), untaken: make(map[int]error), leftovers: make(map[int]*leftover)}
 	c.takeShard = func(ctx context.Context, n int, onStandby func()) (folder, error) {
 		return dir.Shard(ctx, n, onStandby)
 	}
@@ -75,12 +77,14 @@ func (c *consuming) start(g *errgroup.Group, intake, work context.Context) {
 		Int("shards", c.cfg.Shards).Str("output", c.cfg.OutputDir).Msg("message-consumer started")
 	intake = c.afterServing(intake)
 	for n := range c.cfg.Shards {
-		c.writing.Add(1)
-		g.Go(func() error {
-			defer c.writing.Done()
-			return c.shard(intake, work, n)
-		})
+		c.begin(g, intake, work, n)
 	}
+	c.writing.Add(1)
+	g.Go(func() error {
+		defer c.writing.Done()
+		c.reshard(g, intake, work)
+		return nil
+	})
 	g.Go(func() error {
 		c.tellHistories(intake)
 		return nil
@@ -88,6 +92,16 @@ func (c *consuming) start(g *errgroup.Group, intake, work context.Context) {
 	g.Go(func() error {
 		c.watchSpace(intake)
 		return nil
+	})
+}
+
+// begin starts a shard. It is called before the drain, or by what the drain
+// waits for.
+func (c *consuming) begin(g *errgroup.Group, intake, work context.Context, n int) {
+	c.writing.Add(1)
+	g.Go(func() error {
+		defer c.writing.Done()
+		return c.shard(intake, work, n)
 	})
 }
 
@@ -111,9 +125,9 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 			return err
 		}
 		c.teller.owned(n, f.Swept(), f.Recalled())
-		c.owned.Add(1)
+		c.count(n, 1)
 		last, err = c.own(intake, work, n, f, o, last)
-		c.owned.Add(-1)
+		c.count(n, -1)
 		switch {
 		case intake.Err() != nil:
 			return err
@@ -183,7 +197,7 @@ func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage
 	var stages, burials sync.WaitGroup
 	stages.Go(func() {
 		defer close(envelopes)
-		err = c.broker.Consume(intake, n, c.cfg.prefetch(), envelopes)
+		err = c.consume(intake, n, envelopes)
 	})
 	stages.Go(func() {
 		defer close(opened)
@@ -218,48 +232,6 @@ func (c *consuming) whyGiveUp(o *outage, held error) error {
 		c.fail(err)
 	}
 	return context.Cause(c.failed)
-}
-
-// open unpacks envelopes. Lines that can never be written go to the dead
-// letters, the envelope's others on; what can never be unpacked is dead as a
-// whole.
-func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<- batcher.Opened, burials *sync.WaitGroup) {
-	for d := range envelopes {
-		d = c.aside(d, burials)
-		messages, dead, err := d.Open()
-		if err != nil {
-			c.teller.undecodable(n, d.ID, err.Error())
-			_ = d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: err.Error()}) // told by aside
-			continue
-		}
-		d.Hold(len(messages) + len(dead))
-		if len(dead) > 0 {
-			for _, line := range dead {
-				c.teller.undecodable(n, d.ID, line.Reason)
-			}
-			_ = d.Resolve(len(dead), message.Outcome{Kind: message.DeadLetter, Reason: dead[0].Reason, Dead: dead})
-		}
-		if len(messages) > 0 {
-			opened <- batcher.Opened{Delivery: d, Messages: messages}
-		}
-	}
-}
-
-// aside is the delivery, but that its dead letters are settled beside whoever
-// resolves its last message: they are published first, which takes seconds
-// while the broker takes none. The prefetch bounds how many are under way.
-func (c *consuming) aside(d *message.Delivery, burials *sync.WaitGroup) *message.Delivery {
-	return message.NewDelivery(d.Envelope, d.Redelivered, func(o message.Outcome) error {
-		if o.Kind != message.DeadLetter {
-			return d.Settle(o)
-		}
-		burials.Go(func() {
-			if err := d.Settle(o); err != nil {
-				c.teller.unburied(d.Shard, d.ID, err)
-			}
-		})
-		return nil
-	})
 }
 
 // check tells whether the output takes what the workers have, and has room for

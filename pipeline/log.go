@@ -150,6 +150,26 @@ func (t *teller) folderLost(shard int, err error) {
 	t.log.Error().Int("shard", shard).Err(err).Msg("the shard's folder was taken away, taking it anew")
 }
 
+// leftover tells of a queue beyond the number of shards. One that was not there
+// at the start means that the processes do not agree on it.
+func (t *teller) leftover(shard, envelopes int, first bool) {
+	e := t.log.Info()
+	if !first {
+		e = t.log.Warn().Str("reason", "another process has a larger --shards")
+	}
+	e.Int("shard", shard).Int("envelopes", envelopes).Msg("queue of a larger number of shards found, draining it")
+}
+
+func (t *teller) drained(shard int) {
+	t.log.Info().Int("shard", shard).
+		Msg("queue of a larger number of shards drained; when no process with that number runs, stop this one to delete it")
+}
+
+func (t *teller) notLooked(err error) {
+	t.repeating(zerolog.WarnLevel, "look").Str("component", "message-consumer").Err(err).
+		Msg("queues of a larger number of shards cannot be looked for, trying again")
+}
+
 // undecodable tells of an envelope, or a line of one, that can never be
 // written. That it is a dead letter the broker notices, as it does for those
 // over its delivery limit.

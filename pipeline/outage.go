@@ -87,7 +87,9 @@ func (o *outage) over() {
 // not let it: until then nothing is consumed. It returns nil when intake ends,
 // or an error when the disk has failed for too long.
 func (c *consuming) take(intake context.Context, n int, o *outage) (folder, error) {
-	c.setUntaken(n, errNotTaken)
+	if c.configured(n) {
+		c.setUntaken(n, errNotTaken)
+	}
 	for pause := takeMin; ; pause = min(2*pause, takeMax) {
 		f, err := c.takeShard(intake, n, func() {
 			o.over() // who waits for another process fails in nothing

@@ -25,6 +25,8 @@
 //	                                                 priority group
 //	order after a return  near the head              before what is new         at the head
 //	a queue deleted       that of one shard          the stream of all shards   that of one shard
+//	a queue is there      once declared, as every    while an envelope is in    once used
+//	                      process does with its own  it
 //
 // So the suite never asks for an order, nor that a message whose fate was
 // unknown be there once: the ids sort that out, behind the broker.
@@ -48,6 +50,8 @@ import (
 const (
 	// Shards is how many shards the clients that Engine.Open opens must have.
 	Shards = 2
+	// MaxShards is the most that any client of the suite has.
+	MaxShards = 2 * Shards
 	// patience bounds every wait for something that has to happen. It is the
 	// time in which a process must be back to work after the broker is.
 	patience = 10 * time.Second
@@ -66,6 +70,9 @@ type Harness struct {
 type Engine struct {
 	// Open opens a client with Shards shards; the suite closes it.
 	Open func(t testing.TB, notify func(broker.Notice)) broker.Broker
+	// OpenShards opens one with up to MaxShards, as a process that is
+	// configured otherwise would; the suite closes it.
+	OpenShards func(t testing.TB, shards int) broker.Broker
 	// Depth counts the shard's envelopes. It is asked while nobody holds any.
 	Depth func(t testing.TB, shard int) int
 	// DeadLetters lists the dead letters of all shards and leaves them there.
@@ -121,6 +128,7 @@ const (
 func Run(t *testing.T, h Harness) {
 	t.Run("Publish", func(t *testing.T) { runAll(t, h, false, publishCases) })
 	t.Run("Consume", func(t *testing.T) { runAll(t, h, false, consumeCases) })
+	t.Run("Beyond", func(t *testing.T) { runAll(t, h, false, beyondCases) })
 	t.Run("Connection", func(t *testing.T) { runAll(t, h, false, connectionCases) })
 	t.Run("Engine", func(t *testing.T) { runAll(t, h, true, engineCases) })
 }

@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 // Client is a client of a Memory. It implements broker.Broker.
 type Client struct {
 	memory *Memory
+	shards int
 	notify func(broker.Notice)
 
 	// Guarded by the memory's lock.
@@ -35,7 +37,7 @@ func (c *Client) Publish(ctx context.Context, e message.Envelope) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", broker.ErrRejected, context.Cause(ctx))
-	case e.Shard < 0 || e.Shard >= c.memory.shards:
+	case e.Shard < 0 || e.Shard >= c.shards:
 		return fmt.Errorf("%w: no shard %d", broker.ErrRejected, e.Shard)
 	case e.ID == "" || len(e.ID) > 255:
 		return fmt.Errorf("%w: an id of %d bytes", broker.ErrRejected, len(e.ID))
@@ -106,6 +108,34 @@ func (c *Client) usable() error {
 		return errors.New("the broker blocks publishing: " + c.memory.blocked)
 	default:
 		return nil
+	}
+}
+
+// Beyond implements broker.Broker. A queue is there once it was used.
+func (c *Client) Beyond(ctx context.Context, shards, _ int) ([]broker.Backlog, error) {
+	m := c.memory
+	for {
+		m.mu.Lock()
+		closed, up, changed := c.closed, !m.stopped && !m.stalled && m.loss == Nothing, m.changed
+		var found []broker.Backlog
+		for n, q := range m.queues {
+			if n >= shards && !q.missing {
+				found = append(found, broker.Backlog{Shard: n, Envelopes: len(q.waiting)})
+			}
+		}
+		m.mu.Unlock()
+		switch {
+		case closed:
+			return nil, broker.ErrClosed
+		case up:
+			slices.SortFunc(found, func(x, y broker.Backlog) int { return cmp.Compare(x.Shard, y.Shard) })
+			return found, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 

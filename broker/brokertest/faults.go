@@ -20,6 +20,7 @@ var connectionCases = []testCase{
 
 var engineCases = []testCase{
 	{"survives a restart", survivesRestart},
+	{"looks beyond when it is back", looksWhenBack},
 	{"never outlives its context", neverOutlivesContext},
 	{"rejects at once when blocked", rejectsWhenBlocked},
 }

@@ -65,11 +65,14 @@ func NewMemory(shards int) *Memory {
 }
 
 // Open returns another client. Notify may be nil, and must not call the broker.
-func (m *Memory) Open(notify func(broker.Notice)) *Client {
+func (m *Memory) Open(notify func(broker.Notice)) *Client { return m.OpenShards(m.shards, notify) }
+
+// OpenShards returns a client with a number of shards of its own.
+func (m *Memory) OpenShards(shards int, notify func(broker.Notice)) *Client {
 	if notify == nil {
 		notify = func(broker.Notice) {}
 	}
-	c := &Client{memory: m, notify: notify}
+	c := &Client{memory: m, shards: shards, notify: notify}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.clients = append(m.clients, c)

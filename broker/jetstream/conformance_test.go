@@ -65,6 +65,13 @@ func engine(node, clients string) *brokertest.Engine {
 			}
 			return b
 		},
+		OpenShards: func(t testing.TB, shards int) broker.Broker {
+			b, err := New(Config{URL: clients, Shards: shards})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		},
 		Depth:          func(t testing.TB, shard int) int { return depthOf(t, node, shard) },
 		DeadLetters:    func(t testing.TB) []brokertest.DeadLetter { return deadLettersOf(t, node) },
 		PublishForeign: func(t testing.TB, shard int, id string, body []byte) { foreign(t, node, shard, id, body) },

@@ -45,12 +45,20 @@ func disturbed(t *testing.T) *brokertest.Engine {
 
 // engine is a node with empty queues; clients reach it by another URL.
 func engine(t *testing.T, node, clients string) *brokertest.Engine {
-	for _, q := range []string{queueName(0), queueName(1), deadQueue} {
-		deleteQueue(t, node, q)
+	deleteQueue(t, node, deadQueue)
+	for shard := range brokertest.MaxShards {
+		deleteQueue(t, node, queueName(shard))
 	}
 	return &brokertest.Engine{
 		Open: func(t testing.TB, notify func(broker.Notice)) broker.Broker {
 			b, err := New(Config{URL: clients, Shards: brokertest.Shards, Notify: notify})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		},
+		OpenShards: func(t testing.TB, shards int) broker.Broker {
+			b, err := New(Config{URL: clients, Shards: shards})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -201,7 +201,11 @@ func (b *Broker) consume() {
 }
 
 // fault records why a shard is not subscribed; nil when it is, or need not be.
+// Nothing is published to one beyond the number of shards, so it does not count.
 func (b *Broker) fault(shard int, err error) {
+	if shard >= b.cfg.Shards {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil {
