@@ -21,7 +21,7 @@ type Memory struct {
 	changed chan struct{}
 	clients []*Client
 	queues  map[int]*memoryQueue
-	dead    []DeadLetter
+	dead    []*deadItem
 
 	stopped, stalled bool
 	blocked          string // why publishes are refused, or empty
@@ -98,11 +98,14 @@ func (m *Memory) Waiting(shard int) (waiting []message.Envelope) {
 	return waiting
 }
 
-// DeadLetters lists the dead letters in the order in which they came.
-func (m *Memory) DeadLetters() []DeadLetter {
+// Dead lists the dead letters in the order in which they came.
+func (m *Memory) Dead() (dead []DeadLetter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.dead)
+	for _, item := range m.dead {
+		dead = append(dead, item.DeadLetter)
+	}
+	return dead
 }
 
 // PublishForeign queues a body as another program would; the id is optional.
@@ -249,7 +252,7 @@ func (m *Memory) drop(q *memoryQueue, item *memoryItem) {
 }
 
 func (m *Memory) bury(item *memoryItem, reason string) {
-	m.dead = append(m.dead, DeadLetter{
+	m.dead = append(m.dead, &deadItem{envelope: item.envelope, DeadLetter: DeadLetter{
 		ID: item.envelope.ID, Body: item.envelope.Body, Reason: reason, Shard: item.envelope.Shard, Time: time.Now(),
-	})
+	}})
 }

@@ -22,7 +22,7 @@ func TestMemory(t *testing.T) {
 		return &Engine{
 			Open:        func(_ testing.TB, notify func(broker.Notice)) broker.Broker { return m.Open(notify) },
 			Depth:       func(_ testing.TB, shard int) int { return m.Depth(shard) },
-			DeadLetters: func(testing.TB) []DeadLetter { return m.DeadLetters() },
+			DeadLetters: func(testing.TB) []DeadLetter { return m.Dead() },
 			PublishForeign: func(_ testing.TB, shard int, id string, body []byte) {
 				m.PublishForeign(shard, id, body)
 			},
