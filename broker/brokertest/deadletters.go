@@ -66,13 +66,12 @@ func dead(i int) message.Outcome {
 // same checks that dead letters are envelopes, in their order.
 func same(t *testing.T, got []broker.DeadLetter, want []message.Envelope) {
 	t.Helper()
-	ids := func(e message.Envelope) string { return e.ID }
 	var gotIDs, wantIDs []string
 	for _, d := range got {
-		gotIDs = append(gotIDs, ids(d.Envelope))
+		gotIDs = append(gotIDs, d.Envelope.ID)
 	}
 	for _, e := range want {
-		wantIDs = append(wantIDs, ids(e))
+		wantIDs = append(wantIDs, e.ID)
 	}
 	if !slices.Equal(gotIDs, wantIDs) {
 		t.Fatalf("dead letters %q, want %q", gotIDs, wantIDs)
@@ -182,7 +181,9 @@ func replays(t *testing.T, e *Engine) {
 		}
 		last = got[2].Time
 	}
-	same(t, c.decideAll(broker.Replay)[:1], []message.Envelope{own})
+	if got := c.decideAll(broker.Replay); len(got) != 3 || got[0].Envelope.ID != own.ID {
+		t.Errorf("%d replayed at last, want 3, the first %q", len(got), own.ID)
+	}
 	for range 3 {
 		settle(t, in.next(), ack)
 	}
@@ -201,7 +202,10 @@ func replaysWhatWasThere(t *testing.T, e *Engine) {
 	in := c.consume(0, 10)
 	shown := 0
 	err := c.DeadLetters(t.Context(), func(d broker.DeadLetter) broker.Verdict {
-		if shown++; shown > 1 {
+		if shown++; shown > n {
+			return broker.Keep
+		}
+		if shown > 1 {
 			settle(t, in.next(), dead(shown)) // the one before
 		}
 		return broker.Replay
@@ -282,15 +286,21 @@ func leavesWhenLost(t *testing.T, e *Engine) {
 	if err == nil {
 		t.Error("no error although the connection was lost")
 	}
-	c.awaitReady()
-	// The engine may take a moment to notice.
-	eventually(t, func() bool { return len(c.decideAll(broker.Keep)) == n },
-		func() string { return fmt.Sprintf("not all of %d dead letters are there again", n) })
+	// Both sides may take a moment to notice.
+	eventually(t, func() bool {
+		shown = 0
+		err = c.DeadLetters(t.Context(), func(broker.DeadLetter) broker.Verdict {
+			shown++
+			return broker.Keep
+		})
+		return err == nil && shown == n
+	}, func() string { return fmt.Sprintf("%d of %d dead letters are there again, %s", shown, n, errorText(err)) })
 }
 
 func needsConnection(t *testing.T, e *Engine) {
 	early := openEarly(t, e, nil)
 	same(t, early.decideAll(broker.Keep), nil) // it waits for the connection
+	early.awaitReady()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	keep := func(broker.DeadLetter) broker.Verdict { return broker.Keep }
@@ -302,4 +312,27 @@ func needsConnection(t *testing.T, e *Engine) {
 	if err := early.DeadLetters(t.Context(), keep); !errors.Is(err, broker.ErrClosed) {
 		t.Errorf("%v, want ErrClosed", err)
 	}
+}
+
+// keepsUnreplayed: a dead letter is not removed before its queue has it.
+func keepsUnreplayed(t *testing.T, e *Engine) {
+	c := open(t, e)
+	killed := c.kill(1, 3)
+	e.Block(t)
+	var err error
+	eventually(t, func() bool { // it may take a moment to say so
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		err = c.Publish(ctx, envelope(0, 1))
+		return errors.Is(err, broker.ErrRejected)
+	}, func() string { return "not rejected: " + errorText(err) })
+	err = c.DeadLetters(t.Context(), func(broker.DeadLetter) broker.Verdict { return broker.Replay })
+	if !errors.Is(err, broker.ErrRejected) {
+		t.Errorf("replayed while blocked: %v, want ErrRejected", err)
+	}
+	same(t, c.decideAll(broker.Keep), killed)
+	e.Unblock(t)
+	c.awaitReady()
+	same(t, c.decideAll(broker.Replay), killed)
+	depth(t, e, 1, len(killed))
 }

@@ -22,6 +22,7 @@ var engineCases = []testCase{
 	{"survives a restart", survivesRestart},
 	{"never outlives its context", neverOutlivesContext},
 	{"rejects at once when blocked", rejectsWhenBlocked},
+	{"keeps dead letters that cannot be replayed", keepsUnreplayed},
 }
 
 // reconnects cuts the connections again and again under publishes.

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -70,11 +69,8 @@ func TestReplayIsDurable(t *testing.T) {
 	e := openBroker(t, configFor(t.TempDir()))
 	take(t, e, publishSome(t, e, 2, 100), message.DeadLetter)
 	e.founded.Store(true)
-	broken := fmt.Sprintf("%s/none", t.TempDir())
-	e.names.mu.Lock()
 	dir := e.names.dir
-	e.names.dir = broken
-	e.names.mu.Unlock()
+	e.names.dir = filepath.Join(dir, "none")
 	replay := func(broker.DeadLetter) broker.Verdict { return broker.Replay }
 	if err := e.DeadLetters(t.Context(), replay); err == nil {
 		t.Error("no error although the folder cannot be synced")
