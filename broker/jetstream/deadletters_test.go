@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -109,9 +110,15 @@ func TestForeignIDHeader(t *testing.T) {
 func receive(t *testing.T, b *Broker, shard int) *message.Delivery {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	deliveries, done := make(chan *message.Delivery), make(chan error, 1)
 	go func() { done <- b.Consume(ctx, shard, 1, deliveries) }()
-	d := <-deliveries
+	var d *message.Delivery
+	select {
+	case d = <-deliveries:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no delivery within 10 s")
+	}
 	if err := d.Settle(message.Outcome{Kind: message.Ack}); err != nil {
 		t.Error(err)
 	}
