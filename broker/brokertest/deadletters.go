@@ -294,7 +294,9 @@ func leavesWhenLost(t *testing.T, e *Engine) {
 			return broker.Keep
 		})
 		return err == nil && shown == n
-	}, func() string { return fmt.Sprintf("%d of %d dead letters are there again, %s", shown, n, errorText(err)) })
+	}, func() string {
+		return fmt.Sprintf("%d of %d dead letters are there again, %s", shown, n, errorText(err))
+	})
 }
 
 func needsConnection(t *testing.T, e *Engine) {
