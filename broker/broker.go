@@ -63,6 +63,14 @@ type Broker interface {
 	// and stops when more than gap of them in a row are missing.
 	Beyond(ctx context.Context, shards, gap int) ([]Backlog, error)
 
+	// DeadLetters shows each dead letter that is there now to decide, the
+	// oldest first, and does what that says. It waits for the connection until
+	// ctx is done, and ends at the first error.
+	//
+	// What it has not removed when it returns, also with an error, is as it
+	// was. While it runs, others that call it may not see what it has seen.
+	DeadLetters(ctx context.Context, decide func(DeadLetter) Verdict) error
+
 	// Ready returns nil if a publish would be attempted now, else why not. It
 	// answers for the shards that this process publishes to.
 	Ready() error
@@ -94,7 +102,8 @@ const (
 	// Keep leaves it where it is.
 	Keep Verdict = iota
 	// Replay publishes it to the queue it came from, ids unchanged, and then
-	// removes it; a crash in between leaves it in both.
+	// removes it; a crash in between leaves it in both. Without a Shard it is
+	// ErrNoOrigin.
 	Replay
 	// Remove forgets it, for good.
 	Remove
@@ -114,6 +123,8 @@ var (
 	ErrUnknown = errors.New("publish outcome unknown")
 	// ErrStale: the connection that carried the delivery is gone.
 	ErrStale = errors.New("delivery's connection is gone")
+	// ErrNoOrigin: nothing tells to which queue a dead letter could go back.
+	ErrNoOrigin = errors.New("nothing tells which queue the dead letter came from")
 	// ErrClosed: the broker was closed by this process.
 	ErrClosed = errors.New("broker is closed")
 )

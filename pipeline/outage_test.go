@@ -147,7 +147,7 @@ func (w *ward) checkWritten(want int) {
 	if got := len(w.values()); got != want {
 		w.t.Errorf("after %v %d messages are in files, want %d", time.Since(w.began), got, want)
 	}
-	if dead := w.memory.DeadLetters(); len(dead) > 0 {
+	if dead := w.memory.Dead(); len(dead) > 0 {
 		w.t.Errorf("dead letters: %v", dead)
 	}
 }

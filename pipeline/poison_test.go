@@ -46,9 +46,9 @@ func TestPoison(t *testing.T) {
 		}
 		want = append(want, text("a"), text("b"), text("c"), text("d"))
 	}
-	w.eventually("the poison apart", func() bool { return len(w.memory.DeadLetters()) == batches })
+	w.eventually("the poison apart", func() bool { return len(w.memory.Dead()) == batches })
 	w.eventually("all settled", func() bool { return w.memory.Depth(0) == 0 })
-	for _, d := range w.memory.DeadLetters() {
+	for _, d := range w.memory.Dead() {
 		if !strings.HasSuffix(d.ID, ".1") || bytes.Count(d.Body, []byte("poison")) != 1 || bytes.Count(d.Body, []byte("\n")) != 1 {
 			t.Errorf("dead letter %s: %q", d.ID, d.Body)
 		}
@@ -131,7 +131,7 @@ func TestBadLineOfManyBatches(t *testing.T) {
 		w.publishBadLine(i)
 	}
 	w.eventually("the good ones in files", func() bool { return len(w.values()) == 20 })
-	w.eventually("the bad ones apart", func() bool { return len(w.memory.DeadLetters()) == 10 })
+	w.eventually("the bad ones apart", func() bool { return len(w.memory.Dead()) == 10 })
 	if err := w.stop(); err != nil {
 		t.Error(err)
 	}
@@ -166,7 +166,7 @@ func TestBadLines(t *testing.T) {
 		t.Error(err)
 	}
 	whole, lines := 0, make(map[string]string)
-	for _, d := range w.memory.DeadLetters() {
+	for _, d := range w.memory.Dead() {
 		if string(d.Body) == "bad as a whole" {
 			whole++
 			continue

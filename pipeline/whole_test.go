@@ -51,8 +51,8 @@ func TestForeign(t *testing.T) {
 	w.memory.PublishForeign(0, strings.Repeat("i", 256), []byte(`{"timestamp":"2019-10-12T08:10:54Z"}`))
 	w.post(body("x", "y"))
 	w.eventually("the good ones in files", func() bool { return len(w.values()) == 3 })
-	w.eventually("the bad ones apart", func() bool { return len(w.memory.DeadLetters()) == len(bad)+1 })
-	for _, d := range w.memory.DeadLetters() {
+	w.eventually("the bad ones apart", func() bool { return len(w.memory.Dead()) == len(bad)+1 })
+	for _, d := range w.memory.Dead() {
 		if d.Reason == "" {
 			t.Errorf("dead letter %q has no reason", d.ID)
 		}

@@ -20,6 +20,11 @@
 //	                      dead-letter queue, then    its own, then acked; the
 //	                      acked: twice there at      retry is dropped for two
 //	                      worst                      minutes
+//	looking at dead       holds them, so another     holds nothing: all see    holds them
+//	letters               one does not see them      all
+//	their order after it  kept, unless others take   kept                      kept
+//	                      or add some just then
+//	a replay done twice   cannot be                  once for two minutes      cannot be
 //	a retried publish     twice in the queue         once for two minutes       twice in the queue
 //	the one consumer      single active consumer     pinned client of a         the first to come
 //	                                                 priority group
@@ -128,6 +133,7 @@ const (
 func Run(t *testing.T, h Harness) {
 	t.Run("Publish", func(t *testing.T) { runAll(t, h, false, publishCases) })
 	t.Run("Consume", func(t *testing.T) { runAll(t, h, false, consumeCases) })
+	t.Run("DeadLetters", func(t *testing.T) { runAll(t, h, false, deadLetterCases) })
 	t.Run("Beyond", func(t *testing.T) { runAll(t, h, false, beyondCases) })
 	t.Run("Connection", func(t *testing.T) { runAll(t, h, false, connectionCases) })
 	t.Run("Engine", func(t *testing.T) { runAll(t, h, true, engineCases) })

@@ -181,6 +181,14 @@ func limitsDeliveries(t *testing.T, e *Engine) {
 	}
 	c.publish(mate)
 	settle(t, in.next(), ack)
+	// The engine's own dead letter is one like the others.
+	again := c.decideAll(broker.Replay)[0]
+	if again.Reason == "" || again.Origin == "" || again.Envelope.Shard != 0 || time.Since(again.Time) > time.Minute {
+		t.Errorf("it is shown as %+v, want shard 0, now, with a reason and an origin", again)
+	}
+	d := in.next()
+	sameEnvelope(t, d, poison)
+	settle(t, d, ack)
 	in.stop()
 	_ = c.Close()
 	empty(t, e, 0)

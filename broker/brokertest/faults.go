@@ -23,6 +23,7 @@ var engineCases = []testCase{
 	{"looks beyond when it is back", looksWhenBack},
 	{"never outlives its context", neverOutlivesContext},
 	{"rejects at once when blocked", rejectsWhenBlocked},
+	{"keeps dead letters that cannot be replayed", keepsUnreplayed},
 }
 
 // reconnects cuts the connections again and again under publishes.

@@ -22,7 +22,7 @@ type Memory struct {
 	changed chan struct{}
 	clients []*Client
 	queues  map[int]*memoryQueue
-	dead    []DeadLetter
+	dead    []*deadItem
 
 	stopped, stalled bool
 	blocked          string // why publishes are refused, or empty
@@ -102,11 +102,14 @@ func (m *Memory) Waiting(shard int) (waiting []message.Envelope) {
 	return waiting
 }
 
-// DeadLetters lists the dead letters in the order in which they came.
-func (m *Memory) DeadLetters() []DeadLetter {
+// Dead lists the dead letters in the order in which they came.
+func (m *Memory) Dead() (dead []DeadLetter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.dead)
+	for _, item := range m.dead {
+		dead = append(dead, item.DeadLetter)
+	}
+	return dead
 }
 
 // PublishForeign queues a body as another program would; the id is optional.
@@ -256,11 +259,17 @@ func (m *Memory) drop(q *memoryQueue, item *memoryItem) {
 func (m *Memory) bury(item *memoryItem, o message.Outcome) {
 	e := item.envelope
 	if len(o.Dead) == 0 {
-		m.dead = append(m.dead, DeadLetter{ID: e.ID, Body: e.Body, Reason: o.Reason, Shard: e.Shard, Time: time.Now()})
+		m.keepDead(e, o.Reason)
 	}
 	for _, d := range o.Dead {
-		m.dead = append(m.dead, DeadLetter{
-			ID: cmp.Or(d.ID(), e.ID), Body: slices.Concat(d.Line, []byte{'\n'}), Reason: d.Reason, Shard: e.Shard, Time: time.Now(),
-		})
+		m.keepDead(message.Envelope{
+			ID: cmp.Or(d.ID(), e.ID), Shard: e.Shard, Count: 1, Body: slices.Concat(d.Line, []byte{'\n'}),
+		}, d.Reason)
 	}
+}
+
+func (m *Memory) keepDead(e message.Envelope, reason string) {
+	m.dead = append(m.dead, &deadItem{envelope: e, DeadLetter: DeadLetter{
+		ID: e.ID, Body: e.Body, Reason: reason, Shard: e.Shard, Time: time.Now(),
+	}})
 }

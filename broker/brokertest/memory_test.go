@@ -23,7 +23,7 @@ func TestMemory(t *testing.T) {
 			Open:        func(_ testing.TB, notify func(broker.Notice)) broker.Broker { return m.Open(notify) },
 			OpenShards:  func(_ testing.TB, shards int) broker.Broker { return m.OpenShards(shards, nil) },
 			Depth:       func(_ testing.TB, shard int) int { return m.Depth(shard) },
-			DeadLetters: func(testing.TB) []DeadLetter { return m.DeadLetters() },
+			DeadLetters: func(testing.TB) []DeadLetter { return m.Dead() },
 			PublishForeign: func(_ testing.TB, shard int, id string, body []byte) {
 				m.PublishForeign(shard, id, body)
 			},

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,7 +54,10 @@ func (sub *subscription) envelope(m *nats.Msg) message.Envelope {
 		Foreign: m.Header.Get(typeHeader) != envelopeType,
 	}
 	if !e.Foreign {
-		e.ID, e.Count = m.Header.Get(idHeader), count(m)
+		e.Count = count(m)
+	}
+	if !e.Foreign || strings.HasPrefix(e.ID, replayPrefix) {
+		e.ID = m.Header.Get(idHeader)
 	}
 	return e
 }

@@ -33,13 +33,7 @@ func (b *Broker) Publish(ctx context.Context, e message.Envelope) error {
 	if err != nil {
 		return rejected(err)
 	}
-	if ctx.Err() != nil {
-		return rejected(context.Cause(ctx))
-	}
-	if err := b.admit(); err != nil {
-		return rejected(err)
-	}
-	return s.publish(ctx, ShardStream, &nats.Msg{
+	return b.enqueue(ctx, s, &nats.Msg{
 		Subject: subjectOf(e.Shard),
 		Header: nats.Header{
 			jetstream.MsgIDHeader: {retryID(e.Shard, e.ID)},
@@ -50,6 +44,26 @@ func (b *Broker) Publish(ctx context.Context, e message.Envelope) error {
 		},
 		Data: e.Body,
 	})
+}
+
+// enqueue publishes a message to the shards' stream.
+func (b *Broker) enqueue(ctx context.Context, s *session, msg *nats.Msg) error {
+	if ctx.Err() != nil {
+		return rejected(context.Cause(ctx))
+	}
+	if err := b.admit(); err != nil {
+		return rejected(err)
+	}
+	if err := s.publish(ctx, ShardStream, msg); err != nil {
+		return err
+	}
+	if b.cfg.Stored == nil {
+		return nil
+	}
+	if err := b.cfg.Stored(); err != nil {
+		return unknown(err)
+	}
+	return nil
 }
 
 // publish sends a message to a stream and waits for its verdict.

@@ -35,7 +35,7 @@ const (
 
 // Headers of an envelope. Beside them the server's own Nats-Msg-Id, by which a
 // stream recognises a retried publish, is the shard and the id; of another
-// program's message it is the id.
+// program's message it is the id, unless that is a replayed dead letter.
 const (
 	idHeader          = "id"
 	typeHeader        = "type"
@@ -67,6 +67,10 @@ func subjectOf(shard int) string { return subjectPrefix + strconv.Itoa(shard) }
 // retryID is what retries of a publish have in common. It holds the shard, since
 // all shards share the stream and the id might be used in two.
 func retryID(shard int, id string) string { return strconv.Itoa(shard) + "." + id }
+
+// replayPrefix begins what takes its place in a replayed dead letter, whoever
+// published that at first.
+const replayPrefix = "async-data-processor.replay."
 
 func consumerOf(shard int) string { return consumerPrefix + strconv.Itoa(shard) }
 

@@ -247,11 +247,15 @@ func (sub *subscription) delivery(m *amqp.Delivery) *message.Delivery {
 	sub.mu.Lock()
 	sub.unsettled++
 	sub.mu.Unlock()
-	e := message.Envelope{ID: m.MessageId, Shard: sub.shard, Count: 1, Body: m.Body, Foreign: m.Type != envelopeType}
+	return message.NewDelivery(envelopeOf(m, sub.shard), m.Redelivered, func(o message.Outcome) error { return sub.settle(m, o) })
+}
+
+func envelopeOf(m *amqp.Delivery, shard int) message.Envelope {
+	e := message.Envelope{ID: m.MessageId, Shard: shard, Count: 1, Body: m.Body, Foreign: m.Type != envelopeType}
 	if !e.Foreign {
 		e.Count = count(m)
 	}
-	return message.NewDelivery(e, m.Redelivered, func(o message.Outcome) error { return sub.settle(m, o) })
+	return e
 }
 
 // count is the number of messages that an envelope announces, 0 if it does not

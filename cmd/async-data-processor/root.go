@@ -26,10 +26,11 @@ files. An entry that was answered with 201 is not lost, whatever crashes.
   message-consumer  batches each shard's messages by five and writes every
                     batch to a file under DATA_OUTPUT_DIR
   verify            checks such a folder: nothing twice, nothing torn
+  dead-letters      lists, shows, replays or purges what could not be written
 
-Run the latter two against the same broker (--broker-url): RabbitMQ or a NATS
-JetStream cluster. Every flag can also be set by the variable that its help
-names, or by its name in a YAML file (--config); flags win over variables,
+Run server and message-consumer against the same broker (--broker-url): RabbitMQ
+or a NATS JetStream cluster. Every flag can also be set by the variable that its
+help names, or by its name in a YAML file (--config); flags win over variables,
 variables over the file.`,
 		Example: `  async-data-processor standalone
   curl -sS localhost:8080/message -H 'Content-Type: application/json' \
@@ -44,7 +45,8 @@ variables over the file.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 	})
-	root.AddCommand(newStandalone(lookup), newServer(lookup), newConsumer(lookup), newVerify(lookup), newHealthcheck(), newVersion())
+	root.AddCommand(newStandalone(lookup), newServer(lookup), newConsumer(lookup), newVerify(lookup),
+		newDeadLetters(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
 	return root
 }

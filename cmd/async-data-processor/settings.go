@@ -24,10 +24,12 @@ type groups uint8
 const (
 	forServer groups = 1 << iota
 	forConsumer
-	forAdmin // a process without a server has its health endpoints elsewhere
+	forAdmin   // a process without a server has its health endpoints elsewhere
+	forLetters // who looks after dead letters needs the broker only
 
-	forBoth = forServer | forConsumer
-	forAny  = forBoth | forAdmin
+	forBoth   = forServer | forConsumer
+	forBroker = forBoth | forLetters
+	forAny    = forBroker | forAdmin
 )
 
 // Annotations of a flag.
@@ -49,18 +51,18 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	str, strs, num := (*pflag.FlagSet).StringVar, (*pflag.FlagSet).StringSliceVar, (*pflag.FlagSet).IntVar
 	dur, yes := (*pflag.FlagSet).DurationVar, (*pflag.FlagSet).BoolVar
 
-	add(s, forBoth, str, &cfg.BrokerURL, "broker-url", "BROKER_URL RABBITMQ_URL", "url", "the broker: amqp[s]://…, nats://…, tls://…, or embedded:<folder>")
+	add(s, forBroker, str, &cfg.BrokerURL, "broker-url", "BROKER_URL RABBITMQ_URL", "url", "the broker: amqp[s]://…, nats://…, tls://…, or embedded:<folder>")
 	add(s, forBoth, num, &cfg.Shards, "shards", "SHARDS_COUNT", "", "number of shards, the same for every process of a broker")
 
 	add(s, forBoth, str, &cfg.EmbeddedListen, "embedded-listen", "EMBEDDED_LISTEN_ADDR", "", "address at which an embedded broker takes other processes' connections")
 	add(s, forBoth, str, &cfg.EmbeddedToken, "embedded-token", "EMBEDDED_TOKEN", "value", "what they must present: nats://<token>@<address>")
 	add(s, forBoth, (*pflag.FlagSet).Int64Var, &cfg.EmbeddedMinFree, "embedded-min-free", "EMBEDDED_MIN_FREE", "", "bytes of disk that an embedded broker keeps free; below it, 503")
 	add(s, forBoth, yes, &cfg.EmbeddedAcceptLoss, "embedded-accept-loss", "EMBEDDED_ACCEPT_LOSS", "", "start on a damaged store without what is damaged, which is set aside")
-	add(s, forBoth, num, &cfg.Replicas, "jetstream-replicas", "JETSTREAM_REPLICAS", "", "copies that a JetStream cluster keeps of a stream made by us")
-	add(s, forBoth, str, &cfg.NATSCreds, "nats-creds", "NATS_CREDS", "", "credentials file for a NATS server")
-	add(s, forBoth, str, &cfg.NATSCA, "nats-ca", "NATS_CA", "", "file of the authorities that a NATS server's certificate may come from")
-	add(s, forBoth, str, &cfg.NATSCert, "nats-cert", "NATS_CERT", "", "client certificate file for a NATS server")
-	add(s, forBoth, str, &cfg.NATSKey, "nats-key", "NATS_KEY", "", "key file of that certificate")
+	add(s, forBroker, num, &cfg.Replicas, "jetstream-replicas", "JETSTREAM_REPLICAS", "", "copies that a JetStream cluster keeps of a stream made by us")
+	add(s, forBroker, str, &cfg.NATSCreds, "nats-creds", "NATS_CREDS", "", "credentials file for a NATS server")
+	add(s, forBroker, str, &cfg.NATSCA, "nats-ca", "NATS_CA", "", "file of the authorities that a NATS server's certificate may come from")
+	add(s, forBroker, str, &cfg.NATSCert, "nats-cert", "NATS_CERT", "", "client certificate file for a NATS server")
+	add(s, forBroker, str, &cfg.NATSKey, "nats-key", "NATS_KEY", "", "key file of that certificate")
 
 	add(s, forServer, str, &cfg.Listen, "listen", "LISTEN_ADDR", "", "address to serve HTTP on; the variable PORT sets its port alone")
 	add(s, forServer, strs, &cfg.AuthTokens, "auth-tokens", "AUTH_TOKENS", "value", "bearer tokens that may submit, comma-separated; without any, everybody may")

@@ -3,7 +3,6 @@
 package embedded
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,7 +13,6 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
-	"async-data-processor/message"
 	"async-data-processor/space"
 )
 
@@ -130,6 +128,7 @@ func Open(cfg Config) (_ *Broker, err error) {
 		Replicas: 1,
 		Notify:   cfg.Notify,
 		Admit:    b.admit,
+		Stored:   b.durable,
 		Options:  []nats.Option{nats.InProcessServer(presentServer{b}), nats.Token(cfg.Token)},
 	})
 	if err != nil {
@@ -137,17 +136,6 @@ func Open(cfg Config) (_ *Broker, err error) {
 	}
 	b.watched.Go(b.watch)
 	return b, nil
-}
-
-// Publish implements broker.Broker.
-func (b *Broker) Publish(ctx context.Context, envelope message.Envelope) error {
-	if err := b.Broker.Publish(ctx, envelope); err != nil {
-		return err
-	}
-	if err := b.durable(); err != nil {
-		return fmt.Errorf("%w: %w: %w", broker.ErrUnknown, errNames, err)
-	}
-	return nil
 }
 
 // Addr is where the listener listens, nil if there is none.

@@ -1,7 +1,7 @@
 package embedded
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -45,14 +45,13 @@ func (n *names) settle() error {
 // durable makes the names of the stream's files durable after it has
 // acknowledged a publish, for which the whole tree is synced the first time.
 func (b *Broker) durable() error {
-	if b.founded.Load() {
-		return b.names.settle()
+	settle := b.names.settle
+	if !b.founded.Load() {
+		settle = b.store.syncTree
 	}
-	if err := b.store.syncTree(); err != nil {
-		return err
+	if err := settle(); err != nil {
+		return fmt.Errorf("the names of the store's files are not durable: %w", err)
 	}
 	b.founded.Store(true)
 	return nil
 }
-
-var errNames = errors.New("the names of the store's files are not durable")

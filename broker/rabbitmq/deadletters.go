@@ -1,0 +1,216 @@
+package rabbitmq
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+// DeadLetters implements broker.Broker. It holds what it has seen,
+// unacknowledged, so that no other call sees it meanwhile.
+func (b *Broker) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
+	if !b.enter() {
+		return broker.ErrClosed
+	}
+	defer b.calls.Done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(b.ctx, func() { cancel(broker.ErrClosed) })()
+
+	b.consume()
+	s, err := b.consuming.await(ctx)
+	if err != nil {
+		return err
+	}
+	ch, err := s.channel()
+	if err != nil {
+		return b.target.explain(err)
+	}
+	v := &visit{broker: b, session: s, ch: ch}
+	err = v.each(ctx, decide)
+	// The channel's end is also the word that the removals have arrived.
+	if end := cmp.Or(v.putBack(), s.rpc(ch.Close)); err == nil && end != nil {
+		err = b.target.explain(end)
+	}
+	return err
+}
+
+// visit is one look at the dead-letter queue, on a channel of its own.
+type visit struct {
+	broker  *Broker
+	session *session
+	ch      *amqp.Channel
+	kept    []uint64 // delivery tags of what is left there, the oldest first
+}
+
+// each takes one message after the other: a consumer would be sent all of them
+// at once. What comes while it runs is none of those that were there.
+func (v *visit) each(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
+	for left := -1; left != 0; left-- {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		m, ok, err := v.next()
+		if err != nil {
+			return v.broker.target.explain(err)
+		}
+		if !ok {
+			return nil
+		}
+		if left < 0 {
+			left = int(m.MessageCount) + 1 // behind it, and itself
+		}
+		letter := letterOf(&m)
+		verdict := decide(letter)
+		if verdict == broker.Replay {
+			err = v.replay(ctx, &m, letter.Envelope.Shard)
+		}
+		if verdict == broker.Keep || err != nil {
+			v.kept = append(v.kept, m.DeliveryTag)
+		} else if err = v.ch.Ack(m.DeliveryTag, false); err != nil {
+			err = v.broker.target.explain(err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *visit) next() (m amqp.Delivery, ok bool, err error) {
+	err = v.session.rpc(func() error {
+		m, ok, err = v.ch.Get(deadQueue, false)
+		return err
+	})
+	return m, ok, err
+}
+
+// replay publishes a message to the queue of its shard as it once came there.
+func (v *visit) replay(ctx context.Context, m *amqp.Delivery, shard int) error {
+	b := v.broker
+	if shard < 0 {
+		return broker.ErrNoOrigin
+	}
+	if shard >= b.cfg.Shards { // the others' are declared with the connection
+		if err := v.session.rpc(func() error { return declare(v.ch, shardQueue(shard)) }); err != nil {
+			return b.target.explain(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, broker.PublishTimeout)
+	defer cancel()
+	s, err := b.publishing.await(ctx)
+	if err != nil {
+		return rejected(err)
+	}
+	return s.publish(ctx, shard, queueName(shard), revived(m))
+}
+
+// revived is a dead letter without what it got as such.
+func revived(m *amqp.Delivery) amqp.Publishing {
+	headers := amqp.Table{}
+	if count, ok := number(m.Headers[countHeader]); ok {
+		headers[countHeader] = count
+	}
+	return amqp.Publishing{
+		MessageId:       m.MessageId,
+		Type:            m.Type,
+		ContentType:     m.ContentType,
+		ContentEncoding: m.ContentEncoding,
+		Timestamp:       m.Timestamp,
+		DeliveryMode:    amqp.Persistent,
+		Headers:         headers,
+		Body:            m.Body,
+	}
+}
+
+// returnsAtOnce is how many returns may be under way: with some more, 32 by
+// default, RabbitMQ gathers them and loses their order.
+const returnsAtOnce = 16
+
+// putBack returns what was kept, in its order.
+func (v *visit) putBack() error {
+	for len(v.kept) > 0 {
+		ready, err := v.ready()
+		if err != nil {
+			return err
+		}
+		n := min(len(v.kept), returnsAtOnce)
+		for _, tag := range v.kept[:n] {
+			if err := v.ch.Nack(tag, false, true); err != nil {
+				return err
+			}
+		}
+		v.kept = v.kept[n:]
+		// Others who take or add letters meanwhile may cost the order, no more.
+		deadline := time.Now().Add(v.broker.timing.minDelay)
+		for want := ready + n; ready < want && time.Now().Before(deadline); {
+			if ready, err = v.ready(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ready counts the dead letters that nobody holds.
+func (v *visit) ready() (n int, err error) {
+	err = v.session.rpc(func() error {
+		q, err := v.ch.QueueDeclarePassive(deadQueue, true, false, false, false, nil)
+		n = q.Messages
+		return err
+	})
+	return n, err
+}
+
+// letterOf reads what a message in the dead-letter queue tells. The word of
+// the broker counts before the headers, which may be those of another program.
+func letterOf(m *amqp.Delivery) broker.DeadLetter {
+	l := broker.DeadLetter{Envelope: envelopeOf(m, -1)}
+	if l.Envelope.ID == "" {
+		l.Envelope.ID = message.KeyedID("", m.Body)
+	}
+	if death, ok := lastDeath(m.Headers); ok {
+		l.Origin, _ = death["queue"].(string)
+		l.Time, _ = death["time"].(time.Time)
+		l.Reason, _ = death["reason"].(string)
+		if l.Reason == "delivery_limit" {
+			l.Reason = fmt.Sprintf("it came back too often, the limit is %d times", broker.DeliveryLimit)
+		}
+	} else {
+		l.Origin, _ = m.Headers[queueHeader].(string)
+		l.Reason, _ = m.Headers[reasonHeader].(string)
+		when, _ := m.Headers[timeHeader].(string)
+		l.Time, _ = time.Parse(time.RFC3339Nano, when)
+	}
+	l.Time = l.Time.UTC()
+	l.Envelope.Shard = shardOfQueue(l.Origin)
+	return l
+}
+
+// lastDeath is the newest entry of x-death, with which the broker marks what it
+// has moved itself (rabbitmq.com/docs/dlx).
+func lastDeath(headers amqp.Table) (amqp.Table, bool) {
+	deaths, _ := headers["x-death"].([]any)
+	if len(deaths) == 0 {
+		return nil, false
+	}
+	death, ok := deaths[0].(amqp.Table)
+	return death, ok
+}
+
+// shardOfQueue is the number of the shard whose queue has the name, -1 if none has.
+func shardOfQueue(queue string) int {
+	shard, err := strconv.Atoi(strings.TrimPrefix(queue, queuePrefix))
+	if err != nil || shard < 0 || shard >= maxShards || queueName(shard) != queue {
+		return -1
+	}
+	return shard
+}

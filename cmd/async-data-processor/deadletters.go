@@ -1,0 +1,162 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"async-data-processor/pipeline"
+)
+
+// deadLetters is what the commands below dead-letters have in common.
+type deadLetters struct {
+	lookup  lookupEnv
+	cfg     pipeline.Config
+	file    string
+	timeout time.Duration
+}
+
+func newDeadLetters(lookup lookupEnv) *cobra.Command {
+	d := &deadLetters{lookup: lookup, cfg: pipeline.DefaultConfig()}
+	cmd := &cobra.Command{
+		Use:   "dead-letters",
+		Short: "List, show, replay or purge what could not be written",
+		Long: `dead-letters looks after what can never be written as it is: messages and whole
+envelopes that the broker keeps apart, each with the reason. Nothing waits for
+them, and they are nowhere else.
+
+  list    one line each, the oldest first
+  show    all that is known of one, and its body
+  replay  puts them back into the queues they came from, for example after an
+          upgrade that reads them. They keep their ids, so what is in a file
+          already is not written again; what is still bad dies again
+  purge   forgets them, for good
+
+An embedded broker belongs to one process. While that runs, reach it through its
+--embedded-listen address: --broker-url nats://TOKEN@host:port.`,
+		Example: `  async-data-processor dead-letters list
+  async-data-processor dead-letters show 01KB0M8Q3Z9X5T7V1C2D4E6F8G
+  async-data-processor dead-letters replay --all --broker-url amqp://user:password@host/
+  async-data-processor dead-letters list --json | jq -r 'select(.shard == 3) | .id'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	flags := cmd.PersistentFlags()
+	addSettings(flags, &d.cfg, forLetters)
+	flags.DurationVar(&d.timeout, "timeout", 10*time.Second, "how long to wait for the broker")
+	flags.StringVar(&d.file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+	flags.SortFlags = false
+	cmd.AddCommand(d.list(), d.show(), d.replay(), d.purge())
+	return cmd
+}
+
+// open reads the settings. Its error is one of usage.
+func (d *deadLetters) open(cmd *cobra.Command) (pipeline.DeadLetters, error) {
+	_, err := resolve(cmd.Flags(), d.lookup, d.file)
+	if err == nil {
+		err = d.cfg.Validate()
+	}
+	if d.timeout <= 0 {
+		err = errors.Join(err, fmt.Errorf("--timeout is %v, want more than 0", d.timeout))
+	}
+	if err != nil {
+		return pipeline.DeadLetters{}, misused(cmd, err)
+	}
+	return pipeline.DeadLetters{Config: d.cfg, Timeout: d.timeout}, nil
+}
+
+func misused(cmd *cobra.Command, err error) error {
+	return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
+}
+
+func (d *deadLetters) list() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Print a line for each dead letter, the oldest first",
+		Example: `  async-data-processor dead-letters list
+  async-data-processor dead-letters list --json | jq -r .reason | sort | uniq -c`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			at, err := d.open(cmd)
+			if err != nil {
+				return err
+			}
+			var found []letter
+			err = at.Each(cmd.Context(), func(l pipeline.DeadLetter) { found = append(found, letterOf(l)) })
+			if err != nil {
+				return failure{error: err}
+			}
+			out := cmd.OutOrStdout()
+			switch {
+			case asJSON:
+				err = printLines(out, found)
+			case len(found) == 0:
+				_, err = fmt.Fprintln(cmd.ErrOrStderr(), "no dead letters")
+			default:
+				err = printLetters(out, found, isTerminal(out))
+			}
+			return printed(err)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line instead of a table")
+	return cmd
+}
+
+func (d *deadLetters) show() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Print all that is known of a dead letter, and its body",
+		Long: `show prints what is known of the dead letters with an id, and their bodies as they
+are. A terminal gets a body that it could not show in quotes, as in Go. With --json
+a body is the member "body", or "body_base64" if it is not UTF-8.`,
+		Example: `  async-data-processor dead-letters show 01KB0M8Q3Z9X5T7V1C2D4E6F8G
+  async-data-processor dead-letters show 01KB0M8Q3Z9X5T7V1C2D4E6F8G --json | jq -r .body`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, err := d.open(cmd)
+			if err != nil {
+				return err
+			}
+			var found []letter
+			err = at.Each(cmd.Context(), func(l pipeline.DeadLetter) {
+				if l.Envelope.ID == args[0] {
+					found = append(found, letterOf(l).withBody(l.Envelope.Body))
+				}
+			})
+			if err == nil && len(found) == 0 {
+				err = noSuch(args[0])
+			}
+			if err != nil {
+				return failure{error: err}
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				return printed(printLines(out, found))
+			}
+			return printed(printWhole(out, found, isTerminal(out)))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object instead")
+	return cmd
+}
+
+func noSuch(id string) error { return fmt.Errorf("no dead letter has the id %s", plain(id)) }
+
+func printed(err error) error {
+	if err != nil {
+		return failure{error: fmt.Errorf("print the dead letters: %w", err)}
+	}
+	return nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
+	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/broker/rabbitmq"
+	"async-data-processor/message"
+	"async-data-processor/shard"
+)
+
+// TestDeadLetters: what cannot be written is listed, shown and replayed; what
+// can be after all is then in one file, once, and the rest dies again.
+func TestDeadLetters(t *testing.T) { onEach(t, testDeadLetters) }
+
+func testDeadLetters(t *testing.T, b engineBroker, e engine) {
+	const shards = 5
+	dir := t.TempDir()
+	if e.name == "listener" { // its broker is in the server
+		b.launchServer(t)
+	}
+	at := time.Date(2019, 10, 12, 8, 10, 54, 0, time.UTC)
+	own := shard.Of(at, shards)
+	line := `{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.0","timestamp":"2019-10-12T08:10:54Z"}`
+	b.seed(t, e, func(a access) {
+		// Two that can be written, with the same message, and a foreign one.
+		a.publish(message.Envelope{ID: "valid-1", Shard: own, Count: 1, Body: []byte(line + "\n")})
+		a.publish(message.Envelope{ID: "valid-2", Shard: own, Count: 1, Body: []byte(line + "\n")})
+		a.foreign(own, "theirs", `{"timestamp":"2019-10-12T08:10:54Z"}`)
+		a.kill(own, 3)
+		// And two that cannot be.
+		a.publish(message.Envelope{ID: "broken", Shard: own, Count: 1, Body: []byte("no newline at the end")})
+		a.foreign(own, "garbage", "not JSON \x00\xff")
+	})
+
+	run := b.newWriter(t, "DATA_OUTPUT_DIR="+dir)
+	first := run.until("all five dead", func(dead []listed) bool { return len(dead) == 5 })
+	byID := map[string]listed{}
+	for _, l := range first {
+		byID[l.ID] = l
+		if l.Shard != own || l.Count != 1 || l.Reason == "" || l.Time.IsZero() || l.Origin == "" {
+			t.Errorf("listed %+v, want shard %d, a reason, a time and an origin", l, own)
+		}
+	}
+	if l := byID["theirs"]; !l.Foreign || l.Reason != "killed by the test" || l.Bytes != 36 {
+		t.Errorf("listed %+v, want it foreign, 36 bytes, killed by the test", l)
+	}
+
+	table := run.deadLetters(0, "list")
+	for _, want := range []string{"ID ", "TIME ", "valid-1 ", "killed by the test", fmt.Sprintf("shard %d", own)} {
+		if !strings.Contains(table, want) {
+			t.Errorf("the table has no %q:\n%s", want, table)
+		}
+	}
+	if lines := strings.Count(table, "\n"); lines != 6 {
+		t.Errorf("the table has %d lines, want 6:\n%s", lines, table)
+	}
+	if shown := run.deadLetters(0, "show", "garbage"); !strings.HasSuffix(shown, "\n\nnot JSON \x00\xff\n") || !strings.Contains(shown, "another program") {
+		t.Errorf("shown: %q", shown)
+	}
+	if shown := run.deadLetters(0, "show", "garbage", "--json"); !strings.Contains(shown, `"body_base64":"bm90IEpTT04gAP8="`) {
+		t.Errorf("shown as JSON: %q", shown)
+	}
+	run.deadLetters(1, "show", "nobody")
+	run.deadLetters(1, "replay", "nobody")
+	run.deadLetters(2, "purge")
+	if out := run.deadLetters(0, "replay", "valid-1"); out != "replayed 1 dead letter\n" {
+		t.Errorf("replay: %q", out)
+	}
+	if out := run.deadLetters(0, "replay", "--all"); out != "replayed 4 dead letters\n" {
+		t.Errorf("replay: %q", out)
+	}
+
+	again := run.until("the bad ones dead again", func(dead []listed) bool { return len(dead) == 2 })
+	for _, l := range again {
+		if old := byID[l.ID]; l.ID != "broken" && l.ID != "garbage" || !l.Time.After(old.Time) || l.Foreign != old.Foreign {
+			t.Errorf("listed %+v, want one of the bad ones, dead after %v", l, old.Time)
+		}
+	}
+	run.until("the others in files", func([]listed) bool {
+		lines := readTree(t, dir, shards, 5).lines
+		return len(lines["theirs"]) > 0 && len(lines["01JD8Y6G5V3X9Q2R7T4B1C0D5E.0"]) > 0
+	})
+	if out := run.deadLetters(0, "purge", "--yes", "broken"); out != "purged 1 dead letter\n" {
+		t.Errorf("purge: %q", out)
+	}
+	if out := run.deadLetters(0, "purge", "--yes"); out != "purged 1 dead letter\n" {
+		t.Errorf("purge: %q", out)
+	}
+	run.until("none", func(dead []listed) bool { return len(dead) == 0 })
+	run.stop()
+
+	tr := readTree(t, dir, shards, 5)
+	if len(tr.lines) != 2 || tr.lines["01JD8Y6G5V3X9Q2R7T4B1C0D5E.0"][0] != line {
+		t.Errorf("files hold %v", tr.lines)
+	}
+	if n, example := tr.twice(); n > 0 {
+		t.Errorf("%d messages are in files twice, one is %s", n, example)
+	}
+}
+
+// TestDeadLettersOfRunningProcess: an embedded broker belongs to one process,
+// and who asks for its dead letters meanwhile is told the way.
+func TestDeadLettersOfRunningProcess(t *testing.T) {
+	t.Parallel()
+	b := newStore(t)
+	b.launch(t, "DATA_OUTPUT_DIR="+t.TempDir())
+	out, err := exec.Command("async-data-processor", "dead-letters", "list", "--broker-url", b.server).CombinedOutput()
+	if !exitedWith(err, 1) || !strings.Contains(string(out), "in use") || !strings.Contains(string(out), "nats://TOKEN@host:port") {
+		t.Errorf("%v, want exit 1 and the way:\n%s", err, out)
+	}
+}
+
+// listed is a line of "list --json".
+type listed struct {
+	ID, Origin, Reason  string
+	Time                time.Time
+	Shard, Count, Bytes int
+	Foreign             bool
+}
+
+// writer is the process that writes, while dead letters are looked at. One with
+// the broker in it has to be stopped for that.
+type writer struct {
+	t        *testing.T
+	b        engineBroker
+	settings []string
+	running  *process
+}
+
+func (b engineBroker) newWriter(t *testing.T, settings ...string) *writer {
+	return &writer{t: t, b: b, settings: settings}
+}
+
+func (w *writer) start() {
+	switch {
+	case w.running != nil:
+	case w.b.consumer == "":
+		w.running, _ = w.b.launch(w.t, w.settings...)
+	default:
+		w.running = w.b.launchConsumer(w.t, w.settings...)
+	}
+}
+
+func (w *writer) stop() {
+	if w.running != nil && w.running.stop() != 0 {
+		w.t.Errorf("it exits %d", w.running.code)
+	}
+	w.running = nil
+}
+
+// until lets it write until the dead letters are as wanted, and returns them.
+func (w *writer) until(what string, wanted func([]listed) bool) (dead []listed) {
+	w.t.Helper()
+	eventually(w.t, what, func() error {
+		w.start()
+		dead = nil
+		for line := range strings.Lines(w.deadLetters(0, "list", "--json")) {
+			var l listed
+			if err := json.Unmarshal([]byte(line), &l); err != nil {
+				return err
+			}
+			dead = append(dead, l)
+		}
+		if !wanted(dead) {
+			return fmt.Errorf("there are %+v", dead)
+		}
+		return nil
+	})
+	return dead
+}
+
+// deadLetters runs the command and returns what it prints.
+func (w *writer) deadLetters(code int, args ...string) string {
+	w.t.Helper()
+	url := w.b.consumer
+	if url == "" {
+		w.stop()
+		url = w.b.server
+	}
+	cmd := exec.Command("async-data-processor", append([]string{"dead-letters"}, args...)...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "BROKER_URL=" + url, "GOCOVERDIR=" + w.t.TempDir()}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); !exitedWith(err, code) {
+		w.t.Fatalf("dead-letters %q: %v, want exit %d\n%s", args, err, code, &stderr)
+	}
+	return stdout.String()
+}
+
+func exitedWith(err error, code int) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	return ok && exit.ExitCode() == code || err == nil && code == 0
+}
+
+// access is a test's own way to a broker.
+type access struct {
+	t   *testing.T
+	b   broker.Broker
+	url string
+}
+
+// seed uses the broker while no consumer does.
+func (b engineBroker) seed(t *testing.T, e engine, use func(access)) {
+	t.Helper()
+	a := access{t: t, url: b.consumer}
+	var err error
+	switch e.name {
+	case "rabbitmq":
+		a.b, err = rabbitmq.New(rabbitmq.Config{URL: a.url, Shards: 5})
+	case "embedded":
+		var own *embedded.Broker
+		dir := filepath.FromSlash(strings.TrimPrefix(b.server, "embedded://"))
+		own, err = embedded.Open(embedded.Config{Dir: dir, Shards: 5, Listen: "127.0.0.1:0", Token: "hunter2", MinFree: 1})
+		if err == nil {
+			a.b, a.url = own, "nats://hunter2@"+own.Addr().String()
+		}
+	default:
+		a.b, err = jetstream.New(jetstream.Config{URL: a.url, Shards: 5})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "connection", a.b.Ready)
+	use(a)
+	if err := a.b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (a access) publish(e message.Envelope) {
+	a.t.Helper()
+	if err := a.b.Publish(a.t.Context(), e); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// foreign publishes as another program would.
+func (a access) foreign(shard int, id, body string) {
+	a.t.Helper()
+	name := fmt.Sprint("async-data-processor.shard.", shard)
+	if u, err := url.Parse(a.url); err != nil || u.Scheme == "amqp" {
+		conn, err := amqp.Dial(a.url)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		defer conn.Close()
+		ch, err := conn.Channel()
+		if err == nil {
+			err = ch.Publish("", name, true, false, amqp.Publishing{MessageId: id, Body: []byte(body)})
+		}
+		if err == nil {
+			err = ch.Close() // it has arrived then
+		}
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		return
+	}
+	conn, err := nats.Connect(a.url)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := natsjs.New(conn)
+	if err == nil {
+		_, err = js.Publish(a.t.Context(), name, []byte(body), natsjs.WithMsgID(id))
+	}
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// kill makes dead letters of n envelopes.
+func (a access) kill(shard, n int) {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
+	deliveries, done := make(chan *message.Delivery), make(chan error, 1)
+	go func() { done <- a.b.Consume(ctx, shard, n, deliveries) }()
+	for range n {
+		select {
+		case d := <-deliveries:
+			if err := d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "killed by the test"}); err != nil {
+				a.t.Error(err)
+			}
+		case err := <-done:
+			a.t.Fatalf("consuming: %v", err)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		a.t.Error(err)
+	}
+}

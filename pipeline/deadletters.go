@@ -1,0 +1,134 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream/embedded"
+)
+
+// DeadLetter is what could not be written, as the broker keeps it.
+type DeadLetter = broker.DeadLetter
+
+// DeadLetters are those of a broker. Each call opens it and closes it again.
+type DeadLetters struct {
+	// Config says which broker; its shards do not matter. It must be valid.
+	Config Config
+	// Timeout bounds the wait for the connection.
+	Timeout time.Duration
+
+	open opener // openBroker, or a test's
+}
+
+// Each shows all dead letters, the oldest first.
+func (d DeadLetters) Each(ctx context.Context, show func(DeadLetter)) error {
+	return d.walk(ctx, func(l DeadLetter) broker.Verdict {
+		show(l)
+		return broker.Keep
+	})
+}
+
+// Replay puts the chosen ones back into the queues they came from, and returns
+// how many. Those of unknown origin stay, and are an error.
+func (d DeadLetters) Replay(ctx context.Context, chosen func(DeadLetter) bool) (int, error) {
+	return d.apply(ctx, broker.Replay, chosen)
+}
+
+// Remove forgets the chosen ones, for good, and returns how many.
+func (d DeadLetters) Remove(ctx context.Context, chosen func(DeadLetter) bool) (int, error) {
+	return d.apply(ctx, broker.Remove, chosen)
+}
+
+func (d DeadLetters) apply(ctx context.Context, verdict broker.Verdict, chosen func(DeadLetter) bool) (done int, err error) {
+	var errs []error
+	last := 0 // 1 while it is not known whether the latest verdict was carried out
+	err = d.walk(ctx, func(l DeadLetter) broker.Verdict {
+		done, last = done+last, 0
+		switch {
+		case !chosen(l):
+			return broker.Keep
+		case verdict == broker.Replay && l.Envelope.Shard < 0:
+			errs = append(errs, fmt.Errorf("%q stays a dead letter: %w", l.Envelope.ID, broker.ErrNoOrigin))
+			return broker.Keep
+		}
+		last = 1
+		return verdict
+	})
+	if err == nil {
+		done += last
+	}
+	return done, errors.Join(append(errs, err)...)
+}
+
+var errNoAnswer = errors.New("the broker does not answer")
+
+// walk opens the broker, shows its dead letters to decide, and closes it.
+func (d DeadLetters) walk(ctx context.Context, decide func(DeadLetter) broker.Verdict) (err error) {
+	b, err := d.openBroker(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := time.AfterFunc(d.Timeout, func() { cancel(errNoAnswer) })
+	defer patience.Stop()
+	err = b.DeadLetters(ctx, func(l DeadLetter) broker.Verdict {
+		patience.Stop()
+		return decide(l)
+	})
+	if err != nil && errors.Is(context.Cause(ctx), errNoAnswer) {
+		return fmt.Errorf("no dead letters within %v: %w", d.Timeout, err)
+	}
+	return err
+}
+
+func (d DeadLetters) openBroker(ctx context.Context) (broker.Broker, error) {
+	cfg := d.Config
+	// Whatever is declared at the start exists for any number of shards; where
+	// a dead letter goes back to is looked after when it does.
+	cfg.Shards = 1
+	if err := checkStore(cfg.BrokerURL); err != nil {
+		return nil, err
+	}
+	open := d.open
+	if open == nil {
+		open = openBroker
+	}
+	b, err := openUnless(ctx, cfg, newTeller(zerolog.Nop()), open)
+	switch {
+	case errors.Is(err, embedded.ErrStoreInUse):
+		return nil, fmt.Errorf("%w\n(to reach the dead letters of a running process, "+
+			"give it --embedded-listen and --embedded-token, and use --broker-url nats://TOKEN@host:port)", err)
+	case err != nil:
+		return nil, err
+	case b == nil:
+		return nil, context.Cause(ctx)
+	}
+	return b, nil
+}
+
+// checkStore refuses an embedded broker's folder that is not there: it would
+// be made, and have no dead letters.
+func checkStore(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "embedded" {
+		return nil // openBroker judges it
+	}
+	dir, err := embeddedDir(u)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("there is no embedded broker: %w", err)
+	}
+	return nil
+}
