@@ -107,24 +107,20 @@ func looksWhenBack(t *testing.T, e *Engine) {
 		t.Errorf("found %v while the engine is stopped, want an error", found)
 	}
 	looked := make(chan error, 1)
+	waiting, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
 	go func() {
-		for { // the loss of the connection, if it was not noticed yet, is an error
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			_, err := c.Beyond(ctx, Shards, 0)
-			cancel()
-			if err == nil || ctx.Err() != nil {
-				looked <- err
-				return
-			}
+		_, err := c.Beyond(waiting, Shards, 0)
+		for err != nil && waiting.Err() == nil { // the loss, if it was not noticed before
+			_, err = c.Beyond(waiting, Shards, 0)
 		}
+		looked <- err
 	}()
 	e.Start(t)
 	select {
-	case err := <-looked:
-		if err != nil {
-			t.Errorf("after the engine is back: %v", err)
-		}
-	case <-time.After(2 * patience):
-		t.Error("Beyond does not return")
+	case <-looked:
+	case <-time.After(patience):
+		giveUp()
+		t.Errorf("%v after the engine is back: %v", patience, <-looked)
 	}
 }

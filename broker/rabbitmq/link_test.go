@@ -247,25 +247,30 @@ func TestShardBeyond(t *testing.T) {
 func TestSubscriptionRefused(t *testing.T) {
 	url := sharedNode(t)
 	engine(t, url, url)
-	const beyond = brokertest.Shards + 1
+	const shard = brokertest.Shards - 1
+	b, heard := openBroker(t, url, quick())
+	consume(t, b, 0)
+	within10s(t, "connected", func() bool {
+		_, ok := heard.find(broker.Connected, "consume")
+		return ok && b.Ready() == nil
+	})
+	deleteQueue(t, url, queueName(shard))
 	admin(t, url, func(ch *amqp.Channel) error {
-		_, err := ch.QueueDeclare(queueName(beyond), true, false, false, false, amqp.Table{"x-queue-type": "classic"})
+		_, err := ch.QueueDeclare(queueName(shard), true, false, false, false, amqp.Table{"x-queue-type": "classic"})
 		return err
 	})
-	b, heard := openBroker(t, url, quick())
-	ready(t, b)
-	deliveries := consume(t, b, beyond)
+	deliveries := consume(t, b, shard)
 	within10s(t, "not ready", func() bool {
 		err := b.Ready()
-		return err != nil && strings.Contains(err.Error(), queueName(beyond)) && strings.Contains(err.Error(), "inequivalent arg")
+		return err != nil && strings.Contains(err.Error(), queueName(shard)) && strings.Contains(err.Error(), "inequivalent arg")
 	})
-	if n, ok := heard.find(broker.Lost, "consume"); !ok || n.Shard != beyond || n.Retry < quick().refused/2 {
-		t.Errorf("told %+v, want it of shard %d with a slow retry", n, beyond)
+	if n, ok := heard.find(broker.Lost, "consume"); !ok || n.Shard != shard || n.Retry < quick().refused/2 {
+		t.Errorf("told %+v, want it of shard %d with a slow retry", n, shard)
 	}
-	deleteQueue(t, url, queueName(beyond))
-	t.Cleanup(func() { deleteQueue(t, url, queueName(beyond)) })
+	deleteQueue(t, url, queueName(shard))
+	t.Cleanup(func() { deleteQueue(t, url, queueName(shard)) })
 	ready(t, b)
-	foreign(t, url, beyond, amqp.Publishing{MessageId: "x"})
+	foreign(t, url, shard, amqp.Publishing{MessageId: "x"})
 	next(t, deliveries)
 }
 
