@@ -121,7 +121,7 @@ func TestReplayWithoutOrigin(t *testing.T) {
 // TestDeadLettersTimeout bounds the wait for the broker, not what comes after.
 func TestDeadLettersTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, memory := lettersOf(t, 1)
+		d, memory := lettersOf(t, 2)
 		memory.Stop()
 		began := time.Now()
 		if err := d.Each(t.Context(), func(DeadLetter) {}); err == nil || !strings.Contains(err.Error(), "stopped") {
