@@ -33,7 +33,7 @@ func (b *Broker) bury(letter *nats.Msg) error {
 	if err != nil {
 		return rejected(err)
 	}
-	return s.publish(ctx, DeadStream, letter)
+	return b.store(ctx, s, DeadStream, letter)
 }
 
 // letters yields the dead letters of an outcome, each with its reason. One

@@ -75,10 +75,10 @@ type Config struct {
 	// It may be nil, must not block and may be called concurrently. Dead letters
 	// do not ask: they take the place of what they were made of.
 	Admit func() error
-	// Stored is called after each publish to the shards' stream that the server
-	// has acknowledged, before its caller hears of it; its error makes the
-	// outcome unknown. It may be nil and may be called concurrently.
-	Stored func() error
+	// Stored is called after each publish to a stream that the server has
+	// acknowledged, before its caller hears of it; its error makes the outcome
+	// unknown. It may be nil and may be called concurrently.
+	Stored func(stream string) error
 }
 
 // Broker is a client of NATS JetStream. It implements broker.Broker.

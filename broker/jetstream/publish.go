@@ -54,13 +54,19 @@ func (b *Broker) enqueue(ctx context.Context, s *session, msg *nats.Msg) error {
 	if err := b.admit(); err != nil {
 		return rejected(err)
 	}
-	if err := s.publish(ctx, ShardStream, msg); err != nil {
+	return b.store(ctx, s, ShardStream, msg)
+}
+
+// store publishes a message to a stream, and returns nil when it is as durable
+// there as it can be made.
+func (b *Broker) store(ctx context.Context, s *session, stream string, msg *nats.Msg) error {
+	if err := s.publish(ctx, stream, msg); err != nil {
 		return err
 	}
 	if b.cfg.Stored == nil {
 		return nil
 	}
-	if err := b.cfg.Stored(); err != nil {
+	if err := b.cfg.Stored(stream); err != nil {
 		return unknown(err)
 	}
 	return nil

@@ -1,10 +1,12 @@
 package embedded
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
 )
 
@@ -69,17 +71,43 @@ func TestReplayIsDurable(t *testing.T) {
 	e := openBroker(t, configFor(t.TempDir()))
 	take(t, e, publishSome(t, e, 2, 100), message.DeadLetter)
 	e.founded.Store(true)
-	dir := e.names.dir
-	e.names.dir = filepath.Join(dir, "none")
+	shards := e.names[jetstream.ShardStream]
+	dir := shards.dir
+	shards.dir = filepath.Join(dir, "none")
 	replay := func(broker.DeadLetter) broker.Verdict { return broker.Replay }
 	if err := e.DeadLetters(t.Context(), replay); err == nil {
 		t.Error("no error although the folder cannot be synced")
 	}
-	e.names.dir = dir
+	shards.dir = dir
 	if ids := walk(t, e, broker.Replay, func(int) bool { return true }); len(ids) != 2 {
 		t.Errorf("%d dead letters, want 2", len(ids))
 	}
 	if n := e.depth(); n != 2 {
 		t.Errorf("%d envelopes, want 2", n)
+	}
+}
+
+// TestDeadLetterIsDurable: an envelope is not forgotten before the name of the
+// block that its dead letter went to is durable.
+func TestDeadLetterIsDurable(t *testing.T) {
+	e := openBroker(t, configFor(t.TempDir()))
+	deliveries := make(chan *message.Delivery)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Consume(ctx, 0, 1, deliveries) }()
+	publishSome(t, e, 1, 100)
+	dead := e.names[jetstream.DeadStream]
+	dir := dead.dir
+	dead.dir = filepath.Join(dir, "none")
+	d := <-deliveries
+	if err := d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "poison"}); err == nil {
+		t.Error("no error although the folder cannot be synced")
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := e.depth(); n != 1 {
+		t.Errorf("%d envelopes, want 1", n)
 	}
 }

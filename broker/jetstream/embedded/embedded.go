@@ -74,8 +74,8 @@ type Broker struct {
 	down   error      // why there is none, or why it takes no publish
 	stuck  bool       // one did not stop, and may still use the store
 
-	names   names
-	founded atomic.Bool // the folders' own names are durable
+	names   map[string]*names // by stream; read-only
+	founded atomic.Bool       // the folders' own names are durable
 
 	quit    chan struct{}
 	watched sync.WaitGroup
@@ -109,8 +109,11 @@ func Open(cfg Config) (_ *Broker, err error) {
 	b := &Broker{
 		cfg: cfg, store: s,
 		space: space.New(s.dir, cfg.MinFree),
-		names: names{dir: s.path(streamsPath, jetstream.ShardStream, messagesName)},
+		names: map[string]*names{},
 		quit:  make(chan struct{}),
+	}
+	for _, stream := range []string{jetstream.ShardStream, jetstream.DeadStream} {
+		b.names[stream] = &names{dir: s.path(streamsPath, stream, messagesName)}
 	}
 	defer func() {
 		if err != nil && !errors.Is(err, errStuck) {

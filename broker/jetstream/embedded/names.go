@@ -42,10 +42,10 @@ func (n *names) settle() error {
 	return nil
 }
 
-// durable makes the names of the stream's files durable after it has
+// durable makes the names of a stream's files durable after it has
 // acknowledged a publish, for which the whole tree is synced the first time.
-func (b *Broker) durable() error {
-	settle := b.names.settle
+func (b *Broker) durable(stream string) error {
+	settle := b.names[stream].settle
 	if !b.founded.Load() {
 		settle = b.store.syncTree
 	}
