@@ -20,10 +20,11 @@ const (
 	torn                // a write of half the bytes that reports an error
 	crashBefore         // the process dies instead
 	crashAfter          // the process dies right after
+	panics              // nothing is done, and the caller panics
 )
 
 func (v verdict) String() string {
-	return [...]string{"pass", "fail", "happened", "short", "torn", "crash before", "crash after"}[v]
+	return [...]string{"pass", "fail", "happened", "short", "torn", "crash before", "crash after", "panic"}[v]
 }
 
 var errCrashed = errors.New("the process is dead")
@@ -80,7 +81,7 @@ func (f *faulty) call(kind string, do func() error, done func()) error {
 	if f.crashed {
 		return errCrashed
 	}
-	if v == fail || v == crashBefore {
+	if v == fail || v == crashBefore || v == panics {
 		f.crashed = v == crashBefore
 		return f.outcome(v)
 	}
@@ -100,6 +101,8 @@ func (f *faulty) outcome(v verdict) error {
 		return nil
 	case crashBefore, crashAfter:
 		return errCrashed
+	case panics:
+		panic("the folder panics")
 	default:
 		return f.err
 	}
