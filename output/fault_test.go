@@ -302,3 +302,38 @@ func (r *faultRun) checkCrashed() {
 	write(r, s, 0, r.lines...)
 	checkOnce(r, r.path, append(slices.Clone(r.lines), others...)...)
 }
+
+// TestUndoIsDurable: what failed behind its link is durably invisible before
+// anything is published again, and the fsync that makes it so must succeed.
+func TestUndoIsDurable(t *testing.T) {
+	settle := []string{"open", "folder fsync", "folder close"}
+	syncs := 0
+	r := startFaultRun(t, func(_ int, kind string) verdict {
+		if kind == "folder fsync" {
+			if syncs++; syncs <= 2 {
+				return fail
+			}
+		}
+		return pass
+	}, unix.EIO)
+	for attempt := 2; attempt <= 3; attempt++ {
+		before := len(r.disk.calls)
+		r.write()
+		calls := r.disk.calls[before:]
+		if len(calls) < len(settle) || !slices.Equal(calls[:len(settle)], settle) {
+			t.Errorf("attempt %d begins with %q, want %q", attempt, calls, settle)
+		}
+		if attempt == 2 && (r.err == nil || slices.Contains(calls, "create")) {
+			t.Errorf("attempt 2 goes on although the fsync failed: %v, %q", r.err, calls)
+		}
+	}
+	if r.err != nil {
+		t.Error(r.err)
+	}
+	before := len(r.disk.calls)
+	r.batch = newBatch(numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5F", 5)...)
+	r.write()
+	if calls := r.disk.calls[before:]; r.err != nil || !slices.Equal(calls, cleanCalls) {
+		t.Errorf("the next batch: %v, %q; want %q", r.err, calls, cleanCalls)
+	}
+}

@@ -138,6 +138,9 @@ type Shard struct {
 	closed  bool
 	writers int           // Writes under way; the last one out closes the folder
 	undone  []publication // failed, and possibly still visible
+	// hidden counts the files that were visible and no more, settled those of
+	// them that no loss of power brings back.
+	hidden, settled int
 }
 
 // publication is an attempt's pair of names.

@@ -70,6 +70,9 @@ func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (fil
 		return "", 0, err
 	}
 	defer s.leave()
+	if err := s.settleHidden(); err != nil {
+		return "", 0, err
+	}
 	if err := s.ready(ctx); err != nil {
 		return "", 0, err
 	}
@@ -132,6 +135,25 @@ func (s *Shard) enter() error {
 		return err
 	}
 	s.writers++
+	return nil
+}
+
+// settleHidden makes durable that what failed earlier is invisible again. Or a
+// loss of power could take the removal back and keep what is published after it,
+// unless the file system keeps their order.
+func (s *Shard) settleHidden() error {
+	s.mu.Lock()
+	hidden, settled := s.hidden, s.settled
+	s.mu.Unlock()
+	if hidden == settled {
+		return nil
+	}
+	if err := s.settleNames(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settled = max(s.settled, hidden)
 	return nil
 }
 
@@ -283,15 +305,15 @@ func (s *Shard) discard(temp string, err error) error {
 }
 
 // undo makes p invisible again after err, or else leaves that to the next
-// Write. The removal is as durable as it has to be: the folder's next fsync
-// covers it, and before that fsync no other file of the batch is published.
+// Write; to make it durable it always does, before it publishes anything.
 func (s *Shard) undo(p publication, err error) error {
 	undoing := s.hide(p)
-	if undoing == nil {
-		return s.discard(p.temp, err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if undoing == nil {
+		s.hidden++
+		return s.discard(p.temp, err)
+	}
 	s.undone = append(s.undone, p)
 	return fmt.Errorf("%w; %w", err, undoing)
 }
@@ -323,6 +345,7 @@ func (s *Shard) finishUndo() error {
 			return err
 		}
 		s.undone = s.undone[1:]
+		s.hidden++
 		// A temporary name that stays is for the next owner to sweep.
 		_ = s.folder.remove(p.temp)
 	}

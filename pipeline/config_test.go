@@ -19,6 +19,16 @@ func TestPrefetchFits(t *testing.T) {
 	}
 }
 
+// TestPrefetchFills: envelopes of one message fill the batches of all workers,
+// the one that waits, and the one that fills.
+func TestPrefetchFills(t *testing.T) {
+	for _, c := range []Config{{BatchSize: 1, WorkersMax: 1}, {BatchSize: 5, WorkersMax: 4}, {BatchSize: 5, WorkersMax: MaxWorkers}} {
+		if least := c.BatchSize * (c.WorkersMax + 2); c.prefetch() < least {
+			t.Errorf("batches of %d and %d workers: a prefetch of %d, want at least %d", c.BatchSize, c.WorkersMax, c.prefetch(), least)
+		}
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Config)

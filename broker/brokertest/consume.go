@@ -159,11 +159,14 @@ func limitsDeliveries(t *testing.T, e *Engine) {
 	poison, mate := envelope(0, 2), envelope(0, 1)
 	c.publish(poison)
 	in := c.consume(0, 1)
-	came := 0
+	came, silence := 0, time.Now()
 	for done := false; !done; {
+		if time.Since(silence) > patience {
+			t.Fatalf("after %d deliveries it neither comes nor is a dead letter", came)
+		}
 		select {
 		case d := <-in.deliveries:
-			came++
+			came, silence = came+1, time.Now()
 			settle(t, d, giveUp)
 		case <-time.After(quiet):
 			done = len(e.DeadLetters(t)) > 0

@@ -1,0 +1,143 @@
+package output
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"async-data-processor/message"
+)
+
+// modelDisk is a folder on a disk that may lose its power. What it holds is
+// guarded by the world's lock.
+//
+// Names become durable in the order in which they changed, as a journal has
+// them, contents in no order at all. A loss of power keeps any part of what was
+// not synced.
+type modelDisk struct {
+	live, durable map[string]*inode
+	// pending leads from durable to live.
+	pending []change
+	// returned is the files that were said to survive.
+	returned []string
+	// breaches is which promises were broken about what can be seen.
+	breaches []string
+}
+
+// change is a name that was given to a file, or taken away if there is none.
+type change struct {
+	name string
+	file *inode
+}
+
+// inode is a file.
+type inode struct {
+	written []byte
+	synced  int // how many bytes of it are durable
+	// poisoned tells that a fsync failed: the next one reports success for
+	// pages that never reached the disk.
+	poisoned bool
+}
+
+func newModelDisk() *modelDisk {
+	return &modelDisk{live: map[string]*inode{}, durable: map[string]*inode{}}
+}
+
+// ids is whose messages are in the file.
+func (n *inode) ids() (ids []string) {
+	for line := range bytes.Lines(n.written) {
+		ids = append(ids, message.Message{Line: line}.ID())
+	}
+	return ids
+}
+
+func (n *inode) sync() {
+	if !n.poisoned {
+		n.synced = len(n.written)
+	}
+}
+
+func (d *modelDisk) set(name string, n *inode) {
+	d.pending = append(d.pending, change{name, n})
+	apply(d.live, d.pending[len(d.pending)-1:])
+	if n != nil && strings.HasSuffix(name, visibleSuffix) {
+		d.check("a link")
+	}
+}
+
+// syncNames is the fsync of the folder.
+func (d *modelDisk) syncNames() {
+	d.durable, d.pending = maps.Clone(d.live), nil
+}
+
+// losePower keeps as much of what was not synced as the bits say.
+func (d *modelDisk) losePower(bits uint64) {
+	kept := bits % uint64(len(d.pending)+1)
+	apply(d.durable, d.pending[:kept])
+	d.live, d.pending = maps.Clone(d.durable), nil
+	for i, name := range d.names() {
+		n := d.live[name]
+		if bits>>(8+i%56)&1 == 0 {
+			n.written = n.written[:n.synced]
+		}
+		n.synced, n.poisoned = len(n.written), false
+	}
+	d.check("a loss of power")
+	for _, name := range d.returned {
+		if d.live[name] == nil {
+			d.breach("a loss of power took %s away, although Write had returned it", name)
+		}
+	}
+}
+
+func apply(names map[string]*inode, changes []change) {
+	for _, c := range changes {
+		if c.file == nil {
+			delete(names, c.name)
+		} else {
+			names[c.name] = c.file
+		}
+	}
+}
+
+func (d *modelDisk) names() []string { return slices.Sorted(maps.Keys(d.live)) }
+
+// check notes which promises are broken about the files that can be seen.
+func (d *modelDisk) check(after string) {
+	seen := map[string]string{}
+	for _, name := range d.names() {
+		if !strings.HasSuffix(name, visibleSuffix) {
+			continue
+		}
+		n := d.live[name]
+		if n.synced < len(n.written) || !bytes.HasSuffix(n.written, []byte("\n")) {
+			d.breach("after %s %s is visible, with %d bytes of which %d are durable", after, name, len(n.written), n.synced)
+		}
+		for _, id := range n.ids() {
+			if other := seen[id]; other != "" {
+				d.breach("after %s %s is in %s and in %s", after, id, other, name)
+			}
+			seen[id] = name
+		}
+	}
+}
+
+func (d *modelDisk) breach(format string, args ...any) {
+	d.breaches = append(d.breaches, fmt.Sprintf(format, args...))
+}
+
+// kept is the ids in visible files that a loss of power would leave, whatever
+// it keeps of the rest.
+func (d *modelDisk) kept() map[string]bool {
+	ids := map[string]bool{}
+	for name, n := range d.durable {
+		if strings.HasSuffix(name, visibleSuffix) && n.synced == len(n.written) && d.live[name] == n {
+			for _, id := range n.ids() {
+				ids[id] = true
+			}
+		}
+	}
+	return ids
+}

@@ -1,0 +1,87 @@
+package output
+
+import (
+	"context"
+	"flag"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"async-data-processor/broker/brokertest"
+)
+
+// modelChecks is how many schedules TestModel tries unless -rapid.checks or
+// RAPID_CHECKS says otherwise: some seconds with the race detector.
+const modelChecks = "2000"
+
+// TestModel drives batcher, workerpool and output over a broker and a disk in
+// memory through random schedules of traffic, faults, crashes, losses of power
+// and take-overs. After every call of the disk and every settle it checks that
+// no promise is broken, and at the end that nothing is missing.
+//
+// A schedule that fails is shrunk and kept below testdata/rapid, whose
+// schedules are tried first. Goroutines run in no fixed order, so it may take
+// some tries to fail again.
+func TestModel(t *testing.T) {
+	setModelChecks(t)
+	// A single processor interleaves fewer goroutines, and so more likely in
+	// the same way again.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	dir := openTestDir(t, t.TempDir())
+	dir.sync = func(string) error { return nil }
+	rapid.Check(t, func(t *rapid.T) {
+		steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 40).Draw(t, "steps")
+		w := &world{dir: dir, disk: newModelDisk()}
+		rapid.SyncTest(t, func(*rapid.T) {
+			w.memory = brokertest.NewMemory(1) // its channels are the bubble's
+			w.run(steps)
+		})
+		if len(w.disk.breaches) > 0 {
+			t.Fatalf("%s", strings.Join(w.disk.breaches, "\n"))
+		}
+	})
+}
+
+func setModelChecks(t *testing.T) {
+	_, given := os.LookupEnv("RAPID_CHECKS")
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if given {
+		return
+	}
+	checks := flag.Lookup("rapid.checks").Value
+	before := checks.String()
+	t.Cleanup(func() { _ = checks.Set(before) })
+	if err := checks.Set(modelChecks); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// takeOver checks what the owner after an orderly end finds.
+func (w *world) takeOver() {
+	p := &process{world: w, dead: make(chan struct{})}
+	shard, err := p.dir().Shard(context.Background(), 0, func() { w.breach("the shard has an owner after all have ended") })
+	if err != nil {
+		w.breach("the last owner: %v", err)
+		return
+	}
+	if err := shard.Close(); err != nil {
+		w.breach("the last owner: %v", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	files := 0
+	for _, name := range w.disk.names() {
+		switch ParseName(name) {
+		case Visible:
+			files++
+		default:
+			w.disk.breach("%s is left", name)
+		}
+	}
+	if got, ids := shard.Recalled(), len(w.disk.kept()); got.IDs != ids || got.Files != files || got.Damaged+got.Foreign != 0 {
+		w.disk.breach("the last owner recalled %+v, want %d ids in %d files", got, ids, files)
+	}
+}
