@@ -139,11 +139,12 @@ func (c *campaign) kill(processes ...*rig.Process) {
 	c.gone(processes...)
 }
 
-// stop stops what is up, the server first. Each has to end cleanly.
+// stop stops what is up, each of which has to end cleanly: the consumer first,
+// because the other may have its broker.
 func (c *campaign) stop() {
 	c.Helper()
 	c.measure()
-	for _, p := range []*rig.Process{c.server, c.consumer} {
+	for _, p := range []*rig.Process{c.consumer, c.server} {
 		if p == nil {
 			continue
 		}
@@ -178,10 +179,11 @@ func (c *campaign) finish() {
 	c.Helper()
 	c.load.Stop()
 	c.up()
-	c.check.Await()
+	c.check.Await(nil)
 	c.stop()
 	// What was delivered to a process that was killed comes again, sooner or
-	// later, and is a duplicate: it must not be written.
+	// later, and is a duplicate: it must not be written. An engine may need some
+	// seconds to see that it has to deliver it again.
 	rig.Eventually(c, "empty queues", func() error {
 		waiting, dead := c.Depth(c, shards)
 		if dead > 0 {

@@ -95,9 +95,11 @@ func TestTerminateStarting(t *testing.T) {
 		c.load.Done()
 		c.stop() // with files to take the ids from, and maybe a backlog
 		for range either(4, 40) {
-			starting := []*rig.Process{c.spawn("standalone", c.Server)}
-			if c.Consumer != "" {
-				starting = []*rig.Process{c.spawn("server", c.Server), c.spawn("message-consumer", c.Consumer)}
+			var starting []*rig.Process
+			if c.Consumer == "" {
+				starting = append(starting, c.spawn("standalone", c.Server))
+			} else {
+				starting = append(starting, c.spawn("server", c.Server), c.spawn("message-consumer", c.Consumer))
 			}
 			c.moment(200 * time.Millisecond)
 			for _, p := range starting {

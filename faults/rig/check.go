@@ -80,12 +80,16 @@ func (c *Checker) Lost() (n int, example string) {
 }
 
 // Await waits until nothing accepted is missing in the files. Its patience is
-// for the next file, not for all.
-func (c *Checker) Await() {
+// for the next file, not for all. It tells each, which may be nil, how many are
+// missing whenever it has looked.
+func (c *Checker) Await(each func(missing int)) {
 	c.t.Helper()
 	progress := time.Now()
 	for read := -1; ; {
 		lost, example := c.Lost()
+		if each != nil {
+			each(lost)
+		}
 		if lost == 0 {
 			return
 		}
