@@ -45,8 +45,9 @@ var (
 	listener = engine{"embedded, listening", rig.NewListener}
 )
 
-// on runs a scenario on each of the engines, side by side.
+// on runs a scenario on each of the engines, side by side with everything else.
 func on(t *testing.T, fault string, scenario func(*campaign), engines ...engine) {
+	t.Parallel()
 	for _, e := range engines {
 		t.Run(strings.ReplaceAll(e.name, ", ", "-"), func(t *testing.T) {
 			t.Parallel()

@@ -11,7 +11,7 @@ import (
 // TestKill kills the server, the consumer or both, again and again at random
 // moments of a load.
 func TestKill(t *testing.T) {
-	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 40), either(400, 500)) }, rabbitmq, embedded, listener)
+	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 200), 500) }, rabbitmq, embedded, listener)
 }
 
 // TestKillLong is the same over many entries, in larger files.
@@ -33,7 +33,9 @@ func killLoop(c *campaign, cycles, entries int) {
 		c.moment(200 * time.Millisecond)
 		c.kill(c.victims()...)
 		c.up()
-		c.cycles++
+		if c.cycles++; c.cycles%25 == 0 {
+			c.Logf("%d cycles, %d kills, %d entries accepted", c.cycles, c.kills, c.load.Accepted())
+		}
 	}
 	c.finish()
 }

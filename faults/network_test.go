@@ -12,6 +12,7 @@ import (
 // TestNetwork hurts the connections to the broker: of the server and of the
 // consumer, at random moments, in every way there is.
 func TestNetwork(t *testing.T) {
+	t.Parallel()
 	for _, hurt := range []struct {
 		fault string
 		do    func(*brokertest.Proxy)
