@@ -64,11 +64,22 @@ func newCampaign(t *testing.T, fault, engine string, b rig.Broker) *campaign {
 		rng: rand.New(rand.NewPCG(*seed, hash.Sum64())),
 	}
 	t.Cleanup(func() {
-		c.failed = t.Failed()
-		c.took = time.Since(c.began)
+		c.account()
 		results.add(c.row)
 	})
 	return c
+}
+
+// account fills the row, of a scenario that came to its end or did not.
+func (c *campaign) account() {
+	c.took, c.failed = time.Since(c.began), c.Failed()
+	if c.check == nil {
+		return
+	}
+	c.lost, _ = c.check.Lost()
+	c.twice = c.check.Twice
+	c.accepted = c.load.Accepted()
+	c.tally = c.load.Tally()
 }
 
 // environment is what every process gets.
@@ -197,9 +208,7 @@ func (c *campaign) finish() {
 		}
 		return nil
 	})
-	c.lost = c.check.Final()
-	c.twice = c.check.Twice
-	c.accepted = c.load.Accepted()
-	c.tally = c.load.Tally()
+	c.check.Final()
+	c.account()
 	c.Logf("%d entries accepted in %d cycles, %+v", c.accepted, c.cycles, c.tally)
 }
