@@ -86,7 +86,7 @@ func TestChecker(t *testing.T) {
 		{"an unknown one with two ids", func(b *folder) { b.write(unknown, 1, 2); b.write(accepted, 1, 2) }, "has the ids"},
 		{"an id that was not given", func(b *folder) {
 			b.load.ids[0] = unknown
-		}, "was accepted as"},
+		}, "which is there as"},
 		{"an invented submission", func(b *folder) { b.write(unknown, 5, 0) }, "nobody sent"},
 		{"an invented entry", func(b *folder) { b.write(unknown, 1, 7) }, "nobody sent"},
 		{"a changed number", func(b *folder) { b.change(b.write(unknown, 1, 0), "1.50e400", "1.5e400") }, "want"},
