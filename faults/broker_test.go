@@ -155,7 +155,7 @@ func alarm(c *campaign, n rig.Node, on, off []string) {
 // the consumer's broker is silent.
 func TestSilentServer(t *testing.T) {
 	on(t, "broker silent (SIGSTOP)", func(c *campaign) {
-		c.start(rig.LoadConfig{})
+		c.start(rig.LoadConfig{Mute: true})
 		for _, pause := range either([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, time.Minute}) {
 			c.load.More(1000)
 			before := c.consumer.Usage()

@@ -84,7 +84,7 @@ func TestDiskFull(t *testing.T) {
 		if err := unix.Mount("none", c.dir, "tmpfs", 0, "size=256m"); err != nil {
 			// Who may not mount cannot fill a disk either; the tests of output
 			// inject the error there.
-			c.Logf("cannot mount a file system here: %v", err)
+			c.note("cannot mount a file system here: %v", err)
 			return
 		}
 		c.Cleanup(func() { _ = unix.Unmount(c.dir, unix.MNT_DETACH) })
