@@ -50,7 +50,15 @@ var house = map[string]struct{ ours, theirs []string }{
 	"workerpool":        {ours: []string{"message", "event"}, theirs: []string{"golang.org/x/sync/errgroup"}},
 	"output/committed":  {},
 	"output":            {ours: []string{"message", "output/committed"}, theirs: []string{"golang.org/x/sys/unix"}},
-	"output/verify":     {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
+	// What the tests of whole processes share; they alone import it.
+	"faults/rig": {
+		ours: []string{"shard", "output/verify"},
+		theirs: []string{
+			"github.com/nats-io/nats-server/v2/server", "github.com/nats-io/nats.go",
+			"github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
+		},
+	},
+	"output/verify": {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 }
 
 // TestHouse holds the imports of the product code to the table.
