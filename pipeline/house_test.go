@@ -49,9 +49,14 @@ var house = map[string]struct{ ours, theirs []string }{
 	"workerpool":        {ours: []string{"message", "event"}, theirs: []string{"golang.org/x/sync/errgroup"}},
 	"output/committed":  {},
 	"output":            {ours: []string{"message", "output/committed"}, theirs: []string{"golang.org/x/sys/unix"}},
-	"output/verify":     {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
+	// What the tests of whole processes share; they alone import it.
+	"faults/rig": {
+		ours:   []string{"shard"},
+		theirs: []string{"github.com/nats-io/nats-server/v2/server"},
+	},
 	// A disk for tests, which nobody else may import.
 	"faults/lossyfs": {theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},
+	"output/verify":  {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 }
 
 // TestHouse holds the imports of the product code to the table.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"async-data-processor/faults/rig"
 )
 
 // TestBrokerRestart: while the broker is away clients get 503 with Retry-After;
@@ -16,7 +18,7 @@ import (
 // outcome of, and the broker what it does not know to be settled.
 func TestBrokerRestart(t *testing.T) {
 	// An embedded broker goes with its process: TestKilled.
-	for name, open := range map[string]func(*testing.T) engineBroker{"rabbitmq": newNode, "jetstream": newNATS} {
+	for name, open := range map[string]func(testing.TB) rig.Broker{"rabbitmq": rig.NewNode, "jetstream": rig.NewNATS} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			testBrokerRestart(t, open(t))
@@ -24,9 +26,9 @@ func TestBrokerRestart(t *testing.T) {
 	}
 }
 
-func testBrokerRestart(t *testing.T, b engineBroker) {
+func testBrokerRestart(t *testing.T, b rig.Broker) {
 	dir := t.TempDir()
-	consumer, server := b.launch(t, "DATA_OUTPUT_DIR="+dir)
+	consumer, server := b.Launch(t, "DATA_OUTPUT_DIR="+dir)
 
 	var (
 		mu       sync.Mutex
@@ -43,14 +45,14 @@ func testBrokerRestart(t *testing.T, b engineBroker) {
 					return
 				default:
 				}
-				status, r, header := server.post(entries(i*7, 7), "Idempotency-Key", fmt.Sprint(i))
+				status, r, header := server.Post(rig.Entries(i*7, 7), "Idempotency-Key", fmt.Sprint(i))
 				if status == http.StatusServiceUnavailable {
 					time.Sleep(50 * time.Millisecond) // as a client would that is told to retry
 				}
 				mu.Lock()
 				switch status {
 				case http.StatusCreated:
-					accepted = append(accepted, r.ids()...)
+					accepted = append(accepted, r.IDs()...)
 				case http.StatusServiceUnavailable:
 					refused++
 					i -= 4 // the same again
@@ -70,7 +72,7 @@ func testBrokerRestart(t *testing.T, b engineBroker) {
 		mu.Lock()
 		goal := count() + n
 		mu.Unlock()
-		eventually(t, what, func() error {
+		rig.Eventually(t, what, func() error {
 			mu.Lock()
 			defer mu.Unlock()
 			if now := count(); now < goal {
@@ -80,54 +82,54 @@ func testBrokerRestart(t *testing.T, b engineBroker) {
 		})
 	}
 	more("submissions accepted before", 700, func() int { return len(accepted) })
-	b.stop()
+	b.Stop()
 	more("submissions refused meanwhile", 10, func() int { return refused })
-	b.start()
+	b.Start()
 	more("submissions accepted after", 700, func() int { return len(accepted) })
 	close(stop)
 	clients.Wait()
 
-	server.ready()
-	consumer.ready()
-	if code := server.stop(); code != 0 {
+	server.Ready()
+	consumer.Ready()
+	if code := server.Stop(); code != 0 {
 		t.Errorf("server exits %d", code)
 	}
-	eventually(t, "every accepted message in a file", func() error {
-		if n, example := readTree(t, dir, 5, 5).missing(accepted); n > 0 {
+	rig.Eventually(t, "every accepted message in a file", func() error {
+		if n, example := rig.ReadTree(t, dir, 5, 5).Missing(accepted); n > 0 {
 			return fmt.Errorf("%d of %d missing, one is %s", n, len(accepted), example)
 		}
 		return nil
 	})
-	if code := consumer.stop(); code != 0 {
+	if code := consumer.Stop(); code != 0 {
 		t.Errorf("message-consumer exits %d", code)
 	}
-	if n, example := readTree(t, dir, 5, 5).twice(); n > 0 {
+	if n, example := rig.ReadTree(t, dir, 5, 5).Twice(); n > 0 {
 		t.Errorf("%d messages are in files twice, one is %s", n, example)
 	}
-	t.Logf("%d duplicates were kept out", consumer.settled().Duplicates)
+	t.Logf("%d duplicates were kept out", consumer.Settled().Duplicates)
 }
 
 // TestRepeatedRequest: the same request with the same Idempotency-Key, several
 // times at once and later again, is written once.
-func TestRepeatedRequest(t *testing.T) { onEach(t, testRepeatedRequest) }
+func TestRepeatedRequest(t *testing.T) { rig.OnEach(t, testRepeatedRequest) }
 
-func testRepeatedRequest(t *testing.T, b engineBroker, _ engine) {
+func testRepeatedRequest(t *testing.T, b rig.Broker, _ rig.Engine) {
 	const keys, times, size = 10, 6, 7
 	dir := t.TempDir()
-	consumer, server := b.launch(t, "DATA_OUTPUT_DIR="+dir)
+	consumer, server := b.Launch(t, "DATA_OUTPUT_DIR="+dir)
 	var mu sync.Mutex
 	ids := make(map[string]bool)
 	repeat := func() {
 		var clients sync.WaitGroup
 		for i := range keys * times {
 			clients.Go(func() {
-				status, r, _ := server.post(entries(i%keys*size, size), "Idempotency-Key", fmt.Sprint("key-", i%keys))
+				status, r, _ := server.Post(rig.Entries(i%keys*size, size), "Idempotency-Key", fmt.Sprint("key-", i%keys))
 				if status != http.StatusCreated || r.Accepted != size {
 					t.Errorf("status %d, accepted %d", status, r.Accepted)
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				for _, id := range r.ids() {
+				for _, id := range r.IDs() {
 					ids[id] = true
 				}
 			})
@@ -137,28 +139,28 @@ func testRepeatedRequest(t *testing.T, b engineBroker, _ engine) {
 	for round := 1; round <= 2; round++ {
 		repeat()
 		want := round * keys * times * size
-		eventually(t, "every message settled", func() error {
-			if got := consumer.settled(); got.Messages+got.Duplicates != want {
+		rig.Eventually(t, "every message settled", func() error {
+			if got := consumer.Settled(); got.Messages+got.Duplicates != want {
 				return fmt.Errorf("%d written and %d duplicates, want %d in all", got.Messages, got.Duplicates, want)
 			}
 			return nil
 		})
 	}
-	if got := consumer.settled(); got.Messages != keys*size || len(ids) != keys*size {
+	if got := consumer.Settled(); got.Messages != keys*size || len(ids) != keys*size {
 		t.Errorf("%d messages written of %d ids, want %d", got.Messages, len(ids), keys*size)
 	}
-	if code := server.stop(); code != 0 {
+	if code := server.Stop(); code != 0 {
 		t.Errorf("server exits %d", code)
 	}
-	if code := consumer.stop(); code != 0 {
+	if code := consumer.Stop(); code != 0 {
 		t.Errorf("message-consumer exits %d", code)
 	}
-	tr := readTree(t, dir, 5, 5)
-	if n, example := tr.twice(); n > 0 || len(tr.lines) != keys*size {
-		t.Errorf("%d ids in files, want %d; %d twice, one is %s", len(tr.lines), keys*size, n, example)
+	tr := rig.ReadTree(t, dir, 5, 5)
+	if n, example := tr.Twice(); n > 0 || len(tr.Lines) != keys*size {
+		t.Errorf("%d ids in files, want %d; %d twice, one is %s", len(tr.Lines), keys*size, n, example)
 	}
 	var told int // the history accounts for the duplicates, too
-	for _, r := range consumer.history() {
+	for _, r := range consumer.History() {
 		told += r.Duplicates
 	}
 	if want := (2*times - 1) * keys * size; told != want {
@@ -168,69 +170,69 @@ func testRepeatedRequest(t *testing.T, b engineBroker, _ engine) {
 
 // TestKilled: what a killed process had in hand is written by the next, once,
 // and its temporary files are gone.
-func TestKilled(t *testing.T) { onEach(t, testKilled) }
+func TestKilled(t *testing.T) { rig.OnEach(t, testKilled) }
 
-func testKilled(t *testing.T, b engineBroker, _ engine) {
+func testKilled(t *testing.T, b rig.Broker, _ rig.Engine) {
 	dir := t.TempDir()
 	setting := "DATA_OUTPUT_DIR=" + dir
 	var ids []string
 	for range 3 {
-		consumer, server := b.launch(t, setting)
-		ids = append(ids, postAll(t, server, 50, 7)...)
-		consumer.await("a batch", func(l logLine) bool { return l.Message == "batch written" })
-		consumer.kill()
-		server.kill()
+		consumer, server := b.Launch(t, setting)
+		ids = append(ids, server.PostAll(50, 7)...)
+		consumer.Await("a batch", func(l rig.Line) bool { return l.Message == "batch written" })
+		consumer.Kill()
+		server.Kill()
 	}
-	last, _ := b.launch(t, setting)
-	eventually(t, "every accepted message in a file", func() error {
-		if n, example := readTree(t, dir, 5, 5).missing(ids); n > 0 {
+	last, _ := b.Launch(t, setting)
+	rig.Eventually(t, "every accepted message in a file", func() error {
+		if n, example := rig.ReadTree(t, dir, 5, 5).Missing(ids); n > 0 {
 			return fmt.Errorf("%d of %d missing, one is %s", n, len(ids), example)
 		}
 		return nil
 	})
-	if code := last.stop(); code != 0 {
+	if code := last.Stop(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	if left := temporary(t, dir); len(left) > 0 {
+	if left := rig.Temporary(t, dir); len(left) > 0 {
 		t.Errorf("temporary files are left: %v", left)
 	}
-	if n, example := readTree(t, dir, 5, 5).twice(); n > 0 {
+	if n, example := rig.ReadTree(t, dir, 5, 5).Twice(); n > 0 {
 		t.Errorf("%d messages are in files twice, one is %s", n, example)
 	}
-	t.Logf("%d duplicates were kept out", last.settled().Duplicates)
+	t.Logf("%d duplicates were kept out", last.Settled().Duplicates)
 }
 
 // TestStandby: a second consumer of the same folder waits, and takes over when
 // the first is killed in the middle of its work.
-func TestStandby(t *testing.T) { onBoth(t, testStandby) }
+func TestStandby(t *testing.T) { rig.OnBoth(t, testStandby) }
 
-func testStandby(t *testing.T, b engineBroker) {
+func testStandby(t *testing.T, b rig.Broker) {
 	dir := t.TempDir()
 	setting := "DATA_OUTPUT_DIR=" + dir
-	first := b.launchConsumer(t, setting)
+	first := b.LaunchConsumer(t, setting)
 	for n := range 5 {
-		first.await("its shards", func(l logLine) bool { return l.Message == "shard owned" && l.Shard == n })
+		first.Await("its shards", func(l rig.Line) bool { return l.Message == "shard owned" && l.Shard == n })
 	}
-	second := start(t, "message-consumer", setting, "BROKER_URL="+b.consumer)
-	second.await("a standby", func(l logLine) bool { return strings.HasSuffix(l.Message, "standing by") })
-	server := b.launchServer(t)
-	ids := postAll(t, server, 40, 7)
-	first.await("a batch", func(l logLine) bool { return l.Message == "batch written" })
-	first.kill()
+	second := rig.Start(t, "message-consumer", setting, "BROKER_URL="+b.Consumer)
+	second.Await("a standby", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "standing by") })
+	server := b.LaunchServer(t)
+	ids := server.PostAll(40, 7)
+	first.Await("a batch", func(l rig.Line) bool { return l.Message == "batch written" })
+	first.Kill()
 	for n := range 5 {
-		second.await("a take-over", func(l logLine) bool { return l.Message == "shard owned" && l.Shard == n })
+		second.Await("a take-over", func(l rig.Line) bool { return l.Message == "shard owned" && l.Shard == n })
 	}
-	ids = append(ids, postAll(t, server, 10, 7)...)
-	eventually(t, "every accepted message in a file", func() error {
-		if n, example := readTree(t, dir, 5, 5).missing(ids); n > 0 {
+	ids = append(ids, server.PostAll(10, 7)...)
+	rig.Eventually(t, "every accepted message in a file", func() error {
+		if n, example := rig.ReadTree(t, dir, 5, 5).Missing(ids); n > 0 {
 			return fmt.Errorf("%d missing, one is %s", n, example)
 		}
 		return nil
 	})
-	if code := second.stop(); code != 0 {
+	if code := second.Stop(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	if n, example := readTree(t, dir, 5, 5).twice(); n > 0 {
+	if n, example := rig.ReadTree(t, dir, 5, 5).Twice(); n > 0 {
 		t.Errorf("%d messages are in files twice, one is %s", n, example)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bytes"
@@ -14,25 +14,26 @@ import (
 	"async-data-processor/shard"
 )
 
-// tree is what is in the output folder.
-type tree struct {
-	files []file
-	lines map[string][]string // by message id
+// Tree is what is in the output folder.
+type Tree struct {
+	Files []File
+	Lines map[string][]string // by message id
 }
 
-type file struct {
-	name, worker string
-	lines        int
+// File is a visible file.
+type File struct {
+	Name, Worker string
+	Lines        int
 }
 
 var visible = regexp.MustCompile(`^shard-(\d+)/((\d+)-\d+)_[0-9A-Z]{26}\.ndjson$`)
 
-// readTree reads an output folder and checks what must hold of it at any
+// ReadTree reads an output folder and checks what must hold of it at any
 // time: every visible file is complete, has 1 to batchSize lines, is named
 // after a worker of its shard, and holds that shard's messages only.
-func readTree(t *testing.T, dir string, shards, batchSize int) tree {
+func ReadTree(t testing.TB, dir string, shards, batchSize int) Tree {
 	t.Helper()
-	out := tree{lines: make(map[string][]string)}
+	out := Tree{Lines: make(map[string][]string)}
 	paths, err := filepath.Glob(filepath.Join(dir, "shard-*", "*"))
 	if err != nil {
 		t.Fatal(err)
@@ -69,26 +70,26 @@ func readTree(t *testing.T, dir string, shards, batchSize int) tree {
 			if own := fmt.Sprint(shard.Of(m.Timestamp, shards)); own != match[1] {
 				t.Errorf("%s holds %s of shard %s", name, m.ID, own)
 			}
-			out.lines[m.ID] = append(out.lines[m.ID], line)
+			out.Lines[m.ID] = append(out.Lines[m.ID], line)
 		}
-		out.files = append(out.files, file{name: name, worker: match[2], lines: len(lines)})
+		out.Files = append(out.Files, File{Name: name, Worker: match[2], Lines: len(lines)})
 	}
 	return out
 }
 
-// missing returns how many of the ids are in no file, and one of them.
-func (tr tree) missing(ids []string) (n int, example string) {
+// Missing returns how many of the ids are in no file, and one of them.
+func (tr Tree) Missing(ids []string) (n int, example string) {
 	for _, id := range ids {
-		if len(tr.lines[id]) == 0 {
+		if len(tr.Lines[id]) == 0 {
 			n, example = n+1, id
 		}
 	}
 	return n, example
 }
 
-// twice returns how many ids are in files more than once, and one of them.
-func (tr tree) twice() (n int, example string) {
-	for id, lines := range tr.lines {
+// Twice returns how many ids are in files more than once, and one of them.
+func (tr Tree) Twice() (n int, example string) {
+	for id, lines := range tr.Lines {
 		if len(lines) > 1 {
 			n, example = n+1, id
 		}
@@ -96,8 +97,8 @@ func (tr tree) twice() (n int, example string) {
 	return n, example
 }
 
-// temporary returns the temporary files.
-func temporary(t *testing.T, dir string) []string {
+// Temporary returns the temporary files.
+func Temporary(t testing.TB, dir string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, "shard-*", ".*.tmp"))
 	if err != nil {

@@ -1,0 +1,92 @@
+package rig
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+// Engine is a broker that the pipeline runs over.
+type Engine struct {
+	Name string
+	// Submissions is how many the test of the whole way makes.
+	Submissions int
+	// Open returns a broker for one test alone.
+	Open func(t testing.TB) Broker
+}
+
+// Broker is a broker for one test.
+type Broker struct {
+	// Server and Consumer are the URLs for the two processes. Without one for
+	// the consumer both halves are one process, with the broker in it.
+	Server, Consumer string
+	Settings         []string // more of the server's environment
+	// Stop and Start are the broker's; nil where it lives in a process of ours.
+	Stop, Start func()
+	// Stall stops it from answering, for good; nil like Stop.
+	Stall func()
+}
+
+var engines = []Engine{
+	{Name: "rabbitmq", Open: NewVhost, Submissions: 1000},
+	{Name: "jetstream", Open: NewNATS, Submissions: 300},
+	{Name: "embedded", Open: NewStore, Submissions: 300},
+	{Name: "listener", Open: NewListener, Submissions: 100},
+}
+
+// OnEach runs a test over every engine, side by side.
+func OnEach(t *testing.T, test func(t *testing.T, b Broker, e Engine)) {
+	for _, e := range engines {
+		t.Run(e.Name, func(t *testing.T) {
+			t.Parallel()
+			test(t, e.Open(t), e)
+		})
+	}
+}
+
+// OnBoth runs a test over the brokers that live in processes of their own.
+func OnBoth(t *testing.T, test func(t *testing.T, b Broker)) {
+	for _, e := range engines[:2] {
+		t.Run(e.Name, func(t *testing.T) {
+			t.Parallel()
+			test(t, e.Open(t))
+		})
+	}
+}
+
+// Launch starts the pipeline with the settings, and waits until it is ready.
+func (b Broker) Launch(t testing.TB, settings ...string) (consumer, server *Process) {
+	t.Helper()
+	if b.Consumer == "" {
+		p := Start(t, "standalone", append(settings, "BROKER_URL="+b.Server)...).Ready()
+		return p, p
+	}
+	server = b.LaunchServer(t, settings...)
+	return b.LaunchConsumer(t, settings...), server
+}
+
+// LaunchServer starts a server alone, and waits until it is ready.
+func (b Broker) LaunchServer(t testing.TB, settings ...string) *Process {
+	t.Helper()
+	return Start(t, "server", append(append(settings, "BROKER_URL="+b.Server), b.Settings...)...).Ready()
+}
+
+// LaunchConsumer starts a message-consumer alone, and waits until it is ready.
+func (b Broker) LaunchConsumer(t testing.TB, settings ...string) *Process {
+	t.Helper()
+	return Start(t, "message-consumer", append(settings, "BROKER_URL="+b.Consumer)...).Ready()
+}
+
+// NewStore is an embedded broker in the process of both halves.
+func NewStore(t testing.TB) Broker {
+	return Broker{Server: "embedded://" + filepath.Join(t.TempDir(), "broker")}
+}
+
+// NewListener is an embedded broker in the server's process, which the
+// consumer's reaches over the network.
+func NewListener(t testing.TB) Broker {
+	b := NewStore(t)
+	addr := "127.0.0.1:" + freePort(t)
+	b.Settings = []string{"EMBEDDED_LISTEN_ADDR=" + addr, "EMBEDDED_TOKEN=hunter2"}
+	b.Consumer = "nats://hunter2@" + addr
+	return b
+}

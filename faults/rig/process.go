@@ -1,0 +1,122 @@
+package rig
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Process is a running command of the program.
+type Process struct {
+	Addr string // its HTTP address
+
+	t   testing.TB
+	cmd *exec.Cmd
+	log log
+
+	exited chan struct{} // closed when it has ended and everything is read
+	code   int           // set before exited is closed
+}
+
+// Start runs the program with the settings, "NAME=value", as its environment,
+// and waits until it listens. Its ports are free ones.
+func Start(t testing.TB, command string, settings ...string) *Process {
+	t.Helper()
+	p := Spawn(t, command, settings...)
+	p.Await("its address", func(l Line) bool {
+		if l.Addr != "" {
+			p.Addr = l.Addr
+		}
+		return l.Addr != ""
+	})
+	return p
+}
+
+// Spawn is Start for a process that need not come to listen. It has no Addr.
+func Spawn(t testing.TB, command string, settings ...string) *Process {
+	t.Helper()
+	p := &Process{t: t, cmd: exec.Command(program, command), log: log{grown: make(chan struct{})}, exited: make(chan struct{})}
+	p.cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "LISTEN_ADDR=127.0.0.1:0", "ADMIN_LISTEN_ADDR=127.0.0.1:0", "LOG_LEVEL=debug",
+		"GOCOVERDIR=" + t.TempDir(), // or a binary built for coverage would complain
+	}, settings...)
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.log.read(stderr)
+		_ = p.cmd.Wait()
+		p.code = p.cmd.ProcessState.ExitCode()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("the log of %s:\n%s", command, p.Dump())
+		}
+	})
+	return p
+}
+
+// Ready waits until the process says that it is.
+func (p *Process) Ready() *Process {
+	p.t.Helper()
+	Eventually(p.t, "being ready", func() error {
+		resp, err := http.Get("http://" + p.Addr + "/readyz?verbose")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			body, _ := io.ReadAll(resp.Body)
+			return fmt.Errorf("%s: %s", resp.Status, body)
+		}
+		return nil
+	})
+	return p
+}
+
+// Signal sends a signal; one to a process that has ended is lost.
+func (p *Process) Signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.Fatal(err)
+	}
+}
+
+// Stop sends SIGTERM and returns the exit code.
+func (p *Process) Stop() int {
+	p.t.Helper()
+	p.Signal(syscall.SIGTERM)
+	return p.Wait()
+}
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Wait waits for the end and returns the exit code.
+func (p *Process) Wait() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(Patience):
+		p.t.Fatalf("it does not exit:\n%s", p.Dump())
+	}
+	return p.code
+}
+
+// Kill is kill -9.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+}
