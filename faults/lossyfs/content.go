@@ -1,6 +1,9 @@
 package lossyfs
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // sector is what a disk writes wholly or not at all.
 const sector = 512
@@ -11,6 +14,9 @@ type content struct {
 	data  []byte   // as users see it
 	disk  []byte   // what is durable
 	dirty []change // what data has that disk lacks, oldest first
+	// shared: data is disk itself, until it is written to; a disk has much that
+	// is never touched again.
+	shared bool
 }
 
 // change is a write of the bytes from one offset to another, or a truncation
@@ -20,7 +26,15 @@ type change struct {
 	truncate bool
 }
 
+// part gives users data of their own, which they may change.
+func (c *content) part() {
+	if c.shared {
+		c.data, c.shared = slices.Clone(c.data), false
+	}
+}
+
 func (c *content) write(p []byte, at int64) {
+	c.part()
 	end := at + int64(len(p))
 	if end > int64(len(c.data)) {
 		c.data = resized(c.data, end)
@@ -37,6 +51,7 @@ func (c *content) truncate(size int64) {
 	if size == int64(len(c.data)) {
 		return
 	}
+	c.part()
 	c.data = resized(c.data, size)
 	c.dirty = append(c.dirty, change{to: size, truncate: true})
 }
@@ -84,8 +99,7 @@ func (c *content) survivor(chance *rand.Rand) content {
 			}
 		}
 	}
-	// The users of the old one may still write to its data, not to its disk.
-	return content{data: append([]byte(nil), c.disk...), disk: append([]byte(nil), c.disk...)}
+	return content{data: c.disk, disk: c.disk, shared: true}
 }
 
 // resized returns b with another length; what is new is zero.
