@@ -51,8 +51,11 @@ var house = map[string]struct{ ours, theirs []string }{
 	"output":            {ours: []string{"message", "output/committed"}, theirs: []string{"golang.org/x/sys/unix"}},
 	// What the tests of whole processes share; they alone import it.
 	"faults/rig": {
-		ours:   []string{"shard"},
-		theirs: []string{"github.com/nats-io/nats-server/v2/server"},
+		ours: []string{"shard", "output/verify"},
+		theirs: []string{
+			"github.com/nats-io/nats-server/v2/server", "github.com/nats-io/nats.go",
+			"github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
+		},
 	},
 	// A disk for tests, which nobody else may import.
 	"faults/lossyfs": {theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},

@@ -113,6 +113,8 @@ const (
 	Requests
 	// Answers: it arrives, but what the engine sends does not.
 	Answers
+	// Everything goes lost, both ways.
+	Everything
 )
 
 // Run runs the suite.

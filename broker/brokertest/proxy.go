@@ -5,19 +5,22 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Proxy stands between clients and an engine that speaks TCP. It can cut the
-// connections and let bytes go lost.
+// connections, let bytes go lost, and let them trickle.
 type Proxy struct {
 	listener net.Listener
 	target   string
 	loops    sync.WaitGroup
+	ended    chan struct{}
 
 	mu     sync.Mutex // guards what follows
 	conns  map[net.Conn]bool
 	closed bool
 	loss   Loss
+	pace   time.Duration // how long each byte takes; 0 for no time
 }
 
 // NewProxy starts a proxy to the address target; it ends with the test.
@@ -27,13 +30,14 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{listener: l, target: target, conns: map[net.Conn]bool{}}
+	p := &Proxy{listener: l, target: target, ended: make(chan struct{}), conns: map[net.Conn]bool{}}
 	p.loops.Go(p.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.mu.Lock()
 		p.closed = true
 		p.mu.Unlock()
+		close(p.ended)
 		p.Cut()
 		p.loops.Wait()
 	})
@@ -73,10 +77,10 @@ func (p *Proxy) copy(to, from net.Conn, kind Loss) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
-		lost := p.loss == kind
+		lost := p.loss == kind || p.loss == Everything
 		p.mu.Unlock()
 		if !lost {
-			if _, err := to.Write(buf[:n]); err != nil {
+			if err := p.write(to, buf[:n]); err != nil {
 				return
 			}
 		}
@@ -89,6 +93,30 @@ func (p *Proxy) copy(to, from net.Conn, kind Loss) {
 	}
 }
 
+// write writes at the pace that holds when each byte's turn comes.
+func (p *Proxy) write(to net.Conn, b []byte) error {
+	for len(b) > 0 {
+		p.mu.Lock()
+		pace := p.pace
+		p.mu.Unlock()
+		n := 1
+		if pace == 0 {
+			n = len(b)
+		} else {
+			select {
+			case <-time.After(pace):
+			case <-p.ended:
+				return net.ErrClosed
+			}
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
 func (p *Proxy) forget(conns ...net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -97,11 +125,18 @@ func (p *Proxy) forget(conns ...net.Conn) {
 	}
 }
 
-// Lose lets what is sent in one direction go lost, until Cut.
+// Lose lets what is sent go lost, until Cut.
 func (p *Proxy) Lose(what Loss) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.loss = what
+}
+
+// Trickle lets bytes through one at a time, each after the pace; 0 ends that.
+func (p *Proxy) Trickle(pace time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pace = pace
 }
 
 // Cut resets all connections, and lets nothing go lost any more.

@@ -84,7 +84,11 @@ func NewStore(t testing.TB) Broker {
 // NewListener is an embedded broker in the server's process, which the
 // consumer's reaches over the network.
 func NewListener(t testing.TB) Broker {
-	b := NewStore(t)
+	return NewStore(t).listening(t)
+}
+
+// listening is an embedded broker that other processes can reach.
+func (b Broker) listening(t testing.TB) Broker {
 	addr := "127.0.0.1:" + freePort(t)
 	b.Settings = []string{"EMBEDDED_LISTEN_ADDR=" + addr, "EMBEDDED_TOKEN=hunter2"}
 	b.Consumer = "nats://hunter2@" + addr

@@ -50,6 +50,18 @@ func (g *log) read(stderr io.Reader) {
 	}
 }
 
+// crash returns what was printed of a data race or a panic.
+func (g *log) crash() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, text := range g.others {
+		if strings.Contains(text, "DATA RACE") || strings.HasPrefix(text, "panic:") || strings.HasPrefix(text, "fatal error:") {
+			return strings.Join(g.others[i:], "\n")
+		}
+	}
+	return ""
+}
+
 // Lines returns the log so far.
 func (p *Process) Lines() []Line {
 	p.log.mu.Lock()

@@ -10,15 +10,33 @@ import (
 	"time"
 )
 
-// node is a folder of scripts/rabbitmq, which makes it a private RabbitMQ node.
-type node string
+// Node is a folder of scripts/rabbitmq, which makes it a private RabbitMQ node.
+type Node string
 
 // common is the node of the package's tests that do not stop theirs. The first
 // that needs it starts it, Suite stops it.
-var common node
+var common Node
 
-// run runs scripts/rabbitmq on the node.
-func (n node) run(args ...string) (string, error) {
+// StartNode starts a RabbitMQ node that a test may stop.
+func StartNode(t testing.TB) Node {
+	t.Helper()
+	n := Node(t.TempDir())
+	t.Cleanup(func() { n.Do(t, "stop") })
+	n.Do(t, "start")
+	return n
+}
+
+// Do runs scripts/rabbitmq on the node and returns what it prints.
+func (n Node) Do(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := n.run(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (n Node) run(args ...string) (string, error) {
 	root, err := repository()
 	if err != nil {
 		return "", err
@@ -35,39 +53,33 @@ func (n node) run(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-func (n node) script(t testing.TB, args ...string) string {
+// Vhost returns a fresh virtual host, so that a test has the queues for itself.
+func (n Node) Vhost(t testing.TB) Broker {
 	t.Helper()
-	out, err := n.run(args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	vhost := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
+	n.Do(t, "ctl", "add_vhost", vhost)
+	n.Do(t, "ctl", "set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
+	url := strings.TrimSuffix(n.Do(t, "url"), "/") + "/" + vhost
+	return Broker{Server: url, Consumer: url}
 }
 
-// NewVhost returns a fresh virtual host on the package's common node, so that a
-// test has the queues for itself. Stopping it would disturb the other tests.
+// NewVhost returns a fresh virtual host on the package's common node. Stopping
+// that would disturb the other tests.
 func NewVhost(t testing.TB) Broker {
 	t.Helper()
-	common.script(t, "start") // unless another test has
-	vhost := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
-	common.script(t, "ctl", "add_vhost", vhost)
-	common.script(t, "ctl", "set_permissions", "-p", vhost, "guest", ".*", ".*", ".*")
-	url := strings.TrimSuffix(common.script(t, "url"), "/") + "/" + vhost
-	return Broker{Server: url, Consumer: url}
+	common.Do(t, "start") // unless another test has
+	return common.Vhost(t)
 }
 
 // NewNode returns a RabbitMQ node that a test may stop.
 func NewNode(t testing.TB) Broker {
 	t.Helper()
-	own := node(t.TempDir())
-	b := Broker{
-		Start: func() { own.script(t, "start") },
-		Stop:  func() { own.script(t, "stop") },
-		Stall: func() { own.script(t, "pause") },
+	n := StartNode(t)
+	url := n.Do(t, "url")
+	return Broker{
+		Server: url, Consumer: url,
+		Start: func() { n.Do(t, "start") },
+		Stop:  func() { n.Do(t, "stop") },
+		Stall: func() { n.Do(t, "pause") },
 	}
-	b.Start()
-	t.Cleanup(b.Stop)
-	b.Server = own.script(t, "url")
-	b.Consumer = b.Server
-	return b
 }

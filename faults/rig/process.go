@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -61,6 +62,9 @@ func Spawn(t testing.TB, command string, settings ...string) *Process {
 	}()
 	t.Cleanup(func() {
 		p.Kill()
+		if crash := p.log.crash(); crash != "" {
+			t.Errorf("%s: %s", command, crash)
+		}
 		if t.Failed() {
 			t.Logf("the log of %s:\n%s", command, p.Dump())
 		}
@@ -146,4 +150,26 @@ func (p *Process) Wait() int {
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.exited
+}
+
+// Usage is what a process takes of the machine.
+type Usage struct {
+	RSS, Peak int // resident memory and the most there was of it, in KiB
+	Threads   int
+}
+
+// Usage returns what the process takes now; the zero value if it has ended.
+func (p *Process) Usage() (u Usage) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return Usage{}
+	}
+	for line := range strings.Lines(string(status)) {
+		name, text, _ := strings.Cut(line, ":")
+		field := map[string]*int{"VmRSS": &u.RSS, "VmHWM": &u.Peak, "Threads": &u.Threads}[name]
+		if field != nil {
+			fmt.Sscan(text, field)
+		}
+	}
+	return u
 }

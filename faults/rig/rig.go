@@ -49,7 +49,7 @@ func (s Suite) Run() int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	common = node(dir)
+	common = Node(dir)
 	code := s.M.Run()
 	if _, err := common.run("stop"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

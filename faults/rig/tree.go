@@ -34,6 +34,19 @@ var visible = regexp.MustCompile(`^shard-(\d+)/((\d+)-\d+)_[0-9A-Z]{26}\.ndjson$
 func ReadTree(t testing.TB, dir string, shards, batchSize int) Tree {
 	t.Helper()
 	out := Tree{Lines: make(map[string][]string)}
+	walk(t, dir, shards, batchSize, func(File) bool { return true }, func(f File, id string, line []byte) {
+		if n := len(out.Files); n == 0 || out.Files[n-1].Name != f.Name {
+			out.Files = append(out.Files, f)
+		}
+		out.Lines[id] = append(out.Lines[id], string(line))
+	})
+	return out
+}
+
+// walk is ReadTree of the wanted files, line by line. A file that wanted gets
+// has no number of lines yet.
+func walk(t testing.TB, dir string, shards, batchSize int, wanted func(File) bool, take func(f File, id string, line []byte)) {
+	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "shard-*", "*"))
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +61,10 @@ func ReadTree(t testing.TB, dir string, shards, batchSize int) Tree {
 			t.Errorf("%s is not named as a file of a worker of its shard", name)
 			continue
 		}
+		f := File{Name: name, Worker: match[2]}
+		if !wanted(f) {
+			continue
+		}
 		content, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -55,26 +72,24 @@ func ReadTree(t testing.TB, dir string, shards, batchSize int) Tree {
 		if !bytes.HasSuffix(content, []byte("\n")) {
 			t.Errorf("%s does not end in a newline", name)
 		}
-		lines := strings.Split(strings.TrimSuffix(string(content), "\n"), "\n")
-		if len(lines) > batchSize {
-			t.Errorf("%s has %d lines, more than a batch", name, len(lines))
+		lines := bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n"))
+		if f.Lines = len(lines); f.Lines > batchSize {
+			t.Errorf("%s has %d lines, more than a batch", name, f.Lines)
 		}
 		for _, line := range lines {
 			var m struct {
 				ID        string    `json:"message_id"`
 				Timestamp time.Time `json:"timestamp"`
 			}
-			if err := json.Unmarshal([]byte(line), &m); err != nil {
+			if err := json.Unmarshal(line, &m); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			if own := fmt.Sprint(shard.Of(m.Timestamp, shards)); own != match[1] {
 				t.Errorf("%s holds %s of shard %s", name, m.ID, own)
 			}
-			out.Lines[m.ID] = append(out.Lines[m.ID], line)
+			take(f, m.ID, line)
 		}
-		out.Files = append(out.Files, File{Name: name, Worker: match[2], Lines: len(lines)})
 	}
-	return out
 }
 
 // Missing returns how many of the ids are in no file, and one of them.

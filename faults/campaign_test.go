@@ -1,0 +1,202 @@
+package faults
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"async-data-processor/faults/rig"
+)
+
+const shards = 5
+
+// campaign is a scenario on one engine: a pipeline that works under a load,
+// while faults come.
+type campaign struct {
+	*testing.T
+	rig.Broker
+	row
+
+	rng      *rand.Rand // of the seed and the test's name
+	dir      string     // of the output
+	batch    int
+	settings []string
+	began    time.Time
+
+	// Running processes, the same one of an embedded broker; nil if down.
+	consumer, server *rig.Process
+	load             *rig.Load
+	check            *rig.Checker
+}
+
+// engine is a broker to open.
+type engine struct {
+	name string
+	open func(testing.TB) rig.Broker
+}
+
+var (
+	rabbitmq = engine{"rabbitmq", rig.NewVhost}
+	embedded = engine{"embedded", rig.NewStore}
+	listener = engine{"embedded, listening", rig.NewListener}
+)
+
+// on runs a scenario on each of the engines, side by side.
+func on(t *testing.T, fault string, scenario func(*campaign), engines ...engine) {
+	for _, e := range engines {
+		t.Run(strings.ReplaceAll(e.name, ", ", "-"), func(t *testing.T) {
+			t.Parallel()
+			scenario(newCampaign(t, fault, e.name, e.open(t)))
+		})
+	}
+}
+
+func newCampaign(t *testing.T, fault, engine string, b rig.Broker) *campaign {
+	hash := fnv.New64()
+	hash.Write([]byte(t.Name()))
+	c := &campaign{
+		T: t, Broker: b, row: row{fault: fault, engine: engine}, dir: t.TempDir(), batch: 5, began: time.Now(),
+		rng: rand.New(rand.NewPCG(*seed, hash.Sum64())),
+	}
+	t.Cleanup(func() {
+		c.failed = t.Failed()
+		c.took = time.Since(c.began)
+		results.add(c.row)
+	})
+	return c
+}
+
+// environment is what every process gets.
+func (c *campaign) environment(more ...string) []string {
+	settings := []string{
+		"DATA_OUTPUT_DIR=" + c.dir, "SHARDS_COUNT=" + strconv.Itoa(shards), "BATCH_SIZE=" + strconv.Itoa(c.batch),
+		"EMBEDDED_MIN_FREE=1048576", "LOG_LEVEL=info",
+	}
+	return append(append(settings, c.settings...), more...)
+}
+
+// start brings the pipeline up and the load on it.
+func (c *campaign) start(cfg rig.LoadConfig) {
+	c.Helper()
+	c.up()
+	c.load = rig.StartLoad(c, c.server, cfg)
+	c.check = rig.NewChecker(c, c.dir, shards, c.batch, c.load)
+}
+
+// up starts what is down and waits until it is ready.
+func (c *campaign) up() {
+	c.Helper()
+	switch {
+	case c.Consumer == "" && c.server == nil:
+		c.consumer, c.server = c.Launch(c, c.environment()...)
+	case c.Consumer != "":
+		if c.server == nil {
+			c.server = c.LaunchServer(c, c.environment()...)
+		}
+		if c.consumer == nil {
+			c.consumer = c.LaunchConsumer(c, c.environment()...)
+		}
+	}
+	if c.load != nil {
+		c.load.Aim(c.server)
+	}
+}
+
+// victims are processes to hurt: the consumer, the server, or both.
+func (c *campaign) victims() (found []*rig.Process) {
+	if c.Consumer == "" {
+		return []*rig.Process{c.server}
+	}
+	return [][]*rig.Process{{c.consumer}, {c.server}, {c.consumer, c.server}}[c.rng.IntN(3)]
+}
+
+// gone takes note that processes have ended.
+func (c *campaign) gone(processes ...*rig.Process) {
+	for _, p := range processes {
+		if p == c.consumer {
+			c.consumer = nil
+		}
+		if p == c.server {
+			c.server = nil
+		}
+	}
+}
+
+// kill is kill -9, of all at the same moment.
+func (c *campaign) kill(processes ...*rig.Process) {
+	c.measure()
+	for _, p := range processes {
+		p.Signal(9)
+		c.kills++
+	}
+	for _, p := range processes {
+		p.Kill()
+	}
+	c.gone(processes...)
+}
+
+// stop stops what is up, the server first. Each has to end cleanly.
+func (c *campaign) stop() {
+	c.Helper()
+	c.measure()
+	for _, p := range []*rig.Process{c.server, c.consumer} {
+		if p == nil {
+			continue
+		}
+		if code := p.Stop(); code != 0 {
+			c.Errorf("exit %d", code)
+		}
+	}
+	c.server, c.consumer = nil, nil
+}
+
+// measure keeps the most memory that a process had.
+func (c *campaign) measure() {
+	for _, p := range []*rig.Process{c.server, c.consumer} {
+		if p != nil {
+			c.peak = max(c.peak, p.Usage().Peak)
+		}
+	}
+}
+
+// moment lets a random time pass, so that a fault comes at any point of the work.
+func (c *campaign) moment(most time.Duration) {
+	time.Sleep(time.Duration(c.rng.Int64N(int64(most))))
+}
+
+// note adds a line to the report.
+func (c *campaign) note(format string, args ...any) {
+	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+}
+
+// finish ends the load, lets the dust settle, and judges what is there.
+func (c *campaign) finish() {
+	c.Helper()
+	c.load.Stop()
+	c.up()
+	c.check.Await()
+	c.stop()
+	// What was delivered to a process that was killed comes again, sooner or
+	// later, and is a duplicate: it must not be written.
+	rig.Eventually(c, "empty queues", func() error {
+		waiting, dead := c.Depth(c, shards)
+		if dead > 0 {
+			c.Fatalf("%d dead letters, of a load without any fault in it", dead)
+		}
+		if waiting > 0 {
+			c.up()
+			c.stop()
+			return fmt.Errorf("%d envelopes wait", waiting)
+		}
+		return nil
+	})
+	c.lost = c.check.Final()
+	c.twice = c.check.Twice
+	c.accepted = c.load.Accepted()
+	c.tally = c.load.Tally()
+	c.Logf("%d entries accepted in %d cycles, %+v", c.accepted, c.cycles, c.tally)
+}

@@ -1,0 +1,85 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// Depth returns how many envelopes wait in the queues of all shards, and how
+// many dead letters there are. No consumer may run: RabbitMQ does not count
+// what one holds.
+func (b Broker) Depth(t testing.TB, shards int) (waiting, dead int) {
+	t.Helper()
+	url, depth := b.Server, depthOfRabbitMQ
+	switch {
+	case strings.HasPrefix(url, "nats:"):
+		depth = depthOfNATS
+	case strings.HasPrefix(url, "embedded:"):
+		// A server without a consumer leaves the queues as they are.
+		if b.Consumer == "" {
+			b = b.listening(t)
+		}
+		p := b.LaunchServer(t)
+		defer p.Stop()
+		url, depth = b.Consumer, depthOfNATS
+	}
+	waiting, dead, err := depth(url, shards)
+	if err != nil {
+		t.Fatal("depth of the queues:", err)
+	}
+	return waiting, dead
+}
+
+func depthOfRabbitMQ(url string, shards int) (waiting, dead int, err error) {
+	conn, err := amqp.Dial(url)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		return 0, 0, err
+	}
+	messages := func(queue string) int {
+		q, failed := ch.QueueDeclarePassive("async-data-processor."+queue, true, false, false, false, nil)
+		if err == nil {
+			err = failed
+		}
+		return q.Messages
+	}
+	for n := range shards {
+		waiting += messages(fmt.Sprint("shard.", n))
+	}
+	dead = messages("dead")
+	return waiting, dead, err
+}
+
+func depthOfNATS(url string, _ int) (waiting, dead int, err error) {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	messages := func(name string) int {
+		stream, failed := js.Stream(ctx, name)
+		if failed != nil {
+			err = failed
+			return 0
+		}
+		return int(stream.CachedInfo().State.Msgs)
+	}
+	waiting, dead = messages("ASYNC_DATA_PROCESSOR"), messages("ASYNC_DATA_PROCESSOR_DEAD")
+	return waiting, dead, err
+}
