@@ -4,65 +4,94 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"async-data-processor/faults/lossyfs"
 	"async-data-processor/faults/rig"
 )
 
-// machine is a computer whose disk is the test's: it can fail, and lose power.
+// machine is a campaign whose processes have their files, those of an embedded
+// broker included, on a disk that fails and loses power as the test wants.
 type machine struct {
-	t     *testing.T
+	*campaign
 	disk  *lossyfs.Disk
 	dir   string // where the disk is mounted
 	mount *lossyfs.Mount
 }
 
-func newMachine(t *testing.T) *machine {
-	t.Helper()
-	m := &machine{t: t, disk: lossyfs.New(), dir: t.TempDir()}
-	m.boot()
-	t.Cleanup(m.halt)
-	return m
+// steady is a load that a process which is away now and then catches up with.
+var steady = rig.LoadConfig{Size: 20, Pause: 100 * time.Millisecond}
+
+// onMachine runs a scenario over the engines that a loss of power concerns: the
+// one on the disk, and one elsewhere.
+func onMachine(t *testing.T, fault string, scenario func(*machine)) {
+	t.Parallel()
+	for _, e := range []engine{embedded, rabbitmq} {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			m := &machine{disk: lossyfs.New(), dir: t.TempDir()}
+			t.Cleanup(func() { m.halt(t) })
+			m.boot(t)
+			b := e.open(t)
+			if b.Consumer == "" {
+				b.Server = "embedded://" + filepath.Join(m.dir, "broker")
+			}
+			m.campaign = newCampaign(t, fault, e.name, b)
+			m.campaign.dir = filepath.Join(m.dir, "data")
+			scenario(m)
+		})
+	}
 }
 
-func (m *machine) boot() {
-	m.t.Helper()
+func (m *machine) boot(t *testing.T) {
+	t.Helper()
 	var err error
 	m.mount, err = m.disk.Mount(m.dir)
 	if errors.Is(err, fs.ErrPermission) {
-		m.t.Skipf("run this test as root: %v", err)
+		t.Skipf("run this test as root: %v", err)
 	}
 	if err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
-func (m *machine) halt() {
-	m.t.Helper()
+func (m *machine) halt(t *testing.T) {
+	t.Helper()
+	if m.mount == nil {
+		return
+	}
 	if err := m.mount.Unmount(); err != nil {
-		m.t.Error(err)
+		t.Error(err)
 	}
 }
 
-// reboot is what comes after a loss of power.
-func (m *machine) reboot(dead ...*rig.Process) {
-	m.t.Helper()
-	for _, p := range dead {
-		p.Kill()
+// local is the process that is on the machine: the consumer, or all.
+func (m *machine) local() *rig.Process { return m.consumer }
+
+// launch starts that process and does not wait for anything.
+func (m *machine) launch() *rig.Process {
+	if m.Consumer == "" {
+		return m.spawn("standalone", m.Server)
 	}
-	m.halt()
-	m.disk.SetHook(nil)
-	m.boot()
+	return m.spawn("message-consumer", m.Consumer)
 }
 
-// output is the folder of the files.
-func (m *machine) output() string { return filepath.Join(m.dir, "data") }
+// inOutput tells whether an operation is on what a shard publishes: its files
+// or their folder.
+func inOutput(op lossyfs.Op) bool {
+	shard, name, _ := strings.Cut(strings.TrimPrefix(op.Path, "data/"), "/")
+	return shard != op.Path && strings.HasPrefix(shard, "shard-") && name != ".lock"
+}
 
-// settings keep everything on the machine's disk.
-func (m *machine) settings() []string {
-	return []string{
-		"DATA_OUTPUT_DIR=" + m.output(),
-		"BROKER_URL=embedded://" + filepath.Join(m.dir, "broker"),
+// within waits for what a hook is to tell.
+func within[T any](m *machine, what string, c <-chan T) (told T) {
+	m.Helper()
+	select {
+	case told = <-c:
+	case <-time.After(rig.Patience):
+		m.Fatalf("no %s:\n%s", what, m.local().Dump())
 	}
+	return told
 }

@@ -2,8 +2,6 @@ package faults
 
 import (
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,39 +10,49 @@ import (
 	"async-data-processor/faults/rig"
 )
 
-// long tells whether the tests take the time to search, instead of to check.
-var long = os.Getenv("FAULTS") == "long"
-
-// losses is a source of losses of power: when, and what survives.
-type losses struct {
-	*rand.Rand
-	atMost int // the power of two of the highest number of operations
+// TestPowerLoss lets the machine lose power again and again, in the middle of
+// its work and while it starts. No start needs an operator.
+func TestPowerLoss(t *testing.T) {
+	onMachine(t, "loss of power", func(m *machine) {
+		if m.Consumer != "" {
+			m.server = m.LaunchServer(m, m.environment()...)
+			m.load = rig.StartLoad(m, m.server, steady)
+		}
+		for range either(12, 300) {
+			lost := m.losePower()
+			p := m.launch()
+			at := m.await(p, lost)
+			m.Logf("%d: at %s %q, done %t", m.cycles, at.Kind, at.Path, at.Done)
+			m.reboot(p)
+			m.cycles++
+		}
+		if m.load == nil { // it never came up
+			m.start(powerLoad)
+			m.load.More(100)
+		}
+		m.check = rig.NewChecker(m, m.campaign.dir, shards, m.batch, m.load)
+		m.finish()
+	})
 }
 
-func newLosses(t *testing.T, atMost int) *losses {
-	seed := uint64(time.Now().UnixNano())
-	if s, err := strconv.ParseUint(os.Getenv("FAULTS_SEED"), 10, 64); err == nil {
-		seed = s
-	}
-	t.Logf("FAULTS_SEED=%d", seed)
-	return &losses{rand.New(rand.NewPCG(seed, 0)), atMost}
-}
+// powerLoad makes the embedded broker begin a new file now and then.
+var powerLoad = rig.LoadConfig{Size: 400}
 
-// arm lets power go after some operations, before or after one. As often in
-// the first ten as in the first thousand. What is not durable is gone, or is a
-// matter of chance.
-func (l *losses) arm(d *lossyfs.Disk) <-chan lossyfs.Op {
+// losePower lets power go after some operations, before or after one: as often
+// among the first sixteen as among the thousands after. What is not durable is
+// gone, or is left to chance.
+func (m *machine) losePower() <-chan lossyfs.Op {
 	var chance *rand.Rand
-	if l.IntN(2) == 0 {
-		chance = rand.New(rand.NewPCG(l.Uint64(), 0))
+	if m.rng.IntN(2) == 0 {
+		chance = rand.New(rand.NewPCG(m.rng.Uint64(), 0))
 	}
-	last := int64(1) << l.IntN(l.atMost)
-	last += l.Int64N(last)
+	last := int64(8) << m.rng.IntN(11)
+	last += m.rng.Int64N(last)
 	var count atomic.Int64
 	lost := make(chan lossyfs.Op, 1)
-	d.SetHook(func(op lossyfs.Op) error {
+	m.disk.SetHook(func(op lossyfs.Op) error {
 		if count.Add(1) == last {
-			d.PowerLoss(chance)
+			m.disk.PowerLoss(chance)
 			lost <- op
 		}
 		return nil
@@ -52,38 +60,36 @@ func (l *losses) arm(d *lossyfs.Disk) <-chan lossyfs.Op {
 	return lost
 }
 
-// TestPowerLoss: the machine that all is on loses power again and again, under
-// load and while it starts.
-func TestPowerLoss(t *testing.T) {
-	t.Parallel()
-	cycles := 10
-	if long {
-		cycles = 200
-	}
-	m := newMachine(t)
-	l := newLosses(t, 15)
-	var s senders
-	for cycle := range cycles {
-		lost := l.arm(m.disk)
-		p := rig.Spawn(t, "standalone", m.settings()...)
-		stop := func() {}
-		for up := p.Listening(); ; {
-			select {
-			case <-up:
-				stop, up = s.start(p), nil
-				continue
-			case op := <-lost:
-				t.Logf("%d: at %s %s, done %t; %d accepted so far", cycle, op.Kind, op.Path, op.Done, s.count())
-			case <-p.Exited():
-				t.Fatal("it gave up")
-			case <-time.After(rig.Patience):
-				t.Fatal("it does nothing")
+// await waits until power is lost; before that the process may come to serve.
+func (m *machine) await(p *rig.Process, lost <-chan lossyfs.Op) lossyfs.Op {
+	m.Helper()
+	listening := p.Listening()
+	for {
+		select {
+		case op := <-lost:
+			return op
+		case <-listening:
+			listening = nil
+			switch {
+			case m.Consumer != "":
+			case m.load == nil:
+				m.load = rig.StartLoad(m, p, powerLoad)
+			default:
+				m.load.Aim(p)
 			}
-			break
+		case <-p.Exited():
+			m.Fatalf("%d: it gives up:\n%s", m.cycles, p.Dump())
+		case <-time.After(rig.Patience):
+			m.Fatalf("%d: it does nothing:\n%s", m.cycles, p.Dump())
 		}
-		m.reboot(p)
-		stop()
 	}
-	p := rig.Start(t, "standalone", m.settings()...).Ready()
-	s.finish(t, m.output(), p)
+}
+
+// reboot is what comes after a loss of power, which has killed the process.
+func (m *machine) reboot(p *rig.Process) {
+	m.Helper()
+	p.Kill()
+	m.halt(m.T)
+	m.disk.SetHook(nil)
+	m.boot(m.T)
 }

@@ -25,7 +25,7 @@ func (v *volume) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse
 }
 
 func (v *volume) Write(cancel <-chan struct{}, in *fuse.WriteIn, p []byte) (uint32, fuse.Status) {
-	status := v.do(cancel, &in.InHeader, Write, in.NodeId, "", func(i *inode) syscall.Errno {
+	status := v.do(cancel, Write, in.NodeId, "", func(i *inode) syscall.Errno {
 		i.write(p, int64(in.Offset))
 		i.modified = time.Now()
 		if in.Flags&(syscall.O_SYNC|syscall.O_DSYNC) != 0 {
@@ -45,11 +45,11 @@ func (v *volume) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.
 }
 
 func (v *volume) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
-	return v.do(cancel, &in.InHeader, Close, in.NodeId, "", func(*inode) syscall.Errno { return 0 })
+	return v.do(cancel, Close, in.NodeId, "", func(*inode) syscall.Errno { return 0 })
 }
 
 func (v *volume) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	return v.do(cancel, &in.InHeader, Sync, in.NodeId, "", func(i *inode) syscall.Errno {
+	return v.do(cancel, Sync, in.NodeId, "", func(i *inode) syscall.Errno {
 		i.sync()
 		return 0
 	})

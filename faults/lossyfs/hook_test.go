@@ -133,6 +133,8 @@ func TestKill(t *testing.T) {
 		for _, power := range []bool{false, true} {
 			t.Run(fmt.Sprintf("done=%t power=%t", done, power), func(t *testing.T) {
 				r := newRig(t)
+				victim := exec.Command("sh", "-c", script, r.dir)
+				started := make(chan struct{})
 				var once sync.Once
 				r.disk.SetHook(func(op Op) error {
 					if op.Kind != Create || op.Path != "b" || op.Done != done {
@@ -142,11 +144,14 @@ func TestKill(t *testing.T) {
 						if power {
 							r.disk.PowerLoss(nil)
 						}
-						r.must(syscall.Kill(op.PID, syscall.SIGKILL))
+						<-started
+						r.must(victim.Process.Kill())
 					})
 					return unix.EIO
 				})
-				err := exec.Command("sh", "-c", script, r.dir).Run()
+				r.must(victim.Start())
+				close(started)
+				err := victim.Wait()
 				r.disk.SetHook(nil)
 				if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 					t.Errorf("got error %v, want a death by SIGKILL", err)

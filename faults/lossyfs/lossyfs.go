@@ -48,8 +48,6 @@ type Op struct {
 	Path string
 	// Done tells that it has happened, and that nobody knows of it yet.
 	Done bool
-	// PID is the process that asked for it, 0 if that is not known.
-	PID int
 }
 
 // Hook is called before each operation, and after each that has succeeded. An

@@ -23,19 +23,19 @@ func (v *volume) add(folder *inode, name string, mode uint32, h *fuse.InHeader, 
 
 func (v *volume) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO
-	return v.do(cancel, &in.InHeader, Create, in.NodeId, name, func(folder *inode) syscall.Errno {
+	return v.do(cancel, Create, in.NodeId, name, func(folder *inode) syscall.Errno {
 		return v.add(folder, name, syscall.S_IFREG|in.Mode&0o7777, &in.InHeader, &out.EntryOut)
 	})
 }
 
 func (v *volume) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	return v.do(cancel, &in.InHeader, Mkdir, in.NodeId, name, func(folder *inode) syscall.Errno {
+	return v.do(cancel, Mkdir, in.NodeId, name, func(folder *inode) syscall.Errno {
 		return v.add(folder, name, syscall.S_IFDIR|in.Mode&0o7777, &in.InHeader, out)
 	})
 }
 
 func (v *volume) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
-	return v.do(cancel, &in.InHeader, Link, in.NodeId, name, func(folder *inode) syscall.Errno {
+	return v.do(cancel, Link, in.NodeId, name, func(folder *inode) syscall.Errno {
 		if folder.names[name] != nil {
 			return syscall.EEXIST
 		}
@@ -47,7 +47,7 @@ func (v *volume) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out 
 }
 
 func (v *volume) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return v.do(cancel, h, Unlink, h.NodeId, name, func(folder *inode) syscall.Errno {
+	return v.do(cancel, Unlink, h.NodeId, name, func(folder *inode) syscall.Errno {
 		switch i := folder.names[name]; {
 		case i == nil:
 			return syscall.ENOENT
@@ -60,7 +60,7 @@ func (v *volume) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) f
 }
 
 func (v *volume) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return v.do(cancel, h, Rmdir, h.NodeId, name, func(folder *inode) syscall.Errno {
+	return v.do(cancel, Rmdir, h.NodeId, name, func(folder *inode) syscall.Errno {
 		if errno := removable(folder.names[name]); errno != 0 {
 			return errno
 		}
@@ -83,7 +83,7 @@ func removable(i *inode) syscall.Errno {
 }
 
 func (v *volume) Rename(cancel <-chan struct{}, in *fuse.RenameIn, from, to string) fuse.Status {
-	return v.do(cancel, &in.InHeader, Rename, in.Newdir, to, func(target *inode) syscall.Errno {
+	return v.do(cancel, Rename, in.Newdir, to, func(target *inode) syscall.Errno {
 		source := v.known[in.NodeId].inode
 		i, there := source.names[from], target.names[to]
 		switch {
@@ -113,7 +113,7 @@ func (v *volume) Rename(cancel <-chan struct{}, in *fuse.RenameIn, from, to stri
 }
 
 func (v *volume) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	return v.do(cancel, &in.InHeader, OpenDir, in.NodeId, "", func(folder *inode) syscall.Errno {
+	return v.do(cancel, OpenDir, in.NodeId, "", func(folder *inode) syscall.Errno {
 		list := make([]fuse.DirEntry, 0, len(folder.names))
 		for _, name := range slices.Sorted(maps.Keys(folder.names)) {
 			i := folder.names[name]
@@ -146,7 +146,7 @@ func (v *volume) ReleaseDir(in *fuse.ReleaseIn) {
 }
 
 func (v *volume) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
-	return v.do(cancel, &in.InHeader, SyncDir, in.NodeId, "", func(folder *inode) syscall.Errno {
+	return v.do(cancel, SyncDir, in.NodeId, "", func(folder *inode) syscall.Errno {
 		folder.sync()
 		return 0
 	})

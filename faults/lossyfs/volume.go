@@ -65,8 +65,8 @@ func (v *volume) look(cancel <-chan struct{}, f func() syscall.Errno) fuse.Statu
 
 // do does an operation that the hook is asked about, before and after. at
 // finds the inode that the operation is on, whose path is told with name.
-func (v *volume) do(cancel <-chan struct{}, h *fuse.InHeader, kind Kind, node uint64, name string, f func(*inode) syscall.Errno) fuse.Status {
-	op := Op{Kind: kind, PID: int(h.Pid)}
+func (v *volume) do(cancel <-chan struct{}, kind Kind, node uint64, name string, f func(*inode) syscall.Errno) fuse.Status {
+	op := Op{Kind: kind}
 	var on *inode
 	status := v.look(cancel, func() syscall.Errno {
 		on = v.known[node].inode
@@ -153,7 +153,7 @@ func (v *volume) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.A
 
 func (v *volume) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	if size, ok := in.GetSize(); ok {
-		status := v.do(cancel, &in.InHeader, Truncate, in.NodeId, "", func(i *inode) syscall.Errno {
+		status := v.do(cancel, Truncate, in.NodeId, "", func(i *inode) syscall.Errno {
 			i.truncate(int64(size))
 			i.modified = time.Now()
 			return 0

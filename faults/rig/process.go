@@ -132,6 +132,9 @@ func (p *Process) Listening() <-chan struct{} {
 	return listening
 }
 
+// PID is the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
