@@ -30,7 +30,7 @@ func TestCrashPoint(t *testing.T) {
 			}
 		}
 		m.finish()
-	})
+	}, embedded, rabbitmq)
 }
 
 func (m *machine) killAt(kind lossyfs.Kind, done bool) {
@@ -89,5 +89,5 @@ func TestCrashWhileSettling(t *testing.T) {
 			m.revive(victim)
 		}
 		m.finish()
-	})
+	}, embedded, rabbitmq)
 }

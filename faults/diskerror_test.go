@@ -32,7 +32,7 @@ func TestDiskError(t *testing.T) {
 			m.failForAWhile(kind, unix.ENOSPC)
 		}
 		m.finish()
-	})
+	}, embedded, rabbitmq)
 }
 
 // failing is a disk that fails.

@@ -24,11 +24,11 @@ type machine struct {
 // steady is a load that a process which is away now and then catches up with.
 var steady = rig.LoadConfig{Size: 20, Pause: 100 * time.Millisecond}
 
-// onMachine runs a scenario over the engines that a loss of power concerns: the
-// one on the disk, and one elsewhere.
-func onMachine(t *testing.T, fault string, scenario func(*machine)) {
+// onMachine runs a scenario on each of the engines, side by side: the embedded
+// broker is on the disk, RabbitMQ elsewhere.
+func onMachine(t *testing.T, fault string, scenario func(*machine), engines ...engine) {
 	t.Parallel()
-	for _, e := range []engine{embedded, rabbitmq} {
+	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
 			m := &machine{disk: lossyfs.New(), dir: t.TempDir()}

@@ -2,9 +2,12 @@ package faults
 
 import (
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"async-data-processor/faults/lossyfs"
 	"async-data-processor/faults/rig"
@@ -32,11 +35,53 @@ func TestPowerLoss(t *testing.T) {
 		}
 		m.check = rig.NewChecker(m, m.campaign.dir, shards, m.batch, m.load)
 		m.finish()
-	})
+	}, embedded, rabbitmq)
 }
 
-// powerLoad makes the embedded broker begin a new file now and then.
-var powerLoad = rig.LoadConfig{Size: 400}
+// powerLoad keeps the embedded broker busy.
+var powerLoad = rig.LoadConfig{Size: 100}
+
+// TestPowerLossNewBlock takes the power away soon after the embedded broker has
+// begun a new block, when nothing but its name could be lost. Meanwhile nothing
+// is written to files: when messages go the server compacts a block, which makes
+// all names durable.
+func TestPowerLossNewBlock(t *testing.T) {
+	onMachine(t, "loss of power, new block", func(m *machine) {
+		m.batch = 100 // so that the output keeps up
+		m.start(rig.LoadConfig{Size: 1000})
+		for range either(1, 10) {
+			p, lost := m.local(), m.loseBlock()
+			at := within(m, "loss of power", lost)
+			m.Logf("%d: at %s %q, done %t", m.cycles, at.Kind, at.Path, at.Done)
+			m.reboot(p)
+			m.gone(p)
+			m.up()
+			m.cycles++
+		}
+		m.finish()
+	}, embedded)
+}
+
+// loseBlock lets power go some operations after the creation of a block.
+func (m *machine) loseBlock() <-chan lossyfs.Op {
+	after := 10 + m.rng.Int64N(100)
+	var count atomic.Int64
+	lost := make(chan lossyfs.Op, 1)
+	m.disk.SetHook(func(op lossyfs.Op) error {
+		created := op.Kind == lossyfs.Create && op.Done && strings.HasSuffix(op.Path, ".blk")
+		switch {
+		case op.Kind == lossyfs.Create && inOutput(op):
+			return unix.ENOSPC
+		case created || count.Load() > 0:
+			if count.Add(1) == after {
+				m.disk.PowerLoss(nil)
+				lost <- op
+			}
+		}
+		return nil
+	})
+	return lost
+}
 
 // losePower lets power go after some operations, before or after one: as often
 // among the first sixteen as among the thousands after. What is not durable is
