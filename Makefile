@@ -1,6 +1,6 @@
 # Every target is one line over a script or the go command, which work without make.
 
-.PHONY: help build run run-rabbitmq test lint fmt fuzz cover vuln clean
+.PHONY: help build run run-rabbitmq test lint fmt fuzz faults cover vuln clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ fmt: ## mend what lint can mend: go fix, gofumpt
 
 fuzz: ## search with every fuzz target, FUZZTIME (1m) each
 	FUZZTIME=$(or $(FUZZTIME),1m) scripts/fuzz
+
+faults: ## hurt the program for some 40 minutes, and count what got lost
+	scripts/faults
 
 cover: ## show the coverage of the last make test, per package and in total
 	scripts/cover

@@ -45,8 +45,9 @@ var (
 	listener = engine{"embedded, listening", rig.NewListener}
 )
 
-// on runs a scenario on each of the engines, side by side.
+// on runs a scenario on each of the engines, side by side with everything else.
 func on(t *testing.T, fault string, scenario func(*campaign), engines ...engine) {
+	t.Parallel()
 	for _, e := range engines {
 		t.Run(strings.ReplaceAll(e.name, ", ", "-"), func(t *testing.T) {
 			t.Parallel()
@@ -63,11 +64,22 @@ func newCampaign(t *testing.T, fault, engine string, b rig.Broker) *campaign {
 		rng: rand.New(rand.NewPCG(*seed, hash.Sum64())),
 	}
 	t.Cleanup(func() {
-		c.failed = t.Failed()
-		c.took = time.Since(c.began)
+		c.account()
 		results.add(c.row)
 	})
 	return c
+}
+
+// account fills the row, of a scenario that came to its end or did not.
+func (c *campaign) account() {
+	c.took, c.failed = time.Since(c.began), c.Failed()
+	if c.check == nil {
+		return
+	}
+	c.lost, _ = c.check.Lost()
+	c.twice = c.check.Twice
+	c.accepted = c.load.Accepted()
+	c.tally = c.load.Tally()
 }
 
 // environment is what every process gets.
@@ -139,11 +151,12 @@ func (c *campaign) kill(processes ...*rig.Process) {
 	c.gone(processes...)
 }
 
-// stop stops what is up, the server first. Each has to end cleanly.
+// stop stops what is up, each of which has to end cleanly: the consumer first,
+// because the other may have its broker.
 func (c *campaign) stop() {
 	c.Helper()
 	c.measure()
-	for _, p := range []*rig.Process{c.server, c.consumer} {
+	for _, p := range []*rig.Process{c.consumer, c.server} {
 		if p == nil {
 			continue
 		}
@@ -173,15 +186,20 @@ func (c *campaign) note(format string, args ...any) {
 	c.notes = append(c.notes, fmt.Sprintf(format, args...))
 }
 
+// redelivery is within what time an engine hands out again what a process that
+// was killed had in hand.
+const redelivery = 8 * time.Second
+
 // finish ends the load, lets the dust settle, and judges what is there.
 func (c *campaign) finish() {
 	c.Helper()
 	c.load.Stop()
 	c.up()
-	c.check.Await()
+	c.check.Await(nil)
 	c.stop()
 	// What was delivered to a process that was killed comes again, sooner or
-	// later, and is a duplicate: it must not be written.
+	// later, and is a duplicate: it must not be written. An engine may need some
+	// seconds to see that it has to deliver it again.
 	rig.Eventually(c, "empty queues", func() error {
 		waiting, dead := c.Depth(c, shards)
 		if dead > 0 {
@@ -189,14 +207,13 @@ func (c *campaign) finish() {
 		}
 		if waiting > 0 {
 			c.up()
+			time.Sleep(redelivery)
 			c.stop()
 			return fmt.Errorf("%d envelopes wait", waiting)
 		}
 		return nil
 	})
-	c.lost = c.check.Final()
-	c.twice = c.check.Twice
-	c.accepted = c.load.Accepted()
-	c.tally = c.load.Tally()
+	c.check.Final()
+	c.account()
 	c.Logf("%d entries accepted in %d cycles, %+v", c.accepted, c.cycles, c.tally)
 }

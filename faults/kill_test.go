@@ -11,7 +11,7 @@ import (
 // TestKill kills the server, the consumer or both, again and again at random
 // moments of a load.
 func TestKill(t *testing.T) {
-	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 40), either(400, 500)) }, rabbitmq, embedded, listener)
+	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 200), 500) }, rabbitmq, embedded, listener)
 }
 
 // TestKillLong is the same over many entries, in larger files.
@@ -33,7 +33,9 @@ func killLoop(c *campaign, cycles, entries int) {
 		c.moment(200 * time.Millisecond)
 		c.kill(c.victims()...)
 		c.up()
-		c.cycles++
+		if c.cycles++; c.cycles%25 == 0 {
+			c.Logf("%d cycles, %d kills, %d entries accepted", c.cycles, c.kills, c.load.Accepted())
+		}
 	}
 	c.finish()
 }
@@ -95,9 +97,11 @@ func TestTerminateStarting(t *testing.T) {
 		c.load.Done()
 		c.stop() // with files to take the ids from, and maybe a backlog
 		for range either(4, 40) {
-			starting := []*rig.Process{c.spawn("standalone", c.Server)}
-			if c.Consumer != "" {
-				starting = []*rig.Process{c.spawn("server", c.Server), c.spawn("message-consumer", c.Consumer)}
+			var starting []*rig.Process
+			if c.Consumer == "" {
+				starting = append(starting, c.spawn("standalone", c.Server))
+			} else {
+				starting = append(starting, c.spawn("server", c.Server), c.spawn("message-consumer", c.Consumer))
 			}
 			c.moment(200 * time.Millisecond)
 			for _, p := range starting {

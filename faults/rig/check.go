@@ -80,12 +80,16 @@ func (c *Checker) Lost() (n int, example string) {
 }
 
 // Await waits until nothing accepted is missing in the files. Its patience is
-// for the next file, not for all.
-func (c *Checker) Await() {
+// for the next file, not for all. It tells each, which may be nil, how many are
+// missing whenever it has looked.
+func (c *Checker) Await(each func(missing int)) {
 	c.t.Helper()
 	progress := time.Now()
 	for read := -1; ; {
 		lost, example := c.Lost()
+		if each != nil {
+			each(lost)
+		}
 		if lost == 0 {
 			return
 		}
@@ -134,12 +138,11 @@ func (c *Checker) line(file, messageID string, line []byte) {
 	of.count++
 }
 
-// Final judges the folder once more, now that nobody writes to it, and returns
-// how many entries are lost. What the command verify says of it must agree.
-func (c *Checker) Final() (lost int) {
+// Final judges the folder once more, now that nobody writes to it. What the
+// command verify says of it must agree.
+func (c *Checker) Final() {
 	c.t.Helper()
-	lost, example := c.Lost()
-	if lost > 0 {
+	if lost, example := c.Lost(); lost > 0 {
 		c.t.Errorf("%d accepted entries are lost, one is %s", lost, example)
 	}
 	if left := Temporary(c.t, c.dir); len(left) > 0 {
@@ -155,5 +158,4 @@ func (c *Checker) Final() (lost int) {
 	if int(report.Total.Lines) != c.lines || int(report.Total.Files) != len(c.read) {
 		c.t.Errorf("verify sees %d lines in %d files, there were %d in %d", report.Total.Lines, report.Total.Files, c.lines, len(c.read))
 	}
-	return lost
 }

@@ -78,13 +78,14 @@ func (l *Load) Aim(p *Process) { l.addr.Store(&p.Addr) }
 // Stop ends the clients when they have their answers, or have none. What they
 // would have sent again stays unknown.
 func (l *Load) Stop() {
-	l.once.Do(func() { close(l.stop) })
-	l.clients.Wait()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.tally.Outage = max(l.tally.Outage, time.Since(l.last))
-	l.last = time.Now()
-	l.http.CloseIdleConnections()
+	l.once.Do(func() {
+		close(l.stop)
+		l.clients.Wait()
+		l.http.CloseIdleConnections()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.tally.Outage = max(l.tally.Outage, time.Since(l.last))
+	})
 }
 
 // Done waits until the clients have made all submissions of the limit.

@@ -75,19 +75,22 @@ func Spawn(t testing.TB, command string, settings ...string) *Process {
 // Ready waits until the process says that it is.
 func (p *Process) Ready() *Process {
 	p.t.Helper()
-	Eventually(p.t, "being ready", func() error {
-		resp, err := http.Get("http://" + p.Addr + "/readyz?verbose")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			body, _ := io.ReadAll(resp.Body)
-			return fmt.Errorf("%s: %s", resp.Status, body)
-		}
-		return nil
-	})
+	Eventually(p.t, "being ready", p.NotReady)
 	return p
+}
+
+// NotReady returns why the process is not ready, nil if it is.
+func (p *Process) NotReady() error {
+	resp, err := http.Get("http://" + p.Addr + "/readyz?verbose")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return nil
 }
 
 // Signal sends a signal; one to a process that has ended is lost.

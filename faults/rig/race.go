@@ -2,4 +2,5 @@
 
 package rig
 
-const raceEnabled = true
+// Race tells whether the tests, and so the program, have the race detector.
+const Race = true

@@ -66,7 +66,7 @@ func Build(dir string) error {
 		return err
 	}
 	args := []string{"build", "-o", dir}
-	if raceEnabled {
+	if Race {
 		args = append(args, "-race")
 	}
 	cmd := exec.Command("go", append(args, "./cmd/"+program)...)

@@ -1,0 +1,173 @@
+package faults
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"async-data-processor/faults/rig"
+)
+
+const (
+	publishTimeout = 5 * time.Second
+	// slack is for what a machine that has other things to do adds to a bound.
+	slack = 5 * time.Second
+	// backAgain is how soon everything has to work after the broker does.
+	backAgain = 10 * time.Second
+)
+
+// TestRabbitMQ disturbs a RabbitMQ node of its own, in one way after the other.
+func TestRabbitMQ(t *testing.T) {
+	t.Parallel()
+	node := rig.StartNode(t)
+	for _, s := range []struct {
+		fault    string
+		scenario func(*campaign, rig.Node)
+	}{
+		{"broker absent at start", absent},
+		{"broker restarted", restarted},
+		{"broker silent (SIGSTOP)", silent},
+		{"memory alarm", func(c *campaign, n rig.Node) {
+			alarm(c, n, []string{"set_vm_memory_high_watermark", "0.00001"}, []string{"set_vm_memory_high_watermark", "0.4"})
+		}},
+		{"disk alarm", func(c *campaign, n rig.Node) {
+			alarm(c, n, []string{"set_disk_free_limit", "1000000000000000"}, []string{"set_disk_free_limit", "20MB"})
+		}},
+	} {
+		t.Run(strings.ReplaceAll(s.fault, " ", "-"), func(t *testing.T) {
+			s.scenario(newCampaign(t, s.fault, "rabbitmq", node.Vhost(t)), node)
+		})
+	}
+}
+
+// absent starts the processes before the broker: they are up, not ready, and
+// answer 503 until it is there.
+func absent(c *campaign, n rig.Node) {
+	for range either(1, 3) {
+		if c.load != nil {
+			c.stop()
+		}
+		n.Do(c, "stop")
+		c.server = rig.Start(c, "server", c.environment("BROKER_URL="+c.Server)...)
+		c.consumer = rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
+		if status, _, _ := c.server.Post(rig.Entries(0, 1)); status != http.StatusServiceUnavailable {
+			c.Errorf("status %d without a broker, want 503", status)
+		}
+		n.Do(c, "start")
+		if c.load == nil {
+			c.start(rig.LoadConfig{})
+		}
+		c.load.Aim(c.server)
+		c.load.More(1000)
+		c.cycles++
+	}
+	c.finish()
+}
+
+// restarted stops the broker in order and starts it again. (After a kill -9 a
+// quorum queue of RabbitMQ 3.10 may stay without a leader, rabbitmq-server
+// issue 10070.)
+func restarted(c *campaign, n rig.Node) {
+	c.start(rig.LoadConfig{Pause: 20 * time.Millisecond})
+	for range either(1, 20) {
+		c.load.More(1000)
+		c.moment(time.Second)
+		n.Do(c, "stop")
+		c.moment(time.Second)
+		n.Do(c, "start")
+		back := time.Now()
+		c.server.Ready()
+		c.consumer.Ready()
+		c.load.More(1)
+		if took := time.Since(back); took > backAgain+slack {
+			c.Errorf("ready again after %v", took)
+		}
+		c.cycles++
+	}
+	c.finish()
+}
+
+// silent stops the broker's process, so that its connections stay and nothing
+// comes: no answer takes longer than the time-out of a publish, and what waits
+// does not pile up.
+func silent(c *campaign, n rig.Node) {
+	c.start(rig.LoadConfig{})
+	for _, pause := range either([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, time.Minute}) {
+		c.load.More(1000)
+		before := [...]rig.Usage{c.server.Usage(), c.consumer.Usage()}
+		n.Do(c, "pause")
+		time.Sleep(pause)
+		for i, p := range []*rig.Process{c.server, c.consumer} {
+			// A goroutine that is stuck shows as its stack, and in a call of the
+			// system as a thread.
+			u := p.Usage()
+			if u.Threads > before[i].Threads+10 || u.RSS > before[i].RSS+64<<10 {
+				c.Errorf("%+v grew to %+v", before[i], u)
+			}
+			c.note("%s of silence: %d to %d threads, %d to %d KiB", pause, before[i].Threads, u.Threads, before[i].RSS, u.RSS)
+		}
+		n.Do(c, "resume")
+		c.server.Ready()
+		c.load.More(1000)
+		c.cycles++
+	}
+	c.finish()
+	if c.tally.Slowest > publishTimeout+slack {
+		c.Errorf("an answer took %v", c.tally.Slowest)
+	}
+}
+
+// alarm lets the broker refuse publishes only: clients hear so at once, and
+// what is queued is consumed.
+func alarm(c *campaign, n rig.Node, on, off []string) {
+	c.start(rig.LoadConfig{Pause: 20 * time.Millisecond})
+	for range either(1, 5) {
+		c.load.More(500)
+		n.Do(c, append([]string{"ctl"}, on...)...)
+		refused := func(n int) {
+			goal := c.load.Tally().Refused + n
+			rig.Eventually(c, "refusals", func() error {
+				if got := c.load.Tally().Refused; got < goal {
+					return fmt.Errorf("%d, want %d", got, goal)
+				}
+				return nil
+			})
+		}
+		refused(1) // it may have been on the way when the alarm came
+		began := time.Now()
+		refused(40) // ten for each client
+		if took := time.Since(began); took > slack {
+			c.Errorf("40 refusals took %v", took)
+		}
+		c.check.Await(nil)
+		n.Do(c, append([]string{"ctl"}, off...)...)
+		c.server.Ready()
+		c.load.More(500)
+		c.cycles++
+	}
+	c.finish()
+}
+
+// TestSilentServer stops a server's process that has the broker in it, so that
+// the consumer's broker is silent.
+func TestSilentServer(t *testing.T) {
+	on(t, "broker silent (SIGSTOP)", func(c *campaign) {
+		c.start(rig.LoadConfig{})
+		for _, pause := range either([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, time.Minute}) {
+			c.load.More(1000)
+			before := c.consumer.Usage()
+			c.server.Signal(syscall.SIGSTOP)
+			time.Sleep(pause)
+			if u := c.consumer.Usage(); u.Threads > before.Threads+10 || u.RSS > before.RSS+64<<10 {
+				c.Errorf("%+v grew to %+v", before, u)
+			}
+			c.server.Signal(syscall.SIGCONT)
+			c.load.More(1000)
+			c.cycles++
+		}
+		c.finish()
+	}, listener)
+}
