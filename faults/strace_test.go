@@ -25,7 +25,6 @@ func TestInjected(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("run this test as root, who may trace what it has not started")
 	}
-	t.Parallel()
 	on(t, "injected by strace", func(c *campaign) {
 		c.start(steady)
 		for range either(1, 10) {
