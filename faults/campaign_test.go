@@ -186,6 +186,10 @@ func (c *campaign) note(format string, args ...any) {
 	c.notes = append(c.notes, fmt.Sprintf(format, args...))
 }
 
+// redelivery is within what time an engine hands out again what a process that
+// was killed had in hand.
+const redelivery = 8 * time.Second
+
 // finish ends the load, lets the dust settle, and judges what is there.
 func (c *campaign) finish() {
 	c.Helper()
@@ -203,6 +207,7 @@ func (c *campaign) finish() {
 		}
 		if waiting > 0 {
 			c.up()
+			time.Sleep(redelivery)
 			c.stop()
 			return fmt.Errorf("%d envelopes wait", waiting)
 		}

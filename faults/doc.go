@@ -22,12 +22,12 @@
 //	committed ids come again                  TestKill: every kill; output, workerpool; TestRepeatedRequest of the command
 //	a worker panics                           workerpool
 //	kill -9 under load, and in a drain        TestKill, TestKillLong, TestKillDraining, TestStandby
-//	death at a named point                    output, faults/lossyfs
+//	death at a named point                    TestCrashPoint, TestCrashWhileSettling, TestInjected; output
 //	a missing or read-only output folder      output, testdata of the command
-//	a full disk, EIO                          TestDiskFull; at each position: output; the store: broker/jetstream/embedded
+//	a full disk, EIO                          TestDiskFull; at each position: TestDiskError, TestInjected, output; the store: broker/jetstream/embedded
 //	orphans, torn files                       TestKill by Checker.Final; output
 //	SIGTERM under load, twice, while starting TestTerminate, TestTerminateStarting
-//	loss of power                             faults/lossyfs
+//	loss of power                             TestPowerLoss, TestPowerLossNewBlock; the disk: faults/lossyfs
 //	a slow sink, ten times the load           TestSlowSink, TestBacklog
 //	another number of shards                  pipeline
 package faults

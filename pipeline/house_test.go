@@ -58,7 +58,9 @@ var house = map[string]struct{ ours, theirs []string }{
 			"github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
 		},
 	},
-	"output/verify": {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
+	// A disk for tests, which nobody else may import.
+	"faults/lossyfs": {theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},
+	"output/verify":  {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 }
 
 // TestHouse holds the imports of the product code to the table.

@@ -24,22 +24,24 @@ import (
 	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/message"
 	"async-data-processor/shard"
+
+	"async-data-processor/faults/rig"
 )
 
 // TestDeadLetters: what cannot be written is listed, shown and replayed; what
 // can be after all is then in one file, once, and the rest dies again.
-func TestDeadLetters(t *testing.T) { onEach(t, testDeadLetters) }
+func TestDeadLetters(t *testing.T) { rig.OnEach(t, testDeadLetters) }
 
-func testDeadLetters(t *testing.T, b engineBroker, e engine) {
+func testDeadLetters(t *testing.T, b rig.Broker, e rig.Engine) {
 	const shards = 5
 	dir := t.TempDir()
-	if e.name == "listener" { // its broker is in the server
-		b.launchServer(t)
+	if e.Name == "listener" { // its broker is in the server
+		b.LaunchServer(t)
 	}
 	at := time.Date(2019, 10, 12, 8, 10, 54, 0, time.UTC)
 	own := shard.Of(at, shards)
 	line := `{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.0","timestamp":"2019-10-12T08:10:54Z"}`
-	b.seed(t, e, func(a access) {
+	seed(t, b, e, func(a access) {
 		// Two that can be written, with the same message, and a foreign one.
 		a.publish(message.Envelope{ID: "valid-1", Shard: own, Count: 1, Body: []byte(line + "\n")})
 		a.publish(message.Envelope{ID: "valid-2", Shard: own, Count: 1, Body: []byte(line + "\n")})
@@ -50,7 +52,7 @@ func testDeadLetters(t *testing.T, b engineBroker, e engine) {
 		a.foreign(own, "garbage", "not JSON \x00\xff")
 	})
 
-	run := b.newWriter(t, "DATA_OUTPUT_DIR="+dir)
+	run := newWriter(t, b, "DATA_OUTPUT_DIR="+dir)
 	first := run.until("all five dead", func(dead []listed) bool { return len(dead) == 5 })
 	byID := map[string]listed{}
 	for _, l := range first {
@@ -95,7 +97,7 @@ func testDeadLetters(t *testing.T, b engineBroker, e engine) {
 		}
 	}
 	run.until("the others in files", func([]listed) bool {
-		lines := readTree(t, dir, shards, 5).lines
+		lines := rig.ReadTree(t, dir, shards, 5).Lines
 		return len(lines["theirs"]) > 0 && len(lines["01JD8Y6G5V3X9Q2R7T4B1C0D5E.0"]) > 0
 	})
 	if out := run.deadLetters(0, "purge", "--yes", "broken"); out != "purged 1 dead letter\n" {
@@ -107,11 +109,11 @@ func testDeadLetters(t *testing.T, b engineBroker, e engine) {
 	run.until("none", func(dead []listed) bool { return len(dead) == 0 })
 	run.stop()
 
-	tr := readTree(t, dir, shards, 5)
-	if len(tr.lines) != 2 || tr.lines["01JD8Y6G5V3X9Q2R7T4B1C0D5E.0"][0] != line {
-		t.Errorf("files hold %v", tr.lines)
+	tr := rig.ReadTree(t, dir, shards, 5)
+	if len(tr.Lines) != 2 || tr.Lines["01JD8Y6G5V3X9Q2R7T4B1C0D5E.0"][0] != line {
+		t.Errorf("files hold %v", tr.Lines)
 	}
-	if n, example := tr.twice(); n > 0 {
+	if n, example := tr.Twice(); n > 0 {
 		t.Errorf("%d messages are in files twice, one is %s", n, example)
 	}
 }
@@ -120,9 +122,9 @@ func testDeadLetters(t *testing.T, b engineBroker, e engine) {
 // and who asks for its dead letters meanwhile is told the way.
 func TestDeadLettersOfRunningProcess(t *testing.T) {
 	t.Parallel()
-	b := newStore(t)
-	b.launch(t, "DATA_OUTPUT_DIR="+t.TempDir())
-	out, err := exec.Command("async-data-processor", "dead-letters", "list", "--broker-url", b.server).CombinedOutput()
+	b := rig.NewStore(t)
+	b.Launch(t, "DATA_OUTPUT_DIR="+t.TempDir())
+	out, err := exec.Command("async-data-processor", "dead-letters", "list", "--broker-url", b.Server).CombinedOutput()
 	if !exitedWith(err, 1) || !strings.Contains(string(out), "in use") || !strings.Contains(string(out), "nats://TOKEN@host:port") {
 		t.Errorf("%v, want exit 1 and the way:\n%s", err, out)
 	}
@@ -140,28 +142,30 @@ type listed struct {
 // the broker in it has to be stopped for that.
 type writer struct {
 	t        *testing.T
-	b        engineBroker
+	b        rig.Broker
 	settings []string
-	running  *process
+	running  *rig.Process
 }
 
-func (b engineBroker) newWriter(t *testing.T, settings ...string) *writer {
+func newWriter(t *testing.T, b rig.Broker, settings ...string) *writer {
 	return &writer{t: t, b: b, settings: settings}
 }
 
 func (w *writer) start() {
 	switch {
 	case w.running != nil:
-	case w.b.consumer == "":
-		w.running, _ = w.b.launch(w.t, w.settings...)
+	case w.b.Consumer == "":
+		w.running, _ = w.b.Launch(w.t, w.settings...)
 	default:
-		w.running = w.b.launchConsumer(w.t, w.settings...)
+		w.running = w.b.LaunchConsumer(w.t, w.settings...)
 	}
 }
 
 func (w *writer) stop() {
-	if w.running != nil && w.running.stop() != 0 {
-		w.t.Errorf("it exits %d", w.running.code)
+	if w.running != nil {
+		if code := w.running.Stop(); code != 0 {
+			w.t.Errorf("it exits %d", code)
+		}
 	}
 	w.running = nil
 }
@@ -169,7 +173,7 @@ func (w *writer) stop() {
 // until lets it write until the dead letters are as wanted, and returns them.
 func (w *writer) until(what string, wanted func([]listed) bool) (dead []listed) {
 	w.t.Helper()
-	eventually(w.t, what, func() error {
+	rig.Eventually(w.t, what, func() error {
 		w.start()
 		dead = nil
 		for line := range strings.Lines(w.deadLetters(0, "list", "--json")) {
@@ -190,10 +194,10 @@ func (w *writer) until(what string, wanted func([]listed) bool) (dead []listed) 
 // deadLetters runs the command and returns what it prints.
 func (w *writer) deadLetters(code int, args ...string) string {
 	w.t.Helper()
-	url := w.b.consumer
+	url := w.b.Consumer
 	if url == "" {
 		w.stop()
-		url = w.b.server
+		url = w.b.Server
 	}
 	cmd := exec.Command("async-data-processor", append([]string{"dead-letters"}, args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "BROKER_URL=" + url, "GOCOVERDIR=" + w.t.TempDir()}
@@ -218,16 +222,16 @@ type access struct {
 }
 
 // seed uses the broker while no consumer does.
-func (b engineBroker) seed(t *testing.T, e engine, use func(access)) {
+func seed(t *testing.T, b rig.Broker, e rig.Engine, use func(access)) {
 	t.Helper()
-	a := access{t: t, url: b.consumer}
+	a := access{t: t, url: b.Consumer}
 	var err error
-	switch e.name {
+	switch e.Name {
 	case "rabbitmq":
 		a.b, err = rabbitmq.New(rabbitmq.Config{URL: a.url, Shards: 5})
 	case "embedded":
 		var own *embedded.Broker
-		dir := filepath.FromSlash(strings.TrimPrefix(b.server, "embedded://"))
+		dir := filepath.FromSlash(strings.TrimPrefix(b.Server, "embedded://"))
 		own, err = embedded.Open(embedded.Config{Dir: dir, Shards: 5, Listen: "127.0.0.1:0", Token: "hunter2", MinFree: 1})
 		if err == nil {
 			a.b, a.url = own, "nats://hunter2@"+own.Addr().String()
@@ -238,7 +242,7 @@ func (b engineBroker) seed(t *testing.T, e engine, use func(access)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "connection", a.b.Ready)
+	rig.Eventually(t, "connection", a.b.Ready)
 	use(a)
 	if err := a.b.Close(); err != nil {
 		t.Fatal(err)
@@ -291,7 +295,7 @@ func (a access) foreign(shard int, id, body string) {
 // kill makes dead letters of n envelopes.
 func (a access) kill(shard, n int) {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(a.t.Context(), rig.Patience)
 	deliveries, done := make(chan *message.Delivery), make(chan error, 1)
 	go func() { done <- a.b.Consume(ctx, shard, n, deliveries) }()
 	for range n {

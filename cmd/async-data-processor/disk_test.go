@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"async-data-processor/pipeline"
+
+	"async-data-processor/faults/rig"
 )
 
 // mountSmall mounts a file system of some MiB. Where that is not allowed it
@@ -64,20 +66,14 @@ func free(t *testing.T, disk string) int {
 	return int(stat.Bavail) * int(stat.Bsize)
 }
 
-// notReady waits until the process says that it is not ready for the reason, and
-// that its broker is.
-func (p *process) notReady(reason string) {
-	p.t.Helper()
-	eventually(p.t, "not being ready", func() error {
-		resp, err := http.Get("http://" + p.addr + "/readyz?verbose")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(resp.Body)
-		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), reason) ||
-			!strings.Contains(string(body), `"broker":"ok"`) {
-			return fmt.Errorf("%s: %s, want %q", resp.Status, body, reason)
+// awaitNotReady waits until the process says that it is not ready for the
+// reason, and that its broker is.
+func awaitNotReady(t *testing.T, p *rig.Process, reason string) {
+	t.Helper()
+	rig.Eventually(t, "not being ready", func() error {
+		err := p.NotReady()
+		if err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), `"broker":"ok"`) {
+			return fmt.Errorf("%v, want %q", err, reason)
 		}
 		return nil
 	})
@@ -85,98 +81,98 @@ func (p *process) notReady(reason string) {
 
 // checkOnce waits until every message is in a file, ends the processes, and
 // fails if one is there twice or was given up.
-func checkOnce(t *testing.T, dir string, ids []string, processes ...*process) {
+func checkOnce(t *testing.T, dir string, ids []string, processes ...*rig.Process) {
 	t.Helper()
-	eventually(t, "every accepted message in a file", func() error {
-		if n, example := readTree(t, dir, 5, 5).missing(ids); n > 0 {
+	rig.Eventually(t, "every accepted message in a file", func() error {
+		if n, example := rig.ReadTree(t, dir, 5, 5).Missing(ids); n > 0 {
 			return fmt.Errorf("%d of %d missing, one is %s", n, len(ids), example)
 		}
 		return nil
 	})
 	for _, p := range processes {
-		if code := p.stop(); code != exitClean {
+		if code := p.Stop(); code != exitClean {
 			t.Errorf("exit %d", code)
 		}
-		for _, l := range p.lines {
+		for _, l := range p.Lines() {
 			if strings.Contains(l.Message, "dead-lettered") {
 				t.Errorf("a dead letter: %+v", l)
 			}
 		}
 	}
-	tr := readTree(t, dir, 5, 5)
-	if n, example := tr.twice(); n > 0 || len(tr.lines) != len(ids) {
-		t.Errorf("%d messages in files, want %d; %d twice, one is %s", len(tr.lines), len(ids), n, example)
+	tr := rig.ReadTree(t, dir, 5, 5)
+	if n, example := tr.Twice(); n > 0 || len(tr.Lines) != len(ids) {
+		t.Errorf("%d messages in files, want %d; %d twice, one is %s", len(tr.Lines), len(ids), n, example)
 	}
-	if left := temporary(t, dir); len(left) > 0 {
+	if left := rig.Temporary(t, dir); len(left) > 0 {
 		t.Errorf("temporary files are left: %v", left)
 	}
 }
 
 // both is the processes, each once.
-func both(consumer, server *process) []*process {
+func both(consumer, server *rig.Process) []*rig.Process {
 	if consumer == server {
-		return []*process{server}
+		return []*rig.Process{server}
 	}
-	return []*process{server, consumer}
+	return []*rig.Process{server, consumer}
 }
 
 // TestOutputFullAtStart: a process is up over a full disk, consumes nothing and
 // says why; when there is space it goes on by itself.
-func TestOutputFullAtStart(t *testing.T) { onEach(t, testOutputFullAtStart) }
+func TestOutputFullAtStart(t *testing.T) { rig.OnEach(t, testOutputFullAtStart) }
 
-func testOutputFullAtStart(t *testing.T, b engineBroker, _ engine) {
+func testOutputFullAtStart(t *testing.T, b rig.Broker, _ rig.Engine) {
 	disk, ok := mountSmall(t, 4)
 	if !ok {
 		return
 	}
 	release := fill(t, disk, 0)
 	settings := []string{"DATA_OUTPUT_DIR=" + disk, "OUTPUT_MIN_FREE=0", "OUTPUT_ERROR_TIMEOUT=1ms"}
-	var consumer, server *process
-	if b.consumer == "" {
-		server = start(t, "standalone", append(settings, "BROKER_URL="+b.server)...)
+	var consumer, server *rig.Process
+	if b.Consumer == "" {
+		server = rig.Start(t, "standalone", append(settings, "BROKER_URL="+b.Server)...)
 		consumer = server
 	} else {
-		server = b.launchServer(t)
-		consumer = start(t, "message-consumer", append(settings, "BROKER_URL="+b.consumer)...)
+		server = b.LaunchServer(t)
+		consumer = rig.Start(t, "message-consumer", append(settings, "BROKER_URL="+b.Consumer)...)
 	}
-	consumer.notReady("no space left on device")
-	ids := postAll(t, server, 20, 7)
-	consumer.await("a warning", func(l logLine) bool {
+	awaitNotReady(t, consumer, "no space left on device")
+	ids := server.PostAll(20, 7)
+	consumer.Await("a warning", func(l rig.Line) bool {
 		return l.Level == "warn" && strings.HasPrefix(l.Message, "the shard cannot be taken")
 	})
-	if got := consumer.settled(); got.Messages != 0 {
+	if got := consumer.Settled(); got.Messages != 0 {
 		t.Errorf("%d messages written to a full disk", got.Messages)
 	}
 	release()
-	consumer.ready()
+	consumer.Ready()
 	checkOnce(t, disk, ids, both(consumer, server)...)
 }
 
 // TestOutputFull: a disk that is full in the middle of the work stops it, until
 // there is space.
-func TestOutputFull(t *testing.T) { onEach(t, testOutputFull) }
+func TestOutputFull(t *testing.T) { rig.OnEach(t, testOutputFull) }
 
-func testOutputFull(t *testing.T, b engineBroker, _ engine) {
+func testOutputFull(t *testing.T, b rig.Broker, _ rig.Engine) {
 	disk, ok := mountSmall(t, 16)
 	if !ok {
 		return
 	}
-	consumer, server := b.launch(t, "DATA_OUTPUT_DIR="+disk, "OUTPUT_MIN_FREE=0", "OUTPUT_ERROR_TIMEOUT=1ms")
-	ids := postAll(t, server, 20, 7)
+	consumer, server := b.Launch(t, "DATA_OUTPUT_DIR="+disk, "OUTPUT_MIN_FREE=0", "OUTPUT_ERROR_TIMEOUT=1ms")
+	ids := server.PostAll(20, 7)
 	release := fill(t, disk, 0)
-	ids = append(ids, postAll(t, server, 60, 7)...)
-	consumer.await("a batch that is held", func(l logLine) bool { return strings.HasSuffix(l.Message, "holding it") })
-	consumer.notReady("no space left on device")
+	ids = append(ids, server.PostAll(60, 7)...)
+	consumer.Await("a batch that is held", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "holding it") })
+	awaitNotReady(t, consumer, "no space left on device")
 	release()
-	consumer.ready()
-	ids = append(ids, postAll(t, server, 10, 7)...)
+	consumer.Ready()
+	ids = append(ids, server.PostAll(10, 7)...)
 	checkOnce(t, disk, ids, both(consumer, server)...)
 }
 
 // TestOutputReserve: before the disk is full standalone refuses what is new, and
 // writes what it has accepted; with space again it accepts.
 func TestOutputReserve(t *testing.T) {
-	for name, open := range map[string]func(*testing.T) engineBroker{"rabbitmq": newVhost, "embedded": newStore} {
+	for name, open := range map[string]func(testing.TB) rig.Broker{"rabbitmq": rig.NewVhost, "embedded": rig.NewStore} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			testOutputReserve(t, open(t))
@@ -184,31 +180,31 @@ func TestOutputReserve(t *testing.T) {
 	}
 }
 
-func testOutputReserve(t *testing.T, b engineBroker) {
+func testOutputReserve(t *testing.T, b rig.Broker) {
 	const reserve = 16 << 20
 	disk, ok := mountSmall(t, 64)
 	if !ok {
 		return
 	}
 	setting := "OUTPUT_MIN_FREE=" + strconv.Itoa(reserve)
-	p := start(t, "standalone", "BROKER_URL="+b.server, "DATA_OUTPUT_DIR="+disk, setting).ready()
+	p := rig.Start(t, "standalone", "BROKER_URL="+b.Server, "DATA_OUTPUT_DIR="+disk, setting).Ready()
 	release := fill(t, disk, reserve+4<<20)
 
 	var ids []string
 	large := fmt.Sprintf(`[{"timestamp":"2019-10-12T08:10:54Z","value":%q}]`, strings.Repeat("x", 100<<10))
 	for {
-		status, r, header := p.post(large)
+		status, r, header := p.Post(large)
 		if status == http.StatusServiceUnavailable {
 			if header.Get("Retry-After") == "" || header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("503 with %v", header)
 			}
 			break
 		}
-		if ids = append(ids, r.ids()...); status != http.StatusCreated || len(ids) > 1000 {
+		if ids = append(ids, r.IDs()...); status != http.StatusCreated || len(ids) > 1000 {
 			t.Fatalf("status %d after %d accepted", status, len(ids))
 		}
 	}
-	resp, err := http.Post("http://"+p.addr+"/message", "application/json", strings.NewReader(large))
+	resp, err := http.Post("http://"+p.Addr+"/message", "application/json", strings.NewReader(large))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,10 +214,10 @@ func testOutputReserve(t *testing.T, b engineBroker) {
 		!strings.HasSuffix(problem.Type, ":not-published") || !strings.HasPrefix(problem.Detail, "the disk of the output is nearly full") {
 		t.Errorf("%s: %+v, %v", resp.Status, problem, err)
 	}
-	p.notReady(disk + " is full")
-	p.await("a warning", func(l logLine) bool { return l.Level == "warn" && l.Message == "the output's disk runs low" })
-	eventually(t, "what was accepted in files", func() error {
-		if n, _ := readTree(t, disk, 5, 5).missing(ids); n > 0 {
+	awaitNotReady(t, p, disk+" is full")
+	p.Await("a warning", func(l rig.Line) bool { return l.Level == "warn" && l.Message == "the output's disk runs low" })
+	rig.Eventually(t, "what was accepted in files", func() error {
+		if n, _ := rig.ReadTree(t, disk, 5, 5).Missing(ids); n > 0 {
 			return fmt.Errorf("%d missing", n)
 		}
 		return nil
@@ -230,35 +226,37 @@ func testOutputReserve(t *testing.T, b engineBroker) {
 		t.Errorf("only %d bytes were free when intake ended", left)
 	}
 
-	if b.consumer != "" { // what others submit is written below the mark, too
-		if code := p.stop(); code != exitClean {
+	if b.Consumer != "" { // what others submit is written below the mark, too
+		if code := p.Stop(); code != exitClean {
 			t.Errorf("exit %d", code)
 		}
-		server := b.launchServer(t)
-		ids = append(ids, postAll(t, server, 5, 7)...)
-		consumer := start(t, "message-consumer", "BROKER_URL="+b.consumer, "DATA_OUTPUT_DIR="+disk, setting)
-		consumer.notReady(disk + " is full")
+		server := b.LaunchServer(t)
+		ids = append(ids, server.PostAll(5, 7)...)
+		consumer := rig.Start(t, "message-consumer", "BROKER_URL="+b.Consumer, "DATA_OUTPUT_DIR="+disk, setting)
+		awaitNotReady(t, consumer, disk+" is full")
 		checkOnce(t, disk, ids, consumer, server)
 		return
 	}
 	release()
-	p.ready()
-	ids = append(ids, postAll(t, p, 5, 7)...)
-	p.await("the end of it", func(l logLine) bool { return l.Message == "the output's disk has enough space again" })
+	p.Ready()
+	ids = append(ids, p.PostAll(5, 7)...)
+	p.Await("the end of it", func(l rig.Line) bool { return l.Message == "the output's disk has enough space again" })
 	checkOnce(t, disk, ids, p)
 }
 
-// failed waits until the process ends by itself because of its output, and
+// awaitFailed waits until the process ends by itself because of its output, and
 // checks that its last line says what somebody has to know.
-func (p *process) failed(words ...string) {
-	p.t.Helper()
-	if code := p.wait(); code != exitFailure {
-		p.t.Errorf("exit %d, want %d", code, exitFailure)
+func awaitFailed(t *testing.T, p *rig.Process, words ...string) {
+	t.Helper()
+	if code := p.Wait(); code != exitFailure {
+		t.Errorf("exit %d, want %d", code, exitFailure)
 	}
-	last := p.lines[len(p.lines)-1]
+	lines, found := p.Lines(), p.Errors()
+	last := lines[len(lines)-1]
 	for _, word := range append(words, "the output has failed for too long: shard ", "; since ", "start again") {
-		if last.Message != "stopped" || last.Level != "error" || !strings.Contains(last.Error, word) || len(p.others) > 0 {
-			p.t.Errorf("the last line has no %q: %+v, %q", word, last, p.others)
+		if last.Message != "stopped" || last.Level != "error" || !strings.Contains(last.Error, word) ||
+			found[len(found)-1] != last.Message+": "+last.Error { // or something is no line of the log
+			t.Errorf("the last line has no %q: %+v, %q", word, last, found)
 		}
 	}
 }
@@ -275,9 +273,9 @@ func TestExitOfAFailedOutput(t *testing.T) {
 // TestOutputUnusable: a folder that stays unusable ends the process, the server
 // in it included; what the other shards had is in files, and the rest once it is
 // mended.
-func TestOutputUnusable(t *testing.T) { onEach(t, testOutputUnusable) }
+func TestOutputUnusable(t *testing.T) { rig.OnEach(t, testOutputUnusable) }
 
-func testOutputUnusable(t *testing.T, b engineBroker, _ engine) {
+func testOutputUnusable(t *testing.T, b rig.Broker, _ rig.Engine) {
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "shard-3")
 	if err := os.WriteFile(bad, nil, 0o600); err != nil {
@@ -285,19 +283,19 @@ func testOutputUnusable(t *testing.T, b engineBroker, _ engine) {
 	}
 	settings := []string{"DATA_OUTPUT_DIR=" + dir, "OUTPUT_ERROR_TIMEOUT=3s", "BATCH_LINGER=10m"}
 	var ids []string
-	if b.consumer == "" {
-		p := start(t, "standalone", append(settings, "BROKER_URL="+b.server)...)
-		p.notReady("not a directory")
+	if b.Consumer == "" {
+		p := rig.Start(t, "standalone", append(settings, "BROKER_URL="+b.Server)...)
+		awaitNotReady(t, p, "not a directory")
 		for n := range 50 {
-			_, r, _ := p.post(entries(n*7, 7))
-			ids = append(ids, r.ids()...)
+			_, r, _ := p.Post(rig.Entries(n*7, 7))
+			ids = append(ids, r.IDs()...)
 		}
-		p.failed("shard 3 in "+dir, bad+": not a directory")
+		awaitFailed(t, p, "shard 3 in "+dir, bad+": not a directory")
 	} else {
-		server := b.launchServer(t)
-		ids = postAll(t, server, 50, 7)
-		start(t, "message-consumer", append(settings, "BROKER_URL="+b.consumer)...).failed("shard 3 in "+dir, bad+": not a directory")
-		server.stop()
+		server := b.LaunchServer(t)
+		ids = server.PostAll(50, 7)
+		awaitFailed(t, rig.Start(t, "message-consumer", append(settings, "BROKER_URL="+b.Consumer)...), "shard 3 in "+dir, bad+": not a directory")
+		server.Stop()
 	}
 	if len(ids) == 0 {
 		t.Error("nothing was accepted before")
@@ -305,7 +303,7 @@ func testOutputUnusable(t *testing.T, b engineBroker, _ engine) {
 	if err := os.Remove(bad); err != nil {
 		t.Fatal(err)
 	}
-	consumer, server := b.launch(t, "DATA_OUTPUT_DIR="+dir)
+	consumer, server := b.Launch(t, "DATA_OUTPUT_DIR="+dir)
 	checkOnce(t, dir, ids, both(consumer, server)...)
 }
 
@@ -320,13 +318,13 @@ func TestOutputBreaks(t *testing.T) {
 		return
 	}
 	dir := t.TempDir()
-	b := newVhost(t)
-	consumer, server := b.launch(t, "DATA_OUTPUT_DIR="+dir, "OUTPUT_ERROR_TIMEOUT=2s", "DRAIN_TIMEOUT=10m")
-	ids := postAll(t, server, 20, 7)
+	b := rig.NewVhost(t)
+	consumer, server := b.Launch(t, "DATA_OUTPUT_DIR="+dir, "OUTPUT_ERROR_TIMEOUT=2s", "DRAIN_TIMEOUT=10m")
+	ids := server.PostAll(20, 7)
 	for n := range 5 {
-		consumer.await("its shards", func(l logLine) bool { return l.Message == "shard owned" && l.Shard == n })
+		consumer.Await("its shards", func(l rig.Line) bool { return l.Message == "shard owned" && l.Shard == n })
 	}
-	tracer := exec.Command(strace, "-f", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "-p", strconv.Itoa(consumer.cmd.Process.Pid))
+	tracer := exec.Command(strace, "-f", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO", "-p", strconv.Itoa(consumer.PID()))
 	stderr, err := tracer.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -352,9 +350,9 @@ func TestOutputBreaks(t *testing.T) {
 		t.Logf("strace may not: %s", line)
 		return
 	}
-	ids = append(ids, postAll(t, server, 50, 7)...)
-	consumer.failed("shard-", "fsync", "input/output error", dir)
+	ids = append(ids, server.PostAll(50, 7)...)
+	awaitFailed(t, consumer, "shard-", "fsync", "input/output error", dir)
 
-	last := b.launchConsumer(t, "DATA_OUTPUT_DIR="+dir)
+	last := b.LaunchConsumer(t, "DATA_OUTPUT_DIR="+dir)
 	checkOnce(t, dir, ids, last, server)
 }

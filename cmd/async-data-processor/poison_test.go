@@ -9,23 +9,25 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/faults/rig"
 )
 
 // TestBadLine: of an envelope with a bad line the others are written, and the
 // line is kept apart as it came.
 func TestBadLine(t *testing.T) {
-	onEach(t, func(t *testing.T, b engineBroker, _ engine) {
-		if b.consumer == "" {
-			t.Skip("nobody else can publish to it")
+	rig.OnEach(t, func(t *testing.T, b rig.Broker, _ rig.Engine) {
+		if b.Consumer == "" {
+			return // nobody else can publish to it
 		}
 		testBadLine(t, b)
 	})
 }
 
-func testBadLine(t *testing.T, b engineBroker) {
+func testBadLine(t *testing.T, b rig.Broker) {
 	dir := t.TempDir()
-	consumer, _ := b.launch(t, "DATA_OUTPUT_DIR="+dir, "SHARDS_COUNT=1")
-	q := queuesOf(t, b.consumer)
+	consumer, _ := b.Launch(t, "DATA_OUTPUT_DIR="+dir, "SHARDS_COUNT=1")
+	q := queuesOf(t, b.Consumer)
 	const envelopes = 4
 	var good []string
 	want := make(map[string]deadLetter)
@@ -46,13 +48,13 @@ func testBadLine(t *testing.T, b engineBroker) {
 		want[id(bad)] = deadLetter{lines[bad] + "\n", fmt.Sprintf("line %d of the envelope is not strict JSON", bad+1), envelope}
 		q.publish(envelope, len(lines), strings.Join(lines, "\n")+"\n")
 	}
-	eventually(t, "the good lines in files", func() error {
-		if n, example := readTree(t, dir, 1, 5).missing(good); n > 0 {
+	rig.Eventually(t, "the good lines in files", func() error {
+		if n, example := rig.ReadTree(t, dir, 1, 5).Missing(good); n > 0 {
 			return fmt.Errorf("%d missing, one is %s", n, example)
 		}
 		return nil
 	})
-	eventually(t, "the bad lines apart", func() error {
+	rig.Eventually(t, "the bad lines apart", func() error {
 		dead := q.dead()
 		for id, w := range want {
 			if got := dead[id]; got.body != w.body || !strings.HasPrefix(got.reason, w.reason) || got.envelope != w.envelope {
@@ -64,12 +66,12 @@ func testBadLine(t *testing.T, b engineBroker) {
 		}
 		return nil
 	})
-	if code := consumer.stop(); code != 0 {
+	if code := consumer.Stop(); code != 0 {
 		t.Errorf("message-consumer exits %d", code)
 	}
-	tr := readTree(t, dir, 1, 5)
-	if n, example := tr.twice(); n > 0 || len(tr.lines) != len(good) {
-		t.Errorf("%d messages in files, want %d; %d twice, one is %s", len(tr.lines), len(good), n, example)
+	tr := rig.ReadTree(t, dir, 1, 5)
+	if n, example := tr.Twice(); n > 0 || len(tr.Lines) != len(good) {
+		t.Errorf("%d messages in files, want %d; %d twice, one is %s", len(tr.Lines), len(good), n, example)
 	}
 }
 

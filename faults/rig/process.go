@@ -108,6 +108,39 @@ func (p *Process) Stop() int {
 	return p.Wait()
 }
 
+// Listening returns a channel that is closed when the process of Spawn has its
+// address, and Addr is set. It must be asked for once.
+func (p *Process) Listening() <-chan struct{} {
+	listening := make(chan struct{})
+	go func() {
+		for seen := 0; ; {
+			p.log.mu.Lock()
+			fresh, grown := p.log.lines[seen:], p.log.grown
+			p.log.mu.Unlock()
+			for _, l := range fresh {
+				if l.Addr != "" {
+					p.Addr = l.Addr
+					close(listening)
+					return
+				}
+			}
+			seen += len(fresh)
+			select {
+			case <-grown:
+			case <-p.exited:
+				return
+			}
+		}
+	}()
+	return listening
+}
+
+// PID is the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
 // Wait waits for the end and returns the exit code.
 func (p *Process) Wait() int {
 	p.t.Helper()

@@ -46,6 +46,10 @@ func (s *store) inspect() (damages []damage, repairs []func() error, _ error) {
 	if ignoreMissing(err) != nil {
 		return nil, nil, err
 	}
+	repairs, err = s.probes()
+	if err != nil {
+		return nil, nil, err
+	}
 	closed, clean := s.readManifest()
 	damages = s.missing(closed)
 	floors := s.readFloors()
@@ -70,6 +74,20 @@ func (s *store) inspect() (damages []damage, repairs []func() error, _ error) {
 		damages = append(damages, c.short(floor))
 	}
 	return damages, repairs, nil
+}
+
+// probes finds what a process left behind that died while its server tried out
+// whether it may write. The server would take it for an account that is missing.
+func (s *store) probes() (removals []func() error, _ error) {
+	entries, err := os.ReadDir(s.path(accountsPath))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), probePrefix) {
+			removals = append(removals, func() error {
+				return ignoreMissing(os.Remove(s.path(accountsPath, e.Name())))
+			})
+		}
+	}
+	return removals, ignoreMissing(err)
 }
 
 // streamCheck is the check of one stream.

@@ -29,7 +29,9 @@ const (
 	floorPrefix  = "sequence."   // and the name of a stream; see floor
 	manifestName = "closed.json" // see manifest
 	asideName    = "damaged"     // what was taken out of a damaged store
-	streamsPath  = "jetstream/$G/streams"
+	accountsPath = "jetstream"
+	probePrefix  = "_test_" // of files with which the server finds out whether it may write
+	streamsPath  = accountsPath + "/$G/streams"
 	messagesName = "msgs"
 	consumerPath = "obs"
 	blockSuffix  = ".blk"
@@ -118,7 +120,7 @@ func (s *store) path(elem ...string) string {
 // does for none of them: it syncs what it writes and the folder around a
 // renamed file, but not the folders it makes nor the names of its blocks.
 func (s *store) syncTree() error {
-	err := filepath.WalkDir(s.path("jetstream"), func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(s.path(accountsPath), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
 			return ignoreMissing(err)
 		}

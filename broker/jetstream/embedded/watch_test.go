@@ -156,6 +156,22 @@ func TestStoreLayout(t *testing.T) {
 	}
 }
 
+// TestDiedWhileProbing: a file that the server makes and removes at its start is
+// still there, and does not stop the next.
+func TestDiedWhileProbing(t *testing.T) {
+	dir := t.TempDir()
+	e := openBroker(t, configFor(dir))
+	probe := e.store.path(accountsPath, probePrefix+"4711")
+	closeBroker(t, e)
+	if err := os.WriteFile(probe, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	openBroker(t, configFor(dir))
+	if _, err := os.Stat(probe); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s: %v", probe, err)
+	}
+}
+
 // TestForeignStream: a stream that somebody else made, in memory or compressed,
 // does not make the store look damaged at the next start.
 func TestForeignStream(t *testing.T) {

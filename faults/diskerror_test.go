@@ -1,0 +1,129 @@
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"async-data-processor/faults/lossyfs"
+	"async-data-processor/faults/rig"
+)
+
+// TestDiskError fails each step of a publication with each error of a disk,
+// once and for a while. Meanwhile the process is not ready; then it goes on by
+// itself, with a fresh temporary file.
+func TestDiskError(t *testing.T) {
+	onMachine(t, "errors of the disk", func(m *machine) {
+		m.start(steady)
+		for range either(1, 10) {
+			for _, kind := range publication {
+				for _, errno := range []unix.Errno{unix.EIO, unix.ENOSPC} {
+					m.fail(kind, errno, false, 1)
+				}
+			}
+			// A link may have happened although its error says otherwise.
+			m.fail(lossyfs.Link, unix.EIO, true, 1)
+			kind := publication[m.rng.IntN(len(publication))]
+			m.failForAWhile(kind, unix.ENOSPC)
+		}
+		m.finish()
+	}, embedded, rabbitmq)
+}
+
+// failing is a disk that fails.
+type failing struct {
+	*machine
+	mu    sync.Mutex // guards tried
+	tried map[string]bool
+}
+
+// fresh holds that the content of a temporary file is never trusted again once
+// anything about it has failed.
+func (f *failing) fresh(op lossyfs.Op, failed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch op.Kind {
+	case lossyfs.Create, lossyfs.Write, lossyfs.Sync:
+		if f.tried[op.Path] && !op.Done {
+			f.Errorf("%s of %s again, after it failed", op.Kind, op.Path)
+		}
+		if failed {
+			f.tried[op.Path] = true
+		}
+	}
+}
+
+// fail lets a step fail for some times, before or after it has happened, and
+// returns when it has and the process is ready again.
+func (m *machine) fail(kind lossyfs.Kind, errno unix.Errno, done bool, times int64) {
+	m.Helper()
+	f := &failing{machine: m, tried: map[string]bool{}}
+	var count atomic.Int64
+	hit := make(chan struct{})
+	m.disk.SetHook(func(op lossyfs.Op) error {
+		failed := op.Kind == kind && op.Done == done && inOutput(op) && count.Add(1) <= times
+		f.fresh(op, failed)
+		if !failed {
+			return nil
+		}
+		if count.Load() >= times {
+			close(hit)
+		}
+		return errno
+	})
+	within(m, string(kind)+" in a publication", hit)
+	m.recovers()
+}
+
+// failForAWhile lets a step fail until the process says that it is not ready.
+func (m *machine) failForAWhile(kind lossyfs.Kind, errno unix.Errno) {
+	m.Helper()
+	f := &failing{machine: m, tried: map[string]bool{}}
+	m.disk.SetHook(func(op lossyfs.Op) error {
+		failed := op.Kind == kind && !op.Done && inOutput(op)
+		f.fresh(op, failed)
+		if !failed {
+			return nil
+		}
+		return errno
+	})
+	rig.Eventually(m, "being not ready", func() error {
+		resp, err := http.Get("http://" + m.local().Addr + "/readyz")
+		if err != nil {
+			m.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			return fmt.Errorf("%s while every %s fails", resp.Status, kind)
+		}
+		return nil
+	})
+	m.recovers()
+}
+
+// recovers waits until files come again, from the same process.
+func (m *machine) recovers() {
+	m.Helper()
+	published := make(chan struct{})
+	var once sync.Once
+	m.disk.SetHook(func(op lossyfs.Op) error {
+		if op.Kind == lossyfs.SyncDir && op.Done && inOutput(op) {
+			once.Do(func() { close(published) })
+		}
+		return nil
+	})
+	within(m, "file after the error", published)
+	m.disk.SetHook(nil)
+	m.local().Ready()
+	m.cycles++
+	select {
+	case <-m.local().Exited():
+		m.Error(errors.New("it has ended"))
+	default:
+	}
+}

@@ -1,0 +1,113 @@
+package lossyfs
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"path/filepath"
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	device = "/dev/fuse"
+	// The kernel's numbers for it, for where nobody has made the file.
+	deviceMajor, deviceMinor = 10, 229
+
+	maxWrite = 1 << 20 // the most that the kernel sends at a time, by default
+)
+
+// Mount is a disk in use. It serves the kernel from this process, so whoever
+// uses it must not be stopped by what this process waits for.
+type Mount struct {
+	path   string
+	server *fuse.Server
+	gone   chan struct{} // closed by the first Unmount
+	once   sync.Once
+	served sync.WaitGroup
+}
+
+// Mount makes the disk's files visible below the folder at path. It needs the
+// right to mount. A disk has one mount at a time, but for those that a loss of
+// power has ended.
+func (d *Disk) Mount(path string) (_ *Mount, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	fd, err := openDevice()
+	if err != nil {
+		return nil, err
+	}
+	// Mounted here, because the library leaves the descriptor to child
+	// processes, who would keep the mount alive.
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,allow_other,max_read=%d",
+		fd, unix.Geteuid(), unix.Getegid(), maxWrite)
+	if err := unix.Mount("lossyfs", path, "fuse.lossyfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("mount at %s: %w", path, err)
+	}
+	m := &Mount{path: path, gone: make(chan struct{})}
+	m.server, err = fuse.NewServer(d.volume(m.gone), fmt.Sprint("/dev/fd/", fd), &fuse.MountOptions{
+		MaxWrite:           maxWrite,
+		DisableXAttrs:      true,
+		DisableReadDirPlus: true,
+		DisableSplice:      true,
+		Logger:             log.New(io.Discard, "", 0), // of requests that went with their process
+		PanicHandler:       func(cause any) fuse.Status { panic(cause) },
+	})
+	if err != nil {
+		_ = unix.Unmount(path, unix.MNT_DETACH)
+		return nil, fmt.Errorf("serve %s: %w", path, err)
+	}
+	m.served.Go(m.server.Serve)
+	if err := poll(path); err != nil {
+		return nil, fmt.Errorf("look into %s: %w", path, err)
+	}
+	return m, nil
+}
+
+// Unmount ends the mount, whoever still uses it: their operations fail from
+// then on. The disk keeps what they have done. Unmounting again does nothing.
+func (m *Mount) Unmount() error {
+	var err error
+	m.once.Do(func() {
+		close(m.gone)
+		err = unix.Unmount(m.path, unix.MNT_FORCE|unix.MNT_DETACH)
+		m.served.Wait()
+	})
+	return err
+}
+
+func openDevice() (int, error) {
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != unix.ENOENT {
+		return fd, wrapped(err)
+	}
+	if err := unix.Mknod(device, unix.S_IFCHR|0o600, int(unix.Mkdev(deviceMajor, deviceMinor))); err != nil {
+		return -1, fmt.Errorf("make %s: %w", device, err)
+	}
+	fd, err = unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	return fd, wrapped(err)
+}
+
+func wrapped(err error) error {
+	if err != nil {
+		return fmt.Errorf("open %s: %w", device, err)
+	}
+	return nil
+}
+
+// poll lets the kernel find out that files cannot be polled. Else it would ask
+// when this process opens the first, in a moment in which the Go runtime may
+// have no thread left for the answer. The library knows the name, and does the
+// same for a mount of its own.
+func poll(path string) error {
+	fd, err := unix.Open(filepath.Join(path, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return unix.Close(fd)
+}

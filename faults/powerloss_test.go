@@ -1,0 +1,140 @@
+package faults
+
+import (
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"async-data-processor/faults/lossyfs"
+	"async-data-processor/faults/rig"
+)
+
+// TestPowerLoss lets the machine lose power again and again, in the middle of
+// its work and while it starts. No start needs an operator.
+func TestPowerLoss(t *testing.T) {
+	onMachine(t, "loss of power", func(m *machine) {
+		if m.Consumer != "" {
+			m.server = m.LaunchServer(m, m.environment()...)
+			m.load = rig.StartLoad(m, m.server, steady)
+		}
+		for range either(12, 300) {
+			lost := m.losePower()
+			p := m.launch()
+			at := m.await(p, lost)
+			m.Logf("%d: at %s %q, done %t", m.cycles, at.Kind, at.Path, at.Done)
+			m.reboot(p)
+			m.cycles++
+		}
+		if m.load == nil { // it never came up
+			m.start(powerLoad)
+			m.load.More(100)
+		}
+		m.check = rig.NewChecker(m, m.campaign.dir, shards, m.batch, m.load)
+		m.finish()
+	}, embedded, rabbitmq)
+}
+
+// powerLoad keeps the embedded broker busy.
+var powerLoad = rig.LoadConfig{Size: 100}
+
+// TestPowerLossNewBlock takes the power away soon after the embedded broker has
+// begun a new block, when nothing but its name could be lost. Meanwhile nothing
+// is written to files: when messages go the server compacts a block, which makes
+// all names durable.
+func TestPowerLossNewBlock(t *testing.T) {
+	onMachine(t, "loss of power, new block", func(m *machine) {
+		m.batch = 100 // so that the output keeps up
+		m.start(rig.LoadConfig{Size: 1000})
+		for range either(1, 10) {
+			p, lost := m.local(), m.loseBlock()
+			at := within(m, "loss of power", lost)
+			m.Logf("%d: at %s %q, done %t", m.cycles, at.Kind, at.Path, at.Done)
+			m.reboot(p)
+			m.gone(p)
+			m.up()
+			m.cycles++
+		}
+		m.finish()
+	}, embedded)
+}
+
+// loseBlock lets power go some operations after the creation of a block.
+func (m *machine) loseBlock() <-chan lossyfs.Op {
+	after := 10 + m.rng.Int64N(100)
+	var count atomic.Int64
+	lost := make(chan lossyfs.Op, 1)
+	m.disk.SetHook(func(op lossyfs.Op) error {
+		created := op.Kind == lossyfs.Create && op.Done && strings.HasSuffix(op.Path, ".blk")
+		switch {
+		case op.Kind == lossyfs.Create && inOutput(op):
+			return unix.ENOSPC
+		case created || count.Load() > 0:
+			if count.Add(1) == after {
+				m.disk.PowerLoss(nil)
+				lost <- op
+			}
+		}
+		return nil
+	})
+	return lost
+}
+
+// losePower lets power go after some operations, before or after one: as often
+// among the first sixteen as among the thousands after. What is not durable is
+// gone, or is left to chance.
+func (m *machine) losePower() <-chan lossyfs.Op {
+	var chance *rand.Rand
+	if m.rng.IntN(2) == 0 {
+		chance = rand.New(rand.NewPCG(m.rng.Uint64(), 0))
+	}
+	last := int64(8) << m.rng.IntN(11)
+	last += m.rng.Int64N(last)
+	var count atomic.Int64
+	lost := make(chan lossyfs.Op, 1)
+	m.disk.SetHook(func(op lossyfs.Op) error {
+		if count.Add(1) == last {
+			m.disk.PowerLoss(chance)
+			lost <- op
+		}
+		return nil
+	})
+	return lost
+}
+
+// await waits until power is lost; before that the process may come to serve.
+func (m *machine) await(p *rig.Process, lost <-chan lossyfs.Op) lossyfs.Op {
+	m.Helper()
+	listening := p.Listening()
+	for {
+		select {
+		case op := <-lost:
+			return op
+		case <-listening:
+			listening = nil
+			switch {
+			case m.Consumer != "":
+			case m.load == nil:
+				m.load = rig.StartLoad(m, p, powerLoad)
+			default:
+				m.load.Aim(p)
+			}
+		case <-p.Exited():
+			m.Fatalf("%d: it gives up:\n%s", m.cycles, p.Dump())
+		case <-time.After(rig.Patience):
+			m.Fatalf("%d: it does nothing:\n%s", m.cycles, p.Dump())
+		}
+	}
+}
+
+// reboot is what comes after a loss of power, which has killed the process.
+func (m *machine) reboot(p *rig.Process) {
+	m.Helper()
+	p.Kill()
+	m.halt(m.T)
+	m.disk.SetHook(nil)
+	m.boot(m.T)
+}
