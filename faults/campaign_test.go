@@ -12,7 +12,12 @@ import (
 	"async-data-processor/faults/rig"
 )
 
-const shards = 5
+const (
+	shards = 5
+	// comesAgain is longer than any engine waits before it delivers again what
+	// was delivered to a process that is gone, counted from its own start.
+	comesAgain = 8 * time.Second
+)
 
 // campaign is a scenario on one engine: a pipeline that works under a load,
 // while faults come.
@@ -186,10 +191,6 @@ func (c *campaign) note(format string, args ...any) {
 	c.notes = append(c.notes, fmt.Sprintf(format, args...))
 }
 
-// redelivery is within what time an engine hands out again what a process that
-// was killed had in hand.
-const redelivery = 8 * time.Second
-
 // finish ends the load, lets the dust settle, and judges what is there.
 func (c *campaign) finish() {
 	c.Helper()
@@ -197,9 +198,8 @@ func (c *campaign) finish() {
 	c.up()
 	c.check.Await(nil)
 	c.stop()
-	// What was delivered to a process that was killed comes again, sooner or
-	// later, and is a duplicate: it must not be written. An engine may need some
-	// seconds to see that it has to deliver it again.
+	// What was delivered to a process that was killed comes again and is a
+	// duplicate: it must not be written.
 	rig.Eventually(c, "empty queues", func() error {
 		waiting, dead := c.Depth(c, shards)
 		if dead > 0 {
@@ -207,7 +207,8 @@ func (c *campaign) finish() {
 		}
 		if waiting > 0 {
 			c.up()
-			time.Sleep(redelivery)
+			c.Logf("%d envelopes wait", waiting)
+			time.Sleep(comesAgain)
 			c.stop()
 			return fmt.Errorf("%d envelopes wait", waiting)
 		}
