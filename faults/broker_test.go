@@ -104,7 +104,7 @@ func silent(c *campaign, n rig.Node) {
 			// A goroutine that is stuck shows as its stack, and in a call of the
 			// system as a thread.
 			u := p.Usage()
-			if u.Threads > before[i].Threads+10 || u.RSS > before[i].RSS+64<<10 {
+			if u.Threads > before[i].Threads+64 || u.RSS > before[i].RSS+64<<10 {
 				c.Errorf("%+v grew to %+v", before[i], u)
 			}
 			c.note("%s of silence: %d to %d threads, %d to %d KiB", pause, before[i].Threads, u.Threads, before[i].RSS, u.RSS)
@@ -161,7 +161,7 @@ func TestSilentServer(t *testing.T) {
 			before := c.consumer.Usage()
 			c.server.Signal(syscall.SIGSTOP)
 			time.Sleep(pause)
-			if u := c.consumer.Usage(); u.Threads > before.Threads+10 || u.RSS > before.RSS+64<<10 {
+			if u := c.consumer.Usage(); u.Threads > before.Threads+64 || u.RSS > before.RSS+64<<10 {
 				c.Errorf("%+v grew to %+v", before, u)
 			}
 			c.server.Signal(syscall.SIGCONT)
