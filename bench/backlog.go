@@ -67,7 +67,7 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 		rows[i].judge()
 	}
 	rows = append(rows, memoryRow("backlog", "server under arrays of 1,000", srv))
-	return rows, r.empty(productQueues, shardCount)
+	return rows, r.drop(productQueues, shardCount)
 }
 
 // take measures the bytes per second that a message-consumer writes to files,

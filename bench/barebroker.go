@@ -175,7 +175,7 @@ func (b *bareBroker) measure(ctx context.Context, l *lab) (sample, error) {
 		return sample{}, errors.Join(err, run.stop())
 	}
 	s, err := l.rate(ctx, run.done, l.with(nil))
-	return s, errors.Join(err, run.stop(), r.empty(bareQueues, shardCount))
+	return s, errors.Join(err, run.stop(), r.drop(bareQueues, shardCount))
 }
 
 func (b *bareBroker) String() string {

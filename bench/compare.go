@@ -21,13 +21,16 @@ type sample struct {
 	value float64
 	// cores is how many processors a process kept busy, by its name.
 	cores map[string]float64
+	// shared is how many entries an envelope held; 0 if that is not known.
+	shared float64
 }
 
 // counter returns how much has been done so far.
 type counter func() (float64, error)
 
 // rate measures how fast done grows, after a while to warm up, and what the
-// processes, by name, and this one take for it.
+// processes, by name, and this one take for it. It goes on until something was
+// done: nothing at all is no rate, but a failure.
 func (l *lab) rate(ctx context.Context, done counter, pids map[string]int) (sample, error) {
 	if err := pause(ctx, l.warm); err != nil {
 		return sample{}, err
@@ -37,19 +40,23 @@ func (l *lab) rate(ctx context.Context, done counter, pids map[string]int) (samp
 		pids = make(map[string]int)
 	}
 	pids["generator"] = os.Getpid()
-	began, spent := time.Now(), processorTimes(pids)
 	before, err := done()
 	if err != nil {
 		return sample{}, err
 	}
-	if err := pause(ctx, l.measure); err != nil {
-		return sample{}, err
+	began, spent := time.Now(), processorTimes(pids)
+	after, elapsed := before, time.Duration(0)
+	for ; after == before; elapsed = time.Since(began) {
+		if elapsed > patience {
+			return sample{}, fmt.Errorf("nothing was done in %v", elapsed)
+		}
+		if err := pause(ctx, l.measure); err != nil {
+			return sample{}, err
+		}
+		if after, err = done(); err != nil {
+			return sample{}, err
+		}
 	}
-	after, err := done()
-	if err != nil {
-		return sample{}, err
-	}
-	elapsed := time.Since(began)
 	s := sample{value: (after - before) / elapsed.Seconds(), cores: make(map[string]float64)}
 	for name, now := range processorTimes(pids) {
 		s.cores[name] = (now - spent[name]).Seconds() / elapsed.Seconds()
@@ -76,24 +83,38 @@ func (l *lab) compare(ctx context.Context, r result, product, limit contender) (
 	r.Limit = limit.name
 	r.judge()
 	for i, c := range sides {
-		if cores := coresOf(samples[i]); cores != "" {
-			r.Facts = append(r.Facts, fmt.Sprintf("processors busy with the %s: %s", c.name, cores))
-		}
+		r.Facts = append(r.Facts, factsOf(c.name, samples[i])...)
 	}
 	return r, nil
 }
 
-// coresOf tells the median number of processors that each process kept busy.
-func coresOf(samples []sample) string {
+// factsOf tells the medians of what a contender's runs took: how many
+// processors each process kept busy, and how long that is for one of what was
+// counted, which depends less on what else the machine does than the rates do.
+func factsOf(name string, samples []sample) (facts []string) {
 	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(samples[0].cores)) {
-		var cores []float64
-		for _, s := range samples {
-			cores = append(cores, s.cores[name])
-		}
-		parts = append(parts, fmt.Sprintf("%s %.2f", name, median(cores)))
+	total := 0.0
+	for _, process := range slices.Sorted(maps.Keys(samples[0].cores)) {
+		cores := medianOf(samples, func(s sample) float64 { return s.cores[process] })
+		each := medianOf(samples, func(s sample) float64 { return s.cores[process] / s.value * 1e6 })
+		parts = append(parts, fmt.Sprintf("%s %.2f (%.2f µs each)", process, cores, each))
+		total += each
 	}
-	return strings.Join(parts, ", ")
+	if len(parts) > 0 {
+		facts = append(facts, fmt.Sprintf("%s, processors busy: %s; together %.2f µs each", name, strings.Join(parts, ", "), total))
+	}
+	if shared := medianOf(samples, func(s sample) float64 { return s.shared }); shared > 0 {
+		facts = append(facts, fmt.Sprintf("%s, entries in an envelope: %.1f", name, shared))
+	}
+	return facts
+}
+
+func medianOf(samples []sample, value func(sample) float64) float64 {
+	var values []float64
+	for _, s := range samples {
+		values = append(values, value(s))
+	}
+	return median(values)
 }
 
 func median(values []float64) float64 {

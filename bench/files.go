@@ -28,7 +28,7 @@ func files(ctx context.Context, l *lab) ([]result, error) {
 		What: "whole way (POST → durable files of five), backlog present ÷ bare files",
 	}, contender{"whole way", func(ctx context.Context) (sample, error) {
 		s, err := l.wholeWay(ctx, r, srv)
-		return s, errors.Join(err, r.empty(productQueues, shardCount))
+		return s, errors.Join(err, r.drop(productQueues, shardCount))
 	}}, contender{"bare files", l.bareFiles})
 	return []result{row}, err
 }

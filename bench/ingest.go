@@ -15,18 +15,26 @@ import (
 // arrayConns is how many connections post arrays, singleConns single entries.
 const arrayConns, singleConns = 16, 64
 
-// rateOf measures the entries that a server accepts.
-func (l *lab) rateOf(ctx context.Context, g load, pids map[string]int) (sample, error) {
+// rateOf measures the entries that a server accepts, and returns how many it
+// has accepted in the end.
+func (l *lab) rateOf(ctx context.Context, g load, pids map[string]int) (s sample, entries float64, err error) {
 	p := g.post(0)
-	s, err := l.rate(ctx, p.entries, pids)
-	return s, errors.Join(err, p.stop())
+	s, err = l.rate(ctx, p.entries, pids)
+	err = errors.Join(err, p.stop())
+	entries, _ = p.entries()
+	return s, entries, err
 }
 
 // overRabbit is the contender that posts to a server in front of RabbitMQ.
 func (l *lab) overRabbit(name string, r *rabbit, srv *process, entries, conns int) contender {
 	return contender{name, func(ctx context.Context) (sample, error) {
-		s, err := l.rateOf(ctx, newLoad(srv.addr, entries, conns), l.with(map[string]int{"server": srv.pid()}))
-		return s, errors.Join(err, r.empty(productQueues, shardCount))
+		s, posted, err := l.rateOf(ctx, newLoad(srv.addr, entries, conns), l.with(map[string]int{"server": srv.pid()}))
+		if err != nil {
+			return s, err
+		}
+		envelopes, err := r.empty(productQueues, shardCount)
+		s.shared = posted / float64(max(envelopes, 1))
+		return s, err
 	}}
 }
 
@@ -87,7 +95,8 @@ func single(ctx context.Context, l *lab) ([]result, error) {
 		Target: 3, Name: "single", Unit: "requests/s", Want: 0.75,
 		What: fmt.Sprintf("ingest of single entries over RabbitMQ, %d connections ÷ bare HTTP", singleConns),
 	}, l.overRabbit("server", r, srv, 1, singleConns), contender{"bare HTTP", func(ctx context.Context) (sample, error) {
-		return l.rateOf(ctx, newLoad(echo.addr, 1, singleConns), map[string]int{"server": echo.pid()})
+		s, _, err := l.rateOf(ctx, newLoad(echo.addr, 1, singleConns), map[string]int{"server": echo.pid()})
+		return s, err
 	}})
 	return []result{row}, err
 }
@@ -116,7 +125,8 @@ func embedded(ctx context.Context, l *lab) ([]result, error) {
 			return sample{}, err
 		}
 		defer srv.kill()
-		return l.rateOf(ctx, newLoad(srv.addr, 100, arrayConns), map[string]int{"server": srv.pid()})
+		s, _, err := l.rateOf(ctx, newLoad(srv.addr, 100, arrayConns), map[string]int{"server": srv.pid()})
+		return s, err
 	}}, l.overRabbit("RabbitMQ", r, srv, 100, arrayConns))
 	return []result{row}, err
 }
@@ -134,9 +144,9 @@ func shards(ctx context.Context, l *lab) ([]result, error) {
 			if err != nil {
 				return nil, err
 			}
-			s, err := l.rateOf(ctx, newLoad(srv.addr, 100, arrayConns), nil)
+			s, _, err := l.rateOf(ctx, newLoad(srv.addr, 100, arrayConns), nil)
 			srv.kill()
-			if err = errors.Join(err, r.empty(productQueues, n)); err != nil {
+			if err = errors.Join(err, r.drop(productQueues, n)); err != nil {
 				return nil, err
 			}
 			rates[i] = append(rates[i], s.value)
@@ -192,7 +202,7 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 			}
 			return accepted(conn, answer)
 		})
-		return s, errors.Join(err, r.empty(productQueues, shardCount))
+		return s, errors.Join(err, r.drop(productQueues, shardCount))
 	}}, contender{"bare publish", func(ctx context.Context) (sample, error) {
 		s, err := l.median(func(i int) error {
 			confirm, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", queueName(bareQueues, i%shardCount), true, false,
@@ -203,7 +213,7 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 			_, err = confirm.WaitContext(ctx)
 			return err
 		})
-		return s, errors.Join(err, r.empty(bareQueues, shardCount))
+		return s, errors.Join(err, r.drop(bareQueues, shardCount))
 	}})
 	return []result{row}, err
 }

@@ -26,6 +26,11 @@ type plan struct {
 	queued int
 	// carried is what goes the whole way to rolling files, in entries.
 	carried int
+	// disk is the folder, and so the disk, in which everything is written; .run of
+	// the repository by default.
+	disk string
+	// profiles is the folder of CPU profiles; empty for none.
+	profiles string
 }
 
 var (
@@ -35,9 +40,9 @@ var (
 		queued: 400_000, carried: 2_000_000,
 	}
 	short = plan{
-		pairs: 1, warm: 20 * time.Millisecond, measure: 100 * time.Millisecond, posts: 20,
-		shards: []int{1, 2}, backlogs: []int{1000, 2000},
-		queued: 2000, carried: 2000,
+		pairs: 1, warm: 20 * time.Millisecond, measure: 100 * time.Millisecond, posts: 100,
+		shards: []int{1, 2}, backlogs: []int{5000, 10_000},
+		queued: 5000, carried: 5000,
 	}
 )
 
@@ -45,9 +50,10 @@ var (
 type lab struct {
 	plan
 	repo    string // the root of the repository
-	dir     string // of everything that is written, on the disk of the repository
+	dir     string // of this run, removed in the end
 	program string // the binary that is measured
 	output  io.Writer
+	current string // the benchmark that runs
 
 	rabbit        *rabbit // nil until a benchmark wants it
 	rabbitVersion string
@@ -60,11 +66,13 @@ func newLab(ctx context.Context, p plan, program string, output io.Writer) (*lab
 		return nil, fmt.Errorf("find the repository: %w", err)
 	}
 	l := &lab{plan: p, repo: strings.TrimSpace(string(root)), program: program, output: output}
-	runs := filepath.Join(l.repo, ".run")
-	if err := os.MkdirAll(runs, 0o755); err != nil {
+	if p.disk == "" {
+		p.disk = filepath.Join(l.repo, ".run")
+	}
+	if err := os.MkdirAll(p.disk, 0o755); err != nil {
 		return nil, err
 	}
-	if l.dir, err = os.MkdirTemp(runs, "bench-"); err != nil {
+	if l.dir, err = os.MkdirTemp(p.disk, "bench-"); err != nil {
 		return nil, err
 	}
 	if l.program == "" {

@@ -41,7 +41,7 @@ func describe(ctx context.Context, l *lab) machine {
 	}
 	m.Kernel = strings.TrimSpace(string(contentOf("/proc/sys/kernel/osrelease")))
 	_, _ = fmt.Sscan(string(contentOf("/proc/loadavg")), &m.Load)
-	m.FileSystem = said(ctx, l.dir, "stat", "-f", "-c", "%T", ".")
+	m.FileSystem = strings.TrimPrefix(said(ctx, l.dir, "df", "--output=fstype", "."), "Type\n")
 	m.Commit = said(ctx, l.repo, "git", "describe", "--always", "--dirty")
 	return m
 }

@@ -63,7 +63,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		quick   = flags.Bool("quick", false, "one short pair of each: to see that it works, not how fast")
 		pairs   = flags.Int("pairs", full.pairs, "pairs of a comparison")
 		measure = flags.Duration("time", full.measure, "how long a contender is measured")
+		profile = flags.String("profile", "", "folder for CPU profiles of the program, one for every few seconds; together they are go tool pprof's")
 		program = flags.String("program", "", "measure this binary instead of building one")
+		dir     = flags.String("dir", "", "folder, and so the disk, for all that is written meanwhile; .run by default")
 		results = flags.String("results", "bench/results", "folder of the JSON files")
 	)
 	if flags.Parse(args) != nil || flags.NArg() > 0 {
@@ -87,6 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			p.measure = *measure
 		}
 	})
+	p.disk, p.profiles = *dir, *profile
 	wanted, err := choose(*only)
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -122,6 +125,7 @@ func measureAll(ctx context.Context, wanted []benchmark, p plan, program, folder
 	var errs []error
 	for _, b := range wanted {
 		l.say("%s: %s", b.name, b.title)
+		l.current = b.name
 		rows, err := b.run(ctx, l)
 		rep.Results = append(rep.Results, rows...)
 		if ctx.Err() != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -131,13 +132,36 @@ func (l *lab) consumer(ctx context.Context, broker, dir string, settings ...stri
 }
 
 func (l *lab) product(ctx context.Context, command string, settings []string) (*process, error) {
-	p, err := start(ctx, append(settings, "LOG_FORMAT=json"), l.program, command)
+	settings = append(settings, "LOG_FORMAT=json")
+	if l.profiles != "" {
+		settings = append(settings, "PPROF=true")
+	}
+	p, err := start(ctx, settings, l.program, command)
 	if err != nil {
 		return nil, err
+	}
+	if l.profiles != "" {
+		go p.profile(filepath.Join(l.profiles, fmt.Sprintf("%s-%s-%d", l.current, command, p.pid())))
 	}
 	if err := p.ready(ctx); err != nil {
 		p.kill()
 		return nil, err
 	}
 	return p, nil
+}
+
+// profile saves CPU profiles, one after the other, until the process is gone;
+// the last one goes with it. What they cost is in the measurement.
+func (p *process) profile(stem string) {
+	for n := 0; ; n++ {
+		resp, err := http.Get("http://" + p.addr + "/debug/pprof/profile?seconds=2")
+		if err != nil {
+			return
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || os.WriteFile(fmt.Sprintf("%s-%d.prof", stem, n), text, 0o644) != nil {
+			return
+		}
+	}
 }

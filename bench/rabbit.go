@@ -118,14 +118,21 @@ func (r *rabbit) waiting(prefix string, i int) (int, error) {
 	return q.Messages, err
 }
 
-// empty throws away what n queues hold.
-func (r *rabbit) empty(prefix string, n int) error {
+// empty throws away what n queues hold, and returns how much that was.
+func (r *rabbit) empty(prefix string, n int) (messages int, err error) {
 	for i := range n {
-		if _, err := r.ch.QueuePurge(queueName(prefix, i), false); err != nil {
-			return err
+		purged, err := r.ch.QueuePurge(queueName(prefix, i), false)
+		if err != nil {
+			return messages, err
 		}
+		messages += purged
 	}
-	return nil
+	return messages, nil
+}
+
+func (r *rabbit) drop(prefix string, n int) error {
+	_, err := r.empty(prefix, n)
+	return err
 }
 
 // stop ends the node, if it is ours, and else removes what was made there.
