@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -77,7 +76,6 @@ func (l *lab) take(ctx context.Context, r *rabbit, settings []string) (s sample,
 	if err != nil {
 		return s, 0, err
 	}
-	defer os.RemoveAll(dir)
 	consumer, err := l.consumer(ctx, r.url, dir, settings...)
 	if err != nil {
 		return s, 0, err

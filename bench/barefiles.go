@@ -61,15 +61,14 @@ func (l *lab) bareAppends(ctx context.Context) (sample, error) {
 	})
 }
 
-// writers measures the sum of what calls of write say was done, in new folders
-// that are removed afterwards. write gets its folder, the number of its
+// writers measures the sum of what calls of write say was done, in new folders.
+// write gets its folder, the number of its
 // goroutine, and how many times that one has called it.
 func (l *lab) writers(ctx context.Context, write func(folder *os.File, writer, n int) (int, error)) (sample, error) {
 	dir, err := l.folder("bare")
 	if err != nil {
 		return sample{}, err
 	}
-	defer os.RemoveAll(dir)
 	folders := make([]*os.File, shardCount)
 	for i := range folders {
 		name := filepath.Join(dir, fmt.Sprint(i))

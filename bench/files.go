@@ -40,7 +40,6 @@ func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process) (sample, er
 	if err != nil {
 		return sample{}, err
 	}
-	defer os.RemoveAll(dir)
 	if err := fill(ctx, srv.addr, l.queued); err != nil {
 		return sample{}, err
 	}
@@ -147,7 +146,6 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	defer os.RemoveAll(dir)
 	consumer, err := l.consumer(ctx, l.rabbit.url, dir, rolled...)
 	if err != nil {
 		return sample{}, err
