@@ -31,7 +31,7 @@ func (m machine) String() string {
 }
 
 // describe asks the machine. What it does not say stays empty.
-func describe(ctx context.Context, l *lab) machine {
+func (l *lab) describe(ctx context.Context) machine {
 	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version(), CPU: runtime.GOARCH}
 	for line := range linesOf("/proc/cpuinfo") {
 		if name, model, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {

@@ -9,7 +9,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,7 +16,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -95,7 +93,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2
 	}
-	return exitCode(measureAll(ctx, wanted, p, *program, *results, stdout, stderr), stderr)
+	l, err := newLab(ctx, p, *program, stderr)
+	if err != nil {
+		return exitCode(err, stderr)
+	}
+	rep, err := l.measureAll(ctx, wanted)
+	l.close()
+	rep.Command = strings.Join(append([]string{"scripts/bench"}, args...), " ")
+	rep.table(stdout)
+	return exitCode(errors.Join(err, rep.save(*results)), stderr)
 }
 
 func choose(only string) ([]benchmark, error) {
@@ -115,21 +121,16 @@ func choose(only string) ([]benchmark, error) {
 
 // measureAll runs the benchmarks. One that fails is told and does not keep the
 // others from being measured.
-func measureAll(ctx context.Context, wanted []benchmark, p plan, program, folder string, stdout, stderr io.Writer) error {
-	l, err := newLab(ctx, p, program, stderr)
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	rep := report{Machine: describe(ctx, l), Command: "make bench" + strings.Join(append([]string{""}, os.Args[1:]...), " "), Began: time.Now().UTC()}
+func (l *lab) measureAll(ctx context.Context, wanted []benchmark) (report, error) {
+	rep := report{Machine: l.describe(ctx), Began: time.Now().UTC()}
 	var errs []error
 	for _, b := range wanted {
-		l.say("%s: %s", b.name, b.title)
 		l.current = b.name
+		l.say("%s: %s", b.name, b.title)
 		rows, err := b.run(ctx, l)
 		rep.Results = append(rep.Results, rows...)
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return rep, context.Cause(ctx)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", b.name, err))
@@ -137,9 +138,7 @@ func measureAll(ctx context.Context, wanted []benchmark, p plan, program, folder
 		}
 	}
 	rep.Machine.RabbitMQ = l.rabbitVersion
-	rep.table(stdout)
-	file := filepath.Join(folder, rep.Began.Format("20060102T150405Z")+".json")
-	return errors.Join(cmp.Or(errors.Join(errs...), nil), rep.save(file))
+	return rep, errors.Join(errs...)
 }
 
 func exitCode(err error, stderr io.Writer) int {

@@ -96,15 +96,16 @@ func (rep *report) table(w io.Writer) {
 	}
 }
 
-func (rep *report) save(file string) error {
+// save writes the report to a file in the folder, named after its begin.
+func (rep *report) save(folder string) error {
 	text, err := json.MarshalIndent(rep, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	return os.WriteFile(filepath.Join(folder, rep.Began.Format("20060102T150405Z")+".json"), append(text, '\n'), 0o644)
 }
 
 // number writes a value with three digits at least and separated thousands.

@@ -49,11 +49,11 @@ var house = map[string]struct{ ours, theirs []string }{
 	"workerpool":        {ours: []string{"message", "event"}, theirs: []string{"golang.org/x/sync/errgroup"}},
 	"output/committed":  {},
 	"output":            {ours: []string{"message", "output/committed"}, theirs: []string{"golang.org/x/sys/unix"}},
+	"output/verify":     {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 	"bench": {
 		ours:   []string{"message", "shard"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/rabbitmq/amqp091-go"},
 	},
-	"output/verify":     {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 }
 
 // TestHouse holds the imports of the product code to the table.
