@@ -82,31 +82,36 @@ func (l *lab) compare(ctx context.Context, r result, product, limit contender) (
 	}
 	r.Limit = limit.name
 	r.judge()
+	var costs [2]float64
 	for i, c := range sides {
-		r.Facts = append(r.Facts, factsOf(c.name, samples[i])...)
+		facts, cost := factsOf(c.name, samples[i])
+		r.Facts, costs[i] = append(r.Facts, facts...), cost
+	}
+	if costs[0] > 0 && costs[1] > 0 {
+		r.Facts = append(r.Facts, fmt.Sprintf("by processor time alone the ratio would be %.2f", costs[1]/costs[0]))
 	}
 	return r, nil
 }
 
 // factsOf tells the medians of what a contender's runs took: how many
 // processors each process kept busy, and how long that is for one of what was
-// counted, which depends less on what else the machine does than the rates do.
-func factsOf(name string, samples []sample) (facts []string) {
+// counted. The cost, which is their sum, depends less on what else the machine
+// does than the rates do.
+func factsOf(name string, samples []sample) (facts []string, cost float64) {
 	var parts []string
-	total := 0.0
 	for _, process := range slices.Sorted(maps.Keys(samples[0].cores)) {
 		cores := medianOf(samples, func(s sample) float64 { return s.cores[process] })
 		each := medianOf(samples, func(s sample) float64 { return s.cores[process] / s.value * 1e6 })
 		parts = append(parts, fmt.Sprintf("%s %.2f (%.2f µs each)", process, cores, each))
-		total += each
+		cost += each
 	}
 	if len(parts) > 0 {
-		facts = append(facts, fmt.Sprintf("%s, processors busy: %s; together %.2f µs each", name, strings.Join(parts, ", "), total))
+		facts = append(facts, fmt.Sprintf("%s, processors busy: %s; together %.2f µs each", name, strings.Join(parts, ", "), cost))
 	}
 	if shared := medianOf(samples, func(s sample) float64 { return s.shared }); shared > 0 {
 		facts = append(facts, fmt.Sprintf("%s, entries in an envelope: %.1f", name, shared))
 	}
-	return facts
+	return facts, cost
 }
 
 func medianOf(samples []sample, value func(sample) float64) float64 {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -67,6 +68,13 @@ func processorTimes(pids map[string]int) map[string]time.Duration {
 		times[name] = processorTime(pid)
 	}
 	return times
+}
+
+// ownTime is the processor time that this process has spent.
+func ownTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // it cannot fail
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func processorTime(pid int) time.Duration {
