@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestProfiles(t *testing.T) {
@@ -43,9 +44,13 @@ func TestProfileEndsAtShutdown(t *testing.T) {
 			t.Fatal("the recording ended before the shutdown")
 		default:
 		}
+		began := time.Now()
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
 		<-done
+		if late := time.Since(began); late > 0 {
+			t.Errorf("it ended %v after the shutdown began", late)
+		}
 	})
 }
