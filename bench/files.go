@@ -146,7 +146,7 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	consumer, err := l.consumer(ctx, l.rabbit.url, dir, rolled...)
+	consumer, err := l.consumer(ctx, l.rabbit.url, dir, append(rolled, "DRAIN_TIMEOUT="+patience.String())...)
 	if err != nil {
 		return sample{}, err
 	}
@@ -157,23 +157,25 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 	if err := p.wait(); err != nil {
 		return sample{}, err
 	}
-	for empty := false; !empty; {
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
+	for {
+		n, err := l.rabbit.waitingIn(productQueues, shardCount)
+		if err != nil {
 			return sample{}, err
 		}
-		empty = true
-		for i := range shardCount {
-			n, err := l.rabbit.waiting(productQueues, i)
-			if err != nil {
-				return sample{}, err
-			}
-			empty = empty && n == 0
+		if n == 0 {
+			break
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return sample{}, err
 		}
 	}
 	if err := consumer.drain(); err != nil {
 		return sample{}, err
 	}
 	elapsed := time.Since(began)
+	if n, err := l.rabbit.waitingIn(productQueues, shardCount); n > 0 || err != nil {
+		return sample{}, fmt.Errorf("the message-consumer gave back %d envelopes: %w", n, err)
+	}
 	entries, _ := p.entries()
 	return sample{value: entries / elapsed.Seconds()}, nil
 }

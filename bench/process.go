@@ -108,7 +108,7 @@ func (p *process) drain() error {
 	select {
 	case <-p.done:
 		return p.err
-	case <-time.After(patience):
+	case <-time.After(2 * patience):
 		p.kill()
 		return fmt.Errorf("%s does not stop", p.cmd)
 	}

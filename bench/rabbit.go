@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,7 +44,7 @@ func (l *lab) broker(ctx context.Context) (*rabbit, error) {
 			return nil, err
 		}
 	}
-	if err := r.connect(); err != nil {
+	if err := r.connect(slices.Max(l.shards)); err != nil {
 		r.stop()
 		return nil, fmt.Errorf("RabbitMQ: %w", err)
 	}
@@ -73,8 +74,9 @@ func (r *rabbit) call(ctx context.Context, command string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// connect makes the contenders' queues, and refuses a broker in use.
-func (r *rabbit) connect() (err error) {
+// connect makes the contenders' queues, and refuses a broker that holds messages
+// of that many shards.
+func (r *rabbit) connect(shards int) (err error) {
 	if r.conn, err = amqp.Dial(r.url); err != nil {
 		return err
 	}
@@ -85,7 +87,9 @@ func (r *rabbit) connect() (err error) {
 		if _, err := r.ch.QueueDeclare(queueName(bareQueues, i), true, false, false, false, bareArguments); err != nil {
 			return err
 		}
-		// Passive declarations of what is missing close their channel.
+	}
+	for i := range shards {
+		// An error means that there is no such queue.
 		if n, err := r.waiting(productQueues, i); err == nil && n > 0 {
 			return fmt.Errorf("the queue %s%d holds %d messages, which a benchmark would delete", productQueues, i, n)
 		}
@@ -116,6 +120,18 @@ func (r *rabbit) waiting(prefix string, i int) (int, error) {
 	defer ch.Close()
 	q, err := ch.QueueDeclarePassive(queueName(prefix, i), true, false, false, false, nil)
 	return q.Messages, err
+}
+
+// waitingIn is the same of n queues together.
+func (r *rabbit) waitingIn(prefix string, n int) (messages int, err error) {
+	for i := range n {
+		waiting, err := r.waiting(prefix, i)
+		if err != nil {
+			return messages, err
+		}
+		messages += waiting
+	}
+	return messages, nil
 }
 
 // empty throws away what n queues hold, and returns how much that was.
