@@ -12,6 +12,8 @@ import (
 	"testing/iotest"
 
 	"go.uber.org/goleak"
+
+	"async-data-processor/message"
 )
 
 // TestMain lets the test binary be the bare contender that is a process.
@@ -130,6 +132,21 @@ func TestAccepted(t *testing.T) {
 		if err := accepted(tc.r, make([]byte, 1<<10)); (err == nil) != tc.ok {
 			t.Errorf("%s: got the error %v", name, err)
 		}
+	}
+}
+
+// TestLineBytes holds what a run waits for to what becomes of an array.
+func TestLineBytes(t *testing.T) {
+	s, err := message.Decode(message.NewID(), array(100, 7), message.JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want int64
+	for _, m := range s.Messages {
+		want += int64(len(m.Line) + 1)
+	}
+	if got := lineBytes(100); got != want {
+		t.Errorf("got %d, want %d", got, want)
 	}
 }
 
