@@ -90,24 +90,28 @@ func restarted(c *campaign, n rig.Node) {
 	c.finish()
 }
 
+// flat is by how many goroutines a process may differ from itself: a few for
+// each of the load's clients, whatever the length of the fault.
+const flat = 64
+
 // silent stops the broker's process, so that its connections stay and nothing
 // comes: no answer takes longer than the time-out of a publish, and what waits
 // does not pile up.
 func silent(c *campaign, n rig.Node) {
+	c.settings = []string{"PPROF=true"}
 	c.start(rig.LoadConfig{})
 	for _, pause := range either([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, time.Minute}) {
 		c.load.More(1000)
-		before := [...]rig.Usage{c.server.Usage(), c.consumer.Usage()}
+		processes := []*rig.Process{c.server, c.consumer}
+		before := [...]int{c.server.Goroutines(), c.consumer.Goroutines()}
 		n.Do(c, "pause")
 		time.Sleep(pause)
-		for i, p := range []*rig.Process{c.server, c.consumer} {
-			// A goroutine that is stuck shows as its stack, and in a call of the
-			// system as a thread.
-			u := p.Usage()
-			if u.Threads > before[i].Threads+64 || u.RSS > before[i].RSS+64<<10 {
-				c.Errorf("%+v grew to %+v", before[i], u)
+		for i, p := range processes {
+			now := p.Goroutines()
+			if now > before[i]+flat {
+				c.Errorf("%d goroutines grew to %d", before[i], now)
 			}
-			c.note("%s of silence: %d to %d threads, %d to %d KiB", pause, before[i].Threads, u.Threads, before[i].RSS, u.RSS)
+			c.note("%s of silence: %d to %d goroutines", pause, before[i], now)
 		}
 		n.Do(c, "resume")
 		c.server.Ready()

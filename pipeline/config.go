@@ -71,6 +71,8 @@ type Config struct {
 
 	// DrainTimeout bounds the orderly stop.
 	DrainTimeout time.Duration
+	// Pprof serves the profiles of the process beside its health endpoints.
+	Pprof bool
 	// LogLevel is trace, debug, info, warn or error.
 	LogLevel string
 	// LogFormat is json, console, or auto: console on a terminal.
@@ -170,6 +172,8 @@ func (c Config) Validate() error {
 		"--listen %s %s: set --auth-tokens, listen on localhost, or accept it with --insecure-no-auth", c.Listen, unprotected)
 	check(!exposed(c.AdminListen) || c.InsecureNoAuth,
 		"--admin-listen %s %s: listen on localhost, or accept it with --insecure-no-auth", c.AdminListen, unprotected)
+	check(!c.Pprof || !exposed(c.Listen) && !exposed(c.AdminListen) || c.InsecureNoAuth,
+		"--pprof lets whoever reaches /debug/pprof/ look into the process: listen on localhost, or accept it with --insecure-no-auth")
 	check(!slices.Contains(c.AuthTokens, ""), "--auth-tokens holds an empty token")
 	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
 		c.MaxInFlight, server.MinInFlight)

@@ -61,6 +61,10 @@ var house = map[string]struct{ ours, theirs []string }{
 	// A disk for tests, which nobody else may import.
 	"faults/lossyfs": {theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},
 	"output/verify":  {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
+	"bench": {
+		ours:   []string{"message", "shard"},
+		theirs: []string{"github.com/labstack/echo/v4", "github.com/rabbitmq/amqp091-go"},
+	},
 }
 
 // TestHouse holds the imports of the product code to the table.

@@ -30,6 +30,7 @@ func newServing(p *plant) (half, error) {
 		PublishTimeout: broker.PublishTimeout,
 		Ready:          p.ready,
 		Observe:        p.teller.access,
+		Profiles:       p.cfg.Pprof,
 		ErrorLog:       p.teller.httpErrors(),
 	})
 	p.addr, p.served = listener.Addr(), make(chan struct{})
@@ -65,7 +66,9 @@ func newAdmin(p *plant) (half, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--admin-listen %s: %w", p.cfg.AdminListen, err)
 	}
-	srv := server.NewAdmin(server.Config{Ready: p.ready, Observe: p.teller.access, ErrorLog: p.teller.httpErrors()})
+	srv := server.NewAdmin(server.Config{
+		Ready: p.ready, Observe: p.teller.access, Profiles: p.cfg.Pprof, ErrorLog: p.teller.httpErrors(),
+	})
 	return &admin{p, listener, srv}, nil
 }
 

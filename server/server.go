@@ -116,6 +116,9 @@ type Config struct {
 	// concurrently, on the request's goroutine, and must not block. Default:
 	// nobody is told.
 	Observe func(Access)
+	// Profiles serves /debug/pprof/ beside the health resources. Whoever can reach
+	// it may look into the process, so it is not for other people's networks.
+	Profiles bool
 	// ErrorLog gets what net/http has to say about connections that never
 	// became a request. Default: nobody gets it.
 	ErrorLog *log.Logger
@@ -205,6 +208,9 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	e.Logger.SetOutput(io.Discard) // it would write to stdout
 	e.Use(s.observe)
 	s.routeHealth(e)
+	if cfg.Profiles {
+		s.routeProfiles(e)
+	}
 	s.http = &http.Server{
 		Handler:           e,
 		ReadHeaderTimeout: headerTimeout,

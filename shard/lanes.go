@@ -10,15 +10,11 @@ import (
 	"async-data-processor/message"
 )
 
-// maxFlying is how many envelopes of a lane wait for their confirm at a time.
-// With one, a submission would wait for the confirm of another first, however
-// little there is to do; with many, busy lanes would carry small envelopes, and
-// a broker's cost is by the envelope.
-const maxFlying = 2
-
-// Lanes carries submissions to the queues of their shards. While envelopes of a
-// lane are being published the next one fills (group commit), up to
-// message.MaxEnvelopeBytes; on an idle lane nothing waits.
+// Lanes carries submissions to the queues of their shards. While the envelope of
+// a lane is being published the next one fills (group commit), up to
+// message.MaxEnvelopeBytes; on an idle lane nothing waits. More than one at a
+// time would fill them less, and what an envelope costs a broker hardly depends
+// on what is in it.
 //
 // Its methods may be called concurrently. What it holds is what its callers
 // wait for, and at most an envelope more per lane.
@@ -99,7 +95,7 @@ type lane struct {
 	shard int
 
 	mu      sync.Mutex // guards what follows
-	flying  int        // envelopes being published
+	flying  bool       // an envelope is being published
 	waiting []*filling // those to be published next; the last one still fills
 }
 
@@ -147,8 +143,8 @@ func (l *lane) add(rides []ride, messages []message.Message, indexes []int32) []
 		f.Body = append(append(f.Body, line...), '\n')
 		f.Count++
 	}
-	for l.flying < maxFlying && len(l.waiting) > 0 {
-		l.flying++
+	if !l.flying && len(l.waiting) > 0 {
+		l.flying = true
 		go l.fly(l.next())
 	}
 	return rides
@@ -177,7 +173,7 @@ func (l *lane) landed() *filling {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
-		l.flying--
+		l.flying = false
 		return nil
 	}
 	return l.next()

@@ -179,3 +179,17 @@ func (p *Process) Usage() (u Usage) {
 	}
 	return u
 }
+
+// Goroutines is how many the process has. It must run with PPROF=true.
+func (p *Process) Goroutines() (n int) {
+	p.t.Helper()
+	resp, err := http.Get("http://" + p.Addr + "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := fmt.Fscanf(resp.Body, "goroutine profile: total %d", &n); err != nil {
+		p.t.Fatalf("%s: %v", resp.Status, err)
+	}
+	return n
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// contender is one side of a comparison; it is run once in each pair.
+type contender struct {
+	name string
+	run  func(context.Context) (sample, error)
+}
+
+// sample is what one run of a contender gave.
+type sample struct {
+	value float64
+	// cores is how many processors a process kept busy, by its name.
+	cores map[string]float64
+	// shared is how many entries an envelope held; 0 if that is not known.
+	shared float64
+}
+
+// counter returns how much has been done so far.
+type counter func() (float64, error)
+
+// rate measures how fast done grows, after a while to warm up, and what the
+// processes, by name, and this one take for it. It goes on until something was
+// done: nothing at all is no rate, but a failure.
+func (l *lab) rate(ctx context.Context, done counter, pids map[string]int) (sample, error) {
+	if err := pause(ctx, l.warm); err != nil {
+		return sample{}, err
+	}
+	pids = maps.Clone(pids)
+	if pids == nil {
+		pids = make(map[string]int)
+	}
+	pids["generator"] = os.Getpid()
+	before, err := done()
+	if err != nil {
+		return sample{}, err
+	}
+	began, spent := time.Now(), processorTimes(pids)
+	after, elapsed := before, time.Duration(0)
+	for ; after == before; elapsed = time.Since(began) {
+		if elapsed > patience {
+			return sample{}, fmt.Errorf("nothing was done in %v", elapsed)
+		}
+		if err := pause(ctx, l.measure); err != nil {
+			return sample{}, err
+		}
+		if after, err = done(); err != nil {
+			return sample{}, err
+		}
+	}
+	s := sample{value: (after - before) / elapsed.Seconds(), cores: make(map[string]float64)}
+	for name, now := range processorTimes(pids) {
+		s.cores[name] = (now - spent[name]).Seconds() / elapsed.Seconds()
+	}
+	return s, nil
+}
+
+// compare runs both in turn and fills in what r says about them.
+func (l *lab) compare(ctx context.Context, r result, product, limit contender) (result, error) {
+	sides := []contender{product, limit}
+	samples := make([][]sample, len(sides))
+	for range l.pairs {
+		var pair [2]float64
+		for i, c := range sides {
+			s, err := c.run(ctx)
+			if err != nil {
+				return r, fmt.Errorf("%s: %w", c.name, err)
+			}
+			samples[i], pair[i] = append(samples[i], s), s.value
+		}
+		r.Pairs = append(r.Pairs, pair)
+		l.say("  %s %s, %s %s: %.2f", product.name, number(pair[0]), limit.name, number(pair[1]), pair[0]/pair[1])
+	}
+	r.Limit = limit.name
+	r.judge()
+	var costs [2]float64
+	for i, c := range sides {
+		facts, cost := factsOf(c.name, samples[i])
+		r.Facts, costs[i] = append(r.Facts, facts...), cost
+	}
+	if costs[0] > 0 && costs[1] > 0 {
+		r.Facts = append(r.Facts, fmt.Sprintf("by processor time alone the ratio would be %.2f", costs[1]/costs[0]))
+	}
+	return r, nil
+}
+
+// factsOf tells the medians of what a contender's runs took: how many
+// processors each process kept busy, and how long that is for one of what was
+// counted. The cost, which is their sum, depends less on what else the machine
+// does than the rates do.
+func factsOf(name string, samples []sample) (facts []string, cost float64) {
+	var parts []string
+	for _, process := range slices.Sorted(maps.Keys(samples[0].cores)) {
+		cores := medianOf(samples, func(s sample) float64 { return s.cores[process] })
+		each := medianOf(samples, func(s sample) float64 { return s.cores[process] / s.value * 1e6 })
+		parts = append(parts, fmt.Sprintf("%s %.2f (%.2f µs each)", process, cores, each))
+		cost += each
+	}
+	if len(parts) > 0 {
+		facts = append(facts, fmt.Sprintf("%s, processors busy: %s; together %.2f µs each", name, strings.Join(parts, ", "), cost))
+	}
+	if shared := medianOf(samples, func(s sample) float64 { return s.shared }); shared > 0 {
+		facts = append(facts, fmt.Sprintf("%s, entries in an envelope: %.1f", name, shared))
+	}
+	return facts, cost
+}
+
+func medianOf(samples []sample, value func(sample) float64) float64 {
+	var values []float64
+	for _, s := range samples {
+		values = append(values, value(s))
+	}
+	return median(values)
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n == 0 {
+		return 0
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}

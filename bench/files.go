@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// files compares the whole way to files of five with writing bare files.
+func files(ctx context.Context, l *lab) ([]result, error) {
+	r, err := l.broker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := l.server(ctx, r.url)
+	if err != nil {
+		return nil, err
+	}
+	defer srv.kill()
+	row, err := l.compare(ctx, result{
+		Target: 4, Name: "files", Unit: "files/s", Want: 0.7,
+		What: "whole way (POST → durable files of five), backlog present ÷ bare files",
+	}, contender{"whole way", func(ctx context.Context) (sample, error) {
+		s, err := l.wholeWay(ctx, r, srv)
+		return s, errors.Join(err, r.drop(productQueues, shardCount))
+	}}, contender{"bare files", l.bareFiles})
+	return []result{row}, err
+}
+
+// wholeWay measures files per second while there is a backlog, which posts keep
+// as long as it is.
+func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process) (sample, error) {
+	dir, err := l.folder("data")
+	if err != nil {
+		return sample{}, err
+	}
+	if err := fill(ctx, srv.addr, l.queued); err != nil {
+		return sample{}, err
+	}
+	consumer, err := l.consumer(ctx, r.url, dir)
+	if err != nil {
+		return sample{}, err
+	}
+	defer consumer.kill()
+	p := newLoad(srv.addr, 100, arrayConns).post(0)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	// The files are counted seldom, because that costs processor time, too.
+	go func() {
+		for pause(ctx, l.measure/8) == nil {
+			n, err := visibleFiles(dir)
+			posted, _ := p.entries()
+			p.held.Store(err != nil || posted > 5*n)
+		}
+	}()
+	s, err := l.rate(ctx, func() (float64, error) { return visibleFiles(dir) },
+		l.with(map[string]int{"server": srv.pid(), "consumer": consumer.pid()}))
+	return s, errors.Join(err, p.stop())
+}
+
+// visibleFiles counts the published files of an output folder.
+func visibleFiles(dir string) (float64, error) {
+	folders, err := filepath.Glob(filepath.Join(dir, "shard-*"))
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, name := range folders {
+		f, err := os.Open(name)
+		if err != nil {
+			return 0, err
+		}
+		for err == nil {
+			var names []string
+			names, err = f.Readdirnames(1000)
+			for _, name := range names {
+				if strings.HasSuffix(name, ".ndjson") && name[0] != '.' {
+					n++
+				}
+			}
+		}
+		_ = f.Close() // only read from
+		if err != io.EOF {
+			return 0, err
+		}
+	}
+	return float64(n), nil
+}
+
+// rolled are the settings of target 5.
+var rolled = []string{"ROLL_BYTES=67108864"}
+
+// rolls tells whether the program can write rolling files.
+func (l *lab) rolls(ctx context.Context) bool {
+	help, err := exec.CommandContext(ctx, l.program, "message-consumer", "--help").Output()
+	return err == nil && strings.Contains(string(help), "--roll-bytes")
+}
+
+// rolling compares the whole way to rolling files with a bare broker that is
+// published to and consumed from.
+func rolling(ctx context.Context, l *lab) ([]result, error) {
+	bare, err := l.bareConsumer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit := contender{"bare broker", func(ctx context.Context) (sample, error) { return bare.measure(ctx, l) }}
+	appends, err := l.bareAppends(ctx)
+	if err != nil {
+		return nil, err
+	}
+	row := result{
+		Target: 5, Name: "rolling", Unit: "entries/s", Want: 8,
+		What: "whole way, rolling files of 64 MiB, arrays of 100 ÷ bare broker's publish-and-consume rate",
+		Facts: []string{
+			fmt.Sprintf("the bare broker is fastest with %v", bare),
+			fmt.Sprintf("bare appends of 64 KiB with an fsync each: %s entries/s", number(appends.value)),
+		},
+	}
+	if !l.rolls(ctx) {
+		s, err := limit.run(ctx)
+		row.Skipped = "the program does not know ROLL_BYTES"
+		row.Facts = append(row.Facts, fmt.Sprintf("bare broker, published and consumed: %s messages/s", number(s.value)))
+		return []result{row}, err
+	}
+	srv, err := l.server(ctx, l.rabbit.url)
+	if err != nil {
+		return nil, err
+	}
+	defer srv.kill()
+	row, err = l.compare(ctx, row, contender{"whole way", func(ctx context.Context) (sample, error) {
+		return l.carryAll(ctx, srv)
+	}}, limit)
+	return []result{row}, err
+}
+
+// carryAll measures entries per second from the first POST to the end of a
+// message-consumer that has drained, when all of them are in durable files.
+func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
+	dir, err := l.folder("data")
+	if err != nil {
+		return sample{}, err
+	}
+	consumer, err := l.consumer(ctx, l.rabbit.url, dir, append(rolled, "DRAIN_TIMEOUT="+patience.String())...)
+	if err != nil {
+		return sample{}, err
+	}
+	defer consumer.kill()
+	began := time.Now()
+	p := newLoad(srv.addr, 100, arrayConns).post(l.carried / 100)
+	defer context.AfterFunc(ctx, func() { p.ended.Store(true) })()
+	if err := p.wait(); err != nil {
+		return sample{}, err
+	}
+	// An earlier drain would give back what the message-consumer has in hand.
+	entries, _ := p.entries()
+	if err := awaitBytes(ctx, dir, int64(entries)/100*lineBytes(100)); err != nil {
+		return sample{}, err
+	}
+	if err := consumer.drain(); err != nil {
+		return sample{}, err
+	}
+	elapsed := time.Since(began)
+	if n, err := l.rabbit.waitingIn(productQueues, shardCount); n > 0 || err != nil {
+		return sample{}, fmt.Errorf("the message-consumer gave back %d envelopes: %w", n, err)
+	}
+	return sample{value: entries / elapsed.Seconds()}, nil
+}
+
+// lineBytes is how much the entries of a prepared array are in files.
+func lineBytes(entries int) (sum int64) {
+	for i := range entries {
+		id := `"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.` + strconv.Itoa(i) + `",`
+		sum += int64(len(id) + len(entry) + len("\n"))
+	}
+	return sum
+}
+
+// awaitBytes waits until a folder holds so much; it fails when nothing comes.
+func awaitBytes(ctx context.Context, dir string, want int64) error {
+	have, since := int64(-1), time.Now()
+	for have < want {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+		n, err := bytesIn(dir)
+		switch {
+		case err != nil:
+			return err
+		case int64(n) > have:
+			have, since = int64(n), time.Now()
+		case time.Since(since) > patience:
+			return fmt.Errorf("of %d bytes only %d come to files", want, have)
+		}
+	}
+	return nil
+}

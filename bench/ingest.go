@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// arrayConns is how many connections post arrays, singleConns single entries.
+const arrayConns, singleConns = 16, 64
+
+// rateOf measures the entries that a server accepts, and returns how many it
+// has accepted in the end.
+func (l *lab) rateOf(ctx context.Context, g load, pids map[string]int) (s sample, entries float64, err error) {
+	p := g.post(0)
+	s, err = l.rate(ctx, p.entries, pids)
+	err = errors.Join(err, p.stop())
+	entries, _ = p.entries()
+	return s, entries, err
+}
+
+// overRabbit is the contender that posts to a server in front of RabbitMQ.
+func (l *lab) overRabbit(name string, r *rabbit, srv *process, entries, conns int) contender {
+	return contender{name, func(ctx context.Context) (sample, error) {
+		s, posted, err := l.rateOf(ctx, newLoad(srv.addr, entries, conns), l.with(map[string]int{"server": srv.pid()}))
+		if err != nil {
+			return s, err
+		}
+		envelopes, err := r.empty(productQueues, shardCount)
+		s.shared = posted / float64(max(envelopes, 1))
+		return s, err
+	}}
+}
+
+// ingest compares the ingest of arrays with a bare broker.
+func ingest(target, size int, want float64) func(context.Context, *lab) ([]result, error) {
+	return func(ctx context.Context, l *lab) ([]result, error) {
+		bare, err := l.barePublisher(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r := l.rabbit
+		srv, err := l.server(ctx, r.url)
+		if err != nil {
+			return nil, err
+		}
+		defer srv.kill()
+		row := result{
+			Target: target, Name: fmt.Sprintf("ingest-%d", size), Unit: "entries/s", Want: want,
+			What:  fmt.Sprintf("ingest over RabbitMQ, arrays of %d, %d connections ÷ bare broker's publish rate", size, arrayConns),
+			Facts: []string{fmt.Sprintf("the bare broker is fastest with %v", bare)},
+		}
+		row, err = l.compare(ctx, row, l.overRabbit("server", r, srv, size, arrayConns),
+			contender{"bare broker", func(ctx context.Context) (sample, error) { return bare.measure(ctx, l) }})
+		if err != nil {
+			return nil, err
+		}
+		return []result{row, memoryRow("server", "server under "+row.Name, srv)}, nil
+	}
+}
+
+// memoryRow holds the peak of a process against its target.
+func memoryRow(name, what string, p *process) result {
+	r := result{
+		Target: 8, Name: name, What: "peak memory: " + what, Unit: "MiB",
+		Value: peakMemory(p.pid()), Want: 150, AtMost: true,
+	}
+	r.judge()
+	return r
+}
+
+// single compares the ingest of single entries with a bare HTTP server.
+func single(ctx context.Context, l *lab) ([]result, error) {
+	r, err := l.broker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := l.server(ctx, r.url)
+	if err != nil {
+		return nil, err
+	}
+	defer srv.kill()
+	echo, err := startEcho(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer echo.kill()
+	row, err := l.compare(ctx, result{
+		Target: 3, Name: "single", Unit: "requests/s", Want: 0.75,
+		What: fmt.Sprintf("ingest of single entries over RabbitMQ, %d connections ÷ bare HTTP", singleConns),
+	}, l.overRabbit("server", r, srv, 1, singleConns), contender{"bare HTTP", func(ctx context.Context) (sample, error) {
+		s, _, err := l.rateOf(ctx, newLoad(echo.addr, 1, singleConns), map[string]int{"server": echo.pid()})
+		return s, err
+	}})
+	return []result{row}, err
+}
+
+// embedded compares the embedded broker with RabbitMQ.
+func embedded(ctx context.Context, l *lab) ([]result, error) {
+	r, err := l.broker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := l.server(ctx, r.url)
+	if err != nil {
+		return nil, err
+	}
+	defer srv.kill()
+	row, err := l.compare(ctx, result{
+		Target: 10, Name: "embedded", Unit: "entries/s", Want: 1,
+		What: fmt.Sprintf("ingest over the embedded broker, arrays of 100, %d connections ÷ the same over RabbitMQ", arrayConns),
+	}, contender{"embedded", func(ctx context.Context) (sample, error) {
+		store, err := l.folder("store") // a new one each time, as RabbitMQ's queues are emptied
+		if err != nil {
+			return sample{}, err
+		}
+		srv, err := l.server(ctx, "embedded://"+store)
+		if err != nil {
+			return sample{}, err
+		}
+		defer srv.kill()
+		s, _, err := l.rateOf(ctx, newLoad(srv.addr, 100, arrayConns), map[string]int{"server": srv.pid()})
+		return s, err
+	}}, l.overRabbit("RabbitMQ", r, srv, 100, arrayConns))
+	return []result{row}, err
+}
+
+// shards measures the ingest with several numbers of shards.
+func shards(ctx context.Context, l *lab) ([]result, error) {
+	r, err := l.broker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rates := make([][]float64, len(l.shards))
+	for range l.pairs {
+		for i, n := range l.shards {
+			srv, err := l.server(ctx, r.url, "SHARDS_COUNT="+strconv.Itoa(n))
+			if err != nil {
+				return nil, err
+			}
+			s, _, err := l.rateOf(ctx, newLoad(srv.addr, 100, arrayConns), nil)
+			srv.kill()
+			if err = errors.Join(err, r.drop(productQueues, n)); err != nil {
+				return nil, err
+			}
+			rates[i] = append(rates[i], s.value)
+			l.say("  %d shards: %s entries/s", n, number(s.value))
+		}
+	}
+	row := result{
+		Target: 9, Name: "shards", Unit: "least ÷ most entries/s", Want: 0.8,
+		What: fmt.Sprintf("ingest over RabbitMQ, arrays of 100, at %v shards", l.shards),
+	}
+	var medians []float64
+	for i, n := range l.shards {
+		medians = append(medians, median(rates[i]))
+		row.Facts = append(row.Facts, fmt.Sprintf("%d shards: %s entries/s", n, number(medians[i])))
+	}
+	row.Value = slices.Min(medians) / slices.Max(medians)
+	row.judge()
+	return []result{row}, nil
+}
+
+// latency compares one entry at a time with a bare confirmed publish.
+func latency(ctx context.Context, l *lab) ([]result, error) {
+	r, err := l.broker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := l.server(ctx, r.url)
+	if err != nil {
+		return nil, err
+	}
+	defer srv.kill()
+	conn, err := net.Dial("tcp", srv.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	requests, answer := newLoad(srv.addr, 1, 1).requests, make([]byte, 4<<10)
+	ch, err := r.conn.Channel()
+	if err != nil {
+		return nil, err
+	}
+	defer ch.Close()
+	if err := ch.Confirm(false); err != nil {
+		return nil, err
+	}
+	row, err := l.compare(ctx, result{
+		Target: 7, Name: "latency", Unit: "median µs", Want: 1.5, AtMost: true,
+		What: "one entry on an idle system, POST → 201 ÷ a bare confirmed publish",
+	}, contender{"server", func(context.Context) (sample, error) {
+		s, err := l.median(func(i int) error {
+			if _, err := conn.Write(requests[i%len(requests)]); err != nil {
+				return err
+			}
+			return accepted(conn, answer)
+		})
+		return s, errors.Join(err, r.drop(productQueues, shardCount))
+	}}, contender{"bare publish", func(ctx context.Context) (sample, error) {
+		s, err := l.median(func(i int) error {
+			confirm, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", queueName(bareQueues, i%shardCount), true, false,
+				amqp.Publishing{DeliveryMode: amqp.Persistent, Body: entry})
+			if err != nil {
+				return err
+			}
+			_, err = confirm.WaitContext(ctx)
+			return err
+		})
+		return s, errors.Join(err, r.drop(bareQueues, shardCount))
+	}})
+	return []result{row}, err
+}
+
+// median is the median time in µs of doing something, one after the other.
+func (l *lab) median(do func(i int) error) (sample, error) {
+	times := make([]float64, l.posts)
+	for i := range times {
+		began := time.Now()
+		if err := do(i); err != nil {
+			return sample{}, err
+		}
+		times[i] = float64(time.Since(began)) / float64(time.Microsecond)
+	}
+	return sample{value: median(times)}, nil
+}

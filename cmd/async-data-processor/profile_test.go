@@ -1,0 +1,35 @@
+package main
+
+import (
+	"net/http"
+	"testing"
+
+	"async-data-processor/faults/rig"
+)
+
+// TestProfiles asks each command for them, switched on and not.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		command, setting string
+		status           int
+	}{
+		{"server", "PPROF=true", http.StatusOK},
+		{"server", "PPROF=false", http.StatusNotFound},
+		{"message-consumer", "PPROF=true", http.StatusOK},
+		{"message-consumer", "PPROF=", http.StatusNotFound},
+	} {
+		p := rig.Start(t, tc.command, tc.setting, "DATA_OUTPUT_DIR="+t.TempDir(), "BROKER_URL=amqp://127.0.0.1:1/")
+		resp, err := http.Get("http://" + p.Addr + "/debug/pprof/heap")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != tc.status {
+			t.Errorf("%s with %s: got %d, want %d", tc.command, tc.setting, resp.StatusCode, tc.status)
+		}
+		if code := p.Stop(); code != exitClean {
+			t.Errorf("%s with %s: exit %d", tc.command, tc.setting, code)
+		}
+	}
+}
