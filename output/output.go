@@ -138,6 +138,7 @@ type Shard struct {
 	closed  bool
 	writers int           // Writes under way; the last one out closes the folder
 	undone  []publication // failed, and possibly still visible
+	litter  []string      // temporary files that could not be removed, but may be later
 	// hidden counts the files that were visible and no more, settled those of
 	// them that no loss of power brings back.
 	hidden, settled int

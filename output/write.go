@@ -138,25 +138,6 @@ func (s *Shard) enter() error {
 	return nil
 }
 
-// settleHidden makes durable that what failed earlier is invisible again. Or a
-// loss of power could take the removal back and keep what is published after it,
-// unless the file system keeps their order.
-func (s *Shard) settleHidden() error {
-	s.mu.Lock()
-	hidden, settled := s.hidden, s.settled
-	s.mu.Unlock()
-	if hidden == settled {
-		return nil
-	}
-	if err := s.settleNames(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.settled = max(s.settled, hidden)
-	return nil
-}
-
 // leave closes the folder behind the last writer of a closed shard.
 func (s *Shard) leave() {
 	s.mu.Lock()
@@ -251,15 +232,6 @@ func (s *Shard) publish(ctx context.Context, b *message.Batch, p publication) er
 	return err
 }
 
-// interrupted undoes what is known of p. It owes the undo before it tries, as
-// that may panic, too.
-func (s *Shard) interrupted(p publication) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.undone = append(s.undone, p)
-	_ = s.finishUndo() // or else the next Write does it
-}
-
 // expose links p.temp to its visible name and makes that durable.
 //
 // It links and unlinks where renameat2(RENAME_NOREPLACE) would be one call:
@@ -291,63 +263,6 @@ func (s *Shard) expose(ctx context.Context, b *message.Batch, p *publication) er
 	}
 	if err := h.Sync(); err != nil {
 		return s.undo(*p, s.failed("fsync", "", err))
-	}
-	return nil
-}
-
-// discard removes a temporary file after err. If that fails, too, the next
-// owner of the folder sweeps it.
-func (s *Shard) discard(temp string, err error) error {
-	if removal := s.folder.remove(temp); removal != nil {
-		return fmt.Errorf("%w; %w", err, s.failed("unlink", temp, removal))
-	}
-	return err
-}
-
-// undo makes p invisible again after err, or else leaves that to the next
-// Write; to make it durable it always does, before it publishes anything.
-func (s *Shard) undo(p publication, err error) error {
-	undoing := s.hide(p)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if undoing == nil {
-		s.hidden++
-		return s.discard(p.temp, err)
-	}
-	s.undone = append(s.undone, p)
-	return fmt.Errorf("%w; %w", err, undoing)
-}
-
-// hide removes p's visible name, unless it turns out to be of another file. A
-// link over a network may fail although it happened; one that fails with "file
-// exists" may be that, or a file that is not ours to remove.
-func (s *Shard) hide(p publication) error {
-	if !p.linked {
-		ours, err := s.folder.linked(p.temp, p.final)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrStillVisible, s.failed("stat", p.final, err))
-		}
-		if !ours {
-			return nil
-		}
-	}
-	if err := s.folder.remove(p.final); err != nil {
-		return fmt.Errorf("%w: %w", ErrStillVisible, s.failed("unlink", p.final, err))
-	}
-	return nil
-}
-
-// finishUndo makes good for the undos that failed. The caller holds mu.
-func (s *Shard) finishUndo() error {
-	for len(s.undone) > 0 {
-		p := s.undone[0]
-		if err := s.hide(p); err != nil {
-			return err
-		}
-		s.undone = s.undone[1:]
-		s.hidden++
-		// A temporary name that stays is for the next owner to sweep.
-		_ = s.folder.remove(p.temp)
 	}
 	return nil
 }

@@ -261,7 +261,49 @@ func TestCloseFinishesUndo(t *testing.T) {
 			if err := s.Close(); errors.Is(err, ErrStillVisible) == healed {
 				t.Errorf("close: got error %v", err)
 			}
+			if left, _ := filepath.Glob(filepath.Join(path, "shard-0", ".*.tmp")); healed && len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
 			openShard(t, path) // the lock is free in any case
+		})
+	}
+}
+
+// TestLitter: a temporary file that could not be removed is, by the next Write
+// or by Close.
+func TestLitter(t *testing.T) {
+	for _, by := range []string{"Write", "Close"} {
+		t.Run(by, func(t *testing.T) {
+			path := t.TempDir()
+			s := openShard(t, path)
+			f := newFaulty(t, s, func(_ int, kind string) verdict {
+				if kind == "fsync" || kind == "remove" {
+					return fail
+				}
+				return pass
+			}, unix.EIO)
+			b := newBatch("{}")
+			if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, unix.EIO) {
+				t.Errorf("got error %v", err)
+			}
+			left := func() int {
+				names, _ := filepath.Glob(filepath.Join(path, "shard-0", ".*.tmp"))
+				return len(names)
+			}
+			if left() != 1 {
+				t.Fatalf("%d temporary files, want the one that could not be removed", left())
+			}
+			f.plan = at(-1, pass)
+			end := s.Close
+			if by == "Write" {
+				end = func() error {
+					_, _, err := s.Write(t.Context(), worker, b)
+					return err
+				}
+			}
+			if err := end(); err != nil || left() != 0 {
+				t.Errorf("%v; %d temporary files are left", err, left())
+			}
 		})
 	}
 }
