@@ -45,8 +45,10 @@ type Broker interface {
 	// Each delivery is settled exactly once: Ack forgets the envelope, Return
 	// queues it again, DeadLetter moves it to the dead-letter queue with its
 	// reason; or else those of its messages that the outcome names, each with
-	// its own reason and as a dead letter of its own, and forgets the rest. A
-	// settle after the connection of the delivery was lost changes
+	// its own reason and as a dead letter of its own, and forgets the rest. While
+	// the dead-letter queue takes nothing, DeadLetter waits for it until the
+	// consumer ends, because part of the envelope may be written: returned, it
+	// could come back when nobody remembers that. A settle after the connection of the delivery was lost changes
 	// nothing at the broker, which delivers the envelope again, and returns
 	// ErrStale.
 	//
@@ -158,4 +160,7 @@ const (
 	Resubscribed NoticeKind = "broker cancelled the consumer"
 	// DeadLettered: an envelope, or a message of one, went to the dead-letter queue, Err says why.
 	DeadLettered NoticeKind = "dead-lettered"
+	// Unburied: the dead-letter queue does not take it, Err says why; Retry says
+	// when the next attempt comes.
+	Unburied NoticeKind = "dead letter cannot be kept"
 )

@@ -53,7 +53,8 @@ type Worker struct {
 	// Duplicates counts the messages that it did not write, because they were
 	// in a file already.
 	Duplicates int64
-	// Dead counts the messages that made it panic, each taken alone.
+	// Dead counts the messages that made it panic, each taken alone, as often as
+	// that was found.
 	Dead int64
 	// LastFile is the file it published last, relative to the output folder.
 	LastFile string
@@ -81,8 +82,8 @@ type WorkerPanicked struct {
 	Stack  []byte
 }
 
-// MessageDied tells that writing a message panicked, the message alone: it is a
-// dead letter.
+// MessageDied tells that writing a message panicked, the message alone: it is to
+// be a dead letter.
 type MessageDied struct {
 	Worker Worker
 	// ID is the message's.

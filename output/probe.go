@@ -1,6 +1,8 @@
 package output
 
 import (
+	"crypto/rand"
+
 	"async-data-processor/message"
 )
 
@@ -20,8 +22,10 @@ func (s *Shard) probe() error {
 	size := max(probeBytes, s.wanted.Load())
 	stem := tempPrefix + "probe_"
 	temp, second := stem+message.NewID()+tempSuffix, stem+message.NewID()+tempSuffix
-	if err := s.spool(temp, make([]byte, size)); err != nil {
-		return s.discard(temp, err)
+	content := make([]byte, size)
+	_, _ = rand.Read(content) // it does not fail; zeros might take no room
+	if err := s.spool(temp, content); err != nil {
+		return err
 	}
 	if err := s.folder.link(temp, second); err != nil {
 		// It may have happened all the same.

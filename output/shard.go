@@ -14,6 +14,10 @@ import (
 	"async-data-processor/output/committed"
 )
 
+// errMoved: whoever started anew would find another output folder. It is not
+// made anew here, because what is missing may be a mount.
+var errMoved = errors.New("the output folder was moved away or replaced; move it back, or start again")
+
 // errBusy: another process, or another Shard of this one, has the lock.
 var errBusy = errors.New("the shard's folder is owned by somebody else")
 
@@ -91,6 +95,9 @@ func (d *Dir) wantedBy(name string) *atomic.Int64 {
 
 // acquire makes and opens the folder and takes its lock, or fails with errBusy.
 func (d *Dir) acquire(name string) (folder, error) {
+	if err := d.there(); err != nil {
+		return nil, err
+	}
 	if err := d.root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, failed("mkdir", filepath.Join(d.path, name), err)
 	}
@@ -106,6 +113,22 @@ func (d *Dir) acquire(name string) (folder, error) {
 		return d.wrap(disk), nil
 	}
 	return disk, nil
+}
+
+// there fails unless the output folder is what is found at its path.
+func (d *Dir) there() error {
+	ours, err := d.root.Stat(".")
+	if err != nil {
+		return failed("stat", d.path, err)
+	}
+	found, err := os.Stat(d.path)
+	if err == nil && !os.SameFile(ours, found) {
+		err = errMoved
+	}
+	if err != nil {
+		return failed("stat", d.path, err)
+	}
+	return nil
 }
 
 // settleName makes the folder's own name durable. An earlier process may have

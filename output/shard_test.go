@@ -191,3 +191,38 @@ func TestFolderReplaced(t *testing.T) {
 		}
 	}
 }
+
+// TestOutputFolderMoved: a shard of an output folder that was moved away, or
+// replaced, cannot be taken, and nobody is said to own it; moved back it can.
+func TestOutputFolderMoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out")
+	d, err := Open(path, testWindow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	busy := func() { t.Error("it stands by") }
+	away := path + ".away"
+	if err := os.Rename(path, away); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Shard(t.Context(), 0, busy); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("moved away: %v", err)
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Shard(t.Context(), 0, busy); !errors.Is(err, errMoved) {
+		t.Errorf("replaced: %v", err)
+	}
+	if err := errors.Join(os.Remove(path), os.Rename(away, path)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Shard(t.Context(), 0, busy)
+	if err != nil {
+		t.Fatalf("moved back: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

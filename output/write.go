@@ -84,7 +84,7 @@ func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (fil
 		if LacksSpace(err) {
 			s.want(len(content))
 		}
-		return "", 0, s.discard(p.temp, err)
+		return "", 0, err
 	}
 	if err := s.publish(ctx, b, p); err != nil {
 		return "", 0, err
@@ -178,6 +178,7 @@ func (s *Shard) want(size int) {
 func (s *Shard) spool(temp string, content []byte) error {
 	f, err := s.folder.create(temp)
 	if err != nil {
+		_ = s.folder.remove(temp) // it may be there all the same
 		return s.failed("create", temp, err)
 	}
 	step, err := "write", writeAll(f, content)
@@ -188,7 +189,7 @@ func (s *Shard) spool(temp string, content []byte) error {
 		step, err = "close", closing
 	}
 	if err != nil {
-		return s.failed(step, temp, err)
+		return s.discard(temp, s.failed(step, temp, err))
 	}
 	return nil
 }

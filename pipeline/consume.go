@@ -31,6 +31,7 @@ type consuming struct {
 
 	mu    sync.Mutex // guards what follows
 	pools []*workerpool.Pool
+	past  []event.Worker // of pools that have ended
 	// held is the batches that the output does not take, by worker.
 	held map[string]hold
 	// untaken has why a shard is not owned, unless another process owns it.
@@ -200,6 +201,7 @@ func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage
 	stages.Go(func() { pool.Run(ours) })
 	stages.Wait()
 	burials.Wait()
+	c.retire(pool)
 	if why := context.Cause(ours); why != context.Cause(work) {
 		err = errors.Join(err, why)
 	}
@@ -211,6 +213,14 @@ func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage
 		err = fmt.Errorf("shard %d: %w", n, err)
 	}
 	return pool.Last(), err
+}
+
+// retire keeps of a pool whose folder is given up no more than its history.
+func (c *consuming) retire(pool *workerpool.Pool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.past = append(c.past, pool.History()...)
+	c.pools = slices.DeleteFunc(c.pools, func(p *workerpool.Pool) bool { return p == pool })
 }
 
 // tellHistories logs changed histories until ctx ends.
@@ -230,9 +240,8 @@ func (c *consuming) tellHistories(ctx context.Context) {
 // tellHistory logs the history of every worker, or of those that changed.
 func (c *consuming) tellHistory(all bool) {
 	c.mu.Lock()
-	pools := slices.Clone(c.pools)
+	workers, pools := slices.Clone(c.past), slices.Clone(c.pools)
 	c.mu.Unlock()
-	var workers []event.Worker
 	for _, p := range pools {
 		workers = append(workers, p.History()...)
 	}

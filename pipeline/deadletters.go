@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -86,7 +87,7 @@ func (d DeadLetters) walk(ctx context.Context, decide func(DeadLetter) broker.Ve
 		return decide(l)
 	})
 	if err != nil && errors.Is(context.Cause(ctx), errNoAnswer) {
-		return fmt.Errorf("no dead letters within %v: %w", d.Timeout, err)
+		return fmt.Errorf("the dead letters cannot be reached within %v: %w", d.Timeout, err)
 	}
 	return err
 }
@@ -116,8 +117,8 @@ func (d DeadLetters) openBroker(ctx context.Context) (broker.Broker, error) {
 	return b, nil
 }
 
-// checkStore refuses an embedded broker's folder that is not there: it would
-// be made, and have no dead letters.
+// checkStore refuses an embedded broker's folder in which there is no store: it
+// would be made, and have no dead letters.
 func checkStore(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "embedded" {
@@ -127,7 +128,7 @@ func checkStore(raw string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(dir); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, embedded.ServerFolder)); err != nil {
 		return fmt.Errorf("there is no embedded broker: %w", err)
 	}
 	return nil

@@ -198,7 +198,7 @@ func (t *teller) event(e event.Event) {
 		worker(t.log.Error(), e.Worker).Str("panic", fmt.Sprint(e.Value)).Bytes("stack", e.Stack).Msg("worker panicked")
 	case event.MessageDied:
 		worker(t.repeating(zerolog.WarnLevel, "died"), e.Worker).Str("message_id", e.ID).Err(e.Err).
-			Msg("message cannot be written, it is a dead letter")
+			Msg("message cannot be written")
 	case event.BatchWritten:
 		if e.Duplicates > 0 {
 			worker(t.log.Debug(), e.Worker).Int("duplicates", e.Duplicates).Msg("duplicates not written again")

@@ -90,16 +90,20 @@ func (c *consuming) take(intake context.Context, n int, o *outage) (folder, erro
 	if c.configured(n) {
 		c.setUntaken(n, errNotTaken)
 	}
-	for pause := takeMin; ; pause = min(2*pause, takeMax) {
+	for pause, failed := takeMin, false; ; pause = min(2*pause, takeMax) {
 		f, err := c.takeShard(intake, n, func() {
 			o.over() // who waits for another process fails in nothing
 			c.clearUntaken(n)
 			c.teller.standby(n)
 		})
 		if err == nil {
+			if failed {
+				o.over() // it was the taking that failed
+			}
 			c.clearUntaken(n)
 			return f, nil
 		}
+		failed = true
 		if intake.Err() != nil {
 			return nil, nil // stopped while it stood by or tried
 		}

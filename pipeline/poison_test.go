@@ -77,7 +77,7 @@ func TestPoison(t *testing.T) {
 	if err := w.stop(); err != nil {
 		t.Error(err)
 	}
-	if !w.logged(`"message":"message cannot be written, it is a dead letter"`) {
+	if !w.logged(`"message":"message cannot be written"`) {
 		t.Errorf("nothing is told of the poison:\n%s", &w.log)
 	}
 }

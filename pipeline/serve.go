@@ -46,8 +46,8 @@ func (s *serving) start(g *errgroup.Group, intake, work context.Context) {
 	g.Go(func() error {
 		defer close(s.plant.served)
 		<-intake.Done()
-		// Not ready, no new requests; those under way are answered, and with
-		// them every publish is done.
+		// Not ready, no new requests; those under way are answered. What is still
+		// being published then was answered with 503, and the broker's end ends it.
 		return s.server.Shutdown(work)
 	})
 }

@@ -52,7 +52,7 @@ var (
 	overloaded = kind{"overloaded", "Too much is in flight", http.StatusTooManyRequests, 1}
 	// A bug. The outcome may be unknown.
 	internalError = kind{"internal-error", "The server made a mistake", http.StatusInternalServerError, 0}
-	// The broker is away or refuses, or the output is nearly full; certainly nothing was published.
+	// The broker is away or refuses, or the output takes no more; certainly nothing was published.
 	notPublished = kind{"not-published", "Nothing was published", http.StatusServiceUnavailable, 2}
 	// The broker did not confirm everything in time; all, some or nothing of
 	// the submission may be published.

@@ -58,7 +58,7 @@ type Submitter interface {
 var ErrNotPublished = errors.New("nothing was published")
 
 // ErrNoRoom is ErrNotPublished because there would be no room for the files.
-var ErrNoRoom = fmt.Errorf("%w: the output's disk is nearly full", ErrNotPublished)
+var ErrNoRoom = fmt.Errorf("%w: the output's disk takes no more", ErrNotPublished)
 
 // Check is one condition of being ready.
 type Check struct {

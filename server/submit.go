@@ -110,7 +110,7 @@ func refuseSubmission(err error) error {
 
 func refusePublish(err error, keyed bool) *problem {
 	if errors.Is(err, ErrNoRoom) {
-		return &problem{kind: notPublished, detail: "the disk of the output is nearly full; nothing was published, try again", cause: err}
+		return &problem{kind: notPublished, detail: "the disk of the output takes no more now; nothing was published, try again", cause: err}
 	}
 	if errors.Is(err, ErrNotPublished) {
 		return &problem{kind: notPublished, detail: "the broker cannot take it now; nothing was published, try again", cause: err}

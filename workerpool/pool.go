@@ -3,6 +3,7 @@ package workerpool
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,6 +26,9 @@ type Pool struct {
 	writes chan struct{}
 	// kick wakes the supervisor; it holds one wake-up.
 	kick chan struct{}
+
+	// late counts the doublings of the time-out.
+	late atomic.Int32
 
 	mu      sync.Mutex // guards what follows
 	history history
@@ -110,6 +114,16 @@ func (p *Pool) reconcile(ctx context.Context, workers *errgroup.Group) (l Load, 
 		}
 		p.start(ctx, workers, l)
 	}
+}
+
+// timeout is how long the next attempt may take, after so many that were too
+// late.
+func (p *Pool) timeout(late int32) time.Duration {
+	t := p.cfg.Timeout
+	for ; late > 0 && t < timeoutMax; late-- {
+		t = min(2*t, timeoutMax)
+	}
+	return t
 }
 
 func (p *Pool) load() (l Load, drained bool) {

@@ -214,3 +214,34 @@ func TestOrphanPanics(t *testing.T) {
 		r.drain()
 	})
 }
+
+// TestTimeoutDoubles: a disk that is slow and no more gets the time it takes,
+// so that its batches do not come back again and again; and the time-out is as
+// before once it is fast.
+func TestTimeoutDoubles(t *testing.T) {
+	slow := true
+	o := new(output)
+	o.before = func(call) error {
+		if slow {
+			time.Sleep(40 * time.Second)
+		}
+		return nil
+	}
+	inBubble(t, o, func(r *rig) {
+		first := r.hand(5)
+		r.at(30 * time.Second)
+		r.happened(first, "return")
+		second := r.hand(5)
+		r.at(70*time.Second + 1)
+		r.happened(second, "wrote", "ack")
+		slow = false
+		r.hand(5)
+		r.at(71 * time.Second)
+		slow = true
+		third := r.hand(5)
+		r.at(101*time.Second + 1)
+		r.happened(third, "return")
+		r.at(5 * time.Minute) // what was left behind ends
+		r.drain()
+	})
+}

@@ -148,7 +148,8 @@ func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
 	if err := w.admit(ctx); err != nil {
 		return outcome{err: err}
 	}
-	timeout := time.NewTimer(w.pool.cfg.Timeout)
+	lateBefore := w.pool.late.Load()
+	timeout := time.NewTimer(w.pool.timeout(lateBefore))
 	defer timeout.Stop()
 	id := w.record.ID // never changes
 	done := make(chan outcome, 1)
@@ -176,6 +177,7 @@ func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
 	abandoned := b.Abandon()
 	late := cause == errTimedOut
 	if late {
+		w.pool.late.CompareAndSwap(lateBefore, lateBefore+1) // those side by side count once
 		w.exclude()
 		w.send(event.WorkerTimedOut{Worker: w.snapshot(), Returned: abandoned})
 	}
@@ -210,6 +212,9 @@ func (w *worker) admit(ctx context.Context) error {
 // finish acknowledges a durable batch. This is the one place where an
 // acknowledgement follows a file.
 func (w *worker) finish(b *message.Batch, out outcome, took time.Duration) {
+	if out.written > 0 && !out.late {
+		w.pool.late.Store(0)
+	}
 	err := b.Settle(message.Outcome{Kind: message.Ack})
 	duplicates := len(b.Messages) - out.written
 

@@ -36,7 +36,9 @@ type Config struct {
 	// Min and Max bound the number of workers; 1 <= Min <= Max.
 	Min, Max int
 	// Timeout is how long one attempt to write a batch may take before its
-	// worker is given up.
+	// worker is given up. It doubles with each that does, up to timeoutMax, until
+	// a batch is written again: of a disk that is slow and no more, the broker
+	// would otherwise get every batch back until it took them for poison.
 	Timeout time.Duration
 	Writer  Writer
 	// Events hears of workers and batches; it may be nil.
@@ -51,6 +53,9 @@ const (
 	// before it retires one. It is long against the gaps of a steady load, so
 	// that the pool does not flap.
 	idleTimeout = 10 * time.Second
+	// timeoutMax is well under the half hour after which RabbitMQ takes an
+	// unacknowledged delivery back.
+	timeoutMax = 10 * time.Minute
 	// holdMin and holdMax bound the wait before a held batch is tried again.
 	holdMin = 100 * time.Millisecond
 	holdMax = 5 * time.Second

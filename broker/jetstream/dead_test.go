@@ -2,22 +2,23 @@ package jetstream
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"async-data-processor/broker"
 	"async-data-processor/message"
 )
 
 // TestDeadMessages: the dead letter of a message is an envelope of one, which
-// says where it came from. One that cannot be kept returns the delivery; those
+// says where it came from. While one cannot be kept the delivery waits; those
 // that were kept are not kept again.
 func TestDeadMessages(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
-	b := openTimed(t, Config{URL: n.url()}, impatient())
+	told := &notices{}
+	b := openTimed(t, Config{URL: n.url(), Notify: told.add}, impatient())
 	awaitReady(t, b)
 	room := func(messages int64) {
 		admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
@@ -34,11 +35,11 @@ func TestDeadMessages(t *testing.T) {
 		{Line: line, Reason: "it is cut"}, {Line: []byte("bad"), Reason: "it has no id"},
 	}}
 	room(1)
-	if err := in.next().Settle(o); err == nil || !strings.Contains(err.Error(), "maximum messages") {
-		t.Fatalf("%v, want the stream's refusal", err)
-	}
+	d, buried := in.next(), make(chan error, 1)
+	go func() { buried <- d.Settle(o) }()
+	told.await(t, broker.Unburied, "maximum messages")
 	room(-1)
-	if err := in.next().Settle(o); err != nil {
+	if err := <-buried; err != nil {
 		t.Fatal(err)
 	}
 	if got := len(deadLettersOf(t, n.url())); got != 2 {

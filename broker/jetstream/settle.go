@@ -58,7 +58,7 @@ func (sub *subscription) deadLetter(d *held, o message.Outcome) error {
 		return stale(nil)
 	}
 	for letter, reason := range letters(sub.shard, d, o) {
-		if err := sub.broker.bury(letter); err != nil {
+		if err := sub.bury(d, letter); err != nil {
 			err = fmt.Errorf("dead-lettering: %w", err)
 			if back := sub.finish(d, sub.broker.nakLater()); back != nil {
 				return stale(err)
@@ -70,6 +70,33 @@ func (sub *subscription) deadLetter(d *held, o message.Outcome) error {
 		})
 	}
 	return sub.finish(d, ack)
+}
+
+// bury publishes a dead letter, for as long as it takes while the consumer goes
+// on and holds the delivery.
+func (sub *subscription) bury(d *held, letter *nats.Msg) error {
+	b := sub.broker
+	for failures := 0; ; failures++ {
+		err := b.bury(letter)
+		if err == nil || !sub.holds(d) || sub.hasEnded() {
+			return err
+		}
+		delay := b.timing.delay(failures, nil)
+		b.notify(broker.Notice{Kind: broker.Unburied, Role: b.consuming.role, Shard: sub.shard, Err: err, Retry: delay})
+		select {
+		case <-time.After(delay):
+		case <-sub.session.gone:
+			return err
+		case <-b.ctx.Done():
+			return err
+		}
+	}
+}
+
+func (sub *subscription) hasEnded() bool {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	return sub.ended
 }
 
 // exceeded moves an envelope that came back too often to the dead letters, in

@@ -324,7 +324,7 @@ func (sub *subscription) sent(err error) error {
 // queue: first there, then away from here, so that it is twice there at worst.
 func (sub *subscription) deadLetter(d *amqp.Delivery, o message.Outcome) error {
 	for letter, reason := range letters(sub.shard, d, o) {
-		if err := sub.broker.bury(sub.shard, letter); err != nil {
+		if err := sub.bury(letter); err != nil {
 			err = fmt.Errorf("dead-lettering: %w", err)
 			if back := sub.ch.Reject(d.DeliveryTag, true); back != nil {
 				return stale(err)
@@ -336,6 +336,25 @@ func (sub *subscription) deadLetter(d *amqp.Delivery, o message.Outcome) error {
 		})
 	}
 	return sub.sent(sub.ch.Ack(d.DeliveryTag, false))
+}
+
+// bury publishes a dead letter, for as long as it takes while the consumer goes
+// on.
+func (sub *subscription) bury(letter amqp.Publishing) error {
+	b := sub.broker
+	for {
+		err := b.bury(sub.shard, letter)
+		if err == nil || b.ctx.Err() != nil || sub.ch.IsClosed() || sub.hasEnded() {
+			return err
+		}
+		b.notify(broker.Notice{Kind: broker.Unburied, Role: b.consuming.role, Shard: sub.shard, Err: err})
+	}
+}
+
+func (sub *subscription) hasEnded() bool {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	return sub.ended
 }
 
 // settled counts; the last one of a consumer that has ended closes its channel.

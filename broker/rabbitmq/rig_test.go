@@ -71,6 +71,13 @@ func ready(t *testing.T, b *Broker) {
 
 func consume(t *testing.T, b *Broker, shard int) <-chan *message.Delivery {
 	t.Helper()
+	deliveries, _ := consumeUntil(t, b, shard)
+	return deliveries
+}
+
+// consumeUntil consumes the shard until stop is called, which waits for the end.
+func consumeUntil(t *testing.T, b *Broker, shard int) (_ <-chan *message.Delivery, stop func()) {
+	t.Helper()
 	deliveries := make(chan *message.Delivery)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -78,11 +85,12 @@ func consume(t *testing.T, b *Broker, shard int) <-chan *message.Delivery {
 		defer close(done)
 		_ = b.Consume(ctx, shard, 10, deliveries)
 	}()
-	t.Cleanup(func() {
+	stop = func() {
 		cancel()
 		<-done
-	})
-	return deliveries
+	}
+	t.Cleanup(stop)
+	return deliveries, stop
 }
 
 func next(t *testing.T, deliveries <-chan *message.Delivery) *message.Delivery {

@@ -34,7 +34,8 @@ them, and they are nowhere else.
   show    all that is known of one, and its body
   replay  puts them back into the queues they came from, for example after an
           upgrade that reads them. They keep their ids, so what is in a file
-          already is not written again; what is still bad dies again
+          already, and still remembered, is not written again; what is still
+          bad dies again
   purge   forgets them, for good
 
 An embedded broker belongs to one process. While that runs, reach it through its

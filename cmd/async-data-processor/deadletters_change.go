@@ -21,7 +21,8 @@ func (d *deadLetters) replay() *cobra.Command {
 		Use:   "replay ID... | --all",
 		Short: "Put dead letters back into the queues they came from",
 		Long: `replay publishes dead letters to the queues they came from and then removes them
-here. All ids stay, so however often a message is replayed, it is written once.
+here. All ids stay, so a message that is in a file already, and is still remembered
+(--dedupe-ids, --dedupe-window of the consumer), is not written again.
 --all means those that are there at the start: what dies again meanwhile stays.`,
 		Example: `  async-data-processor dead-letters replay 01KB0M8Q3Z9X5T7V1C2D4E6F8G
   async-data-processor dead-letters replay --all`,

@@ -211,7 +211,7 @@ func testOutputReserve(t *testing.T, b rig.Broker) {
 	defer resp.Body.Close()
 	var problem struct{ Type, Detail string }
 	if err := json.NewDecoder(resp.Body).Decode(&problem); err != nil ||
-		!strings.HasSuffix(problem.Type, ":not-published") || !strings.HasPrefix(problem.Detail, "the disk of the output is nearly full") {
+		!strings.HasSuffix(problem.Type, ":not-published") || !strings.HasPrefix(problem.Detail, "the disk of the output takes no more now") {
 		t.Errorf("%s: %+v, %v", resp.Status, problem, err)
 	}
 	awaitNotReady(t, p, disk+" is full")

@@ -21,6 +21,10 @@ import (
 // for what several publishers send until the next look at the disk.
 const DefaultMinFree = 256 << 20
 
+// ServerFolder is the name of the server's own folder in that of a store, by
+// which a store is recognised.
+const ServerFolder = "jetstream"
+
 // Config says where the broker keeps its messages and who may reach it.
 type Config struct {
 	// Dir is the folder of the store, made if missing. One broker at a time

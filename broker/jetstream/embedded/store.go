@@ -29,7 +29,7 @@ const (
 	floorPrefix  = "sequence."   // and the name of a stream; see floor
 	manifestName = "closed.json" // see manifest
 	asideName    = "damaged"     // what was taken out of a damaged store
-	accountsPath = "jetstream"
+	accountsPath = ServerFolder
 	probePrefix  = "_test_" // of files with which the server finds out whether it may write
 	streamsPath  = accountsPath + "/$G/streams"
 	messagesName = "msgs"
