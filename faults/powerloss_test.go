@@ -21,7 +21,7 @@ func TestPowerLoss(t *testing.T) {
 			m.server = m.LaunchServer(m, m.environment()...)
 			m.load = rig.StartLoad(m, m.server, steady)
 		}
-		for range either(12, 300) {
+		for range either(12, 100) {
 			lost := m.losePower()
 			p := m.launch()
 			at := m.await(p, lost)
