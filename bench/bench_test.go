@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 
 // TestQuick runs every benchmark once, so that none of them rots.
 func TestQuick(t *testing.T) {
+	t.Setenv("RABBITMQ_URL", "") // a node of its own: other tests have the queues of that one
 	dir, work := t.TempDir(), t.TempDir()
 	var table, log strings.Builder
 	if code := run(t.Context(), []string{"-quick", "-dir", work, "-results", dir}, &table, &log); code != 0 {
