@@ -100,10 +100,12 @@ func TestDeadLetterIsDurable(t *testing.T) {
 	dir := dead.dir
 	dead.dir = filepath.Join(dir, "none")
 	d := <-deliveries
-	if err := d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "poison"}); err == nil {
+	settled := make(chan error, 1)
+	go func() { settled <- d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "poison"}) }()
+	stop()
+	if err := <-settled; err == nil {
 		t.Error("no error although the folder cannot be synced")
 	}
-	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
