@@ -1,6 +1,7 @@
 // Package batcher gathers a shard's messages into batches: a batch leaves as
-// soon as it is full, or has lingered, or at the drain; it is never empty and
-// never over its size. A message never waits for anything but that.
+// soon as it is full, or has lingered, or at the drain; it is never empty. A
+// message never waits for anything but that. Full batches that no worker has
+// come for wait together, and leave together.
 package batcher
 
 import (
@@ -13,6 +14,9 @@ import (
 type Config struct {
 	// Size is how many messages make a batch full; at least 1.
 	Size int
+	// Together is how many messages full batches may have that leave together;
+	// with less than two times Size, each leaves for itself.
+	Together int
 	// Linger is how long an incomplete batch waits, counted from its first message.
 	Linger time.Duration
 }
@@ -21,40 +25,35 @@ type Config struct {
 // closed; then it flushes what it holds, closes batches, and returns. A lingered
 // batch that finds no room in batches yet goes on filling.
 //
-// The pace is the workers': while a full batch waits to be taken no further
-// delivery is, so the broker's prefetch bounds what is in memory.
+// The pace is the workers': while as many full batches wait as may leave
+// together no further delivery is taken, so the broker's prefetch bounds what is
+// in memory.
 func Run(cfg Config, deliveries <-chan Opened, batches chan<- *message.Batch) {
 	defer close(batches)
-	f := filler{size: cfg.Size}
-	linger := time.NewTimer(cfg.Linger)
-	linger.Stop()
-	defer linger.Stop()
+	f := newFiller(cfg)
+	defer f.timer.Stop()
 
 	for deliveries != nil || f.batch != nil {
 		intake, handover := deliveries, chan<- *message.Batch(nil)
 		if f.full() {
 			intake = nil
 		}
-		if f.due {
+		if f.batch != nil {
 			handover = batches
 		}
 		select {
 		case d, ok := <-intake:
 			if !ok {
 				deliveries = nil
-				f.leave(message.Flushed)
-				continue
+				f.release(message.Flushed)
 			}
 			f.rest = d
 		case handover <- f.batch:
-			linger.Stop()
-			f.batch, f.due = nil, false
-		case <-linger.C:
-			f.leave(message.Lingered)
+			f.batch = nil
+		case <-f.timer.C:
+			f.release(message.Lingered)
 		}
-		if f.fill() {
-			linger.Reset(cfg.Linger)
-		}
+		f.fill()
 	}
 }
 
@@ -62,40 +61,4 @@ func Run(cfg Config, deliveries <-chan Opened, batches chan<- *message.Batch) {
 type Opened struct {
 	Delivery *message.Delivery
 	Messages []message.Message
-}
-
-// filler moves messages from the delivery in hand to the batch that fills.
-type filler struct {
-	size  int
-	batch *message.Batch // nil while there is nothing in it
-	due   bool           // the batch may leave
-	rest  Opened         // what of the delivery in hand has not found a place
-}
-
-func (f *filler) full() bool { return f.batch != nil && len(f.batch.Messages) >= f.size }
-
-// fill moves what fits; it returns whether that began a batch.
-func (f *filler) fill() (began bool) {
-	if len(f.rest.Messages) == 0 || f.full() {
-		return false
-	}
-	if began = f.batch == nil; began {
-		f.batch = &message.Batch{Messages: make([]message.Message, 0, f.size)}
-	}
-	n := min(f.size-len(f.batch.Messages), len(f.rest.Messages))
-	f.batch.Add(f.rest.Delivery, f.rest.Messages[:n]...)
-	f.rest.Messages = f.rest.Messages[n:]
-	if f.full() {
-		f.leave(message.Full)
-	}
-	return began
-}
-
-// leave lets the batch go as soon as a worker takes it.
-func (f *filler) leave(c message.Cause) {
-	if f.batch == nil || f.due && c != message.Full {
-		return
-	}
-	f.due = true
-	f.batch.Cause = c
 }

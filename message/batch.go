@@ -2,6 +2,7 @@ package message
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 )
 
@@ -36,6 +37,10 @@ func (c Cause) String() string {
 type Batch struct {
 	Messages []Message
 	Cause    Cause
+	// Size is the most messages of one file, 0 for no limit. A batch with more
+	// is several full ones that waited together: as many files, or appended at
+	// once where files roll.
+	Size int
 
 	parts []part
 	right atomic.Uint32
@@ -56,14 +61,27 @@ const (
 	rightSupervisor
 )
 
-// Add appends messages of d.
+// Add appends messages of d. It may keep the slice, which nobody changes any
+// more: a batch whose messages came in one run copies none of them.
 func (b *Batch) Add(d *Delivery, messages ...Message) {
-	b.Messages = append(b.Messages, messages...)
+	if b.Messages == nil {
+		b.Messages = slices.Clip(messages)
+	} else {
+		b.Messages = append(b.Messages, messages...)
+	}
 	if last := len(b.parts) - 1; last >= 0 && b.parts[last].delivery == d {
 		b.parts[last].messages += len(messages)
 		return
 	}
 	b.parts = append(b.parts, part{d, len(messages)})
+}
+
+// Batches is how many batches it counts for.
+func (b *Batch) Batches() int {
+	if b.Size < 1 {
+		return 1
+	}
+	return max(1, (len(b.Messages)+b.Size-1)/b.Size)
 }
 
 // Commit asks for the right to make the batch visible, as its writer. It is
@@ -100,16 +118,18 @@ func (b *Batch) OnAbandon(f func()) {
 // only they are settled, and each has rights of its own. Nobody writes the
 // batch any more.
 func (b *Batch) Halves() (first, second *Batch) {
-	first, second = &Batch{Cause: b.Cause}, &Batch{Cause: b.Cause}
-	i := 0
+	first, second = &Batch{Cause: b.Cause, Size: b.Size}, &Batch{Cause: b.Cause, Size: b.Size}
+	rest, room := b.Messages, len(b.Messages)/2
 	for _, p := range b.parts {
-		for range p.messages {
-			half := first
-			if i >= len(b.Messages)/2 {
-				half = second
-			}
-			half.Add(p.delivery, b.Messages[i])
-			i++
+		own := rest[:p.messages]
+		rest = rest[p.messages:]
+		n := min(room, len(own))
+		room -= n
+		if n > 0 {
+			first.Add(p.delivery, own[:n]...)
+		}
+		if n < len(own) {
+			second.Add(p.delivery, own[n:]...)
 		}
 	}
 	return first, second
