@@ -52,13 +52,13 @@ func newTrial(rnd *rand.Rand) *trial {
 	const tick = time.Millisecond
 	ticks := func(n int) time.Duration { return time.Duration(rnd.IntN(n+1)) * tick }
 	tr := &trial{
-		cfg:   batcher.Config{Size: 1 + rnd.IntN(8), Linger: ticks(4)},
+		cfg:   batcher.Config{Size: 1 + rnd.IntN(8), Together: rnd.IntN(30), Linger: ticks(4)},
 		eager: rnd.IntN(2) == 0,
 		rnd:   rnd,
 	}
 	messages := 0
 	for range rnd.IntN(40) {
-		n := 1 + rnd.IntN(3*tr.cfg.Size)
+		n := 1 + rnd.IntN(3*max(tr.cfg.Size, tr.cfg.Together/2))
 		tr.parcels = append(tr.parcels, pack(messages, n))
 		tr.gaps = append(tr.gaps, ticks(2))
 		messages += n
@@ -125,10 +125,13 @@ func (tr *trial) check(t *testing.T) {
 		n, first := len(b.Messages), len(got)
 		got = append(got, ids(b.Messages)...)
 		fate = append(fate, slices.Repeat([]message.OutcomeKind{tr.fates[i]}, n)...)
-		if n < 1 || n > tr.cfg.Size {
-			t.Fatalf("batch %d of %d messages, size %d", i, n, tr.cfg.Size)
+		if n < 1 || n > max(tr.cfg.Size, tr.cfg.Together) || b.Size != tr.cfg.Size {
+			t.Fatalf("batch %d of %d messages, size %d: %+v", i, n, b.Size, tr.cfg)
 		}
-		if full := n == tr.cfg.Size; full != (b.Cause == message.Full) {
+		if n > tr.cfg.Size && n%tr.cfg.Size != 0 {
+			t.Fatalf("batch %d of %d messages, an incomplete one of %d went with full ones", i, n, tr.cfg.Size)
+		}
+		if full := n >= tr.cfg.Size; full != (b.Cause == message.Full) {
 			t.Errorf("batch %d of %d messages is %v, size %d", i, n, b.Cause, tr.cfg.Size)
 		}
 		if b.Cause == message.Flushed && i != len(tr.batches)-1 {

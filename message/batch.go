@@ -64,9 +64,14 @@ const (
 // Add appends messages of d. It may keep the slice, which nobody changes any
 // more: a batch whose messages came in one run copies none of them.
 func (b *Batch) Add(d *Delivery, messages ...Message) {
-	if b.Messages == nil {
+	switch {
+	case b.Messages == nil:
 		b.Messages = slices.Clip(messages)
-	} else {
+	case cap(b.Messages)-len(b.Messages) < len(messages):
+		// Doubled, where append alone would grow a large one by a quarter.
+		b.Messages = slices.Grow(b.Messages, max(len(b.Messages), len(messages)))
+		fallthrough
+	default:
 		b.Messages = append(b.Messages, messages...)
 	}
 	if last := len(b.parts) - 1; last >= 0 && b.parts[last].delivery == d {

@@ -85,6 +85,36 @@ func deadLines(n int) message.Outcome {
 	return o
 }
 
+// TestBatchLeavesRunsAlone: it may keep the slices that it is given, and changes
+// none of them.
+func TestBatchLeavesRunsAlone(t *testing.T) {
+	var l ledger
+	d := l.delivery()
+	d.Hold(4)
+	run := []message.Message{{Line: []byte("1")}, {Line: []byte("2")}, {Line: []byte("3")}}
+	var a, b message.Batch
+	a.Add(d, run[:1]...)
+	b.Add(d, run[1:2]...)
+	a.Add(d, message.Message{Line: []byte("4")})
+	b.Add(d, run[2:]...)
+	equalLines(t, a.Messages, []string{"1", "4"})
+	equalLines(t, b.Messages, []string{"2", "3"})
+	equalLines(t, run, []string{"1", "2", "3"})
+}
+
+func TestBatches(t *testing.T) {
+	for _, tt := range []struct{ size, messages, want int }{
+		{0, 1, 1}, {0, 100, 1},
+		{5, 1, 1}, {5, 5, 1}, {5, 6, 2}, {5, 40, 8}, {1, 3, 3},
+	} {
+		b := message.Batch{Size: tt.size}
+		b.Add(nil, some(tt.messages)...)
+		if got := b.Batches(); got != tt.want {
+			t.Errorf("%d messages in files of %d are %d batches, want %d", tt.messages, tt.size, got, tt.want)
+		}
+	}
+}
+
 // TestBatchNamesTheDead: of what comes in several batches, dead is what was in
 // the batch that is.
 func TestBatchNamesTheDead(t *testing.T) {
@@ -113,7 +143,7 @@ func TestBatchHalves(t *testing.T) {
 	for n := 2; n <= 20; n++ {
 		var ledgers []*ledger
 		var d *message.Delivery
-		whole := message.Batch{Cause: message.Lingered}
+		whole := message.Batch{Cause: message.Lingered, Size: 7}
 		for i := range n {
 			if i%3 == 0 {
 				l := new(ledger)
@@ -126,8 +156,8 @@ func TestBatchHalves(t *testing.T) {
 		whole.Abandon()
 		var split func(b *message.Batch) (lines []string)
 		split = func(b *message.Batch) []string {
-			if !b.Commit() || b.Cause != message.Lingered {
-				t.Fatalf("half of %d messages, lingered %v, has no rights of its own", len(b.Messages), b.Cause)
+			if !b.Commit() || b.Cause != message.Lingered || b.Size != 7 {
+				t.Fatalf("half of %d messages (%v, size %d) has no rights of its own, or is another's", len(b.Messages), b.Cause, b.Size)
 			}
 			if len(b.Messages) == 1 {
 				settle(t, b, ack)
