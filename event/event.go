@@ -92,15 +92,18 @@ type MessageDied struct {
 	Err error
 }
 
-// BatchWritten tells that a batch is durable and its deliveries resolved.
+// BatchWritten tells that a batch, or several that waited together, is durable
+// and its deliveries resolved.
 type BatchWritten struct {
 	Worker Worker
+	// Batches is how many it counts for, 0 if it held nothing but duplicates.
+	Batches int
 	// Messages counts those that were written, Duplicates the batch's others,
 	// which were in a file already.
 	Messages, Duplicates int
 	// Cause is why the batch was handed over: full, lingered or flushed.
 	Cause string
-	// File is empty if the batch held nothing but duplicates.
+	// File is one that it is in, empty if it held nothing but duplicates.
 	File string
 	Took time.Duration
 }

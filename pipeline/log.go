@@ -204,7 +204,7 @@ func (t *teller) event(e event.Event) {
 			worker(t.log.Debug(), e.Worker).Int("duplicates", e.Duplicates).Msg("duplicates not written again")
 		}
 		if e.Messages > 0 {
-			worker(t.log.Debug(), e.Worker).Int("messages", e.Messages).Str("cause", e.Cause).
+			worker(t.log.Debug(), e.Worker).Int("messages", e.Messages).Int("batches", e.Batches).Str("cause", e.Cause).
 				Str("file", e.File).Dur("elapsed_ms", e.Took).Msg("batch written")
 		}
 	case event.BatchHeld:

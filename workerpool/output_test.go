@@ -37,6 +37,9 @@ type output struct {
 	wrong    []string // breaches of what the pool promises
 }
 
+// fileSize is the most messages of a file.
+const fileSize = 5
+
 // call is one attempt to write a batch.
 type call struct {
 	ctx     context.Context
@@ -64,15 +67,17 @@ func (o *output) Write(ctx context.Context, worker string, b *message.Batch) (fi
 			return "", 0, err
 		}
 	}
-	o.mu.Lock()
-	o.visible = append(o.visible, c.ids...)
-	o.files++
-	o.mu.Unlock()
-	o.journal.add("wrote " + c.batch)
 	written = len(b.Messages)
 	if o.known != nil {
 		written -= o.known(b)
 	}
+	o.mu.Lock()
+	o.visible = append(o.visible, c.ids...)
+	for n := written; n > 0; n -= fileSize {
+		o.files++
+	}
+	o.mu.Unlock()
+	o.journal.add("wrote " + c.batch)
 	if written == 0 {
 		return "", 0, nil
 	}

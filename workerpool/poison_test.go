@@ -3,6 +3,7 @@ package workerpool_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,23 @@ func TestPanicCostsOneMessage(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestPanicAmongMany: so it is of batches that leave together, even of thousands.
+func TestPanicAmongMany(t *testing.T) {
+	for _, n := range []int{40, 4096} {
+		dead := []string{"b0", fmt.Sprint("b", n/3), fmt.Sprint("b", n-1)}
+		o := &output{after: poison(boom, dead...)}
+		inBubble(t, o, func(r *rig) {
+			r.hand(n)
+			r.died(slices.Sorted(slices.Values(dead))...)
+			if len(o.visible) != n-len(dead) {
+				r.t.Errorf("%d of %d messages are in files", len(o.visible), n)
+			}
+			r.replaced(1)
+			r.drain()
+		})
 	}
 }
 

@@ -61,7 +61,7 @@ func stress(t *testing.T, round uint64, cancels bool) {
 			rnd := rand.New(rand.NewPCG(*seed+round, uint64(f)))
 			feeding.Go(func() {
 				for range each {
-					r.hand(1 + rnd.IntN(5))
+					r.hand(1 + rnd.IntN(12)) // some are several that waited together
 					time.Sleep(time.Duration(rnd.IntN(30)) * time.Millisecond)
 				}
 			})

@@ -216,22 +216,26 @@ func (w *worker) finish(b *message.Batch, out outcome, took time.Duration) {
 		w.pool.late.Store(0)
 	}
 	err := b.Settle(message.Outcome{Kind: message.Ack})
-	duplicates := len(b.Messages) - out.written
+	duplicates, batches := len(b.Messages)-out.written, 0
+	if out.written > 0 {
+		batches = b.Batches()
+	}
 
 	p := w.pool
 	p.mu.Lock()
 	if out.written > 0 {
-		w.record.Batches++
+		w.record.Batches += int64(batches)
 		w.record.Messages += int64(out.written)
 		w.record.LastFile = out.file
 	}
 	w.record.Duplicates += int64(duplicates)
+	now := *w.record
 	p.mu.Unlock()
 	if err != nil {
-		w.send(event.SettleFailed{Worker: w.snapshot(), Err: err})
+		w.send(event.SettleFailed{Worker: now, Err: err})
 	}
 	w.send(event.BatchWritten{
-		Worker: w.snapshot(), Messages: out.written, Duplicates: duplicates,
+		Worker: now, Batches: batches, Messages: out.written, Duplicates: duplicates,
 		Cause: b.Cause.String(), File: out.file, Took: took,
 	})
 }
