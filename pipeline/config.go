@@ -164,8 +164,12 @@ func (c Config) Validate() error {
 	}
 	check(c.EmbeddedListen == "" || c.EmbeddedToken != "", "--embedded-listen %s lets other processes in, set --embedded-token", c.EmbeddedListen)
 	for _, l := range []struct{ name, addr string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}} {
-		_, _, err := net.SplitHostPort(l.addr)
+		_, port, err := net.SplitHostPort(l.addr)
 		check(err == nil, "--%s %q: want host:port", l.name, l.addr)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port) // it has a number or a name
+			check(err == nil, "--%s %q: %w", l.name, l.addr, err)
+		}
 	}
 	const unprotected = "can be reached from other machines and nothing protects it"
 	check(!exposed(c.Listen) || len(c.AuthTokens) > 0 || c.InsecureNoAuth,

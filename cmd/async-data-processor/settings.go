@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -56,7 +57,7 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 
 	add(s, forBoth, str, &cfg.EmbeddedListen, "embedded-listen", "EMBEDDED_LISTEN_ADDR", "", "address at which an embedded broker takes other processes' connections")
 	add(s, forBoth, str, &cfg.EmbeddedToken, "embedded-token", "EMBEDDED_TOKEN", "value", "what they must present: nats://<token>@<address>")
-	add(s, forBoth, (*pflag.FlagSet).Int64Var, &cfg.EmbeddedMinFree, "embedded-min-free", "EMBEDDED_MIN_FREE", "", "bytes of disk that an embedded broker keeps free; below it, 503")
+	add(s, forBoth, sizeVar, &cfg.EmbeddedMinFree, "embedded-min-free", "EMBEDDED_MIN_FREE", "", "bytes of disk that an embedded broker keeps free; below it, 503")
 	add(s, forBoth, yes, &cfg.EmbeddedAcceptLoss, "embedded-accept-loss", "EMBEDDED_ACCEPT_LOSS", "", "start on a damaged store without what is damaged, which is set aside")
 	add(s, forBroker, num, &cfg.Replicas, "jetstream-replicas", "JETSTREAM_REPLICAS", "", "copies that a JetStream cluster keeps of a stream made by us")
 	add(s, forBroker, str, &cfg.NATSCreds, "nats-creds", "NATS_CREDS", "", "credentials file for a NATS server")
@@ -66,10 +67,10 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 
 	add(s, forServer, str, &cfg.Listen, "listen", "LISTEN_ADDR", "", "address to serve HTTP on; the variable PORT sets its port alone")
 	add(s, forServer, strs, &cfg.AuthTokens, "auth-tokens", "AUTH_TOKENS", "value", "bearer tokens that may submit, comma-separated; without any, everybody may")
-	add(s, forServer, (*pflag.FlagSet).Int64Var, &cfg.MaxInFlight, "max-in-flight-bytes", "MAX_IN_FLIGHT_BYTES", "", "bytes of request bodies held at a time; beyond it, 429")
+	add(s, forServer, sizeVar, &cfg.MaxInFlight, "max-in-flight-bytes", "MAX_IN_FLIGHT_BYTES", "", "bytes of request bodies held at a time; beyond it, 429")
 
 	add(s, forConsumer, str, &cfg.OutputDir, "output-dir", "DATA_OUTPUT_DIR", "", "folder of the files, made if missing")
-	add(s, forConsumer, (*pflag.FlagSet).Int64Var, &cfg.OutputMinFree, "output-min-free", "OUTPUT_MIN_FREE", "", "bytes of its disk kept free; below it, not ready, and 503 of standalone")
+	add(s, forConsumer, sizeVar, &cfg.OutputMinFree, "output-min-free", "OUTPUT_MIN_FREE", "", "bytes of its disk kept free; below it, not ready, and 503 of standalone")
 	add(s, forConsumer, dur, &cfg.OutputErrorTimeout, "output-error-timeout", "OUTPUT_ERROR_TIMEOUT", "", "how long it may fail before the process ends; a full disk may for ever")
 	add(s, forConsumer, num, &cfg.DedupeIDs, "dedupe-ids", "DEDUPE_IDS", "", "ids that a shard remembers as written; one that comes again is not written again")
 	add(s, forConsumer, dur, &cfg.DedupeWindow, "dedupe-window", "DEDUPE_WINDOW", "", "how long it remembers them")
@@ -154,6 +155,9 @@ func setPort(flags *pflag.FlagSet, lookup lookupEnv, sources map[string]string) 
 	host, _, err := net.SplitHostPort(f.Value.String())
 	if err != nil {
 		return nil // Validate will say so
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("--%s, from %s: %q: want the number of a port", name, variable, port)
 	}
 	sources[name] = variable
 	return set(flags, f, net.JoinHostPort(host, port), variable)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,8 +97,14 @@ func checkVerify(o verify.Options, dir string) error {
 	if o.BatchSize < 0 {
 		errs = append(errs, fmt.Errorf("--batch-size is %d, want 0 or more", o.BatchSize))
 	}
-	if dir == "" {
+	info, err := os.Stat(dir)
+	switch {
+	case dir == "":
 		errs = append(errs, errors.New("the folder has no name"))
+	case errors.Is(err, fs.ErrNotExist):
+		errs = append(errs, fmt.Errorf("there is no folder %s", plain(dir)))
+	case err == nil && !info.IsDir():
+		errs = append(errs, fmt.Errorf("%s is not a folder", plain(dir)))
 	}
 	return errors.Join(errs...)
 }
