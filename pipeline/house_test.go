@@ -17,7 +17,7 @@ var house = map[string]struct{ ours, theirs []string }{
 		ours: []string{"pipeline", "output/verify"},
 		theirs: []string{
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/rs/zerolog",
-			"github.com/mattn/go-isatty", "go.yaml.in/yaml/v3",
+			"github.com/mattn/go-isatty", "go.yaml.in/yaml/v3", "github.com/dustin/go-humanize",
 		},
 	},
 	"pipeline": {

@@ -79,6 +79,7 @@ func (s stage) command(lookup lookupEnv) *cobra.Command {
 				printConfig(cmd.OutOrStdout(), cmd.Flags(), sources)
 				return nil
 			}
+			defer giveHeapRoom(lookup)()
 			log := newLogger(cfg, cmd.ErrOrStderr())
 			if err := s.run(cmd.Context(), cfg, log); err != nil {
 				log.Error().Err(err).Msg("stopped")

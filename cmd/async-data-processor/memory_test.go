@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"async-data-processor/faults/rig"
+)
+
+// TestHeapRoom: a small heap is collected seldom.
+func TestHeapRoom(t *testing.T) {
+	release := giveHeapRoom(func(string) (string, bool) { return "", false })
+	defer release()
+	runtime.GC()
+	if n := collections(heapRoom - 4<<20); n != 0 {
+		t.Errorf("%d collections before the heap had grown by %d bytes, want none", n, heapRoom)
+	}
+	if n := collections(20 * heapRoom); n < 5 || n > 20 {
+		t.Errorf("%d collections of %d bytes, want 5 to 20", n, 20*heapRoom)
+	}
+}
+
+// TestHeapRoomOfTheEnvironment: who sets GOGC or GOMEMLIMIT gets that.
+func TestHeapRoomOfTheEnvironment(t *testing.T) {
+	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
+		release := giveHeapRoom(func(asked string) (string, bool) { return "100", asked == name })
+		runtime.GC()
+		if n := collections(heapRoom); n == 0 {
+			t.Errorf("with %s set nothing is collected while the heap grows by %d bytes", name, heapRoom)
+		}
+		release()
+	}
+}
+
+var sink []byte
+
+// collections is how many there are while so many bytes become garbage.
+func collections(bytes int) uint32 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for done := 0; done < bytes; done += 4096 {
+		sink = make([]byte, 4096)
+	}
+	runtime.ReadMemStats(&after)
+	return after.NumGC - before.NumGC
+}
+
+// TestBallastIsNoMemory compares what the system gives to a process with a
+// ballast, and to one without.
+func TestBallastIsNoMemory(t *testing.T) {
+	t.Parallel()
+	settings := []string{"BROKER_URL=amqp://127.0.0.1:1/", "DATA_OUTPUT_DIR=" + t.TempDir()}
+	without := resident(t, rig.Start(t, "server", append(settings, "GOGC=100")...))
+	with := resident(t, rig.Start(t, "server", settings...))
+	if with-without > heapRoom/2 {
+		t.Errorf("a process takes %d bytes, and %d without a ballast", with, without)
+	}
+}
+
+// resident is the process's own memory, as the system counts it.
+func resident(t *testing.T, p *rig.Process) int {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		t.Skip(err) // only Linux tells
+	}
+	match := regexp.MustCompile(`RssAnon:\s+(\d+) kB`).FindSubmatch(status)
+	if match == nil {
+		t.Skip("the system does not tell")
+	}
+	kib, err := strconv.Atoi(string(match[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := p.Stop(); code != exitClean {
+		t.Errorf("exit code %d", code)
+	}
+	return kib << 10
+}
