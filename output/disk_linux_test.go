@@ -46,7 +46,7 @@ func TestDiskFull(t *testing.T) {
 		checkFolder(t, path)
 	}
 	// A start on a full disk is not refused: space may come.
-	d, err := Open(path, testWindow)
+	d, err := Open(path, testWindow, Roll{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []string{path, filepath.Join(path, "new")} {
-		d, err := Open(p, testWindow)
+		d, err := Open(p, testWindow, Roll{})
 		if err == nil {
 			d.Close()
 			t.Fatalf("%s was opened", p)

@@ -67,7 +67,8 @@ func newFaulty(t *testing.T, s *Shard, plan func(i int, call string) verdict, er
 		folder: s.folder, t: t, plan: plan, err: err,
 		live: map[string]*node{}, durable: map[string]*node{},
 	}
-	s.folder = f
+	s.names.close() // what comes is asked of f
+	s.folder, s.names.folder = f, f
 	return f
 }
 
@@ -181,7 +182,7 @@ func (f *faulty) open() (handle, error) {
 }
 
 func (f *faulty) link(temp, final string) error {
-	return f.call("link", func() error { return f.folder.link(temp, final) }, func() { f.live[final] = f.live[temp] })
+	return f.call("link", func() error { return f.folder.link(temp, final) }, func() { f.live[final] = f.node(temp) })
 }
 
 func (f *faulty) linked(temp, final string) (ours bool, err error) {
@@ -198,6 +199,41 @@ func (f *faulty) remove(name string) error {
 
 func (f *faulty) names(visit func(string)) error {
 	return f.call("names", func() error { return f.folder.names(visit) }, func() {})
+}
+
+func (f *faulty) reopen(name string) (reopened, error) {
+	var opened reopened
+	err := f.call("reopen", func() (err error) {
+		opened, err = f.folder.reopen(name)
+		return err
+	}, func() {})
+	if err != nil {
+		if opened != nil {
+			opened.Close()
+		}
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &faultyReopened{faultyHandle{opened, f, "mend ", f.node(name)}, opened}, nil
+}
+
+// node is the file of a name, which may be from before. The caller holds mu.
+func (f *faulty) node(name string) *node {
+	if f.live[name] == nil {
+		in, err := f.folder.read(name)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		defer in.Close()
+		n := new(node)
+		if n.written, err = io.ReadAll(in); err != nil {
+			f.t.Fatal(err)
+		}
+		n.synced = bytes.Clone(n.written)
+		f.live[name] = n
+	}
+	return f.live[name]
 }
 
 func (f *faulty) read(name string) (opened io.ReadCloser, err error) {
@@ -236,6 +272,8 @@ func (h *faultyHandle) Sync() error {
 			h.f.durable = maps.Clone(h.f.live)
 		case !h.n.poisoned:
 			h.n.synced = bytes.Clone(h.n.written)
+		default: // no page, but the size
+			h.n.synced = h.n.synced[:min(len(h.n.synced), len(h.n.written))]
 		}
 	})
 }
@@ -260,4 +298,45 @@ func (h *faultyFile) Write(p []byte) (n int, err error) {
 		return err
 	}, func() { h.n.written = append(h.n.written, p...) })
 	return n, err
+}
+
+// faultyReopened is a file that was opened anew.
+type faultyReopened struct {
+	faultyHandle
+	real reopened
+}
+
+func (h *faultyReopened) ReadAt(p []byte, at int64) (n int, err error) {
+	err = h.f.call("read at", func() error {
+		n, err = h.real.ReadAt(p, at)
+		return err
+	}, func() {})
+	return n, err
+}
+
+func (h *faultyReopened) Size() (size int64, err error) {
+	err = h.f.call("size", func() error {
+		size, err = h.real.Size()
+		return err
+	}, func() {})
+	return size, err
+}
+
+func (h *faultyReopened) Truncate(size int64) error {
+	return h.f.call("truncate", func() error { return h.real.Truncate(size) }, func() { h.n.written = h.n.written[:size] })
+}
+
+// forget leaves what the disk has: not what a fsync failed to write.
+func (h *faultyReopened) forget() {
+	_ = h.f.call("forget", func() error { return nil }, func() {
+		if !h.n.poisoned {
+			return
+		}
+		h.n.written, h.n.poisoned = bytes.Clone(h.n.synced), false
+		file := h.real.(diskFile)
+		_, err := file.WriteAt(h.n.synced, 0)
+		if err := errors.Join(err, file.Truncate(int64(len(h.n.synced)))); err != nil {
+			h.f.t.Error(err)
+		}
+	})
 }

@@ -148,6 +148,30 @@ func (d *disk) names(visit func(name string)) error {
 	}
 }
 
+func (d *disk) reopen(name string) (reopened, error) {
+	f, err := d.root.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	return diskFile{f}, nil
+}
+
+// diskFile is a file that is opened anew.
+type diskFile struct{ *os.File }
+
+func (f diskFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// forget has no effect where a file system lives in memory, and needs none.
+func (f diskFile) forget() {
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
+
 func (d *disk) read(name string) (io.ReadCloser, error) {
 	f, err := d.root.Open(name)
 	if err != nil {

@@ -59,7 +59,7 @@ func content(lines []string) []byte {
 
 func openTestDir(t testing.TB, path string) *Dir {
 	t.Helper()
-	d, err := Open(path, testWindow)
+	d, err := Open(path, testWindow, Roll{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ type change struct {
 // inode is a file.
 type inode struct {
 	written []byte
-	synced  int // how many bytes of it are durable
+	synced  []byte // what is durable
 	// poisoned tells that a fsync failed: the next one reports success for
 	// pages that never reached the disk.
 	poisoned bool
@@ -54,10 +54,21 @@ func (n *inode) ids() (ids []string) {
 }
 
 func (n *inode) sync() {
-	if !n.poisoned {
-		n.synced = len(n.written)
+	if n.poisoned { // no page, but the size
+		n.synced = n.synced[:min(len(n.synced), len(n.written))]
+		return
+	}
+	n.synced = bytes.Clone(n.written)
+}
+
+// forget leaves what the disk has: not what a fsync failed to write.
+func (n *inode) forget() {
+	if n.poisoned {
+		n.written, n.poisoned = bytes.Clone(n.synced), false
 	}
 }
+
+func (n *inode) durable() bool { return bytes.Equal(n.synced, n.written) }
 
 func (d *modelDisk) set(name string, n *inode) {
 	d.pending = append(d.pending, change{name, n})
@@ -79,10 +90,15 @@ func (d *modelDisk) losePower(bits uint64) {
 	d.live, d.pending = maps.Clone(d.durable), nil
 	for i, name := range d.names() {
 		n := d.live[name]
-		if bits>>(8+i%56)&1 == 0 {
-			n.written = n.written[:n.synced]
+		switch bits >> (8 + i%54) & 3 {
+		case 0, 1:
+			n.written = bytes.Clone(n.synced)
+		case 2: // half of what was appended
+			if bytes.HasPrefix(n.written, n.synced) {
+				n.written = n.written[:(len(n.synced)+len(n.written))/2]
+			}
 		}
-		n.synced, n.poisoned = len(n.written), false
+		n.synced, n.poisoned = bytes.Clone(n.written), false
 	}
 	d.check("a loss of power")
 	for _, name := range d.returned {
@@ -112,8 +128,8 @@ func (d *modelDisk) check(after string) {
 			continue
 		}
 		n := d.live[name]
-		if n.synced < len(n.written) || !bytes.HasSuffix(n.written, []byte("\n")) {
-			d.breach("after %s %s is visible, with %d bytes of which %d are durable", after, name, len(n.written), n.synced)
+		if !n.durable() || !bytes.HasSuffix(n.written, []byte("\n")) {
+			d.breach("after %s %s is visible, with %d bytes of which %d are durable", after, name, len(n.written), len(n.synced))
 		}
 		for _, id := range n.ids() {
 			if other := seen[id]; other != "" {
@@ -133,7 +149,7 @@ func (d *modelDisk) breach(format string, args ...any) {
 func (d *modelDisk) kept() map[string]bool {
 	ids := map[string]bool{}
 	for name, n := range d.durable {
-		if strings.HasSuffix(name, visibleSuffix) && n.synced == len(n.written) && d.live[name] == n {
+		if strings.HasSuffix(name, visibleSuffix) && n.durable() && d.live[name] == n {
 			for _, id := range n.ids() {
 				ids[id] = true
 			}

@@ -175,6 +175,20 @@ func (f *modelFolder) names(visit func(name string)) error {
 	return err
 }
 
+func (f *modelFolder) reopen(name string) (reopened, error) {
+	var n *inode
+	err := f.call("reopen", func(verdict) error {
+		if n = f.disk().live[name]; n == nil {
+			return fs.ErrNotExist
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &modelReopened{modelFile{f, n}}, nil
+}
+
 func (f *modelFolder) read(name string) (io.ReadCloser, error) {
 	var content []byte
 	err := f.call("read", func(verdict) error {
@@ -263,4 +277,37 @@ func (h *modelFile) Sync() error {
 
 func (h *modelFile) Close() error {
 	return h.f.call("close", func(verdict) error { return nil })
+}
+
+// modelReopened is a file that was opened anew.
+type modelReopened struct{ modelFile }
+
+func (h *modelReopened) ReadAt(p []byte, at int64) (n int, err error) {
+	err = h.f.call("read at", func(verdict) error {
+		n, err = bytes.NewReader(h.n.written).ReadAt(p, at)
+		return err
+	})
+	return n, err
+}
+
+func (h *modelReopened) Size() (size int64, err error) {
+	err = h.f.call("size", func(verdict) error {
+		size = int64(len(h.n.written))
+		return nil
+	})
+	return size, err
+}
+
+func (h *modelReopened) Truncate(size int64) error {
+	return h.f.call("truncate", func(verdict) error {
+		h.n.written = bytes.Clone(h.n.written[:size])
+		return nil
+	})
+}
+
+func (h *modelReopened) forget() {
+	_ = h.f.call("forget", func(verdict) error {
+		h.n.forget()
+		return nil
+	})
 }

@@ -23,6 +23,8 @@ const (
 	Visible
 	// Temporary: a file being written, or left over by a crash.
 	Temporary
+	// Rolling: a file that batches are appended to, or that a crash has left.
+	Rolling
 	// Lock: the file whose lock the folder's owner holds.
 	Lock
 )
@@ -38,6 +40,8 @@ func ParseName(name string) Kind {
 		return Visible
 	case tempName.MatchString(name):
 		return Temporary
+	case rollingName.MatchString(name):
+		return Rolling
 	case name == lockName:
 		return Lock
 	default:

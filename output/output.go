@@ -1,10 +1,11 @@
 // Package output publishes batches as files in the folders of their shards.
 //
 // It promises that a visible file (*.ndjson) is complete and never changes,
-// that a file whose name was returned survives a loss of power, that a message
-// is never visible twice, and that one process at a time owns a shard's folder.
-// What a crash leaves behind are temporary files, and the next owner of the
-// folder removes them.
+// that what was written survives a loss of power, that a message is never
+// visible twice, and that one process at a time owns a shard's folder. What a
+// crash leaves behind are temporary files, which the next owner of the folder
+// removes, and a file that batches were appended to (see Roll), which that owner
+// publishes.
 //
 // Which messages are in files already a shard knows for those written last (see
 // Window); its next owner learns it from the files.
@@ -57,6 +58,7 @@ const (
 	visibleSuffix = ".ndjson"
 	tempPrefix    = "."
 	tempSuffix    = ".tmp"
+	rollingSuffix = ".rolling"
 
 	workerPattern = `[0-9A-Za-z-]{1,64}`
 	ulidPattern   = `[0-9A-HJKMNP-TV-Z]{26}`
@@ -65,6 +67,8 @@ const (
 var (
 	workerName = regexp.MustCompile(`^` + workerPattern + `$`)
 	tempName   = regexp.MustCompile(`^\.` + workerPattern + `_` + ulidPattern + `\.tmp$`)
+	// rollingName is of a file that is published as its stem and visibleSuffix.
+	rollingName = regexp.MustCompile(`^\.` + workerPattern + `_` + ulidPattern + `\.rolling$`)
 )
 
 // standbyInterval is how often a standby asks for the lock. It bounds how long
@@ -77,7 +81,7 @@ const standbyInterval = 200 * time.Millisecond
 //
 // Age counts from the commit, but stands still while the shard has no owner: what
 // is in the newest file counts as committed when the shard is taken, what is in
-// another as much earlier as their names say. What comes again after a crash is
+// another when the next one was begun, as much earlier as their names say. What comes again after a crash is
 // known however long nobody restarts the process, and whatever was done to the
 // clock. What a window costs in memory says committed.New.
 type Window struct {
@@ -103,6 +107,7 @@ type Dir struct {
 	root   *os.Root
 	path   string // absolute, so that a change of working directory does not matter
 	window Window
+	roll   Roll
 
 	mu     sync.Mutex               // guards wanted
 	wanted map[string]*atomic.Int64 // see Shard; by the shard's name
@@ -118,6 +123,8 @@ type Dir struct {
 type Shard struct {
 	name   string // relative to the output folder: "shard-0"
 	folder folder
+	names  syncer
+	roll   Roll
 	// window has the ids of what is in durable files, and those in hand.
 	window *committed.Window
 
@@ -130,26 +137,33 @@ type Shard struct {
 	wanted *atomic.Int64
 
 	// gate is held shared by a writer from asking for the right to publish
-	// until its file is durable or undone, and alone by Close: the lock is
-	// never given away in the middle of a publication.
+	// until its file is durable or undone, or while it is at the rolling file,
+	// and alone by Close: the lock is never given away in the middle of that.
 	gate sync.RWMutex
+
+	// turn is a lock that can be waited for with a context. Who has it and holds
+	// the gate, or who holds the gate alone, may use what follows.
+	turn   chan struct{}
+	file   *rolling // or nil
+	buffer []byte   // of the last append
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
 	writers int           // Writes under way; the last one out closes the folder
 	undone  []publication // failed, and possibly still visible
 	litter  []string      // temporary files that could not be removed, but may be later
-	// hidden counts the files that were visible and no more, settled those of
-	// them that no loss of power brings back.
+	// hidden counts the names that were taken away and must not come back with a
+	// loss of power, settled those of them that will not.
 	hidden, settled int
+	unrolled        error // see Unrolled
 }
 
 // publication is an attempt's pair of names.
 type publication struct {
 	temp, final string
-	// linked tells that final is known to be ours. It is not known after a
-	// link that reported an error.
-	linked bool
+	// tried tells that final may be ours, linked that it is. It is not known
+	// after a link that reported an error.
+	tried, linked bool
 }
 
 // folder is what a shard asks of its folder, a call each of the operating
@@ -167,6 +181,8 @@ type folder interface {
 	remove(name string) error
 	// names visits the names of the regular files.
 	names(visit func(name string)) error
+	// reopen opens a file that a descriptor is not trusted for any more.
+	reopen(name string) (reopened, error)
 	// read opens a file for reading.
 	read(name string) (io.ReadCloser, error)
 	// held fails with ErrLost unless the lock that this process holds is the
@@ -179,6 +195,17 @@ type folder interface {
 
 type file interface {
 	Write(p []byte) (int, error)
+	handle
+}
+
+// reopened is a file whose end is in doubt.
+type reopened interface {
+	io.ReaderAt
+	Size() (int64, error)
+	Truncate(size int64) error
+	// forget has what is durable read from the disk the next time, as far as the
+	// system can be told to.
+	forget()
 	handle
 }
 

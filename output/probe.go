@@ -29,7 +29,7 @@ func (s *Shard) probe() error {
 	}
 	if err := s.folder.link(temp, second); err != nil {
 		// It may have happened all the same.
-		return s.discard(second, s.discard(temp, s.failed("link", second, err)))
+		return s.discardTemp(second, s.discardTemp(temp, s.failed("link", second, err)))
 	}
 	for _, name := range []string{second, temp} {
 		if err := s.folder.remove(name); err != nil {

@@ -115,7 +115,7 @@ func TestFileSizeLimit(t *testing.T) {
 func openForbidden(t *testing.T, path string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		d, err := Open(path, testWindow)
+		d, err := Open(path, testWindow, Roll{})
 		if err == nil {
 			d.Close()
 			return "<nil>"

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"slices"
 	"time"
 
 	"async-data-processor/message"
@@ -21,21 +22,21 @@ import (
 // know, and a shard that stands still would mend nothing. But one that cannot
 // be read fails the start, because that can be mended.
 func (s *Shard) recall(ctx context.Context, files *newest) error {
-	files.cut()
+	files.finish()
 	s.recalled.Foreign, s.recalled.Example = files.foreign, files.example
 	var failed error
 	s.recalled.IDs = s.window.Load(s.committed(ctx, files, &failed))
 	return failed
 }
 
-// committed yields the ids in each of the files, and when they count as
-// committed; the slice is used again. It ends with the first error, which it
+// committed yields the ids in each of the files, the newest first, and when they
+// count as committed; the slice is used again. It ends with the first error, which it
 // leaves in failed.
 func (s *Shard) committed(ctx context.Context, files *newest, failed *error) iter.Seq2[[]committed.Key, time.Time] {
 	return func(yield func([]committed.Key, time.Time) bool) {
 		in := bufio.NewReaderSize(nil, 64<<10)
 		var keys []committed.Key
-		for _, f := range files.files {
+		for i, f := range files.files {
 			name := files.name(f)
 			if ctx.Err() != nil {
 				*failed = fmt.Errorf("read the files of %s: %w", s.name, context.Cause(ctx))
@@ -43,7 +44,7 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 			}
 			var whole bool
 			var err error
-			keys, whole, err = s.readIDs(name, in, keys[:0])
+			keys, whole, err = s.readIDs(name, in, keys[:0], files.limit)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -57,16 +58,18 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 				s.recalled.Damaged++
 				s.recalled.Example = name
 			}
-			if !yield(keys, files.now.Add(-max(0, files.last.Sub(f.at())))) {
+			slices.Reverse(keys)
+			if !yield(keys, files.until(i)) {
 				return
 			}
 		}
 	}
 }
 
-// readIDs appends the keys of a file's messages. whole is false if a line has
-// no id, or if the last one is cut off; its message counts as not written.
-func (s *Shard) readIDs(name string, in *bufio.Reader, keys []committed.Key) (_ []committed.Key, whole bool, err error) {
+// readIDs appends the keys of a file's messages, or of the last ones, limit at
+// least and twice as many at most. whole is false if a line has no id, or if the
+// last one is cut off; its message counts as not written.
+func (s *Shard) readIDs(name string, in *bufio.Reader, keys []committed.Key, limit int) (_ []committed.Key, whole bool, err error) {
 	f, err := s.folder.read(name)
 	if err != nil {
 		return keys, false, err
@@ -93,6 +96,9 @@ func (s *Shard) readIDs(name string, in *bufio.Reader, keys []committed.Key) (_ 
 		case err != nil:
 			return keys, false, err
 		case len(id) > 0:
+			if len(keys) == 2*limit {
+				keys = append(keys[:0], keys[limit:]...)
+			}
 			keys = append(keys, key)
 		}
 	}

@@ -62,7 +62,8 @@ func TestRecall(t *testing.T) {
 		"from the future":     {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
 		"the clock was ahead": {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines[:1])), name: string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
 		"from long ago":       {map[string]string{nameAt(now.Add(-9999*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
-		"too old":             {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age-time.Millisecond), 1): string(content(lines[:2]))}, Recalled{IDs: 2, Files: 1}, lines[2:], lines[:2]},
+		"old, until the next": {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-9*testWindow.Age), 1): string(content(lines[:2]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
+		"too old":             {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age-time.Millisecond), 1): string(content(lines[1:2])), nameAt(now.Add(-time.Minute-testWindow.Age-2*time.Millisecond), 1): string(content(lines[:1]))}, Recalled{IDs: 3, Files: 2}, lines[1:], lines[:1]},
 		"just not too old":    {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age+time.Minute), 1): string(content(lines[:2]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
 		"cut off":             {map[string]string{name: strings.TrimSuffix(string(content(lines)), "}\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
 		"cut off: newline":    {map[string]string{name: strings.TrimSuffix(string(content(lines)), "\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
@@ -150,15 +151,17 @@ func TestRecallReadsNoMore(t *testing.T) {
 }
 
 // TestTimeWithoutOwner: what an owner has left is known for the window's time
-// from when the next one came, however long that took.
+// from when the next one came, however long that took. What is in a file may
+// have been written until the next one was begun.
 func TestTimeWithoutOwner(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := openShard(t, path)
-		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 4)
-		write(t, s, 2, lines[:2]...)
-		time.Sleep(testWindow.Age / 2)
-		write(t, s, 2, lines[2:]...)
+		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
+		for two := range slices.Chunk(lines, 2) {
+			time.Sleep(testWindow.Age / 2)
+			write(t, s, 2, two...)
+		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +172,7 @@ func TestTimeWithoutOwner(t *testing.T) {
 		time.Sleep(testWindow.Age/2 + time.Millisecond)
 		write(t, s, 2, lines...)
 		time.Sleep(testWindow.Age / 2)
-		write(t, s, 2, lines...)
+		write(t, s, 4, lines...)
 	})
 }
 
@@ -193,17 +196,20 @@ func TestNewestIsBounded(t *testing.T) {
 	}
 }
 
-// TestNewestForgetsTheOld: whichever comes first, the old or the new.
+// TestNewestForgetsTheOld: all but one, whichever comes first, the old ones or
+// the new.
 func TestNewestForgetsTheOld(t *testing.T) {
 	now := time.Now()
-	fresh, old := nameAt(now, 0), nameAt(now.Add(-time.Hour-time.Millisecond), 0)
-	for _, names := range [][]string{{fresh, old}, {old, fresh}} {
+	fresh, old, older := nameAt(now, 0), nameAt(now.Add(-time.Hour-time.Millisecond), 0), nameAt(now.Add(-2*time.Hour), 0)
+	for _, names := range [][]string{
+		{fresh, old, older}, {fresh, older, old}, {old, fresh, older}, {old, older, fresh}, {older, fresh, old}, {older, old, fresh},
+	} {
 		n := newest{limit: 20, age: time.Hour, now: now}
 		for _, name := range names {
 			n.add(name)
 		}
-		n.cut()
-		if len(n.files) != 1 || n.name(n.files[0]) != fresh {
+		n.finish()
+		if len(n.files) != 2 || n.name(n.files[0]) != fresh || n.name(n.files[1]) != old {
 			t.Errorf("of %q %d are left", names, len(n.files))
 		}
 	}

@@ -26,16 +26,17 @@ var errBusy = errors.New("the shard's folder is owned by somebody else")
 // has to wait it calls onStandby first, once; nil is allowed. The owner may go
 // by Close or by dying, its lock goes with it.
 //
-// The temporary files of an earlier owner are removed (see Swept), the folder has
-// just taken a file (see probe), every name that is visible when Shard returns
-// is durable, and what is in the newest of those files is known (see Recalled).
+// The temporary files of an earlier owner are removed (see Swept), what it has
+// not come to publish is published, the folder has just taken a file (see
+// probe), every name that is visible when Shard returns is durable, and what is
+// in the newest of those files is known (see Recalled).
 // A file of ours that is there and cannot be read fails Shard: without it
 // messages might be written twice, and nobody would hear of it.
 //
 // After an error nothing is held, and Shard may be called again: a disk that is
 // full or fails may have recovered.
 func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error) {
-	s := &Shard{name: shardName(n), wanted: d.wantedBy(shardName(n))}
+	s := &Shard{name: shardName(n), roll: d.roll, turn: make(chan struct{}, 1), wanted: d.wantedBy(shardName(n))}
 	for waited := false; ; waited = true {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for %s: %w", s.name, context.Cause(ctx))
@@ -44,7 +45,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 		// of a folder that was moved away meanwhile.
 		f, err := d.acquire(s.name)
 		if err == nil {
-			s.folder = f
+			s.folder, s.names.folder = f, f
 			break
 		}
 		if !errors.Is(err, errBusy) {
@@ -140,16 +141,18 @@ func (d *Dir) settleName(name string) error {
 	return nil
 }
 
-// sweep removes the temporary files. The names of visible files it leaves in
-// files.
+// sweep removes the temporary files, and publishes the rolling ones. The names
+// of visible files it leaves in files.
 func (s *Shard) sweep(files *newest) error {
-	var orphans []string
+	var orphans, unpublished []string
 	err := s.folder.names(func(name string) {
 		switch {
 		case strings.HasSuffix(name, visibleSuffix):
 			files.add(name)
 		case tempName.MatchString(name):
 			orphans = append(orphans, name)
+		case rollingName.MatchString(name):
+			unpublished = append(unpublished, name)
 		}
 	})
 	if err != nil {
@@ -161,6 +164,15 @@ func (s *Shard) sweep(files *newest) error {
 		}
 		s.swept++
 	}
+	for _, name := range unpublished {
+		added, err := s.adopt(name)
+		if err != nil {
+			return err
+		}
+		if added != "" {
+			files.add(added)
+		}
+	}
 	return nil
 }
 
@@ -168,12 +180,11 @@ func (s *Shard) sweep(files *newest) error {
 // owner published last, too, because its fsync may never have happened, and
 // whoever finds a message in a visible file lets the broker forget it.
 func (s *Shard) settleNames() error {
-	h, err := s.folder.open()
+	names, err := s.names.begin()
 	if err != nil {
 		return s.failed("open", "", err)
 	}
-	defer h.Close() // only read from: nothing of it can be lost
-	if err := h.Sync(); err != nil {
+	if err := names.sync(); err != nil {
 		return s.failed("fsync", "", err)
 	}
 	return nil
@@ -190,23 +201,47 @@ func (s *Shard) Recalled() Recalled {
 	return s.recalled
 }
 
-// Close gives the shard's folder to the next owner. It waits for writers that
-// are publishing; those still busy with their temporary file find the shard
-// closed when they are done. Closing it again does nothing.
+// Close publishes the rolling file, and gives the shard's folder to the next
+// owner. It waits for writers that are publishing or appending; those still busy
+// with their temporary file, or waiting for their turn, find the shard closed
+// when they are done. A file that it cannot publish, which its error says, the
+// next owner publishes. Closing it again does nothing.
 func (s *Shard) Close() error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
+	first, err := s.shut()
+	if !first {
+		return nil
+	}
+	err = errors.Join(err, s.finishLast(), s.leave())
+	return errors.Join(err, s.folder.unlock())
+}
+
+// shut lets no more writers in; the caller is one itself.
+func (s *Shard) shut() (first bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil
+		return false, nil
 	}
 	s.closed = true
-	err := s.finishUndo()
-	if s.writers == 0 {
-		err = errors.Join(err, s.folder.close())
+	s.writers++
+	return true, s.finishUndo()
+}
+
+// finishLast publishes the rolling file, unless it may be somebody else's now.
+func (s *Shard) finishLast() error {
+	if s.file == nil {
+		return nil
 	}
-	return errors.Join(err, s.folder.unlock())
+	if err := s.folder.held(); err != nil {
+		if f := s.file.f; f != nil {
+			_ = f.Close() // what was promised of it is durable
+		}
+		return err
+	}
+	s.file.sealed = true
+	return s.finishSealed()
 }
 
 // failed is the error of a step on a name of the shard's folder, or on the

@@ -196,7 +196,7 @@ func TestFolderReplaced(t *testing.T) {
 // replaced, cannot be taken, and nobody is said to own it; moved back it can.
 func TestOutputFolderMoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
-	d, err := Open(path, testWindow)
+	d, err := Open(path, testWindow, Roll{})
 	if err != nil {
 		t.Fatal(err)
 	}

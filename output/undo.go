@@ -5,9 +5,17 @@ import (
 	"slices"
 )
 
-// discard removes a temporary file after err, or else leaves that to the next
-// Write, to Close, or to the next owner of the folder.
-func (s *Shard) discard(temp string, err error) error {
+// discard removes the temporary files after err.
+func (s *Shard) discard(files []publication, err error) error {
+	for _, p := range files {
+		err = s.discardTemp(p.temp, err)
+	}
+	return err
+}
+
+// discardTemp removes a temporary file after err, or else leaves that to the
+// next Write, to Close, or to the next owner of the folder.
+func (s *Shard) discardTemp(temp string, err error) error {
 	removal := s.folder.remove(temp)
 	if removal == nil {
 		return err
@@ -18,25 +26,32 @@ func (s *Shard) discard(temp string, err error) error {
 	return fmt.Errorf("%w; %w", err, s.failed("unlink", temp, removal))
 }
 
-// undo makes p invisible again after err, or else leaves that to the next
-// Write; to make it durable it always does, before it publishes anything.
-func (s *Shard) undo(p publication, err error) error {
-	undoing := s.hide(p)
-	s.mu.Lock()
-	if undoing != nil {
-		defer s.mu.Unlock()
-		s.undone = append(s.undone, p)
-		return fmt.Errorf("%w; %w", err, undoing)
+// undo makes the files invisible again after err, or else leaves that to the
+// next Write; to make it durable it always does, before it publishes anything.
+func (s *Shard) undo(files []publication, err error) error {
+	for _, p := range files {
+		undoing := s.hide(p)
+		s.mu.Lock()
+		if undoing != nil {
+			s.undone = append(s.undone, p)
+			s.mu.Unlock()
+			err = fmt.Errorf("%w; %w", err, undoing)
+			continue
+		}
+		s.hidden++
+		s.mu.Unlock()
+		err = s.discardTemp(p.temp, err)
 	}
-	s.hidden++
-	s.mu.Unlock()
-	return s.discard(p.temp, err)
+	return err
 }
 
 // hide removes p's visible name, unless it turns out to be of another file. A
 // link over a network may fail although it happened; one that fails with "file
 // exists" may be that, or a file that is not ours to remove.
 func (s *Shard) hide(p publication) error {
+	if !p.tried {
+		return nil
+	}
 	if !p.linked {
 		ours, err := s.folder.linked(p.temp, p.final)
 		if err != nil {
@@ -68,12 +83,12 @@ func (s *Shard) finishUndo() error {
 	return nil
 }
 
-// interrupted undoes what is known of p. It owes the undo before it tries, as
-// that may panic, too.
-func (s *Shard) interrupted(p publication) {
+// interrupted undoes what is known of the files. It owes the undo before it
+// tries, as that may panic, too.
+func (s *Shard) interrupted(files []publication) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.undone = append(s.undone, p)
+	s.undone = append(s.undone, files...)
 	_ = s.finishUndo() // or else the next Write does it
 }
 

@@ -6,48 +6,71 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 
 	"async-data-processor/message"
 	"async-data-processor/output/committed"
 )
 
-// Write publishes the messages of b that are in no file yet as one file named
-// after its worker. It returns how many those are, and the file's name relative
-// to the output folder ("shard-0/0-2_01JD….ndjson"). Then the file and its name
-// are durable, and so are the files of the other messages, which an earlier
+// Write writes the messages of b that are in no file yet: as one file named
+// after its worker, as several if they are more than b.Size, or, where files
+// roll, at the end of the shard's file. It returns how many those are, and the
+// name of the last file relative to the output folder
+// ("shard-0/0-2_01JD….ndjson"); a rolling file is visible under it only later.
+// Then the messages are durable, and so are the other ones, which an earlier
 // batch or this one has written (see Window). If there is nothing left to write
-// there is no file, and its name is empty. worker is 1 to 64 letters, digits
-// and hyphens; b holds at least one message.
+// there is no file, and its name is empty. worker is 1 to 64 letters, digits and
+// hyphens; b holds at least one message.
 //
-// It is one attempt. After an error nothing of it is visible, or the error is
-// ErrStillVisible; Write may be called again with the same batch, and that
-// attempt starts afresh. The right to publish is asked of b at the last moment
-// (see message.Batch.Commit), so a writer that was held up for long publishes
-// nothing that was abandoned meanwhile: it fails with ErrAbandoned. An attempt
-// that failed otherwise may or may not have been granted the right. A panic
-// leaves nothing visible either, and is passed on.
+// It is one attempt. After an error nothing of it is visible, nor will be, or the
+// error is ErrStillVisible; Write may be called again with the same batch, and
+// that attempt starts afresh. The right to publish is asked of b at the last
+// moment (see message.Batch.Commit), so a writer that was held up for long
+// publishes nothing that was abandoned meanwhile: it fails with ErrAbandoned. An
+// attempt that failed otherwise may or may not have been granted the right. A
+// panic leaves nothing visible either, and is passed on.
+//
+// The last moment of an append is ahead of its first byte. So a batch that the
+// disk holds up in an append cannot be abandoned, and whoever finds it late has
+// to wait: nobody could say whether its messages will be in the file.
 //
 // A message that another Write is about to publish is waited for, unless that
-// one's batch was abandoned; after 5 seconds with committed.ErrInHand.
+// one's batch was abandoned; after 5 seconds with committed.ErrInHand. So is an
+// append by another one; after 5 seconds with ErrTurn.
 //
 // ctx is looked at between the steps; a call that the disk holds up is not
-// interrupted. Once the file is linked ctx no longer matters.
+// interrupted. Once b.Commit was asked ctx no longer matters.
 //
 // The system calls of a Write without errors:
 //
 //	newfstatat(lock file's absolute path)    is the folder still ours?
-//	openat(temp, O_CREAT|O_EXCL)
+//	openat(temp, O_CREAT|O_EXCL)             these four for each file
 //	write(temp)                              all lines at once
 //	fsync(temp)
 //	close(temp)
-//	openat(folder)
 //	newfstatat(lock file's absolute path)
 //	        b.Commit
 //	linkat(temp, final)                      visible from here, never overwrites
-//	unlinkat(temp)
-//	fsync(folder)                            durable from here
-//	close(folder)
+//	unlinkat(temp)                           both for each file
+//	fsync(folder)                            durable from here, shared with others
 //	        claim.Commit                     known from here
+//
+// Where files roll, once there is one:
+//
+//	newfstatat(lock file's absolute path)    when it is this one's turn
+//	        b.Commit
+//	write(hidden)                            all lines at once
+//	fsync(hidden)                            durable from here
+//	        claim.Commit                     known from here
+//
+// ahead of which the first batch of a file has
+//
+//	openat(hidden, O_CREAT|O_EXCL)
+//	fsync(folder)
+//	newfstatat(lock file's absolute path)
+//
+// and behind which the last one publishes it (see finish), which succeeds or is
+// made good for later (see Unrolled): the batch is written.
 func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
 	if !workerName.MatchString(worker) {
 		return "", 0, fmt.Errorf("worker %q: a name is 1 to 64 letters, digits and hyphens", worker)
@@ -69,28 +92,48 @@ func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (fil
 	if err := s.enter(); err != nil {
 		return "", 0, err
 	}
-	defer s.leave()
+	defer s.leave() // only names were looked up in the folder: nothing can be lost
 	if err := s.settleHidden(); err != nil {
 		return "", 0, err
 	}
-	if err := s.ready(ctx); err != nil {
+	if s.roll.Rolls() {
+		file, err = s.append(ctx, worker, b, fresh, claim)
+	} else {
+		file, err = s.writeFiles(ctx, worker, b, fresh, claim)
+	}
+	if err != nil {
 		return "", 0, err
 	}
+	return file, len(fresh), nil
+}
 
-	stem := worker + "_" + message.NewID()
-	p := publication{temp: tempPrefix + stem + tempSuffix, final: stem + visibleSuffix}
-	content := join(fresh)
-	if err := s.spool(p.temp, content); err != nil {
-		if LacksSpace(err) {
-			s.want(len(content))
-		}
-		return "", 0, err
+// writeFiles is Write for the fresh messages of b, where files do not roll.
+func (s *Shard) writeFiles(ctx context.Context, worker string, b *message.Batch, fresh []message.Message, claim *committed.Claim) (file string, err error) {
+	if err := s.ready(ctx); err != nil {
+		return "", err
 	}
-	if err := s.publish(ctx, b, p); err != nil {
-		return "", 0, err
+	size := b.Size
+	if size < 1 {
+		size = len(fresh)
+	}
+	var files []publication
+	for messages := range slices.Chunk(fresh, size) {
+		stem := worker + "_" + message.NewID()
+		p := publication{temp: tempPrefix + stem + tempSuffix, final: stem + visibleSuffix}
+		content := join(nil, messages)
+		if err := s.spool(p.temp, content); err != nil {
+			if LacksSpace(err) {
+				s.want(len(content))
+			}
+			return "", s.discard(files, err)
+		}
+		files = append(files, p)
+	}
+	if err := s.publish(ctx, b, files); err != nil {
+		return "", err
 	}
 	claim.Commit()
-	return path.Join(s.name, p.final), len(fresh), nil
+	return path.Join(s.name, files[len(files)-1].final), nil
 }
 
 // claim reserves the messages of b that are not committed, until b is abandoned
@@ -139,13 +182,15 @@ func (s *Shard) enter() error {
 }
 
 // leave closes the folder behind the last writer of a closed shard.
-func (s *Shard) leave() {
+func (s *Shard) leave() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writers--
-	if s.closed && s.writers == 0 {
-		_ = s.folder.close() // only names were looked up in it: nothing can be lost
+	if !s.closed || s.writers > 0 {
+		return nil
 	}
+	s.names.close()
+	return s.folder.close()
 }
 
 // ready fails if there is a reason not to publish that Batch does not know of.
@@ -189,18 +234,18 @@ func (s *Shard) spool(temp string, content []byte) error {
 		step, err = "close", closing
 	}
 	if err != nil {
-		return s.discard(temp, s.failed(step, temp, err))
+		return s.discardTemp(temp, s.failed(step, temp, err))
 	}
 	return nil
 }
 
-// join is the content of a file: every line with its newline.
-func join(messages []message.Message) []byte {
+// join appends the messages to content, every line with its newline.
+func join(content []byte, messages []message.Message) []byte {
 	size := 0
 	for _, m := range messages {
 		size += len(m.Line) + 1
 	}
-	content := make([]byte, 0, size)
+	content = slices.Grow(content, size)
 	for _, m := range messages {
 		content = append(content, m.Line...)
 		content = append(content, '\n')
@@ -216,54 +261,56 @@ func writeAll(w io.Writer, p []byte) error {
 	return err
 }
 
-// publish gives the durable file p.temp its visible name, if b grants it. What
+// publish gives the durable files their visible names, if b grants it. What
 // leaves it halfway, a panic or runtime.Goexit, is undone like an error, ahead
 // of the claim's release: else the messages could be in a second file.
-func (s *Shard) publish(ctx context.Context, b *message.Batch, p publication) error {
+func (s *Shard) publish(ctx context.Context, b *message.Batch, files []publication) error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	returned := false
 	defer func() {
 		if !returned {
-			s.interrupted(p)
+			s.interrupted(files)
 		}
 	}()
-	err := s.expose(ctx, b, &p)
+	err := s.expose(ctx, b, files)
 	returned = true
 	return err
 }
 
-// expose links p.temp to its visible name and makes that durable.
+// expose links the files to their visible names and makes those durable.
 //
 // It links and unlinks where renameat2(RENAME_NOREPLACE) would be one call:
 // that one is missing on NFS and outside Linux, and after a link that reported
 // an error the temporary name still tells whether it happened.
-func (s *Shard) expose(ctx context.Context, b *message.Batch, p *publication) error {
-	// Opened before the link: a failed write-back is reported to descriptors
-	// that were open then, and to one opened later only if no other saw it.
-	h, err := s.folder.open()
+func (s *Shard) expose(ctx context.Context, b *message.Batch, files []publication) error {
+	names, err := s.names.begin()
 	if err != nil {
-		return s.discard(p.temp, s.failed("open", "", err))
+		return s.discard(files, s.failed("open", "", err))
 	}
-	defer h.Close() // only read from: nothing of it can be lost
-
 	// The right comes last, because what has been granted can no longer be
 	// abandoned.
 	if err := s.ready(ctx); err != nil {
-		return s.discard(p.temp, err)
+		return s.discard(files, err)
 	}
 	if !b.Commit() {
-		return s.discard(p.temp, ErrAbandoned)
+		return s.discard(files, ErrAbandoned)
 	}
-	if err := s.folder.link(p.temp, p.final); err != nil {
-		return s.undo(*p, s.failed("link", p.final, err))
+	for i := range files {
+		p := &files[i]
+		p.tried = true
+		if err := s.folder.link(p.temp, p.final); err != nil {
+			return s.undo(files, s.failed("link", p.final, err))
+		}
+		p.linked = true
 	}
-	p.linked = true
-	if err := s.folder.remove(p.temp); err != nil {
-		return s.undo(*p, s.failed("unlink", p.temp, err))
+	for _, p := range files {
+		if err := s.folder.remove(p.temp); err != nil {
+			return s.undo(files, s.failed("unlink", p.temp, err))
+		}
 	}
-	if err := h.Sync(); err != nil {
-		return s.undo(*p, s.failed("fsync", "", err))
+	if err := names.sync(); err != nil {
+		return s.undo(files, s.failed("fsync", "", err))
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ type folder interface {
 }
 
 func newConsuming(p *plant) (half, error) {
-	dir, err := output.Open(p.cfg.OutputDir, output.Window{IDs: p.cfg.DedupeIDs, Age: p.cfg.DedupeWindow})
+	dir, err := output.Open(p.cfg.OutputDir, output.Window{IDs: p.cfg.DedupeIDs, Age: p.cfg.DedupeWindow}, output.Roll{})
 	if err != nil {
 		return nil, fmt.Errorf("--output-dir: %w", err)
 	}

@@ -196,7 +196,7 @@ func TestOthersLeftovers(t *testing.T) {
 		r := newResharded(t, 0)
 		// The folder of 4, whose queue is empty, and the envelopes of 5, of which
 		// it takes one at a time.
-		dir, err := output.Open(r.dir, output.Window{IDs: 10, Age: time.Hour})
+		dir, err := output.Open(r.dir, output.Window{IDs: 10, Age: time.Hour}, output.Roll{})
 		if err != nil {
 			t.Fatal(err)
 		}

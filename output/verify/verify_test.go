@@ -138,7 +138,7 @@ func wantFindings(t *testing.T, r *Report, want ...string) {
 // TestTemporary: whether somebody owns the folder decides about an old file.
 func TestTemporary(t *testing.T) {
 	dir := t.TempDir()
-	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour})
+	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour}, output.Roll{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestListed(t *testing.T) {
 func TestLive(t *testing.T) {
 	const batches = 300
 	dir := t.TempDir()
-	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour})
+	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour}, output.Roll{})
 	if err != nil {
 		t.Fatal(err)
 	}

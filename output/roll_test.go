@@ -1,0 +1,176 @@
+package output
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// neverFull rolls its files only at the end.
+var neverFull = Roll{Bytes: 1 << 40}
+
+// rollingShard opens shard 0 of the output folder at path, with files that roll.
+func rollingShard(t testing.TB, path string, r Roll) *Shard {
+	t.Helper()
+	d := openTestDir(t, path)
+	d.roll = r
+	return takeShard(t, d)
+}
+
+// hiddenFile returns the name of the rolling file of shard 0, or nothing.
+func hiddenFile(t testing.TB, path string) string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(path, "shard-0", ".*"+rollingSuffix))
+	if err != nil || len(names) > 1 {
+		t.Fatalf("rolling files: %q, %v", names, err)
+	}
+	return strings.Join(names, "")
+}
+
+// TestRollBytes: batches gather in a file that is hidden until it is full.
+func TestRollBytes(t *testing.T) {
+	path := t.TempDir()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 30)
+	s := rollingShard(t, path, Roll{Bytes: int64(len(content(lines[:11])))})
+	var first string
+	for i := range 3 { // 15 lines are the first that are at least 11
+		if hidden := hiddenFile(t, path); (hidden != "") != (i > 0) {
+			t.Errorf("before batch %d the hidden file is %q", i, hidden)
+		}
+		checkOnce(t, path)
+		b := newBatch(lines[5*i : 5*i+5]...)
+		b.Size = 5 // matters to files of a batch only
+		name := mustWrite(t, s, b)
+		if first = name; ParseName(filepath.Base(name)) != Visible {
+			t.Errorf("Write returned the name %s", name)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(path, first)); err != nil {
+		t.Error(err)
+	}
+	checkFolder(t, path, content(lines[:15]))
+
+	write(t, s, 5, lines[10:20]...)
+	checkOnce(t, path, lines[:15]...)
+	if err := s.Unrolled(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkFolder(t, path, content(lines[:15]), content(lines[15:20]))
+}
+
+// TestRollInterval: a file is published once its first message is as old, by
+// Roll or behind an append.
+func TestRollInterval(t *testing.T) {
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := rollingShard(t, path, Roll{Interval: time.Minute})
+		defer s.Close()
+		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 30)
+		roll := func(want ...string) {
+			t.Helper()
+			if err := s.Roll(t.Context()); err != nil {
+				t.Error(err)
+			}
+			checkOnce(t, path, want...)
+		}
+		roll()
+		write(t, s, 5, lines[:5]...)
+		time.Sleep(time.Minute - time.Nanosecond)
+		write(t, s, 5, lines[5:10]...)
+		roll()
+		time.Sleep(time.Nanosecond)
+		roll(lines[:10]...)
+		time.Sleep(time.Hour) // no file gets old without a message
+		write(t, s, 5, lines[10:15]...)
+		roll(lines[:10]...)
+		time.Sleep(time.Minute)
+		write(t, s, 5, lines[15:20]...)
+		checkOnce(t, path, lines[:20]...)
+	})
+}
+
+// TestRollRefuses: there is no negative size nor age.
+func TestRollRefuses(t *testing.T) {
+	for _, r := range []Roll{{Bytes: -1}, {Interval: -1}} {
+		if d, err := Open(t.TempDir(), testWindow, r); err == nil {
+			d.Close()
+			t.Errorf("%+v is accepted", r)
+		}
+	}
+	if (Roll{}).Rolls() || !(Roll{Bytes: 1}).Rolls() || !(Roll{Interval: 1}).Rolls() {
+		t.Error("who rolls?")
+	}
+}
+
+// TestConcurrentAppends: whoever has its turn appends whole batches.
+func TestConcurrentAppends(t *testing.T) {
+	for _, r := range []Roll{{Bytes: 1}, {Bytes: 700}, neverFull} {
+		t.Run(fmt.Sprint(r.Bytes), func(t *testing.T) {
+			path := t.TempDir()
+			s := rollingShard(t, path, r)
+			const writers, batches = 5, 10
+			var wg sync.WaitGroup
+			var all []string
+			for w := range writers {
+				for i := range batches {
+					all = append(all, numbered(fmt.Sprintf("%d-%d", w, i), 1+i%5)...)
+				}
+				wg.Go(func() {
+					for i := range batches {
+						lines := numbered(fmt.Sprintf("%d-%d", w, i), 1+i%5)
+						if _, _, err := s.Write(t.Context(), fmt.Sprintf("0-%d", w), newBatch(lines...)); err != nil {
+							t.Error(err)
+						}
+						if err := s.Roll(t.Context()); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			checkOnce(t, path, all...)
+			if visible, _ := folderNames(t, path); r == neverFull && len(visible) != 1 {
+				t.Errorf("published %q", visible)
+			}
+		})
+	}
+}
+
+// TestSeveralFiles: without rolling, a batch of several becomes files of its
+// size, behind one fsync of the folder.
+func TestSeveralFiles(t *testing.T) {
+	path := t.TempDir()
+	s := openShard(t, path)
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 14)
+	write(t, s, 2, lines[3], lines[7])
+	f := newFaulty(t, s, at(-1, pass), nil)
+	b := newBatch(lines...)
+	b.Size = 5
+	name, written, err := s.Write(context.Background(), worker, b)
+	if err != nil || written != 12 {
+		t.Errorf("wrote %d, %v", written, err)
+	}
+	fresh := slices.Concat(lines[:3], lines[4:7], lines[8:])
+	checkFolder(t, path, content([]string{lines[3], lines[7]}), content(fresh[:5]), content(fresh[5:10]), content(fresh[10:]))
+	if got := linesOf(t, filepath.Join(path, name)); !slices.Equal(got, fresh[10:]) {
+		t.Errorf("%s is not the last file, it has %q", name, got)
+	}
+	files := []string{"create", "write", "fsync", "close", "create", "write", "fsync", "close", "create", "write", "fsync", "close"}
+	want := slices.Concat([]string{"held"}, files, []string{"open", "held", "link", "link", "link", "remove", "remove", "remove", "folder fsync"})
+	if !slices.Equal(f.calls, want) {
+		t.Errorf("got  %q\nwant %q", f.calls, want)
+	}
+}

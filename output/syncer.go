@@ -1,0 +1,108 @@
+package output
+
+import (
+	"errors"
+	"sync"
+)
+
+// errInterrupted: a goroutine that others depended on panicked or ended.
+var errInterrupted = errors.New("it was interrupted")
+
+// syncer makes the names in a folder durable, with one fsync for all who need
+// one at the same time. Its methods may be called concurrently.
+type syncer struct {
+	folder folder
+
+	mu     sync.Mutex // guards what follows, and the fields of each opened
+	opened *opened    // what begin returns, or nil
+}
+
+// opened is the opened folder. It is used until its first failure: a write-back
+// that failed is reported to a descriptor once, whoever asks, so all that was
+// changed under its eyes is in doubt then.
+type opened struct {
+	syncer *syncer
+	handle
+	wake sync.Cond // when an fsync has ended
+
+	begun, ended int // fsyncs
+	running      bool
+	err          error
+}
+
+// begin returns what will make the names durable that are changed from now on:
+// a failed write-back is reported to descriptors that were open then, and to one
+// opened later only if no other saw it.
+func (y *syncer) begin() (*opened, error) {
+	y.mu.Lock()
+	o := y.opened
+	y.mu.Unlock()
+	if o != nil {
+		return o, nil
+	}
+	h, err := y.folder.open()
+	if err != nil {
+		return nil, err
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.opened != nil { // by somebody else meanwhile
+		defer h.Close()
+		return y.opened, nil
+	}
+	y.opened = &opened{syncer: y, handle: h}
+	y.opened.wake.L = &y.mu
+	return y.opened, nil
+}
+
+// sync makes durable what was changed since begin. It shares an fsync that
+// begins from now on; one under way may have missed the change.
+func (o *opened) sync() error {
+	o.syncer.mu.Lock()
+	defer o.syncer.mu.Unlock()
+	for mine := o.begun + 1; o.err == nil && o.ended < mine; {
+		if o.running {
+			o.wake.Wait()
+		} else {
+			o.run()
+		}
+	}
+	return o.err
+}
+
+// run does an fsync for all who wait. The caller holds mu, which is free
+// meanwhile.
+func (o *opened) run() {
+	y := o.syncer
+	o.begun++
+	o.running = true
+	err := errInterrupted // unless it returns
+	y.mu.Unlock()
+	defer func() {
+		y.mu.Lock()
+		o.running, o.ended = false, o.begun
+		o.wake.Broadcast()
+		if err != nil {
+			o.err = err
+			y.forget(o)
+		}
+	}()
+	err = o.handle.Sync()
+}
+
+// forget has the next one open the folder anew. The caller holds mu.
+func (y *syncer) forget(o *opened) {
+	if y.opened == o {
+		y.opened = nil
+	}
+	_ = o.handle.Close() // only read from: nothing of it can be lost
+}
+
+// close lets go of the folder. Nobody needs an fsync any more.
+func (y *syncer) close() {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.opened != nil {
+		y.forget(y.opened)
+	}
+}
