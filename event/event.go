@@ -56,7 +56,8 @@ type Worker struct {
 	// Dead counts the messages that made it panic, each taken alone, as often as
 	// that was found.
 	Dead int64
-	// LastFile is the file it published last, relative to the output folder.
+	// LastFile is the file it wrote to last, relative to the output folder; one
+	// that batches are appended to has that name once it is published.
 	LastFile string
 }
 

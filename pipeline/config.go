@@ -58,6 +58,12 @@ type Config struct {
 	// and DedupeWindow for how long.
 	DedupeIDs    int
 	DedupeWindow time.Duration
+	// RollBytes and RollInterval have batches appended to one file a shard, which
+	// is published when it is so large or so old. Without RollBytes its size does
+	// not matter, without RollInterval that is a minute, and without both every
+	// batch is a file.
+	RollBytes    int64
+	RollInterval time.Duration
 	// BatchSize is the most messages of a batch, 1 to MaxBatchSize.
 	BatchSize int
 	// BatchLinger is how long an incomplete batch may wait.
@@ -88,6 +94,11 @@ const (
 	// unacknowledged delivery back.
 	MaxLinger    = 10 * time.Minute
 	MaxDedupeIDs = 100_000_000 // 5 GB per shard
+	// MinRollBytes and MinRollInterval keep what publishing a file costs well
+	// under what it is for.
+	MinRollBytes    = 4096
+	MinRollInterval = 100 * time.Millisecond
+	MaxRollInterval = 24 * time.Hour
 )
 
 // DefaultConfig is the one place of the defaults.
@@ -186,6 +197,9 @@ func (c Config) Validate() error {
 	positive("output-error-timeout", c.OutputErrorTimeout)
 	within("dedupe-ids", c.DedupeIDs, MaxDedupeIDs)
 	positive("dedupe-window", c.DedupeWindow)
+	check(c.RollBytes == 0 || c.RollBytes >= MinRollBytes, "--roll-bytes is %d, want 0 or at least %d", c.RollBytes, MinRollBytes)
+	check(c.RollInterval == 0 || c.RollInterval >= MinRollInterval && c.RollInterval <= MaxRollInterval,
+		"--roll-interval is %v, want 0 or %v to %v", c.RollInterval, MinRollInterval, MaxRollInterval)
 	within("batch-size", c.BatchSize, MaxBatchSize)
 	check(c.BatchLinger >= 0 && c.BatchLinger <= MaxLinger, "--batch-linger is %v, want 0 to %v", c.BatchLinger, MaxLinger)
 	within("workers-min", c.WorkersMin, MaxWorkers)
@@ -210,6 +224,11 @@ func exposed(addr string) bool {
 // prefetch is how many envelopes a shard has in hand at most: enough to fill,
 // with one message each, the batches being written, the one that waits and the
 // one that fills. Less could starve a batch.
+//
+// More would let more batches of such envelopes leave together, but this is what
+// bounds the bytes in hand, 512 KiB each, and the ids that come again after a
+// crash (see DedupeIDs). Under load envelopes are not of one message: a lane
+// fills the next one while it waits for the last.
 func (c Config) prefetch() int { return c.BatchSize * (c.WorkersMax + 2) }
 
 // RedactURL returns a broker's URL, or a list of them, without passwords,

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"async-data-processor/output"
 )
 
 func TestDefaultsAreValid(t *testing.T) {
@@ -29,6 +31,29 @@ func TestPrefetchFills(t *testing.T) {
 	}
 }
 
+// TestRoll: files roll if one of the settings is there, and none stays unseen
+// for ever.
+func TestRoll(t *testing.T) {
+	for _, tt := range []struct {
+		bytes    int64
+		interval time.Duration
+		want     output.Roll
+		together int
+	}{
+		{0, 0, output.Roll{}, 40},
+		{1 << 20, 0, output.Roll{Bytes: 1 << 20, Interval: time.Minute}, 4096},
+		{0, time.Hour, output.Roll{Interval: time.Hour}, 4096},
+		{1 << 20, time.Hour, output.Roll{Bytes: 1 << 20, Interval: time.Hour}, 4096},
+	} {
+		cfg := DefaultConfig()
+		cfg.RollBytes, cfg.RollInterval = tt.bytes, tt.interval
+		if got := cfg.roll(); got != tt.want || cfg.together() != tt.together {
+			t.Errorf("%d bytes and %v roll at %+v, %d messages together, want %+v, %d",
+				tt.bytes, tt.interval, got, cfg.together(), tt.want, tt.together)
+		}
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Config)
@@ -49,6 +74,13 @@ func TestValidate(t *testing.T) {
 		"output errors":       {func(c *Config) { c.OutputErrorTimeout = 0 }, "--output-error-timeout is 0s"},
 		"dedupe ids":          {func(c *Config) { c.DedupeIDs = 0 }, "--dedupe-ids is 0"},
 		"dedupe window":       {func(c *Config) { c.DedupeWindow = 0 }, "--dedupe-window is 0s"},
+		"rolling":             {func(c *Config) { c.RollBytes, c.RollInterval = 64<<20, time.Minute }, ""},
+		"rolling by size":     {func(c *Config) { c.RollBytes = MinRollBytes }, ""},
+		"rolling by age":      {func(c *Config) { c.RollInterval = MinRollInterval }, ""},
+		"small files":         {func(c *Config) { c.RollBytes = 4095 }, "--roll-bytes is 4095, want 0 or at least 4096"},
+		"negative files":      {func(c *Config) { c.RollBytes = -1 }, "--roll-bytes is -1"},
+		"young files":         {func(c *Config) { c.RollInterval = time.Millisecond }, "--roll-interval is 1ms, want 0 or 100ms to 24h0m0s"},
+		"old files":           {func(c *Config) { c.RollInterval = 25 * time.Hour }, "--roll-interval is 25h0m0s"},
 		"linger":              {func(c *Config) { c.BatchLinger = -1 }, "--batch-linger is -1ns"},
 		"long linger":         {func(c *Config) { c.BatchLinger = time.Hour }, "want 0 to 10m0s"},
 		"no linger":           {func(c *Config) { c.BatchLinger = 0 }, ""},

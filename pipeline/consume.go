@@ -36,6 +36,8 @@ type consuming struct {
 	held map[string]hold
 	// untaken has why a shard is not owned, unless another process owns it.
 	untaken map[int]error
+	// unrolled has why a shard's file that is due is not published.
+	unrolled map[int]error
 	// leftovers are the shards beyond the number of shards, by their number.
 	leftovers map[int]*leftover
 }
@@ -45,15 +47,20 @@ type folder interface {
 	workerpool.Writer
 	Swept() int
 	Recalled() output.Recalled
+	Roll(ctx context.Context) error
+	Unrolled() error
 	Close() error
 }
 
 func newConsuming(p *plant) (half, error) {
-	dir, err := output.Open(p.cfg.OutputDir, output.Window{IDs: p.cfg.DedupeIDs, Age: p.cfg.DedupeWindow}, output.Roll{})
+	dir, err := output.Open(p.cfg.OutputDir, output.Window{IDs: p.cfg.DedupeIDs, Age: p.cfg.DedupeWindow}, p.cfg.roll())
 	if err != nil {
 		return nil, fmt.Errorf("--output-dir: %w", err)
 	}
-	c := &consuming{plant: p, dir: dir, held: make(map[string]hold), untaken: make(map[int]error), leftovers: make(map[int]*leftover)}
+	c := &consuming{
+		plant: p, dir: dir, held: make(map[string]hold), untaken: make(map[int]error),
+		unrolled: make(map[int]error), leftovers: make(map[int]*leftover),
+	}
 	c.takeShard = func(ctx context.Context, n int, onStandby func()) (folder, error) {
 		return dir.Shard(ctx, n, onStandby)
 	}
@@ -158,7 +165,7 @@ func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage
 		envelopes = make(chan *message.Delivery)
 		opened    = make(chan batcher.Opened)
 		// Room for one, so that a worker finds its next batch ready. With more,
-		// incomplete batches would wait in line instead of going on filling.
+		// batches would wait in line instead of going on filling.
 		batches = make(chan *message.Batch, 1)
 	)
 	pool := workerpool.New(workerpool.Config{
@@ -196,20 +203,25 @@ func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage
 		c.open(n, envelopes, opened, &burials)
 	})
 	stages.Go(func() {
-		batcher.Run(batcher.Config{Size: c.cfg.BatchSize, Linger: c.cfg.BatchLinger}, opened, batches)
+		batcher.Run(batcher.Config{Size: c.cfg.BatchSize, Together: c.cfg.together(), Linger: c.cfg.BatchLinger}, opened, batches)
 	})
 	stages.Go(func() { pool.Run(ours) })
+	rolling, stopRolling := context.WithCancel(ours)
+	var roller sync.WaitGroup
+	roller.Go(func() { c.roll(rolling, n, f, o, giveUp) })
 	stages.Wait()
+	stopRolling()
+	roller.Wait()
 	burials.Wait()
 	c.retire(pool)
 	if why := context.Cause(ours); why != context.Cause(work) {
 		err = errors.Join(err, why)
 	}
-	closing := f.Close()
+	closed := closeFolder(f)
 	if errors.Is(err, ErrOutputFailed) {
 		return pool.Last(), err // which says all there is to say, in one line
 	}
-	if err = errors.Join(err, closing); err != nil {
+	if err = errors.Join(err, closed); err != nil {
 		err = fmt.Errorf("shard %d: %w", n, err)
 	}
 	return pool.Last(), err

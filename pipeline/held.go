@@ -44,6 +44,9 @@ func (c *consuming) check() server.Check {
 	} else if workers := slices.Sorted(maps.Keys(c.held)); len(workers) > 0 {
 		first := workers[0]
 		check.Err = fmt.Errorf("%d workers hold their batch, %s because: %w", len(workers), first, c.held[first].why)
+	} else if shards := slices.Sorted(maps.Keys(c.unrolled)); len(shards) > 0 {
+		first := shards[0]
+		check.Err = fmt.Errorf("%d shards are unrolled, shard %d because: %w", len(shards), first, c.unrolled[first])
 	}
 	return check
 }

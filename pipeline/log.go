@@ -137,6 +137,11 @@ func (t *teller) heldLong(shard int, err error) {
 		Msg("what could not be written goes back to the broker, taking the shard anew")
 }
 
+func (t *teller) unrolled(shard int, err error) {
+	t.repeating(zerolog.WarnLevel, "unrolled").Int("shard", shard).Err(err).
+		Msg("the file cannot be published, what is in it is durable and waits")
+}
+
 // space tells that the output's disk runs low, or has enough again.
 func (t *teller) space(dir string, low *space.LowError) {
 	if low == nil {
