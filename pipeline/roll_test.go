@@ -30,7 +30,7 @@ func (w *works) written() {
 	w.eventually("acknowledgement", func() bool { return w.memory.Depth(0) == 0 })
 }
 
-// files returns the names in the shard's folder with the suffix, oldest first.
+// files returns the names in the shard's folder with the suffix.
 func (w *works) files(suffix string) (names []string) {
 	w.t.Helper()
 	entries, err := os.ReadDir(filepath.Join(w.cfg.OutputDir, "shard-0"))
@@ -105,15 +105,18 @@ func TestRollingBySize(t *testing.T) {
 	if got := len(w.values()); got != total {
 		t.Errorf("%d values in files, want %d", got, total)
 	}
-	files := w.files(".ndjson")
-	for _, name := range files[:2] {
+	small := 0
+	for _, name := range w.files(".ndjson") {
 		info, err := os.Stat(filepath.Join(w.cfg.OutputDir, "shard-0", name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if info.Size() < MinRollBytes {
-			t.Errorf("%s has %d bytes, want at least %d", name, info.Size(), MinRollBytes)
+			small++
 		}
+	}
+	if small > 1 {
+		t.Errorf("%d files have less than %d bytes, want that of the drain alone", small, MinRollBytes)
 	}
 }
 
