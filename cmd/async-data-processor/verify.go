@@ -24,6 +24,7 @@ func newVerify(lookup lookupEnv) *cobra.Command {
 	var (
 		defaults     = pipeline.DefaultConfig()
 		options      = verify.Options{Shards: defaults.Shards, BatchSize: defaults.BatchSize}
+		rolls        pipeline.Config
 		file         string
 		asJSON, gaps bool
 	)
@@ -56,12 +57,16 @@ All are counted, the first ` + strconv.Itoa(verify.MaxListed) + ` of each listed
 bytes for each message and about 50 for each file.`,
 		Example: `  async-data-processor verify ./data
   async-data-processor verify /srv/data --batch-size 0     # files that were rolled
+  ROLL_BYTES=64MiB async-data-processor verify /srv/data   # the same
   async-data-processor verify /srv/data --json | jq .total`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, err := resolve(cmd.Flags(), lookup, file)
+			sources, err := resolve(cmd.Flags(), lookup, file)
 			if err = errors.Join(err, checkVerify(options, args[0])); err != nil {
 				return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
+			}
+			if sources["batch-size"] != "flag" && (rolls.RollBytes != 0 || rolls.RollInterval != 0) {
+				options.BatchSize = 0 // that of the program is not what its files have
 			}
 			report, err := verify.Run(cmd.Context(), args[0], options)
 			if err != nil {
@@ -81,6 +86,8 @@ bytes for each message and about 50 for each file.`,
 	num := (*pflag.FlagSet).IntVar
 	add(flags, forConsumer, num, &options.Shards, "shards", "SHARDS_COUNT", "", "number of shards the messages were sharded for; 0: do not check")
 	add(flags, forConsumer, num, &options.BatchSize, "batch-size", "BATCH_SIZE", "", "messages of a full batch, which is a file; 0: do not check")
+	add(flags, forConsumer, sizeVar, &rolls.RollBytes, "roll-bytes", "ROLL_BYTES", "", "size from which files were published; unless 0, --batch-size is")
+	add(flags, forConsumer, (*pflag.FlagSet).DurationVar, &rolls.RollInterval, "roll-interval", "ROLL_INTERVAL", "", "age from which files were published; unless 0, --batch-size is")
 	cmd.Flags().BoolVar(&gaps, "gaps-fail", false, "exit 1 for gaps inside submissions, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object instead of a table")
 	cmd.Flags().StringVar(&options.TempDir, "tmp-dir", "", "folder for temporary files (TMPDIR, else /tmp)")
