@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -170,22 +172,32 @@ func testRepeatedRequest(t *testing.T, b rig.Broker, _ rig.Engine) {
 
 // TestKilled: what a killed process had in hand is written by the next, once,
 // and its temporary files are gone.
-func TestKilled(t *testing.T) { rig.OnEach(t, testKilled) }
+func TestKilled(t *testing.T) {
+	rig.OnEach(t, func(t *testing.T, b rig.Broker, _ rig.Engine) { testKilled(t, b, 5) })
+}
 
-func testKilled(t *testing.T, b rig.Broker, _ rig.Engine) {
+// TestKilledRolling: so it is with files that batches were appended to; the next
+// process publishes them.
+func TestKilledRolling(t *testing.T) {
+	rig.OnEach(t, func(t *testing.T, b rig.Broker, _ rig.Engine) {
+		testKilled(t, b, math.MaxInt, "ROLL_BYTES=4KiB", "ROLL_INTERVAL=5s")
+	})
+}
+
+func testKilled(t *testing.T, b rig.Broker, size int, settings ...string) {
 	dir := t.TempDir()
-	setting := "DATA_OUTPUT_DIR=" + dir
+	settings = append(settings, "DATA_OUTPUT_DIR="+dir)
 	var ids []string
 	for range 3 {
-		consumer, server := b.Launch(t, setting)
+		consumer, server := b.Launch(t, settings...)
 		ids = append(ids, server.PostAll(50, 7)...)
 		consumer.Await("a batch", func(l rig.Line) bool { return l.Message == "batch written" })
 		consumer.Kill()
 		server.Kill()
 	}
-	last, _ := b.Launch(t, setting)
+	last, _ := b.Launch(t, settings...)
 	rig.Eventually(t, "every accepted message in a file", func() error {
-		if n, example := rig.ReadTree(t, dir, 5, 5).Missing(ids); n > 0 {
+		if n, example := rig.ReadTree(t, dir, 5, size).Missing(ids); n > 0 {
 			return fmt.Errorf("%d of %d missing, one is %s", n, len(ids), example)
 		}
 		return nil
@@ -193,10 +205,11 @@ func testKilled(t *testing.T, b rig.Broker, _ rig.Engine) {
 	if code := last.Stop(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	if left := rig.Temporary(t, dir); len(left) > 0 {
-		t.Errorf("temporary files are left: %v", left)
+	hidden, err := filepath.Glob(filepath.Join(dir, "shard-*", ".*.rolling"))
+	if left := append(rig.Temporary(t, dir), hidden...); len(left) > 0 || err != nil {
+		t.Errorf("temporary files are left: %v, %v", left, err)
 	}
-	if n, example := rig.ReadTree(t, dir, 5, 5).Twice(); n > 0 {
+	if n, example := rig.ReadTree(t, dir, 5, size).Twice(); n > 0 {
 		t.Errorf("%d messages are in files twice, one is %s", n, example)
 	}
 	t.Logf("%d duplicates were kept out", last.Settled().Duplicates)
