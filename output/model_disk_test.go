@@ -102,7 +102,7 @@ func (d *modelDisk) losePower(bits uint64) {
 	}
 	d.check("a loss of power")
 	for _, name := range d.returned {
-		if d.live[name] == nil {
+		if !d.has(d.live, name) {
 			d.breach("a loss of power took %s away, although Write had returned it", name)
 		}
 	}
@@ -144,16 +144,28 @@ func (d *modelDisk) breach(format string, args ...any) {
 	d.breaches = append(d.breaches, fmt.Sprintf(format, args...))
 }
 
-// kept is the ids in visible files that a loss of power would leave, whatever
-// it keeps of the rest.
+// kept is the ids in visible and rolling files that a loss of power would leave,
+// whatever it keeps of the rest.
 func (d *modelDisk) kept() map[string]bool {
 	ids := map[string]bool{}
 	for name, n := range d.durable {
-		if strings.HasSuffix(name, visibleSuffix) && n.durable() && d.live[name] == n {
+		if d.live[name] != n {
+			continue
+		}
+		kind := ParseName(name)
+		if kind == Rolling {
+			n = &inode{written: n.synced[:bytes.LastIndexByte(n.synced, '\n')+1]}
+		}
+		if kind == Rolling || kind == Visible && n.durable() {
 			for _, id := range n.ids() {
 				ids[id] = true
 			}
 		}
 	}
 	return ids
+}
+
+// has tells whether there is a file of a visible name, or that will have it.
+func (d *modelDisk) has(names map[string]*inode, name string) bool {
+	return names[name] != nil || names[tempPrefix+strings.TrimSuffix(name, visibleSuffix)+rollingSuffix] != nil
 }

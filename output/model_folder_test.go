@@ -87,12 +87,13 @@ func (f *modelFolder) call(kind string, do func(v verdict) error) error {
 
 // hang waits, but in no dead process. What is called under the shard's gate does
 // not hang when the shard is being closed: Close waits for the gate on a mutex.
+// Where files roll that is everything.
 func (f *modelFolder) hang(kind string, d time.Duration) {
 	if d == 0 {
 		return
 	}
 	var closing <-chan struct{}
-	if kind == "held" || kind == "open" {
+	if kind == "held" || kind == "open" || f.p.world.roll.Rolls() {
 		closing = f.closing
 	}
 	select {

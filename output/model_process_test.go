@@ -22,6 +22,7 @@ const (
 	modelBatch   = 5
 	modelLinger  = time.Second
 	modelTimeout = 2 * time.Second
+	modelTick    = time.Second // between two looks whether a file is due
 )
 
 var (
@@ -112,7 +113,7 @@ func (p *process) run() {
 // dir is the output folder as the process has opened it.
 func (p *process) dir() *Dir {
 	d := p.world.dir
-	return &Dir{root: d.root, path: d.path, window: d.window, standby: d.standby, sync: d.sync, wrap: p.wrap, wanted: map[string]*atomic.Int64{}}
+	return &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, wanted: map[string]*atomic.Int64{}}
 }
 
 // wrap puts the model's folder in the place of the real one, whose lock it keeps.
@@ -154,14 +155,36 @@ func (p *process) own(shard *Shard) {
 			opened <- batcher.Opened{Delivery: d, Messages: messages}
 		}
 	})
-	stages.Go(func() { batcher.Run(batcher.Config{Size: modelBatch, Linger: modelLinger}, opened, batches) })
-	stages.Go(func() { pool.Run(p.work) })
+	stages.Go(func() {
+		batcher.Run(batcher.Config{Size: modelBatch, Together: p.world.together, Linger: modelLinger}, opened, batches)
+	})
+	done := make(chan struct{})
+	stages.Go(func() {
+		defer close(done)
+		pool.Run(p.work)
+	})
+	stages.Go(func() { p.tick(shard, done) })
 	stages.Wait()
 	// An undo that fails is said in the error; the next owner finds the file.
 	f.written.Store(false)
 	close(f.closing)
 	_ = shard.Close()
 	p.checkSettled()
+}
+
+// tick rolls the shard's files until done.
+func (p *process) tick(shard *Shard, done <-chan struct{}) {
+	for {
+		select {
+		case <-time.After(modelTick):
+			func() {
+				defer func() { _ = recover() }() // as whoever calls it would
+				_ = shard.Roll(p.work)           // it is tried again
+			}()
+		case <-done:
+			return
+		}
+	}
 }
 
 // checkSettled checks that nothing is left in hand at an orderly end.
@@ -233,17 +256,25 @@ type modelWriter struct {
 
 func (m *modelWriter) Write(ctx context.Context, worker string, b *message.Batch) (string, int, error) {
 	file, written, err := m.shard.Write(ctx, worker, b)
-	if err != nil || written == 0 {
+	if err != nil {
 		return file, written, err
 	}
 	w := m.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	name := strings.TrimPrefix(file, "shard-0/")
-	if n := w.disk.durable[name]; n == nil || len(n.ids()) != written {
-		w.disk.breach("Write returned %s with %d messages, but it is not durable so", file, written)
+	kept := w.disk.kept()
+	for _, m := range b.Messages {
+		if !kept[m.ID()] {
+			w.disk.breach("Write returned %s, but %s is not durable", file, m.ID())
+		}
 	}
-	w.disk.returned = append(w.disk.returned, name)
+	if written > 0 {
+		name := strings.TrimPrefix(file, "shard-0/")
+		if !w.disk.has(w.disk.durable, name) {
+			w.disk.breach("Write returned %s, but it is not durable", name)
+		}
+		w.disk.returned = append(w.disk.returned, name)
+	}
 	return file, written, err
 }
 

@@ -66,11 +66,12 @@ var (
 	modelCalls = []string{
 		"", "create", "write", "fsync", "close", "link", "folder fsync",
 		"held", "open", "linked", "remove", "folder close", "names", "read",
+		"reopen", "truncate", "forget", "size", "read at",
 	}
 	// hangCalls are those that may hang: not those of an undo. In a bubble time
 	// stands still while a goroutine waits for a mutex, so what has one must
 	// not hang (see modelFolder.hang for the gate).
-	hangCalls = []string{"create", "write", "fsync", "close", "link", "folder fsync", "held", "held", "open"}
+	hangCalls = []string{"create", "write", "fsync", "close", "link", "folder fsync", "held", "held", "open", "reopen", "truncate"}
 	// panicCalls are those that may panic: not those of an undo.
 	panicCalls = []string{"create", "write", "fsync", "close", "held", "open", "link", "folder fsync"}
 )

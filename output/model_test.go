@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -33,8 +34,10 @@ func TestModel(t *testing.T) {
 	dir := openTestDir(t, t.TempDir())
 	dir.sync = func(string) error { return nil }
 	rapid.Check(t, func(t *rapid.T) {
+		roll := even(t, "roll", Roll{}, Roll{}, Roll{Bytes: 1}, Roll{Bytes: 800}, Roll{Bytes: 800}, Roll{Interval: 3 * time.Second}, Roll{Bytes: 5000, Interval: time.Minute}, neverFull)
+		together := even(t, "together", 0, 2*modelBatch, 8*modelBatch)
 		steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 40).Draw(t, "steps")
-		w := &world{dir: dir, disk: newModelDisk()}
+		w := &world{dir: dir, roll: roll, together: together, disk: newModelDisk()}
 		rapid.SyncTest(t, func(*rapid.T) {
 			w.memory = brokertest.NewMemory(1) // its channels are the bubble's
 			w.run(steps)

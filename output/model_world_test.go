@@ -16,8 +16,10 @@ import (
 
 // world is a shard's queue, its folder and the processes that want it.
 type world struct {
-	dir    *Dir // its lock is all that is used of it
-	memory *brokertest.Memory
+	dir      *Dir // its lock is all that is used of it
+	memory   *brokertest.Memory
+	roll     Roll
+	together int // messages of batches that leave together
 
 	// Only used by the schedule's goroutine.
 	lines     []string        // every message that was ever published, or tried
