@@ -139,12 +139,17 @@ func (d *Delivery) Resolve(n int, o Outcome) error {
 	d.dead = append(d.dead, o.Dead...)
 	d.whole = d.whole || o.Kind == DeadLetter && len(o.Dead) == 0
 	d.open -= n
-	open, result := d.open, d.result()
-	d.mu.Unlock()
-	if open > 0 {
+	if d.open > 0 {
+		d.mu.Unlock()
 		return nil
 	}
-	return d.Settle(result)
+	settled, result := d.settled, d.result()
+	d.settled = true
+	d.mu.Unlock()
+	if settled {
+		return ErrSettled
+	}
+	return d.settle(result)
 }
 
 // result is the outcome of the resolved messages. A dead message that was alone
