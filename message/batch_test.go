@@ -104,8 +104,13 @@ func TestBatchLeavesRunsAlone(t *testing.T) {
 
 func TestBatches(t *testing.T) {
 	for _, tt := range []struct{ size, messages, want int }{
-		{0, 1, 1}, {0, 100, 1},
-		{5, 1, 1}, {5, 5, 1}, {5, 6, 2}, {5, 40, 8}, {1, 3, 3},
+		{0, 1, 1},
+		{0, 100, 1},
+		{5, 1, 1},
+		{5, 5, 1},
+		{5, 6, 2},
+		{5, 40, 8},
+		{1, 3, 3},
 	} {
 		b := message.Batch{Size: tt.size}
 		b.Add(nil, some(tt.messages)...)

@@ -18,9 +18,9 @@ batches of five, and writes every batch to a file of its own:
 With --roll-bytes or --roll-interval batches are appended to one file a shard
 instead, which can be seen when it is so large or so old, or at the drain.
 
-A file that can be seen is complete and durable; the broker is told to forget
-messages when they are. 3 to 4 workers per shard write at the same time; the log
-has the history of each. A second process on the same folder stands by.
+A file that can be seen is complete. The broker is told to forget messages once
+they are durable. 3 to 4 workers per shard write at the same time; the log has the
+history of each. A second process on the same folder stands by.
 
 SIGTERM drains: incomplete batches are written, too, then it exits 0.`,
 		example: `  async-data-processor message-consumer --output-dir ./data
