@@ -3,7 +3,6 @@ package output
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"strings"
@@ -179,8 +178,8 @@ func lastLine(f io.ReaderAt, size int64) (int64, error) {
 	for end := size; end > 0; {
 		part := block[:min(end, int64(len(block)))]
 		end -= int64(len(part))
-		if n, err := f.ReadAt(part, end); n < len(part) {
-			return 0, fmt.Errorf("%d of %d bytes: %w", n, len(part), err)
+		if n, err := f.ReadAt(part, end); err != nil && (n < len(part) || !errors.Is(err, io.EOF)) {
+			return 0, err
 		}
 		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
 			return end + int64(i) + 1, nil
