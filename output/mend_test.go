@@ -24,7 +24,7 @@ func hiddenAt(at time.Time, n int) string {
 func TestAdopt(t *testing.T) {
 	now := time.Now()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
-	long := strings.Replace(lines[5], `}`, `,"value":"`+strings.Repeat("x", 200_000)+`"}`, 1)
+	long := strings.Replace(lines[5], `}`, `,"value":"`+strings.Repeat("x", 600_000)+`"}`, 1)
 	whole := string(content(lines[:4]))
 	hidden, second := hiddenAt(now, 1), hiddenAt(now.Add(time.Second), 2)
 	visible := nameAt(now, 1)
@@ -38,6 +38,9 @@ func TestAdopt(t *testing.T) {
 		"newline missing":    {map[string]string{hidden: whole + lines[4]}, []string{whole}, lines[:4]},
 		"torn in a long one": {map[string]string{hidden: whole + long[:150_000]}, []string{whole}, lines[:4]},
 		"a long one":         {map[string]string{hidden: whole + long + "\n"}, []string{whole + long + "\n"}, append(lines[:4:4], long)},
+		"a hole":             {map[string]string{hidden: whole + "{\x00\x00\n" + lines[4] + "\n"}, []string{whole}, lines[:4]},
+		"zeros":              {map[string]string{hidden: whole + strings.Repeat("\x00", 300_000) + "\n" + lines[4] + "\n"}, []string{whole}, lines[:4]},
+		"a hole far behind":  {map[string]string{hidden: whole + long + "\n" + strings.Repeat("\x00", 300_000) + "\n" + lines[4] + "\n"}, []string{whole + long + "\n"}, append(lines[:4:4], long)},
 		"nothing":            {map[string]string{hidden: ""}, nil, nil},
 		"not a line":         {map[string]string{hidden: lines[0]}, nil, nil},
 		"not a long line":    {map[string]string{hidden: long}, nil, nil},
@@ -223,17 +226,24 @@ func TestHiddenNameIsSettled(t *testing.T) {
 // TestRecallOfARolledFile: of a file with more ids than the window has, those
 // written last are known.
 func TestRecallOfARolledFile(t *testing.T) {
-	var lines []string
+	var lines, long []string
 	for i := range 100 {
 		lines = append(lines, numbered(fmt.Sprintf("01JD8Y6G5V3X9Q2R7T4B1C%04d", i), 1)...)
+		// Beyond a guess of its length, and then beyond any buffer.
+		long = append(long, strings.Replace(lines[i], `}`, `,"value":"`+strings.Repeat("x", 10+i*i*i%99_991)+`"}`, 1))
 	}
-	for _, n := range []int{9, 10, 11, 19, 20, 21, 30, 45, 100} {
+	for _, n := range []int{9, 10, 11, 19, 20, 21, 30, 45, 100, 109, 110, 111, 120, 145, 200} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			lines, n := lines, n
+			if n > 100 {
+				lines, n = long, n-100
+			}
 			path := t.TempDir()
 			fill(t, path, map[string]string{hiddenAt(time.Now(), 1): string(content(lines[:n]))})
 			d := openTestDir(t, path)
 			d.window.IDs = 10
 			s := takeShard(t, d)
+			defer s.Close()
 			if got := s.Recalled(); got.IDs != min(n, 10) {
 				t.Errorf("recalled %+v", got)
 			}
