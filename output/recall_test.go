@@ -286,7 +286,7 @@ func BenchmarkRecall(b *testing.B) {
 	const files = 2000
 	path := b.TempDir()
 	s := openShard(b, path)
-	batch := newNumberedBatch()
+	batch := newNumberedBatch(5)
 	for range files {
 		mustWrite(b, s, batch.next())
 	}

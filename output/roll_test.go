@@ -274,7 +274,7 @@ func TestCloseWaitsForAppend(t *testing.T) {
 	closed := make(chan error, 1)
 	h.wg.Go(func() { closed <- h.shard.Close() })
 	// Until Close waits for the gate, the waiting batch could still be appended.
-	for h.shard.gate.TryRLock() {
+	for len(closed) == 0 && h.shard.gate.TryRLock() {
 		h.shard.gate.RUnlock()
 		runtime.Gosched()
 	}
