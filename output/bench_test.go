@@ -2,6 +2,7 @@ package output
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -14,8 +15,8 @@ type numberedBatch struct {
 	n int
 }
 
-func newNumberedBatch() *numberedBatch {
-	return &numberedBatch{Batch: newBatch(numbered("01JD8Y6G5V0000000000000000", 5)...)}
+func newNumberedBatch(n int) *numberedBatch {
+	return &numberedBatch{Batch: newBatch(numbered("01JD8Y6G5V0000000000000000", n)...)}
 }
 
 func (b *numberedBatch) next() *message.Batch {
@@ -32,7 +33,7 @@ func (b *numberedBatch) next() *message.Batch {
 func BenchmarkWrite(b *testing.B) {
 	b.Run("1 worker", func(b *testing.B) {
 		s := openShard(b, b.TempDir())
-		batch := newNumberedBatch()
+		batch := newNumberedBatch(5)
 		b.ReportAllocs()
 		for b.Loop() {
 			mustWrite(b, s, batch.next())
@@ -44,7 +45,7 @@ func BenchmarkWrite(b *testing.B) {
 		next := make(chan struct{})
 		var wg sync.WaitGroup
 		for w := range 5 {
-			batch := newNumberedBatch()
+			batch := newNumberedBatch(5)
 			batch.n = w * 1e9
 			wg.Go(func() {
 				for range next {
@@ -62,11 +63,38 @@ func BenchmarkWrite(b *testing.B) {
 	})
 	b.Run("duplicates", func(b *testing.B) {
 		s := openShard(b, b.TempDir())
-		batch := newNumberedBatch()
+		batch := newNumberedBatch(5)
 		mustWrite(b, s, batch.next())
 		b.ReportAllocs()
 		for b.Loop() {
 			mustWrite(b, s, batch.Batch)
 		}
 	})
+}
+
+// BenchmarkSeveral is eight full batches behind one fsync of the folder.
+func BenchmarkSeveral(b *testing.B) {
+	s := openShard(b, b.TempDir())
+	batch := newNumberedBatch(40)
+	batch.Size = 5
+	b.ReportAllocs()
+	for b.Loop() {
+		mustWrite(b, s, batch.next())
+	}
+	b.ReportMetric(float64(8*b.N)/b.Elapsed().Seconds(), "files/s")
+}
+
+// BenchmarkAppend is a Write where files roll.
+func BenchmarkAppend(b *testing.B) {
+	for _, messages := range []int{5, 100, 4096} {
+		b.Run(fmt.Sprint(messages), func(b *testing.B) {
+			s := rollingShard(b, b.TempDir(), Roll{Bytes: 64 << 20})
+			batch := newNumberedBatch(messages)
+			b.ReportAllocs()
+			for b.Loop() {
+				mustWrite(b, s, batch.next())
+			}
+			b.ReportMetric(float64(messages*b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
 }

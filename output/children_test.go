@@ -29,8 +29,10 @@ const (
 // children are what such a process does with the output folder.
 var children = map[string]func(folder string) error{
 	"hold":     holdShard,
-	"write":    writeForever,
-	"limit":    writeOverLimit,
+	"write":    func(folder string) error { return writeForever(folder, Roll{}) },
+	"append":   func(folder string) error { return writeForever(folder, Roll{Bytes: 8000}) },
+	"limit":    func(folder string) error { return writeOverLimit(folder, Roll{}) },
+	"overflow": func(folder string) error { return writeOverLimit(folder, neverFull) },
 	"stranger": openAsStranger,
 }
 
@@ -72,8 +74,8 @@ func startChild(t *testing.T, name, folder string) (lines *bufio.Scanner, kill f
 	return lines, kill
 }
 
-func childShard(folder string) (*Shard, error) {
-	d, err := Open(folder, testWindow, Roll{})
+func childShard(folder string, r Roll) (*Shard, error) {
+	d, err := Open(folder, testWindow, r)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +84,7 @@ func childShard(folder string) (*Shard, error) {
 
 // holdShard holds the shard until it is killed, or its parent is gone.
 func holdShard(folder string) error {
-	s, err := childShard(folder)
+	s, err := childShard(folder, Roll{})
 	if err != nil {
 		return err
 	}
@@ -93,8 +95,8 @@ func holdShard(folder string) error {
 
 // writeForever writes batches from five goroutines and prints the name of each
 // file and the id of its batch once it was told that the file is durable.
-func writeForever(folder string) error {
-	s, err := childShard(folder)
+func writeForever(folder string, r Roll) error {
+	s, err := childShard(folder, r)
 	if err != nil {
 		return err
 	}
@@ -115,16 +117,19 @@ func writeForever(folder string) error {
 	return <-errs
 }
 
-// writeOverLimit writes a batch that its process may write only the half of,
-// and then one that fits.
-func writeOverLimit(folder string) error {
-	s, err := childShard(folder)
+// writeOverLimit writes a batch, one that its process may write only the half
+// of, and then one that fits.
+func writeOverLimit(folder string, r Roll) error {
+	s, err := childShard(folder, r)
 	if err != nil {
 		return err
 	}
 	signal.Ignore(syscall.SIGXFSZ)
 	limit := syscall.Rlimit{Cur: 4096, Max: 4096}
 	if err := syscall.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	if _, _, err := s.Write(context.Background(), worker, newBatch(numbered("first", 5)...)); err != nil {
 		return err
 	}
 	b := newBatch(numbered("big", 200)...)
@@ -136,12 +141,12 @@ func writeOverLimit(folder string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() != lockName {
+		if kind := ParseName(e.Name()); kind != Lock && kind != Visible {
 			return fmt.Errorf("left over: %s", e.Name())
 		}
 	}
 	_, _, err = s.Write(context.Background(), worker, newBatch(numbered("small", 5)...))
-	return err
+	return errors.Join(err, s.Close())
 }
 
 // openAsStranger opens the folder as a user without any rights.

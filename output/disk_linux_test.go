@@ -26,11 +26,17 @@ func mountSmall(t *testing.T) (path string, ok bool) {
 }
 
 func TestDiskFull(t *testing.T) {
+	for _, r := range []Roll{{}, neverFull} {
+		t.Run(fmt.Sprint(r.Rolls()), func(t *testing.T) { fillDisk(t, r) })
+	}
+}
+
+func fillDisk(t *testing.T, r Roll) {
 	path, ok := mountSmall(t)
 	if !ok {
 		return
 	}
-	s := openShard(t, path)
+	s := rollingShard(t, path, r)
 	// One page is left, and the batch wants two: the write is short first.
 	filler := filepath.Join(path, "filler")
 	if err := os.WriteFile(filler, make([]byte, 15*4096), 0o644); err != nil {
@@ -46,7 +52,7 @@ func TestDiskFull(t *testing.T) {
 		checkFolder(t, path)
 	}
 	// A start on a full disk is not refused: space may come.
-	d, err := Open(path, testWindow, Roll{})
+	d, err := Open(path, testWindow, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +61,9 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustWrite(t, s, b)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	checkFolder(t, path, content(lines))
 }
 

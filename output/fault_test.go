@@ -49,7 +49,7 @@ func startFaultRun(t *testing.T, plan func(int, string) verdict, err error) *fau
 }
 
 func newFaultRun(t *testing.T, plan func(int, string) verdict, err error) *faultRun {
-	r := &faultRun{T: t, path: t.TempDir(), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)}
+	r := &faultRun{T: t, path: memoryDir(t), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)}
 	r.batch = newBatch(r.lines...)
 	r.shard = openShard(t, r.path)
 	r.disk = newFaulty(t, r.shard, plan, err)

@@ -236,7 +236,7 @@ func (f *faulty) node(name string) *node {
 	return f.live[name]
 }
 
-func (f *faulty) read(name string) (opened io.ReadCloser, err error) {
+func (f *faulty) read(name string) (opened io.ReadSeekCloser, err error) {
 	err = f.call("read", func() (err error) {
 		opened, err = f.folder.read(name)
 		return err

@@ -172,7 +172,7 @@ func (f diskFile) forget() {
 	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
-func (d *disk) read(name string) (io.ReadCloser, error) {
+func (d *disk) read(name string) (io.ReadSeekCloser, error) {
 	f, err := d.root.Open(name)
 	if err != nil {
 		return nil, err

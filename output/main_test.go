@@ -57,6 +57,22 @@ func content(lines []string) []byte {
 	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
+// memoryDir is a folder that takes no fsync's time, where the system has one: for
+// tests that know themselves what is durable.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "output")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func openTestDir(t testing.TB, path string) *Dir {
 	t.Helper()
 	d, err := Open(path, testWindow, Roll{})

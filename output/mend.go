@@ -3,7 +3,6 @@ package output
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"strings"
@@ -147,7 +146,8 @@ func (s *Shard) adopt(hidden string) (added string, err error) {
 	return r.final, nil
 }
 
-// trim cuts off what is behind the last whole line, and returns what is left.
+// trim cuts off what is behind the last whole line, durably, and returns what is
+// left.
 // What the system remembers of the file may have been written by an owner whose
 // fsync has failed, so it is read from the disk.
 func (s *Shard) trim(hidden string) (size int64, err error) {
@@ -164,7 +164,7 @@ func (s *Shard) trim(hidden string) (size int64, err error) {
 	if err != nil {
 		return 0, s.failed("stat", hidden, err)
 	}
-	if size, err = lastLine(f, all); err != nil {
+	if size, err = wholeLines(f, all); err != nil {
 		return 0, s.failed("read", hidden, err)
 	}
 	if size < all {
@@ -173,18 +173,26 @@ func (s *Shard) trim(hidden string) (size int64, err error) {
 	return size, err
 }
 
-// lastLine returns where the last whole line ends.
-func lastLine(f io.ReaderAt, size int64) (int64, error) {
-	block := make([]byte, 64<<10)
-	for end := size; end > 0; {
-		part := block[:min(end, int64(len(block)))]
-		end -= int64(len(part))
-		if n, err := f.ReadAt(part, end); n < len(part) {
-			return 0, fmt.Errorf("%d of %d bytes: %w", n, len(part), err)
+// wholeLines returns where the last whole line ends, of those ahead of the first
+// zero. No line of ours has a zero byte: after a loss of power one stands for
+// what an append had not made durable, and what is behind it was not either.
+func wholeLines(f io.ReaderAt, size int64) (end int64, err error) {
+	block := make([]byte, 256<<10)
+	for at := int64(0); at < size; at += int64(len(block)) {
+		block = block[:min(size-at, int64(len(block)))]
+		if n, err := f.ReadAt(block, at); err != nil && (n < len(block) || !errors.Is(err, io.EOF)) {
+			return 0, err
 		}
-		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
-			return end + int64(i) + 1, nil
+		zero := bytes.IndexByte(block, 0)
+		if zero < 0 {
+			zero = len(block)
+		}
+		if i := bytes.LastIndexByte(block[:zero], '\n'); i >= 0 {
+			end = at + int64(i) + 1
+		}
+		if zero < len(block) {
+			break
 		}
 	}
-	return 0, nil
+	return end, nil
 }

@@ -90,13 +90,14 @@ func (d *modelDisk) losePower(bits uint64) {
 	d.live, d.pending = maps.Clone(d.durable), nil
 	for i, name := range d.names() {
 		n := d.live[name]
-		switch bits >> (8 + i%54) & 3 {
-		case 0, 1:
+		half := (len(n.synced) + len(n.written)) / 2 // of what was appended
+		switch kept := bits >> (8 + i%53) & 7; {
+		case kept < 4 || !bytes.HasPrefix(n.written, n.synced):
 			n.written = bytes.Clone(n.synced)
-		case 2: // half of what was appended
-			if bytes.HasPrefix(n.written, n.synced) {
-				n.written = n.written[:(len(n.synced)+len(n.written))/2]
-			}
+		case kept == 4:
+			n.written = n.written[:half]
+		case kept == 5: // the other half
+			clear(n.written[len(n.synced):half])
 		}
 		n.synced, n.poisoned = bytes.Clone(n.written), false
 	}

@@ -190,7 +190,7 @@ func (f *modelFolder) reopen(name string) (reopened, error) {
 	return &modelReopened{modelFile{f, n}}, nil
 }
 
-func (f *modelFolder) read(name string) (io.ReadCloser, error) {
+func (f *modelFolder) read(name string) (io.ReadSeekCloser, error) {
 	var content []byte
 	err := f.call("read", func(verdict) error {
 		n := f.disk().live[name]
@@ -203,7 +203,10 @@ func (f *modelFolder) read(name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.NopCloser(bytes.NewReader(content)), nil
+	return struct {
+		io.ReadSeeker
+		io.Closer
+	}{bytes.NewReader(content), io.NopCloser(nil)}, nil
 }
 
 func (f *modelFolder) unlock() error {

@@ -184,7 +184,7 @@ type folder interface {
 	// reopen opens a file that a descriptor is not trusted for any more.
 	reopen(name string) (reopened, error)
 	// read opens a file for reading.
-	read(name string) (io.ReadCloser, error)
+	read(name string) (io.ReadSeekCloser, error)
 	// held fails with ErrLost unless the lock that this process holds is the
 	// one found at the shard's path.
 	held() error

@@ -66,16 +66,56 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 	}
 }
 
-// readIDs appends the keys of a file's messages, or of the last ones, limit at
-// least and twice as many at most. whole is false if a line has no id, or if the
-// last one is cut off; its message counts as not written.
+// lineGuess is how long a line is thought to be when the last ones of a large
+// file are looked for.
+const lineGuess = 128
+
+// readIDs returns the keys of a file's messages, or of the last ones, limit at
+// least and twice as many at most; it may use the slice. whole is false if a line
+// that it has read has no id, or if the last one is cut off; its message counts
+// as not written.
 func (s *Shard) readIDs(name string, in *bufio.Reader, keys []committed.Key, limit int) (_ []committed.Key, whole bool, err error) {
 	f, err := s.folder.read(name)
 	if err != nil {
 		return keys, false, err
 	}
 	defer f.Close() // only read from: nothing of it can be lost
-	in.Reset(f)
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return keys, false, err
+	}
+	for tail := int64(limit) * lineGuess; ; tail *= 4 {
+		from := max(0, size-tail)
+		if _, err := f.Seek(from, io.SeekStart); err != nil {
+			return keys, false, err
+		}
+		in.Reset(f)
+		if from > 0 {
+			if err := skipLine(in); err != nil {
+				return keys, false, err
+			}
+		}
+		keys, whole, err = readLines(in, keys[:0], limit)
+		if err != nil || from == 0 || len(keys) >= limit {
+			return keys, whole, err
+		}
+	}
+}
+
+// skipLine reads the rest of a line, or of the file.
+func skipLine(in *bufio.Reader) error {
+	for {
+		if _, err := in.ReadSlice('\n'); !errors.Is(err, bufio.ErrBufferFull) {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// readLines is readIDs for what is left to read.
+func readLines(in *bufio.Reader, keys []committed.Key, limit int) (_ []committed.Key, whole bool, err error) {
 	for whole = true; ; {
 		line, err := in.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {

@@ -105,7 +105,7 @@ type reading struct {
 	before func(name string) error
 }
 
-func (r reading) read(name string) (io.ReadCloser, error) {
+func (r reading) read(name string) (io.ReadSeekCloser, error) {
 	if err := r.before(name); err != nil {
 		return nil, err
 	}
@@ -257,7 +257,7 @@ func TestRecallFails(t *testing.T) {
 }
 
 // failingReader fails in the middle of a file.
-type failingReader struct{ io.ReadCloser }
+type failingReader struct{ io.ReadSeekCloser }
 
 func (failingReader) Read([]byte) (int, error) {
 	return 0, &fs.PathError{Op: "read", Path: "x", Err: unix.EIO}
@@ -265,7 +265,7 @@ func (failingReader) Read([]byte) (int, error) {
 
 type failingFolder struct{ folder }
 
-func (f failingFolder) read(name string) (io.ReadCloser, error) {
+func (f failingFolder) read(name string) (io.ReadSeekCloser, error) {
 	r, err := f.folder.read(name)
 	return failingReader{r}, err
 }
@@ -286,7 +286,7 @@ func BenchmarkRecall(b *testing.B) {
 	const files = 2000
 	path := b.TempDir()
 	s := openShard(b, path)
-	batch := newNumberedBatch()
+	batch := newNumberedBatch(5)
 	for range files {
 		mustWrite(b, s, batch.next())
 	}

@@ -40,7 +40,7 @@ type rollRun struct {
 func eachRollRun(t *testing.T, test func(t *testing.T, calls []string, begin func(t *testing.T, plan func(int, string) verdict, err error) *rollRun)) {
 	for before, calls := range [][]string{firstCalls, anotherCalls} {
 		test(t, calls, func(t *testing.T, plan func(int, string) verdict, err error) *rollRun {
-			r := &rollRun{T: t, path: t.TempDir(), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)}
+			r := &rollRun{T: t, path: memoryDir(t), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)}
 			r.batch = newBatch(r.lines...)
 			r.shard = rollingShard(t, r.path, Roll{Bytes: int64(1 + before*len(content(r.lines)))})
 			r.disk = newFaulty(t, r.shard, at(-1, pass), err)
@@ -204,6 +204,10 @@ func TestFaultAtEveryCallOfAnAppend(t *testing.T) {
 						late := behind && call != "close" && i < len(calls)-1
 						if err := r.shard.Unrolled(); (err != nil) != late || err != nil && !errors.Is(err, fault) {
 							t.Errorf("unrolled: %v", err)
+						}
+						// A mend gives back the room at once.
+						if name := hiddenFile(t, r.path); i > slices.Index(calls, "write") && (name != "") != late && i < len(calls)-2 {
+							t.Errorf("hidden: %q", name)
 						}
 						r.checkAttempt()
 						r.checkRecovery()

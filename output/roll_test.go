@@ -2,9 +2,11 @@ package output
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -173,4 +175,213 @@ func TestSeveralFiles(t *testing.T) {
 	if !slices.Equal(f.calls, want) {
 		t.Errorf("got  %q\nwant %q", f.calls, want)
 	}
+}
+
+// heldAppend is a shard whose first append stops in its fsync until resumed.
+type heldAppend struct {
+	path   string
+	shard  *Shard
+	resume func()
+	wg     sync.WaitGroup
+}
+
+func holdAppend(t *testing.T, lines []string) *heldAppend {
+	t.Helper()
+	h := &heldAppend{path: t.TempDir()}
+	h.shard = rollingShard(t, h.path, neverFull)
+	reached, resume := make(chan struct{}), make(chan struct{})
+	newFaulty(t, h.shard, func(i int, _ string) verdict {
+		if i == slices.Index(firstCalls, "fsync") {
+			close(reached)
+			<-resume
+		}
+		return pass
+	}, nil)
+	h.resume = sync.OnceFunc(func() { close(resume) })
+	h.wg.Go(func() { write(t, h.shard, len(lines), lines...) })
+	t.Cleanup(func() {
+		h.resume()
+		h.wg.Wait()
+	})
+	<-reached
+	return h
+}
+
+// awaitWriters waits until so many Writes have their claim.
+func awaitWriters(s *Shard, n int) {
+	for writers := 0; writers < n; runtime.Gosched() {
+		s.mu.Lock()
+		writers = s.writers
+		s.mu.Unlock()
+	}
+}
+
+// TestTurn: who waits for another's append has no right to its batch yet, and
+// does not wait for ever.
+func TestTurn(t *testing.T) {
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	h := holdAppend(t, lines[:5])
+	cause := errors.New("drain")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	b := newBatch(lines[5:]...)
+	outcome := make(chan error)
+	h.wg.Go(func() {
+		_, _, err := h.shard.Write(ctx, worker, b)
+		outcome <- errors.Join(err, h.shard.Roll(ctx))
+	})
+	awaitWriters(h.shard, 2)
+	cancel(cause)
+	if err := <-outcome; !errors.Is(err, cause) || strings.Count(err.Error(), cause.Error()) != 2 {
+		t.Errorf("got error %v, want twice the cause", err)
+	}
+	if !b.Abandon() {
+		t.Error("the right to publish was taken")
+	}
+	h.resume()
+	h.wg.Wait()
+	write(t, h.shard, 5, lines...)
+}
+
+// TestTurnIsBounded: nobody waits longer for an append than turnPatience.
+func TestTurnIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Shard{turn: make(chan struct{}, 1), roll: neverFull}
+		if err := s.takeTurn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := s.Roll(t.Context()); !errors.Is(err, ErrTurn) || time.Since(began) != turnPatience {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		s.giveTurn()
+		if err := s.takeTurn(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCloseWaitsForAppend: the lock is not given away in the middle of an append,
+// and who gets its turn behind that leaves the folder alone.
+func TestCloseWaitsForAppend(t *testing.T) {
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	h := holdAppend(t, lines[:5])
+	b := newBatch(lines[5:]...)
+	waiting := make(chan error, 1)
+	h.wg.Go(func() {
+		_, _, err := h.shard.Write(t.Context(), worker, b)
+		waiting <- err
+	})
+	closed := make(chan error, 1)
+	h.wg.Go(func() { closed <- h.shard.Close() })
+	// Until Close waits for the gate, the waiting batch could still be appended.
+	for len(closed) == 0 && h.shard.gate.TryRLock() {
+		h.shard.gate.RUnlock()
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), standbyInterval)
+	defer cancel()
+	if next, err := openTestDir(t, h.path).Shard(ctx, 0, nil); err == nil {
+		next.Close()
+		t.Error("the lock was given away in the middle of an append")
+	}
+	h.resume()
+	if err := <-waiting; !errors.Is(err, ErrClosed) {
+		t.Errorf("behind the close: %v", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if !b.Abandon() {
+		t.Error("the right to publish was taken")
+	}
+	checkFolder(t, h.path, content(lines[:5]))
+	if err := h.shard.Roll(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("got error %v, want %v", err, ErrClosed)
+	}
+}
+
+// TestLateTurn: a batch that gets its turn when the next owner has the folder
+// does not touch it.
+func TestLateTurn(t *testing.T) {
+	path := t.TempDir()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	s := rollingShard(t, path, neverFull)
+	write(t, s, 5, lines[:5]...)
+	if err := s.takeTurn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	late := make(chan error)
+	b := newBatch(lines[5:]...)
+	go func() {
+		_, _, err := s.Write(t.Context(), worker, b)
+		late <- err
+	}()
+	awaitWriters(s, 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := rollingShard(t, path, neverFull)
+	write(t, next, 1, lines[5])
+	hidden := hiddenFile(t, path)
+	f := newFaulty(t, s, at(-1, pass), nil)
+	s.giveTurn()
+	if err := <-late; !errors.Is(err, ErrClosed) || !b.Abandon() {
+		t.Errorf("got error %v, want %v", err, ErrClosed)
+	}
+	if len(f.calls) > 0 && f.calls[0] != "folder close" {
+		t.Errorf("it asked the folder for %q", f.calls)
+	}
+	if got := hiddenFile(t, path); got != hidden {
+		t.Errorf("hidden: %q, want %q", got, hidden)
+	}
+	write(t, next, 4, lines...)
+}
+
+// TestLostWhileRolling: the file of a folder that may be another's is left alone.
+func TestLostWhileRolling(t *testing.T) {
+	path := t.TempDir()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	s := rollingShard(t, path, neverFull)
+	write(t, s, 5, lines[:5]...)
+	if err := os.Remove(filepath.Join(path, "shard-0", lockName)); err != nil {
+		t.Fatal(err)
+	}
+	hidden := hiddenFile(t, path)
+	_, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...))
+	for what, err := range map[string]error{"write": err, "roll": s.Roll(t.Context()), "close": s.Close()} {
+		if !errors.Is(err, ErrLost) {
+			t.Errorf("%s: %v, want %v", what, err, ErrLost)
+		}
+	}
+	if got := hiddenFile(t, path); got != hidden {
+		t.Errorf("hidden: %q, want %q", got, hidden)
+	}
+	next := openShard(t, path)
+	checkFolder(t, path, content(lines[:5]))
+	write(t, next, 5, lines...)
+}
+
+// TestAbandonedAppend: what was abandoned is not appended, and an append that
+// has begun cannot be abandoned any more.
+func TestAbandonedAppend(t *testing.T) {
+	path := t.TempDir()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	s := rollingShard(t, path, neverFull)
+	for range 2 { // with and without a file
+		b := newBatch(lines[5:]...)
+		b.Abandon()
+		if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrAbandoned) {
+			t.Errorf("got error %v, want %v", err, ErrAbandoned)
+		}
+		write(t, s, 5, lines[:5]...)
+		lines = append(lines[5:], numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5F", 5)...)
+	}
+	b := newBatch(lines...)
+	newFaulty(t, s, func(_ int, call string) verdict {
+		if call == "write" && b.Abandon() {
+			t.Error("the batch was abandoned in the middle of its append")
+		}
+		return pass
+	}, nil)
+	mustWrite(t, s, b)
 }

@@ -32,7 +32,7 @@ type takeRun struct {
 }
 
 func newTakeRun(t *testing.T, plan func(int, string) verdict, err error) *takeRun {
-	r := &takeRun{T: t, dir: openTestDir(t, t.TempDir()), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 3), plan: plan}
+	r := &takeRun{T: t, dir: openTestDir(t, memoryDir(t)), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 3), plan: plan}
 	at := filepath.Join(r.dir.path, "shard-0")
 	for name, content := range map[string][]byte{
 		"0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.ndjson": content(r.lines),

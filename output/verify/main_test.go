@@ -34,6 +34,9 @@ func name(n, i int) string {
 // temp is a temporary file's path in shard n.
 func temp(n int) string { return fmt.Sprintf("shard-%d/.%d-1_%s.tmp", n, n, s1) }
 
+// rolling is a rolling file's path in shard n.
+func rolling(n int) string { return fmt.Sprintf("shard-%d/.%d-1_%s.rolling", n, n, s2) }
+
 // line is the line of a message, with its newline.
 func line(id string) string { return `{"message_id":"` + id + `",` + at + "}\n" }
 

@@ -22,7 +22,8 @@ const (
 	Misplaced Class = "misplaced"
 	// Oversized: a file has more lines than a batch.
 	Oversized Class = "oversized"
-	// Leftover: a temporary file that nobody is writing.
+	// Leftover: a temporary file that nobody is writing, or a rolling one, whose
+	// messages nobody can see yet.
 	Leftover Class = "leftover"
 	// Unreadable: a file or folder could not be read, or not to its end.
 	Unreadable Class = "unreadable"
@@ -34,7 +35,7 @@ const (
 	// that is missing. That one may still be queued, be a dead letter, or have
 	// been moved away with its file.
 	Gap Class = "gap"
-	// InProgress: a temporary file that is being written.
+	// InProgress: a temporary or rolling file that is being written.
 	InProgress Class = "in-progress"
 	// Vanished: a file or folder was moved away after it was listed.
 	Vanished Class = "vanished"
@@ -92,7 +93,7 @@ type Counts struct {
 	Foreign    int64 `json:"foreign"`    // names
 	Misplaced  int64 `json:"misplaced"`  // messages
 	Oversized  int64 `json:"oversized"`  // files
-	Leftover   int64 `json:"leftover"`   // temporary files
+	Leftover   int64 `json:"leftover"`   // temporary and rolling files
 	Unreadable int64 `json:"unreadable"` // files and folders
 	Gaps       int64 `json:"gaps"`       // submissions
 	InProgress int64 `json:"in_progress"`

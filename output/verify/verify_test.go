@@ -147,21 +147,27 @@ func TestTemporary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree{temp(0): "half", temp(1): "half", temp(2): "half", "shard-3/.0-1_" + s2 + ".tmp/": ""}.write(t, dir)
+	tree{rolling(0): lines(s1, 0), rolling(1): lines(s1, 0), temp(0): "half", temp(1): "half", temp(2): "half", "shard-3/.0-1_" + s2 + ".tmp/": ""}.write(t, dir)
 	age(t, filepath.Join(dir, temp(0)))
 	age(t, filepath.Join(dir, temp(1)))
+	age(t, filepath.Join(dir, rolling(0)))
+	age(t, filepath.Join(dir, rolling(1)))
 	const foreign = "foreign shard-3/.0-1_" + s2 + ".tmp : not a regular file"
 	left := func(n int) string {
 		return "leftover " + temp(n) + " : left by a crash; the next owner of the folder removes it"
 	}
+	unpublished := func(n int) string {
+		return "leftover " + rolling(n) + " : left by a crash; the next owner of the folder publishes it"
+	}
 	young := "in-progress " + temp(2) + " : younger than this run"
 
-	wantFindings(t, mustRun(t, verifierOf(t, dir, five)), foreign, left(1),
-		"in-progress "+temp(0)+" : a process owns the folder and may be writing it", young)
+	wantFindings(t, mustRun(t, verifierOf(t, dir, five)), foreign, left(1), unpublished(1),
+		"in-progress "+temp(0)+" : a process owns the folder and may be writing it",
+		"in-progress "+rolling(0)+" : a process owns the folder and may be writing it", young)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantFindings(t, mustRun(t, verifierOf(t, dir, five)), foreign, left(0), left(1), young)
+	wantFindings(t, mustRun(t, verifierOf(t, dir, five)), foreign, left(0), unpublished(0), left(1), unpublished(1), young)
 }
 
 // TestErrors: an error of one file or folder is told, and the rest is judged.

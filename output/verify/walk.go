@@ -118,18 +118,21 @@ func (v *verifier) listShard(t *tally, n int, yield func([]job) bool) (more bool
 			case kind == output.Visible:
 				files = append(files, job{n, name})
 			case kind == output.Temporary:
-				v.judgeTemporary(t, n, name, owned)
+				v.judgeHidden(t, n, name, "removes", owned)
+			case kind == output.Rolling:
+				v.judgeHidden(t, n, name, "publishes", owned)
 			}
 		}
 		return yield(files)
 	})
 }
 
-// judgeTemporary tells a file that is being written from one that a crash left.
-// An owner sweeps before it writes, so whatever is in its folder is its own.
+// judgeHidden tells a file that is being written from one that a crash left, of
+// which fate says what becomes of it. An owner sweeps before it writes, so
+// whatever is in its folder is its own.
 // The file is looked at after the lock: one that an owner was still writing is
 // gone once the owner is.
-func (v *verifier) judgeTemporary(t *tally, shard int, name string, owned func() (bool, error)) {
+func (v *verifier) judgeHidden(t *tally, shard int, name, fate string, owned func() (bool, error)) {
 	inUse, err := owned()
 	if err != nil {
 		t.found(shard, unreadable(name, fmt.Errorf("whether somebody writes it: %w", err)))
@@ -144,7 +147,7 @@ func (v *verifier) judgeTemporary(t *tally, shard int, name string, owned func()
 	case info.ModTime().After(v.started.Add(-stampSlack)):
 		t.found(shard, Finding{Class: InProgress, File: name, Detail: "younger than this run"})
 	default:
-		t.found(shard, Finding{Class: Leftover, File: name, Detail: "left by a crash; the next owner of the folder removes it"})
+		t.found(shard, Finding{Class: Leftover, File: name, Detail: "left by a crash; the next owner of the folder " + fate + " it"})
 	}
 }
 

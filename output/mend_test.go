@@ -1,0 +1,281 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hiddenAt is the name of a rolling file that was begun at a time.
+func hiddenAt(at time.Time, n int) string {
+	return tempPrefix + strings.TrimSuffix(nameAt(at, n), visibleSuffix) + rollingSuffix
+}
+
+// TestAdopt: what the next owner makes of a rolling file, whether it rolls its
+// own or not.
+func TestAdopt(t *testing.T) {
+	now := time.Now()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
+	long := strings.Replace(lines[5], `}`, `,"value":"`+strings.Repeat("x", 600_000)+`"}`, 1)
+	whole := string(content(lines[:4]))
+	hidden, second := hiddenAt(now, 1), hiddenAt(now.Add(time.Second), 2)
+	visible := nameAt(now, 1)
+	for what, tt := range map[string]struct {
+		files map[string]string
+		want  []string // contents
+		known []string
+	}{
+		"whole":              {map[string]string{hidden: whole}, []string{whole}, lines[:4]},
+		"torn":               {map[string]string{hidden: whole + lines[4][:20]}, []string{whole}, lines[:4]},
+		"newline missing":    {map[string]string{hidden: whole + lines[4]}, []string{whole}, lines[:4]},
+		"torn in a long one": {map[string]string{hidden: whole + long[:150_000]}, []string{whole}, lines[:4]},
+		"a long one":         {map[string]string{hidden: whole + long + "\n"}, []string{whole + long + "\n"}, append(lines[:4:4], long)},
+		"a hole":             {map[string]string{hidden: whole + "{\x00\x00\n" + lines[4] + "\n"}, []string{whole}, lines[:4]},
+		"zeros":              {map[string]string{hidden: whole + strings.Repeat("\x00", 300_000) + "\n" + lines[4] + "\n"}, []string{whole}, lines[:4]},
+		"a hole far behind":  {map[string]string{hidden: whole + long + "\n" + strings.Repeat("\x00", 300_000) + "\n" + lines[4] + "\n"}, []string{whole + long + "\n"}, append(lines[:4:4], long)},
+		"nothing":            {map[string]string{hidden: ""}, nil, nil},
+		"not a line":         {map[string]string{hidden: lines[0]}, nil, nil},
+		"not a long line":    {map[string]string{hidden: long}, nil, nil},
+		"two":                {map[string]string{hidden: string(content(lines[:2])), second: string(content(lines[2:4])) + "{"}, []string{string(content(lines[:2])), string(content(lines[2:4]))}, lines[:4]},
+		"among others":       {map[string]string{hidden: string(content(lines[:2])), nameAt(now, 9): string(content(lines[2:4]))}, []string{string(content(lines[:2])), string(content(lines[2:4]))}, lines[:4]},
+	} {
+		for _, roll := range []Roll{{}, neverFull} {
+			t.Run(fmt.Sprint(what, roll.Rolls()), func(t *testing.T) {
+				path := t.TempDir()
+				fill(t, path, tt.files)
+				s := rollingShard(t, path, roll)
+				var want [][]byte
+				for _, text := range tt.want {
+					want = append(want, []byte(text))
+				}
+				checkFolder(t, path, want...)
+				if got := s.Recalled(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 {
+					t.Errorf("recalled %+v", got)
+				}
+				if len(tt.known) > 0 {
+					write(t, s, 0, tt.known...)
+				}
+			})
+		}
+	}
+	t.Run("visible already", func(t *testing.T) {
+		path := t.TempDir()
+		fill(t, path, map[string]string{hidden: whole})
+		folder := filepath.Join(path, "shard-0")
+		if err := os.Link(filepath.Join(folder, hidden), filepath.Join(folder, visible)); err != nil {
+			t.Fatal(err)
+		}
+		s := openShard(t, path)
+		checkFolder(t, path, []byte(whole))
+		if got := s.Recalled(); got.IDs != 4 || got.Files != 1 {
+			t.Errorf("recalled %+v", got)
+		}
+	})
+	t.Run("its name is taken", func(t *testing.T) {
+		path := t.TempDir()
+		fill(t, path, map[string]string{hidden: whole, visible: "precious\n"})
+		if s, err := openTestDir(t, path).Shard(t.Context(), 0, nil); !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), visible) {
+			t.Errorf("got %v, error %v", s, err)
+		}
+		if names, other := folderNames(t, path); len(names) != 1 || len(other) != 1 {
+			t.Errorf("left are %q and %q", names, other)
+		}
+	})
+}
+
+// adoptCalls is what taking a shard asks of its folder if there is a rolling
+// file with a torn line, up to its publication.
+var adoptCalls = []string{
+	"names", "linked", "reopen", "mend fsync", "forget", "size", "read at", "truncate", "mend fsync", "mend close",
+	"open", "linked", "link", "folder fsync", "remove", "folder fsync",
+}
+
+// TestFaultsOfAnAdoption: whatever fails, the shard is not taken until all of
+// the file is visible.
+func TestFaultsOfAnAdoption(t *testing.T) {
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
+	begin := func(t *testing.T, plan func(int, string) verdict) (take func() error, disk **faulty) {
+		path := memoryDir(t)
+		fill(t, path, map[string]string{hiddenAt(time.Now(), 1): string(content(lines[:5])) + lines[5]})
+		d := openTestDir(t, path)
+		disk = new(*faulty)
+		d.wrap = func(f folder) folder {
+			*disk = newFaulty(t, &Shard{folder: f}, plan, unix.EIO)
+			plan = at(-1, pass) // of the next one
+			return *disk
+		}
+		return func() error {
+			s, err := d.Shard(t.Context(), 0, nil)
+			if err == nil {
+				checkFolder(t, path, content(lines[:5]))
+				write(t, s, 1, lines...)
+				err = s.Close()
+			}
+			return err
+		}, disk
+	}
+	take, disk := begin(t, at(-1, pass))
+	if err := take(); err != nil || !slices.Equal((*disk).calls[:len(adoptCalls)], adoptCalls) {
+		t.Errorf("%v; got  %q\nwant %q", err, (*disk).calls, adoptCalls)
+	}
+	for i, call := range adoptCalls {
+		for _, v := range []verdict{fail, happened, crashBefore, crashAfter} {
+			t.Run(fmt.Sprintf("%d %s/%s", i, call, v), func(t *testing.T) {
+				take, _ := begin(t, at(i, v))
+				// What is unimportant, or made good for later.
+				spared := call == "mend close" || call == "forget" || i == len(adoptCalls)-1
+				err := take()
+				if (err == nil) != spared && v != crashBefore && v != crashAfter {
+					t.Errorf("the first owner: %v", err)
+				}
+				if err == nil {
+					return
+				}
+				if err := take(); err != nil {
+					t.Errorf("the next owner: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestMend: behind a failed append the file is read from the disk, and not
+// published unless all that was durable is there.
+func TestMend(t *testing.T) {
+	path := t.TempDir()
+	s := rollingShard(t, path, neverFull)
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	f := newFaulty(t, s, at(-1, pass), unix.EIO)
+	write(t, s, 5, lines[:5]...)
+	f.calls, f.plan = nil, at(2, fail)
+	damaged := true
+	s.folder = &damaging{f, &damaged}
+	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) || !errors.Is(err, errDamaged) {
+		t.Errorf("got error %v, want %v", err, errDamaged)
+	}
+	want := []string{"held", "write", "fsync", "close", "reopen", "truncate", "mend fsync", "forget", "read at"}
+	if !slices.Equal(f.calls[:len(want)], want) {
+		t.Errorf("got  %q\nwant %q", f.calls, want)
+	}
+	for range 2 {
+		if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, errDamaged) || !errors.Is(s.Unrolled(), errDamaged) {
+			t.Errorf("got error %v, unrolled %v, want %v", err, s.Unrolled(), errDamaged)
+		}
+	}
+	checkOnce(t, path)
+	damaged = false
+	if err := s.Roll(t.Context()); err != nil || s.Unrolled() != nil {
+		t.Errorf("it is no more damaged: %v, %v", err, s.Unrolled())
+	}
+	checkFolder(t, path, content(lines[:5]))
+	write(t, s, 5, lines...)
+}
+
+// damaging has a disk that has lost a byte, as long as told.
+type damaging struct {
+	folder
+	damaged *bool
+}
+
+func (d *damaging) reopen(name string) (reopened, error) {
+	f, err := d.folder.reopen(name)
+	return &damagedFile{f, d}, err
+}
+
+type damagedFile struct {
+	reopened
+	d *damaging
+}
+
+func (f *damagedFile) ReadAt(p []byte, at int64) (int, error) {
+	n, err := f.reopened.ReadAt(p, at)
+	if *f.d.damaged && n > 9 {
+		p[9] ^= 1
+	}
+	return n, err
+}
+
+// TestHiddenNameIsSettled: a hidden name does not come back with a loss of power
+// once anything else is written.
+func TestHiddenNameIsSettled(t *testing.T) {
+	path := t.TempDir()
+	s := rollingShard(t, path, Roll{Bytes: 1})
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	f := newFaulty(t, s, at(len(firstCalls)-1, fail), unix.EIO)
+	write(t, s, 5, lines[:5]...)
+	f.calls, f.plan = nil, at(-1, pass)
+	write(t, s, 5, lines[5:]...)
+	if want := []string{"open", "folder fsync", "held", "create"}; !slices.Equal(f.calls[:len(want)], want) {
+		t.Errorf("got  %q\nwant %q", f.calls, want)
+	}
+	for name := range f.durable {
+		if ParseName(name) != Visible {
+			t.Errorf("a loss of power would leave %s", name)
+		}
+	}
+}
+
+// TestRecallOfARolledFile: of a file with more ids than the window has, those
+// written last are known.
+func TestRecallOfARolledFile(t *testing.T) {
+	var lines, long []string
+	for i := range 100 {
+		lines = append(lines, numbered(fmt.Sprintf("01JD8Y6G5V3X9Q2R7T4B1C%04d", i), 1)...)
+		// Beyond a guess of its length, and then beyond any buffer.
+		long = append(long, strings.Replace(lines[i], `}`, `,"value":"`+strings.Repeat("x", 10+i*i*i%99_991)+`"}`, 1))
+	}
+	for _, n := range []int{9, 10, 11, 19, 20, 21, 30, 45, 100, 109, 110, 111, 120, 145, 200} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			lines, n := lines, n
+			if n > 100 {
+				lines, n = long, n-100
+			}
+			path := t.TempDir()
+			fill(t, path, map[string]string{hiddenAt(time.Now(), 1): string(content(lines[:n]))})
+			d := openTestDir(t, path)
+			d.window.IDs = 10
+			s := takeShard(t, d)
+			defer s.Close()
+			if got := s.Recalled(); got.IDs != min(n, 10) {
+				t.Errorf("recalled %+v", got)
+			}
+			write(t, s, 0, lines[max(0, n-10):n]...)
+			if n > 10 {
+				write(t, s, n-10, lines[:n-10]...)
+			}
+		})
+	}
+}
+
+// TestTimeWithoutOwnerOfRolledFiles: what was appended last counts from when the
+// next file was begun, however long before its own was.
+func TestTimeWithoutOwnerOfRolledFiles(t *testing.T) {
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := rollingShard(t, path, Roll{Interval: 3 * testWindow.Age})
+		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
+		write(t, s, 2, lines[:2]...)
+		time.Sleep(3 * testWindow.Age)
+		write(t, s, 2, lines[2:4]...)
+		checkFolder(t, path, content(lines[:4]))
+		time.Sleep(testWindow.Age / 2)
+		write(t, s, 2, lines[4:]...)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = openShard(t, path)
+		defer s.Close()
+		if got := s.Recalled(); got.IDs != 6 || got.Files != 2 {
+			t.Errorf("recalled %+v", got)
+		}
+		write(t, s, 0, lines[2:]...)
+	})
+}

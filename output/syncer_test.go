@@ -1,0 +1,138 @@
+package output
+
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestSharedFsync: who needs the folder's fsync while another is under way shares
+// the next one, and its failure, with all who wait.
+func TestSharedFsync(t *testing.T) {
+	for name, tt := range map[string]struct {
+		second verdict
+		failed int
+	}{
+		"durable":                {pass, 0},
+		"failed":                 {fail, 4},
+		"failed, has happened":   {happened, 4},
+		"panicked":               {panicBefore, 4},
+		"panicked, has happened": {panicAfter, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				s := openShard(t, path)
+				defer s.Close()
+				resume := make(chan struct{})
+				var mu sync.Mutex // guards syncs
+				syncs := 0
+				f := newFaulty(t, s, func(_ int, call string) verdict {
+					if call != "folder fsync" {
+						return pass
+					}
+					mu.Lock()
+					syncs++
+					n := syncs
+					mu.Unlock()
+					switch n {
+					case 1:
+						<-resume
+					case 2:
+						return tt.second
+					}
+					return pass
+				}, unix.EIO)
+				lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)
+				errs := make([]error, len(lines))
+				var wg sync.WaitGroup
+				for i, line := range lines {
+					wg.Go(func() {
+						errs[i] = guarded(func() error {
+							_, _, err := s.Write(t.Context(), worker, newBatch(line))
+							return err
+						})
+					})
+					synctest.Wait()
+				}
+				if visible, _ := folderNames(t, path); len(visible) != len(lines) {
+					t.Errorf("%d are linked, want %d", len(visible), len(lines))
+				}
+				if slices.IndexFunc(errs, func(err error) bool { return err != nil }) >= 0 {
+					t.Errorf("ended already: %v", errs)
+				}
+				close(resume)
+				wg.Wait()
+				if errs[0] != nil {
+					t.Errorf("the first one: %v", errs[0])
+				}
+				failed := 0
+				for _, err := range errs {
+					if err != nil {
+						failed++
+					}
+				}
+				if failed != tt.failed {
+					t.Errorf("%d failed, want %d: %v", failed, tt.failed, errs)
+				}
+				if tt.failed == 0 && syncs != 2 {
+					t.Errorf("%d fsyncs, want 2: %q", syncs, f.calls)
+				}
+				checkOnce(t, path, lines[:len(lines)-failed]...)
+				for i, line := range lines {
+					want := 0
+					if errs[i] != nil {
+						want = 1
+					}
+					write(t, s, want, line)
+				}
+				checkOnce(t, path, lines...)
+				if got := strings.Count(strings.Join(f.calls, ","), "open"); got != 1+min(failed, 1) {
+					t.Errorf("the folder was opened %d times: %q", got, f.calls)
+				}
+			})
+		})
+	}
+}
+
+// TestOpenedTwiceAtOnce: of two who open the folder at once one lets go of it.
+func TestOpenedTwiceAtOnce(t *testing.T) {
+	s := openShard(t, t.TempDir())
+	var y syncer
+	both := make(chan struct{}, 2)
+	f := newFaulty(t, s, func(_ int, call string) verdict {
+		if call == "open" {
+			both <- struct{}{}
+			for len(both) < cap(both) {
+				runtime.Gosched()
+			}
+		}
+		return pass
+	}, nil)
+	y.folder = f
+	var wg sync.WaitGroup
+	got := make([]*opened, 2)
+	for i := range got {
+		wg.Go(func() {
+			var err error
+			if got[i], err = y.begin(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got[0] != got[1] || !slices.Contains(f.calls, "folder close") {
+		t.Errorf("%q", f.calls)
+	}
+	if err := errors.Join(got[0].sync(), got[1].sync()); err != nil {
+		t.Error(err)
+	}
+	y.close()
+	y.close()
+}
