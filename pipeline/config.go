@@ -70,7 +70,7 @@ type Config struct {
 	BatchLinger time.Duration
 	// WorkersMin and WorkersMax bound the workers of a shard, 1 to MaxWorkers.
 	WorkersMin, WorkersMax int
-	// WorkerTimeout bounds one attempt to write a batch.
+	// WorkerTimeout bounds one attempt to write a batch, or those that left together.
 	WorkerTimeout time.Duration
 	// HistoryInterval is how often changed worker histories are logged.
 	HistoryInterval time.Duration

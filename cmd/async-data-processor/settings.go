@@ -80,7 +80,7 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forConsumer, dur, &cfg.BatchLinger, "batch-linger", "BATCH_LINGER", "", "how long an incomplete batch waits, from its first message")
 	add(s, forConsumer, num, &cfg.WorkersMin, "workers-min", "WORKERS_MIN", "", "workers of a shard at rest")
 	add(s, forConsumer, num, &cfg.WorkersMax, "workers-max", "WORKERS_MAX", "", "workers of a shard while batches wait")
-	add(s, forConsumer, dur, &cfg.WorkerTimeout, "worker-timeout", "WORKER_TIMEOUT", "", "how long writing a batch may take before its worker is given up")
+	add(s, forConsumer, dur, &cfg.WorkerTimeout, "worker-timeout", "WORKER_TIMEOUT", "", "how long writing what a worker took at once may take before the worker is given up")
 	add(s, forConsumer, dur, &cfg.HistoryInterval, "history-interval", "HISTORY_INTERVAL", "", "how often changed worker histories are logged")
 	add(s, forAdmin, str, &cfg.AdminListen, "admin-listen", "ADMIN_LISTEN_ADDR", "", "address of /livez, /readyz and /health")
 
