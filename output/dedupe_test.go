@@ -20,8 +20,14 @@ import (
 )
 
 func TestDuplicates(t *testing.T) {
+	for name, r := range rolls {
+		t.Run(name, func(t *testing.T) { testDuplicates(t, r) })
+	}
+}
+
+func testDuplicates(t *testing.T, r Roll) {
 	path := t.TempDir()
-	s := openShard(t, path)
+	s := rollingShard(t, path, r)
 	a, b := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 7), numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5F", 3)
 	foreign := []string{`{"message_id":"order-1","value":"A"}`, `{"message_id":"order-2","value":"A"}`}
 
@@ -31,13 +37,13 @@ func TestDuplicates(t *testing.T) {
 	write(t, s, 1, b[0], b[1], b[0], b[1])           // twice in one batch
 	write(t, s, 2, slices.Concat(foreign, b[:2])...) // of another program
 	write(t, s, 1, foreign[1], b[2], foreign[0])
-	checkOnce(t, path, slices.Concat(a, b, foreign)...)
 
 	// The next owner knows all of it, too.
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = openShard(t, path)
+	checkOnce(t, path, slices.Concat(a, b, foreign)...)
+	s = rollingShard(t, path, r)
 	write(t, s, 0, slices.Concat(a, b, foreign)...)
 	checkOnce(t, path, slices.Concat(a, b, foreign)...)
 }
@@ -253,11 +259,20 @@ func TestStillVisibleElsewhere(t *testing.T) {
 // fails now and then, some of them abandoned and their messages delivered
 // again, through several owners: every message ends up in one file.
 func TestEachOnce(t *testing.T) {
-	path := t.TempDir()
+	for name, r := range rolls {
+		t.Run(name, func(t *testing.T) { testEachOnce(t, r) })
+	}
+}
+
+// rolls are the ways in which files are made.
+var rolls = map[string]Roll{"a file per batch": {}, "a few batches": {Bytes: 1000}, "rolled at the end": neverFull}
+
+func testEachOnce(t *testing.T, r Roll) {
+	path := memoryDir(t)
 	rnd := rand.New(rand.NewPCG(7, 7))
 	lines := slices.Concat(numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 120), numbered("order", 40))
 	for range 4 {
-		s := openShard(t, path)
+		s := rollingShard(t, path, r)
 		var mu sync.Mutex // guards rnd
 		draw := func(n int) int {
 			mu.Lock()
@@ -325,8 +340,14 @@ func checkNoneTwice(t *testing.T, path string) {
 // TestTakeOver: a process that stood by while another one wrote and was killed
 // knows what that one has written.
 func TestTakeOver(t *testing.T) {
+	for _, how := range []string{"write", "append"} {
+		t.Run(how, func(t *testing.T) { testTakeOver(t, how) })
+	}
+}
+
+func testTakeOver(t *testing.T, how string) {
 	path := t.TempDir()
-	child, kill := startChild(t, "write", path)
+	child, kill := startChild(t, how, path)
 	promised := map[string]bool{}
 	read := func() {
 		_, id, _ := strings.Cut(child.Text(), " ")
@@ -350,8 +371,8 @@ func TestTakeOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if r := s.Recalled(); r.IDs < 5*len(promised) || r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
-		t.Errorf("recalled %+v, want %d files at least", r, len(promised))
+	if r := s.Recalled(); r.IDs < 5*len(promised) || how == "write" && r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
+		t.Errorf("recalled %+v, want %d batches at least", r, len(promised))
 	}
 	for id := range promised {
 		write(t, s, 0, numbered(id, 5)...)
