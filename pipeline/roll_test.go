@@ -24,6 +24,9 @@ func newRolling(t *testing.T, bytes int64, interval time.Duration) *works {
 // never is longer than any test.
 const never = MaxRollInterval
 
+// large is a value that makes the smallest file full.
+var large = strings.Repeat("x", MinRollBytes)
+
 // written waits until the broker has forgotten what was posted.
 func (w *works) written() {
 	w.t.Helper()
@@ -190,10 +193,12 @@ func (w *works) ready() (is bool, why string) {
 // TestUnrolledIsNotReady: a file that cannot be published makes the process not
 // ready, and it goes on by itself when that is over.
 func TestUnrolledIsNotReady(t *testing.T) {
-	w := newRolling(t, 0, time.Second)
-	w.post(body("a", "b"))
+	w := newRolling(t, MinRollBytes, never)
+	w.post(body("a"))
 	w.written()
 	unblock := w.block()
+	w.post(body(large))
+	w.written()
 	w.eventually("reason not to be ready", func() bool {
 		is, why := w.ready()
 		return !is && strings.Contains(why, "output") && strings.Contains(why, "1 shards are unrolled, shard 0 because: ")
@@ -201,8 +206,17 @@ func TestUnrolledIsNotReady(t *testing.T) {
 	if !w.logged("the file cannot be published") {
 		t.Errorf("nothing is told:\n%s", &w.log)
 	}
+	w.post(body("b"))
+	w.eventually("batch that is held behind it", func() bool {
+		_, why := w.ready()
+		return strings.Contains(why, "1 workers hold their batch")
+	})
+	if got := w.memory.Depth(0); got != 1 {
+		t.Errorf("%d envelopes are not acknowledged, want 1", got)
+	}
 	unblock()
-	w.eventually("file", func() bool { return len(w.values()) == 2 })
+	w.eventually("files", func() bool { return len(w.values()) == 2 })
+	w.written() // to the next file
 	w.eventually("being ready", func() bool { is, _ := w.ready(); return is })
 	if err := w.stop(); err != nil {
 		t.Error(err)
@@ -212,11 +226,12 @@ func TestUnrolledIsNotReady(t *testing.T) {
 // TestUnrolledForLong: like any failure of the output, it ends the process.
 func TestUnrolledForLong(t *testing.T) {
 	w := newWorks(t, func(cfg *Config) {
-		cfg.Shards, cfg.RollInterval, cfg.OutputErrorTimeout = 1, time.Second, 300*time.Millisecond
+		cfg.Shards, cfg.RollBytes, cfg.OutputErrorTimeout = 1, MinRollBytes, 300*time.Millisecond
 	})
 	w.post(body("a"))
 	w.written()
 	defer w.block()()
+	w.post(body(large))
 	select {
 	case err := <-w.done:
 		if !errors.Is(err, ErrOutputFailed) || !errors.Is(err, fs.ErrExist) {
