@@ -3,6 +3,7 @@ package output
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -278,4 +279,43 @@ func TestTimeWithoutOwnerOfRolledFiles(t *testing.T) {
 		}
 		write(t, s, 0, lines[2:]...)
 	})
+}
+
+// TestRecallReadsTheEnd: how long a start takes does not depend on how large the
+// files are.
+func TestRecallReadsTheEnd(t *testing.T) {
+	path := t.TempDir()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 50_000)
+	fill(t, path, map[string]string{nameAt(time.Now(), 1): string(content(lines))})
+	d := openTestDir(t, path)
+	d.window.IDs = 100
+	read := 0
+	d.wrap = func(f folder) folder { return countingFolder{f, &read} }
+	s := takeShard(t, d)
+	if got := s.Recalled(); got.IDs < 100 || got.IDs > 200 || got.Files != 1 || read > 128<<10 {
+		t.Errorf("recalled %+v, read %d bytes", got, read)
+	}
+	write(t, s, 0, lines[len(lines)-100:]...)
+}
+
+// countingFolder counts the bytes that are read.
+type countingFolder struct {
+	folder
+	count *int
+}
+
+func (f countingFolder) read(name string) (io.ReadSeekCloser, error) {
+	in, err := f.folder.read(name)
+	return countingReader{in, f.count}, err
+}
+
+type countingReader struct {
+	io.ReadSeekCloser
+	read *int
+}
+
+func (r countingReader) Read(p []byte) (int, error) {
+	n, err := r.ReadSeekCloser.Read(p)
+	*r.read += n
+	return n, err
 }

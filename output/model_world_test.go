@@ -62,6 +62,7 @@ func (w *world) run(steps []step) {
 			break
 		}
 	}
+	w.checkRolled()
 	w.mu.Lock()
 	w.over = true
 	processes := w.processes
@@ -80,6 +81,21 @@ func (w *world) run(steps []step) {
 	w.disk.losePower(0)
 	w.mu.Unlock()
 	w.account()
+}
+
+// checkRolled checks that without any trouble no message stays hidden for long.
+func (w *world) checkRolled() {
+	if w.roll.Interval == 0 {
+		return
+	}
+	time.Sleep(longestHang + w.roll.Interval + 2*modelTick)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, name := range w.disk.names() {
+		if ParseName(name) == Rolling && len(w.disk.live[name].written) > 0 {
+			w.disk.breach("%s is late", name)
+		}
+	}
 }
 
 // account checks that every message is where it has to be.

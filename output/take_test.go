@@ -145,8 +145,15 @@ func TestSecondFaultOfATake(t *testing.T) {
 // TestProbeIsAsLarge: where there was no room for a file of a size, the next
 // owner has room for as much, or is none.
 func TestProbeIsAsLarge(t *testing.T) {
+	for name, r := range rolls {
+		t.Run(name, func(t *testing.T) { testProbeIsAsLarge(t, r) })
+	}
+}
+
+func testProbeIsAsLarge(t *testing.T, r Roll) {
 	lines := numbered("a", 1000)
 	d := openTestDir(t, t.TempDir())
+	d.roll = r
 	var full, probed int
 	d.wrap = func(f folder) folder { return &narrow{f, &full, &probed} }
 	s := takeShard(t, d)
