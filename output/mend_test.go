@@ -42,6 +42,7 @@ func TestAdopt(t *testing.T) {
 		"a hole":             {map[string]string{hidden: whole + "{\x00\x00\n" + lines[4] + "\n"}, []string{whole}, lines[:4]},
 		"zeros":              {map[string]string{hidden: whole + strings.Repeat("\x00", 300_000) + "\n" + lines[4] + "\n"}, []string{whole}, lines[:4]},
 		"a hole far behind":  {map[string]string{hidden: whole + long + "\n" + strings.Repeat("\x00", 300_000) + "\n" + lines[4] + "\n"}, []string{whole + long + "\n"}, append(lines[:4:4], long)},
+		"a hole, and much":   {map[string]string{hidden: whole + "{\x00}\n" + long + "\n" + lines[4] + "\n"}, []string{whole}, lines[:4]},
 		"nothing":            {map[string]string{hidden: ""}, nil, nil},
 		"not a line":         {map[string]string{hidden: lines[0]}, nil, nil},
 		"not a long line":    {map[string]string{hidden: long}, nil, nil},
@@ -245,7 +246,7 @@ func TestRecallOfARolledFile(t *testing.T) {
 			d.window.IDs = 10
 			s := takeShard(t, d)
 			defer s.Close()
-			if got := s.Recalled(); got.IDs != min(n, 10) {
+			if got := s.Recalled(); got.IDs != min(n, 10) || got.Damaged > 0 {
 				t.Errorf("recalled %+v", got)
 			}
 			write(t, s, 0, lines[max(0, n-10):n]...)
@@ -292,7 +293,7 @@ func TestRecallReadsTheEnd(t *testing.T) {
 	read := 0
 	d.wrap = func(f folder) folder { return countingFolder{f, &read} }
 	s := takeShard(t, d)
-	if got := s.Recalled(); got.IDs < 100 || got.IDs > 200 || got.Files != 1 || read > 128<<10 {
+	if got := s.Recalled(); got.IDs < 100 || got.IDs > 200 || got.Files != 1 || got.Damaged > 0 || read > 128<<10 {
 		t.Errorf("recalled %+v, read %d bytes", got, read)
 	}
 	write(t, s, 0, lines[len(lines)-100:]...)

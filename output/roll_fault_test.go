@@ -209,6 +209,9 @@ func TestFaultAtEveryCallOfAnAppend(t *testing.T) {
 						if name := hiddenFile(t, r.path); i > slices.Index(calls, "write") && (name != "") != late && i < len(calls)-2 {
 							t.Errorf("hidden: %q", name)
 						}
+						if call == "close" && !slices.Contains(r.disk.calls, "reopen") {
+							t.Errorf("what a close was to write is trusted: %q", r.disk.calls)
+						}
 						r.checkAttempt()
 						r.checkRecovery()
 					})
