@@ -50,7 +50,7 @@ func TestAdopt(t *testing.T) {
 		"among others":       {map[string]string{hidden: string(content(lines[:2])), nameAt(now, 9): string(content(lines[2:4]))}, []string{string(content(lines[:2])), string(content(lines[2:4]))}, lines[:4]},
 	} {
 		for _, roll := range []Roll{{}, neverFull} {
-			t.Run(fmt.Sprint(what, roll.Rolls()), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, rolls: %v", what, roll.Rolls()), func(t *testing.T) {
 				path := t.TempDir()
 				fill(t, path, tt.files)
 				s := rollingShard(t, path, roll)
