@@ -21,7 +21,7 @@ func entriesOf(n int) []string {
 // BenchmarkDecode stands next to what reading the JSON alone costs.
 func BenchmarkDecode(b *testing.B) {
 	id := message.NewID()
-	for _, n := range []int{100, 1000} {
+	for _, n := range []int{1, 100, 1000} {
 		array := []byte("[" + strings.Join(entriesOf(n), ",") + "]")
 		for _, bm := range []struct {
 			name   string
@@ -35,9 +35,11 @@ func BenchmarkDecode(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(len(bm.body)))
 				for b.Loop() {
-					if _, err := message.Decode(id, bm.body, bm.format); err != nil {
+					s, err := message.Decode(id, bm.body, bm.format)
+					if err != nil {
 						b.Fatal(err)
 					}
+					s.Recycle()
 				}
 			})
 		}

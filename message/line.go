@@ -28,6 +28,11 @@ func ParseLine(line []byte) (Message, error) {
 	if len(line) > MaxLineBytes {
 		return Message{}, fmt.Errorf("the line has %d bytes, the limit is %d: %w", len(line), MaxLineBytes, ErrTooLarge)
 	}
+	var s scanner
+	if s.intact(line, ourLine) {
+		m.Time = s.instant
+		return m, nil
+	}
 	dec := borrow()
 	defer dec.giveBack()
 	if err := readOne(dec, line); err != nil {
@@ -51,4 +56,11 @@ func ParseLine(line []byte) (Message, error) {
 		return Message{}, errors.Join(errs...)
 	}
 	return m, nil
+}
+
+// intact tells that the line, which starts with a message_id, is an object of
+// that form.
+func (s *scanner) intact(line []byte, f form) bool {
+	s.src, s.form, s.stamped, s.named = line, f, false, 0
+	return s.object(0, 1) == len(line) && (f == anyObject || s.stamped)
 }

@@ -63,6 +63,8 @@ func (m Message) RawID() []byte {
 type Submission struct {
 	ID       string
 	Messages []Message
+
+	memory *memory // nil if nobody may have it after this submission
 }
 
 // NewID returns a fresh ULID (github.com/ulid/spec): 26 characters that sort by
