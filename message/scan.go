@@ -8,7 +8,7 @@ import (
 
 // maxNames is how many names a scanner remembers: those of the objects that it
 // is inside of. So few are faster compared each with each than hashed.
-const maxNames = 32
+const maxNames = 64
 
 // scanner walks over text once: it validates it, finds the members that have
 // rules, and copies entries without insignificant white space. It is as strict
@@ -24,8 +24,8 @@ type scanner struct {
 	instant time.Time // of the timestamp met last
 	stamped bool      // one was met in this entry
 
-	names [maxNames][]byte // of the objects that are open, quoted, those of the innermost last
-	named int              // how many they are
+	names [maxNames]struct{ from, end int } // of the objects that are open, quoted, those of the innermost last
+	named int                               // how many they are
 }
 
 // form is what a scanner takes the objects of a text for.
@@ -128,7 +128,7 @@ func (s *scanner) object(i, depth int) int {
 			return bad
 		}
 		end, escaped := textEnd(s.src, i)
-		if end == bad || escaped || !s.remember(s.src[i:end], outer) {
+		if end == bad || escaped || !s.remember(i, end, outer) {
 			return bad
 		}
 		member := otherName
@@ -160,18 +160,20 @@ func (s *scanner) object(i, depth int) int {
 	}
 }
 
-// remember notes a name of an object whose first name has the index first. It
-// returns false if the object has it already, or there are too many.
-func (s *scanner) remember(quoted []byte, first int) bool {
+// remember notes the quoted name src[from:end], of an object whose first name
+// has the index first. It returns false if the object has the name already, or
+// there are too many.
+func (s *scanner) remember(from, end, first int) bool {
+	quoted := s.src[from:end]
 	for _, other := range s.names[first:s.named] {
-		if bytes.Equal(other, quoted) {
+		if bytes.Equal(quoted, s.src[other.from:other.end]) {
 			return false
 		}
 	}
 	if s.named == maxNames {
 		return false
 	}
-	s.names[s.named] = quoted
+	s.names[s.named].from, s.names[s.named].end = from, end
 	s.named++
 	return true
 }
