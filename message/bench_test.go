@@ -85,3 +85,20 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkID(b *testing.B) {
+	body := []byte("[" + strings.Join(entriesOf(100), ",") + "]")
+	b.Run("new", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			message.NewID()
+		}
+	})
+	b.Run("keyed", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(body)))
+		for b.Loop() {
+			message.KeyedID("order-42", body)
+		}
+	})
+}

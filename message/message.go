@@ -13,6 +13,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -71,21 +73,36 @@ type Submission struct {
 // time. Its 80 random bits come from crypto/rand, because an id met twice
 // would be taken for a duplicate.
 func NewID() string {
-	return ulid.MustNew(ulid.Now(), rand.Reader).String()
+	var id ulid.ULID
+	if err := id.SetTime(ulid.Now()); err != nil {
+		panic(err) // in the year 10889
+	}
+	_, _ = rand.Read(id[6:]) // it never fails
+	return id.String()
 }
 
 // KeyedID returns the submission id for a client's Idempotency-Key: the same
 // key and body give the same id, anything else gives another one. It has the
 // form of a ULID, made of the first 128 bits of a SHA-256.
 func KeyedID(key string, body []byte) string {
-	h := sha256.New()
-	var length [8]byte
-	binary.BigEndian.PutUint64(length[:], uint64(len(key)))
-	h.Write(length[:])
-	h.Write([]byte(key))
+	h := hashers.Get().(*hasher)
+	defer hashers.Put(h)
+	h.Reset()
+	h.scratch = binary.BigEndian.AppendUint64(h.scratch[:0], uint64(len(key)))
+	h.scratch = append(h.scratch, key...)
+	h.Write(h.scratch)
 	h.Write(body)
-	return ulid.ULID(h.Sum(nil)[:16]).String()
+	h.scratch = h.Sum(h.scratch[:0])
+	return ulid.ULID(h.scratch[:16]).String()
 }
+
+// hasher is a SHA-256 and what it reads a key from and writes its sum to.
+type hasher struct {
+	hash.Hash
+	scratch []byte
+}
+
+var hashers = sync.Pool{New: func() any { return &hasher{Hash: sha256.New()} }}
 
 // InvalidError lists what is wrong with the entries of a body.
 type InvalidError struct {

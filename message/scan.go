@@ -251,8 +251,10 @@ func (s *scanner) literal(i int, want string) int {
 // token returns the byte that the next token from src[i] on starts with, and
 // its index; 0 stands for none.
 func (s *scanner) token(i int) (byte, int) {
-	if i < len(s.src) && s.src[i] > ' ' {
-		return s.src[i], i
+	if i < len(s.src) {
+		if c := s.src[i]; c > ' ' {
+			return c, i
+		}
 	}
 	return s.blankToken(i)
 }

@@ -183,14 +183,15 @@ func TestScanBodies(t *testing.T) {
 	}
 }
 
-// TestScanBytes puts each byte at each place of short strings, names and
-// texts: the scanner looks at eight at a time.
+// TestScanBytes puts bytes with a meaning, and their neighbours, at each place
+// of short strings and names and of an entry: the scanner looks at eight at a time.
 func TestScanBytes(t *testing.T) {
+	bytes := []byte("\x00\x08\t\n\v\f\r\x0e\x1f !\"#$+,-./019:;<@AENZ[\\]^`aefnrtuz{|}~\x7f\x80\xa0\xa2\xbf\xc0\xc2\xdc\xed\xf4\xff")
 	for n := range 20 {
 		text := strings.Repeat("x", n)
 		for place := range n {
-			for c := range 256 {
-				changed := text[:place] + string([]byte{byte(c)}) + text[place+1:]
+			for _, c := range bytes {
+				changed := text[:place] + string([]byte{c}) + text[place+1:]
 				agree(t, []byte(`[{"`+changed+`":"`+text+`",`+at+`}]`), message.JSON)
 				agree(t, []byte(`{`+at+`,"v":"`+changed+`"}`), message.NDJSON)
 			}
@@ -198,8 +199,8 @@ func TestScanBytes(t *testing.T) {
 	}
 	const entry = `{ ` + at + `,"value":"x","n":[-10.5e+3,true,false,null,"\u00e9"],"o":{}} `
 	for place := range entry {
-		for c := range 256 {
-			changed := entry[:place] + string([]byte{byte(c)}) + entry[place+1:]
+		for _, c := range bytes {
+			changed := entry[:place] + string([]byte{c}) + entry[place+1:]
 			agree(t, []byte("["+changed+"]"), message.JSON)
 			agree(t, []byte(changed), message.NDJSON)
 			agreeOnLine(t, []byte(`{"message_id":"S.0",`+changed[1:]))
