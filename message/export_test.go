@@ -27,8 +27,15 @@ func ScanLine(line []byte) (time.Time, bool) {
 // ReadLine is what ParseLine does when ScanLine fails.
 var ReadLine = readLine
 
-// ScanText is what Open does first with a line that has an id.
-func ScanText(line []byte) bool { return new(scanner).intact(line, anyObject) }
+// ScanText is what Open does first with lines that have an id; it tells what
+// comes of the last one.
+func ScanText(lines ...[]byte) (ok bool) {
+	var s scanner
+	for _, line := range lines {
+		ok = s.intact(line, anyObject)
+	}
+	return ok
+}
 
 // ReadText is what Open does when ScanText fails.
 func ReadText(line []byte) error {

@@ -1,9 +1,6 @@
 package message
 
-import (
-	"slices"
-	"sync"
-)
+import "sync"
 
 // maxKept is the longest buffer of lines that is kept for another submission.
 // Few need a longer one, and those should not stay in memory.
@@ -13,24 +10,17 @@ const maxKept = 1 << 20
 // submission was recycled.
 type memory struct {
 	head     []byte // what an entry's opening brace becomes, but for its index and what follows
-	lines    []byte // one after the other
+	lines    []byte // those of the messages, at least of the last ones
 	messages []Message
 }
 
 var memories = sync.Pool{New: func() any { return new(memory) }}
 
-// reserve makes room for n more bytes of lines. The messages move with them.
+// reserve makes room for n more bytes of lines. Those there are stay where they
+// are.
 func (m *memory) reserve(n int) {
-	if cap(m.lines)-len(m.lines) >= n {
-		return
-	}
-	m.lines = slices.Grow(m.lines, n)
-	clear(m.messages[len(m.messages):cap(m.messages)]) // they refer to what others had
-	start := 0
-	for i := range m.messages {
-		end := start + len(m.messages[i].Line)
-		m.messages[i].Line = m.lines[start:end:end]
-		start = end
+	if cap(m.lines)-len(m.lines) < n {
+		m.lines = make([]byte, 0, max(n, 2*cap(m.lines)))
 	}
 }
 

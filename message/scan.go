@@ -36,8 +36,8 @@ const (
 	// latter a newline is no white space.
 	arrayEntry form = iota
 	lineEntry
-	// ourLine is a line of an output file: its first name is message_id. It has
-	// no white space, and nothing is copied.
+	// ourLine is a line of an output file, so it has a message_id. White space is
+	// refused, and nothing is copied.
 	ourLine
 	// anyObject is the same without rules for its members.
 	anyObject
@@ -95,7 +95,7 @@ func (s *scanner) entry(i int) int {
 	if i >= len(s.src) || s.src[i] != '{' || n == MaxEntries {
 		return bad
 	}
-	// The entry is at most the rest of the body, so that nothing below grows.
+	// The entry is at most the rest of the body, so that its line stays where it is.
 	s.to.reserve(len(s.to.head) + len(`9999",`) + len(s.src) - i)
 	start := len(s.to.lines)
 	line := append(s.to.lines, s.to.head...)
@@ -133,7 +133,7 @@ func (s *scanner) object(i, depth int) int {
 		}
 		member := otherName
 		if depth == 1 && s.form != anyObject {
-			if member = plainNameOf(s.src[i:end]); member == messageID && (s.form != ourLine || i != 1) {
+			if member = plainNameOf(s.src[i:end]); member == messageID && s.form != ourLine {
 				return bad
 			}
 		}

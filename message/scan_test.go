@@ -26,7 +26,7 @@ var texts = []string{
 	`"\\"`, `"\\\""`, `"a\\"`, `"}"`, `"]"`, `","`, `":"`, `"{[\"timestamp\":"`, "\"\x7f\"", `"é€😀"`, `"` + strings.Repeat("é€😀", 9) + `"`, "\"\u2028\ufffd\"",
 	`"`, `"a`, `"\"`, `"\\\"`, `"\`, `"\a"`, `"\x41"`, `"\'"`, `"\0"`, `"\U0041"`, `"\N"`, `"\ "`, `'a'`, "`a`", `a`,
 	`"\u"`, `"\u0"`, `"\u00"`, `"\u000"`, `"\u000`, `"\u00`, `"\u`, `"\u000g"`, `"\u00g0"`, `"\ug000"`, `"\u000/"`, `"\u000:"`, `"\u000@"`, `"\u000G"`, "\"\\u000`\"", `"\u+123"`, `"\u 123"`,
-	`"\ud800"`, `"\ud800x"`, `"\udbff"`, `"\udc00"`, `"\udfff"`, `"\udc00\ud800"`, `"\ud800\ud800"`, `"\ud800\u0041"`, `"\ud800\ue000"`, `"\ud800\udbff"`, `"\ud800\n"`,
+	`"\ud800"`, `"\ud800x"`, `"\udbff"`, `"\udc00"`, `"\udfff"`, `"\udc00\ud800"`, `"\udc00\udc00"`, `"\udfff\udfff"`, `"\ud800\ud800"`, `"\ud800\u0041"`, `"\ud800\ue000"`, `"\ud800\udbff"`, `"\ud800\n"`,
 	`"\ud800\udc0"`, `"\ud800\u"`, `"\ud800\`, `"\ud800/udc00"`, `"\ud800\Udc00"`, `"\ud800udc00x"`,
 	"\"\xff\"", "\"\x80\"", "\"\xc2\"", "\"\xc0\xaf\"", "\"\xc1\xbf\"", "\"\xe0\x80\xaf\"", "\"\xe2\x82\"", "\"\xed\xa0\x80\"", "\"\xed\xbf\xbf\"", "\"\xf0\x80\x80\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xf5\x80\x80\x80\"", "\"é\xff\"", "\"\xe2\x82", "\"\xef\xbb\xbf\"",
 	// arrays
@@ -275,6 +275,15 @@ func TestScanLimits(t *testing.T) {
 				t.Errorf("%s: jsontext says %v", tt.name, err)
 			}
 		})
+	}
+}
+
+// TestScanAfterABadLine: a line that is cut in the middle of an object leaves
+// nothing behind for the next.
+func TestScanAfterABadLine(t *testing.T) {
+	bad := `{"message_id":"S.0","a":{"b":{"c":1,"d":`
+	if !message.ScanText([]byte(bad), []byte(line0)) {
+		t.Error("a fine line is not taken after a bad one")
 	}
 }
 
