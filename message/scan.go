@@ -183,11 +183,11 @@ func (s *scanner) ruled(member name, c byte, i int) int {
 	if c != '"' {
 		return bad
 	}
-	end, escaped := textEnd(s.src, i)
+	end, _ := textEnd(s.src, i)
 	if end != bad && member == timestamp {
 		var err error
-		if s.instant, err = parseTimestamp(s.src[i+1 : end-1]); err != nil || escaped {
-			return bad
+		if s.instant, err = parseTimestamp(s.src[i+1 : end-1]); err != nil {
+			return bad // or it holds an escape
 		}
 		s.stamped = true
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -278,12 +279,12 @@ func TestScanLimits(t *testing.T) {
 	}
 }
 
-// TestScanAfterABadLine: a line that is cut in the middle of an object leaves
+// TestScanAfterBadLines: those that are cut in the middle of an object leave
 // nothing behind for the next.
-func TestScanAfterABadLine(t *testing.T) {
-	bad := `{"message_id":"S.0","a":{"b":{"c":1,"d":`
-	if !message.ScanText([]byte(bad), []byte(line0)) {
-		t.Error("a fine line is not taken after a bad one")
+func TestScanAfterBadLines(t *testing.T) {
+	bad := slices.Repeat([][]byte{[]byte(`{"message_id":"S.0","a":{"b":{"c":1,"d":`)}, message.MaxNames)
+	if !message.ScanText(append(bad, []byte(line0))...) {
+		t.Error("a fine line is not taken after bad ones")
 	}
 }
 
