@@ -8,16 +8,9 @@ package message
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
-	"sync"
 	"time"
-
-	"github.com/oklog/ulid/v2"
 )
 
 // Limits of one submission. They are part of the HTTP contract.
@@ -68,41 +61,6 @@ type Submission struct {
 
 	memory *memory // nil if nobody may have it after this submission
 }
-
-// NewID returns a fresh ULID (github.com/ulid/spec): 26 characters that sort by
-// time. Its 80 random bits come from crypto/rand, because an id met twice
-// would be taken for a duplicate.
-func NewID() string {
-	var id ulid.ULID
-	if err := id.SetTime(ulid.Now()); err != nil {
-		panic(err) // in the year 10889
-	}
-	_, _ = rand.Read(id[6:]) // it never fails
-	return id.String()
-}
-
-// KeyedID returns the submission id for a client's Idempotency-Key: the same
-// key and body give the same id, anything else gives another one. It has the
-// form of a ULID, made of the first 128 bits of a SHA-256.
-func KeyedID(key string, body []byte) string {
-	h := hashers.Get().(*hasher)
-	defer hashers.Put(h)
-	h.Reset()
-	h.scratch = binary.BigEndian.AppendUint64(h.scratch[:0], uint64(len(key)))
-	h.scratch = append(h.scratch, key...)
-	h.Write(h.scratch)
-	h.Write(body)
-	h.scratch = h.Sum(h.scratch[:0])
-	return ulid.ULID(h.scratch[:16]).String()
-}
-
-// hasher is a SHA-256 and what it reads a key from and writes its sum to.
-type hasher struct {
-	hash.Hash
-	scratch []byte
-}
-
-var hashers = sync.Pool{New: func() any { return &hasher{Hash: sha256.New()} }}
 
 // InvalidError lists what is wrong with the entries of a body.
 type InvalidError struct {
