@@ -72,6 +72,6 @@ func readLine(line []byte) (time.Time, error) {
 // intact tells that the line, which starts with a message_id, is an object of
 // that form.
 func (s *scanner) intact(line []byte, f form) bool {
-	s.src, s.form, s.stamped, s.named = line, f, false, 0
+	s.src, s.form, s.stamped, s.names.open = line, f, false, 0
 	return s.object(0, 1) == len(line) && (f == anyObject || s.stamped)
 }

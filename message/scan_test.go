@@ -146,18 +146,24 @@ func TestScanEntry(t *testing.T) {
 	}
 }
 
-// TestScanMembers is about the members with rules, where and how often they come.
+// entriesWithRules are about the members with rules: where, what and how often.
+var entriesWithRules = []string{
+	`{}`, `{"value":"x"}`, `{"timestamp":"2019-10-12T08:10:54.52Z"}`, `{` + at + `,` + at + `}`, `{` + at + `,"value":"a","value":"b"}`,
+	`{` + at + `,"message_id":"x"}`, `{"message_id":"x",` + at + `}`, `{"message_id":null,` + at + `}`, `{"o":{"message_id":"x"},` + at + `}`,
+	`{"o":{` + at + `}}`, `{"o":[{` + at + `}]}`, `{"TIMESTAMP":"x",` + at + `}`, `{"timestamp":{` + at + `}}`, `{"timestamp":[],"o":1}`,
+	`{"timestamp ":1,` + at + `}`, `{"timestam":1,` + at + `}`, `{"valuE":1,` + at + `}`, `{"message_iD":1,` + at + `}`, `{"v":"timestamp"}`,
+	`{"timest\u0061mp":"2019-10-12T08:10:54.52Z"}`, `{"v\u0061lue":1,` + at + `}`, `{"messag\u0065_id":1,` + at + `}`,
+	`{"timestamp":"2019-10-12T08:10:54.52\u005a"}`, `{"timestamp":"2019-10-12T08:10:54.52Z\n"}`, `{"timestamp":"2019-10-12T08:10:60Z"}`,
+	`{"timestamp":"0001-01-01T00:00:00Z"}`, `{"timestamp":"1969-12-31T23:59:59.999999999Z"}`, `{"timestamp":"9999-12-31T23:59:59-23:59"}`,
+	`{"timestamp":"2020-01-01T00:00:00+24:00"}`, `{"timestamp":"2020-01-01T00:00:00,5Z"}`, `{"timestamp":""}`, `{"timestamp":"` + "é" + `"}`,
+	`null`, `[]`, `1`, `"x"`, `{"timestamp":null}`, `{"timestamp":1570867854}`, `{"timestamp":true}`, `{"timestamp":"2020-01-01T24:00:00Z"}`,
+	`{"timestamp":"2016-12-31T23:59:60Z"}`, `{"timestamp":"2020-01-01T00:00:00+00:60"}`, `{"timestamp":"0000-01-01T00:00:00Z"}`,
+	`{"timestamp":"10000-01-01T00:00:00Z"}`, `{"timestamp":"2020-02-30T00:00:00Z"}`, `{"timestamp":"0001-01-01T00:00:00+23:59"}`,
+	`{` + at + `,"o":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + `}`, `{` + at + `,"o":` + strings.Repeat(`{"a":`, 32) + `1` + strings.Repeat("}", 33),
+}
+
 func TestScanMembers(t *testing.T) {
-	for _, entry := range []string{
-		`{}`, `{"value":"x"}`, `{"timestamp":"2019-10-12T08:10:54.52Z"}`, `{` + at + `,` + at + `}`, `{` + at + `,"value":"a","value":"b"}`,
-		`{` + at + `,"message_id":"x"}`, `{"message_id":"x",` + at + `}`, `{"message_id":null,` + at + `}`, `{"o":{"message_id":"x"},` + at + `}`,
-		`{"o":{` + at + `}}`, `{"o":[{` + at + `}]}`, `{"TIMESTAMP":"x",` + at + `}`, `{"timestamp":{` + at + `}}`, `{"timestamp":[],"o":1}`,
-		`{"timestamp ":1,` + at + `}`, `{"timestam":1,` + at + `}`, `{"valuE":1,` + at + `}`, `{"message_iD":1,` + at + `}`, `{"v":"timestamp"}`,
-		`{"timest\u0061mp":"2019-10-12T08:10:54.52Z"}`, `{"v\u0061lue":1,` + at + `}`, `{"messag\u0065_id":1,` + at + `}`,
-		`{"timestamp":"2019-10-12T08:10:54.52\u005a"}`, `{"timestamp":"2019-10-12T08:10:54.52Z\n"}`, `{"timestamp":"2019-10-12T08:10:60Z"}`,
-		`{"timestamp":"0001-01-01T00:00:00Z"}`, `{"timestamp":"1969-12-31T23:59:59.999999999Z"}`, `{"timestamp":"9999-12-31T23:59:59-23:59"}`,
-		`{"timestamp":"2020-01-01T00:00:00+24:00"}`, `{"timestamp":"2020-01-01T00:00:00,5Z"}`, `{"timestamp":""}`, `{"timestamp":"` + "é" + `"}`,
-	} {
+	for _, entry := range entriesWithRules {
 		agreeOnEntry(t, entry)
 	}
 }
@@ -297,6 +303,10 @@ func FuzzScan(f *testing.F) {
 	for _, v := range texts {
 		f.Add([]byte(`[{"v":`+v+`,`+at+`}]`), false)
 		f.Add([]byte(`{`+at+`,"o":[0,`+v+`]}`), true)
+	}
+	for _, entry := range entriesWithRules {
+		f.Add([]byte("["+entry+"]"), false)
+		f.Add([]byte(entry), true)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, ndjson bool) {
 		format := message.JSON
