@@ -23,6 +23,7 @@ func decode(ctx context.Context, l *lab) ([]result, error) {
 			return err
 		}
 		_, outcomes := lanes.Submit(ctx, s)
+		s.Recycle()
 		return errors.Join(outcomes...)
 	}
 	row, err := l.compare(ctx, result{

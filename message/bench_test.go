@@ -1,6 +1,7 @@
 package message_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -18,10 +19,11 @@ func entriesOf(n int) []string {
 	return entries
 }
 
-// BenchmarkDecode stands next to what reading the JSON alone costs.
+// BenchmarkDecode stands next to what reading the JSON alone costs. What is rare
+// is read twice, the second time by jsontext.
 func BenchmarkDecode(b *testing.B) {
 	id := message.NewID()
-	for _, n := range []int{100, 1000} {
+	for _, n := range []int{1, 100, 1000} {
 		array := []byte("[" + strings.Join(entriesOf(n), ",") + "]")
 		for _, bm := range []struct {
 			name   string
@@ -30,14 +32,17 @@ func BenchmarkDecode(b *testing.B) {
 		}{
 			{"json", array, message.JSON},
 			{"ndjson", []byte(strings.Join(entriesOf(n), "\n")), message.NDJSON},
+			{"rare", bytes.ReplaceAll(array, []byte(`"value"`), []byte(`"v\u0061lue"`)), message.JSON},
 		} {
 			b.Run(fmt.Sprintf("%s/entries=%d", bm.name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(len(bm.body)))
 				for b.Loop() {
-					if _, err := message.Decode(id, bm.body, bm.format); err != nil {
+					s, err := message.Decode(id, bm.body, bm.format)
+					if err != nil {
 						b.Fatal(err)
 					}
+					s.Recycle()
 				}
 			})
 		}
@@ -82,4 +87,21 @@ func BenchmarkOpen(b *testing.B) {
 			}
 		})
 	}
+}
+
+func BenchmarkID(b *testing.B) {
+	body := []byte("[" + strings.Join(entriesOf(100), ",") + "]")
+	b.Run("new", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			message.NewID()
+		}
+	})
+	b.Run("keyed", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(body)))
+		for b.Loop() {
+			message.KeyedID("order-42", body)
+		}
+	})
 }

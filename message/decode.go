@@ -29,6 +29,11 @@ const (
 // It fails with an *InvalidError that lists every bad entry, or with an error
 // that wraps ErrTooLarge.
 func Decode(id string, body []byte, f Format) (Submission, error) {
+	m := memories.Get().(*memory)
+	if scan(m, id, body, f) {
+		return Submission{ID: id, Messages: m.messages, memory: m}, nil
+	}
+	m.giveBack()
 	s, err := decode(id, body, f)
 	if err == nil || errors.Is(err, ErrTooLarge) {
 		return s, err
@@ -58,8 +63,8 @@ func (d *decoder) giveBack() {
 	decoders.Put(d)
 }
 
-// decode is Decode for the body that is fine; its error says only that the
-// body is not.
+// decode is Decode for the body that is fine but has something rare about it;
+// its error says only that the body is not fine.
 func decode(id string, body []byte, f Format) (Submission, error) {
 	dec := borrow()
 	defer dec.giveBack()

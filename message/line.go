@@ -3,6 +3,7 @@ package message
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -28,18 +29,36 @@ func ParseLine(line []byte) (Message, error) {
 	if len(line) > MaxLineBytes {
 		return Message{}, fmt.Errorf("the line has %d bytes, the limit is %d: %w", len(line), MaxLineBytes, ErrTooLarge)
 	}
+	var s scanner
+	if s.intact(line, ourLine) {
+		m.Time = s.instant
+		return m, nil
+	}
+	var err error
+	if m.Time, err = readLine(line); err != nil {
+		return Message{}, err
+	}
+	return m, nil
+}
+
+// readLine is ParseLine for the line, with a fine id, that is not fine or has
+// something rare about it.
+func readLine(line []byte) (time.Time, error) {
 	dec := borrow()
 	defer dec.giveBack()
 	if err := readOne(dec, line); err != nil {
 		if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 			err = fmt.Errorf("%w, at byte %d of the line", syntax.Err, syntax.ByteOffset)
 		}
-		return Message{}, err
+		return time.Time{}, err
 	}
 	// The line is an entry like any other but for the message_id, and that one
 	// is there once: readOne refuses duplicate names.
-	var errs []error
-	dec.entry, m.Time = appendEntry(dec.entry[:0], nil, line, func(f fault) {
+	var (
+		errs    []error
+		instant time.Time
+	)
+	dec.entry, instant = appendEntry(dec.entry[:0], nil, line, func(f fault) {
 		if f.err != errMessageID {
 			errs = append(errs, f.err)
 		}
@@ -47,8 +66,12 @@ func ParseLine(line []byte) (Message, error) {
 	if len(dec.entry) != len(line)-len("{") {
 		errs = append(errs, errLineForm)
 	}
-	if len(errs) > 0 {
-		return Message{}, errors.Join(errs...)
-	}
-	return m, nil
+	return instant, errors.Join(errs...)
+}
+
+// intact tells that the line, which starts with a message_id, is an object of
+// that form.
+func (s *scanner) intact(line []byte, f form) bool {
+	s.src, s.form, s.stamped, s.names.open = line, f, false, 0
+	return s.object(0, 1) == len(line) && (f == anyObject || s.stamped)
 }

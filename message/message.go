@@ -8,14 +8,9 @@ package message
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/oklog/ulid/v2"
 )
 
 // Limits of one submission. They are part of the HTTP contract.
@@ -63,26 +58,8 @@ func (m Message) RawID() []byte {
 type Submission struct {
 	ID       string
 	Messages []Message
-}
 
-// NewID returns a fresh ULID (github.com/ulid/spec): 26 characters that sort by
-// time. Its 80 random bits come from crypto/rand, because an id met twice
-// would be taken for a duplicate.
-func NewID() string {
-	return ulid.MustNew(ulid.Now(), rand.Reader).String()
-}
-
-// KeyedID returns the submission id for a client's Idempotency-Key: the same
-// key and body give the same id, anything else gives another one. It has the
-// form of a ULID, made of the first 128 bits of a SHA-256.
-func KeyedID(key string, body []byte) string {
-	h := sha256.New()
-	var length [8]byte
-	binary.BigEndian.PutUint64(length[:], uint64(len(key)))
-	h.Write(length[:])
-	h.Write([]byte(key))
-	h.Write(body)
-	return ulid.ULID(h.Sum(nil)[:16]).String()
+	memory *memory // nil if nobody may have it after this submission
 }
 
 // InvalidError lists what is wrong with the entries of a body.

@@ -44,6 +44,18 @@ func TestNewID(t *testing.T) {
 	}
 }
 
+// TestIDsStay: ids share memory, which must not show.
+func TestIDsStay(t *testing.T) {
+	var ids, copies []string
+	for range 1000 {
+		id := message.NewID()
+		ids, copies = append(ids, id), append(copies, strings.Clone(id))
+	}
+	if !slices.Equal(ids, copies) {
+		t.Error("an id changed when another was made")
+	}
+}
+
 func TestKeyedID(t *testing.T) {
 	long := strings.Repeat("k", 255)
 	inputs := []struct{ key, body string }{

@@ -28,14 +28,17 @@ func (e Envelope) Open() ([]Message, []Dead, error) {
 	// Count is what a header says and may be anything, but no line is shorter
 	// than its prefix.
 	messages := make([]Message, 0, min(max(e.Count, 0), len(e.Body)/len(linePrefix)))
-	var dead []Dead
+	var (
+		dead []Dead
+		s    scanner
+	)
 	for line := range bytes.Lines(e.Body) {
 		n := len(messages) + len(dead) + 1
 		m := Message{Line: bytes.TrimSuffix(line, []byte{'\n'})}
 		if len(m.Line) == len(line) {
 			return nil, nil, fmt.Errorf("line %d of the envelope has no newline at its end", n)
 		}
-		if err := checkLine(dec, m); err != nil {
+		if err := checkLine(dec, &s, m); err != nil {
 			if len(dead) == MaxReported {
 				return nil, nil, fmt.Errorf("more than %d lines of the envelope are bad, the first because: %s", MaxReported, dead[0].Reason)
 			}
@@ -51,9 +54,12 @@ func (e Envelope) Open() ([]Message, []Dead, error) {
 }
 
 // checkLine tells why a line of an envelope cannot be written.
-func checkLine(dec *decoder, m Message) error {
+func checkLine(dec *decoder, s *scanner, m Message) error {
 	if len(m.RawID()) == 0 {
 		return errors.New("does not start with a message_id")
+	}
+	if s.intact(m.Line, anyObject) {
+		return nil
 	}
 	if err := readOne(dec, m.Line); err != nil {
 		return fmt.Errorf("is not strict JSON: %w", err)

@@ -134,6 +134,21 @@ func TestParseTimestampRefuses(t *testing.T) {
 	}
 }
 
+// TestDaysBefore goes through every day that a timestamp may have.
+func TestDaysBefore(t *testing.T) {
+	days := int(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).Unix() / 86_400)
+	for year := 1; year <= 9999; year++ {
+		for month := 1; month <= 12; month++ {
+			for day := 1; day <= daysIn(month, year); day++ {
+				if got := daysBefore(year, month, day); got != days {
+					t.Fatalf("%04d-%02d-%02d is %d days after 1970, want %d", year, month, day, got, days)
+				}
+				days++
+			}
+		}
+	}
+}
+
 func TestParseTimestampAllocates(t *testing.T) {
 	text := []byte("2019-10-12T08:10:54.52+02:00")
 	if n := testing.AllocsPerRun(100, func() { _, _ = parseTimestamp(text) }); n != 0 {

@@ -50,6 +50,9 @@ type Submitter interface {
 	// the submission is durable at the broker. An error that wraps
 	// ErrNotPublished means that nothing of it was published; after any other
 	// error the outcome may be unknown.
+	//
+	// Once it has returned, with or without an error, nothing refers to the
+	// submission's messages: their memory is another's.
 	Submit(ctx context.Context, s message.Submission) (shards map[int]int, err error)
 }
 

@@ -34,8 +34,13 @@ type fake struct {
 }
 
 func (f *fake) Submit(ctx context.Context, s message.Submission) (map[int]int, error) {
+	kept := s
+	kept.Messages = slices.Clone(s.Messages)
+	for i, m := range kept.Messages {
+		kept.Messages[i].Line = bytes.Clone(m.Line)
+	}
 	f.mu.Lock()
-	f.got = append(f.got, s)
+	f.got = append(f.got, kept)
 	f.mu.Unlock()
 	if f.then != nil {
 		if err := f.then(ctx, s); err != nil {

@@ -61,11 +61,13 @@ func (s *Server) submit(ctx echo.Context) error {
 		return refuseSubmission(err)
 	}
 
+	accepted := len(submission.Messages)
 	shards, err := s.publish(r.Context(), submission)
+	submission.Recycle()
 	if err != nil {
 		return refusePublish(err, key != "")
 	}
-	c.access.Accepted = len(submission.Messages)
+	c.access.Accepted = accepted
 	return c.Blob(http.StatusCreated, "application/json", receipt(submission.ID, c.access.Accepted, shards))
 }
 
