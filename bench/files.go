@@ -137,7 +137,15 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 	row, err = l.compare(ctx, row, contender{"whole way", func(ctx context.Context) (sample, error) {
 		return l.carryAll(ctx, srv)
 	}}, limit)
-	return []result{row}, err
+	if err != nil {
+		return nil, err
+	}
+	var rates []float64
+	for _, p := range row.Pairs {
+		rates = append(rates, p[0])
+	}
+	row.Facts = append(row.Facts, fmt.Sprintf("the whole way is %.3f of bare appends", median(rates)/appends.value))
+	return []result{row, memoryRow("rolling", "server under rolling", srv)}, nil
 }
 
 // carryAll measures entries per second from the first POST to the end of a
@@ -152,7 +160,7 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 		return sample{}, err
 	}
 	defer consumer.kill()
-	began := time.Now()
+	m := newMeter(l.with(map[string]int{"server": srv.pid(), "consumer": consumer.pid()}))
 	p := newLoad(srv.addr, 100, arrayConns).post(l.carried / 100)
 	defer context.AfterFunc(ctx, func() { p.ended.Store(true) })()
 	if err := p.wait(); err != nil {
@@ -163,14 +171,15 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 	if err := awaitBytes(ctx, dir, int64(entries)/100*lineBytes(100)); err != nil {
 		return sample{}, err
 	}
+	cores := m.sample(0).cores // the consumer's are not known once it is gone
 	if err := consumer.drain(); err != nil {
 		return sample{}, err
 	}
-	elapsed := time.Since(began)
+	elapsed := m.elapsed()
 	if n, err := l.rabbit.waitingIn(productQueues, shardCount); n > 0 || err != nil {
 		return sample{}, fmt.Errorf("the message-consumer gave back %d envelopes: %w", n, err)
 	}
-	return sample{value: entries / elapsed.Seconds()}, nil
+	return sample{value: entries / elapsed.Seconds(), cores: cores}, nil
 }
 
 // lineBytes is how much the entries of a prepared array are in files.
