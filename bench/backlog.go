@@ -53,25 +53,22 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 	}
 	for range min(l.pairs, backlogRounds) {
 		for _, i := range order {
-			n := l.backlogs[i]
-			rate, waiting, err := l.grow(ctx, srv.addr, n)
-			if err != nil {
-				return nil, err
-			}
-			in[i] = append(in[i], rate)
-			l.say("  %d entries: in %s entries/s", n, number(rate))
 			for _, o := range outlets {
-				took, err := l.take(ctx, r, o, i, waiting)
+				rate, waiting, err := l.grow(ctx, srv.addr, l.backlogs[i])
 				if err != nil {
+					return nil, err
+				}
+				in[i] = append(in[i], rate)
+				if err := l.take(ctx, r, o, i, waiting); err != nil {
 					return nil, fmt.Errorf("%s: %w", o.name, err)
 				}
-				waiting -= took
-			}
-			if err := r.drop(productQueues, shardCount); err != nil {
-				return nil, err
-			}
-			if err := l.quiet(ctx, r); err != nil {
-				return nil, err
+				if err := r.drop(productQueues, shardCount); err != nil {
+					return nil, err
+				}
+				if err := l.quiet(ctx, r); err != nil {
+					return nil, err
+				}
+				l.say("  %d entries: in %s entries/s, to %s %s entries/s", l.backlogs[i], number(rate), o.name, number(o.rates[i][len(o.rates[i])-1]))
 			}
 		}
 		slices.Reverse(order)
@@ -108,8 +105,8 @@ func (l *lab) growth(name string, rates [][]float64) result {
 }
 
 // grow has n entries wait, and measures what comes in from then on until there
-// are twice as many, or for as long as anything is measured. It returns how many
-// wait in the end.
+// are twice as many, or for half as long as anything else is measured. It
+// returns how many wait in the end.
 func (l *lab) grow(ctx context.Context, addr string, n int) (rate float64, waiting int, err error) {
 	p := newLoad(addr, backlogArray, arrayConns).post(0)
 	before, err := until(ctx, p.entries, func(posted float64) bool { return posted >= float64(n) })
@@ -117,7 +114,7 @@ func (l *lab) grow(ctx context.Context, addr string, n int) (rate float64, waiti
 		var after float64
 		m := newMeter(nil)
 		after, err = until(ctx, p.entries, func(posted float64) bool {
-			return posted >= 2*before || posted > before && m.elapsed() > l.measure
+			return posted >= 2*before || posted > before && m.elapsed() > l.measure/2
 		})
 		rate = m.sample(after - before).value
 	}
@@ -129,47 +126,50 @@ func (l *lab) grow(ctx context.Context, addr string, n int) (rate float64, waiti
 }
 
 // take measures the entries per second that a message-consumer writes to files
-// while some wait, neither at its start nor at the end of what waits. What it
-// had in hand comes again. It returns how many it has written.
-func (l *lab) take(ctx context.Context, r *rabbit, o *outlet, length, waiting int) (took int, err error) {
+// while some wait, neither at its start nor at the end of what waits; but if it
+// takes most of that at once, all of it.
+func (l *lab) take(ctx context.Context, r *rabbit, o *outlet, length, waiting int) error {
 	dir, err := l.folder("data")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	consumer, err := l.consumer(ctx, r.url, dir, o.settings...)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer consumer.kill()
 	written := func() (float64, error) {
 		n, err := bytesIn(dir)
 		return n * backlogArray / float64(lineBytes(backlogArray)), err
 	}
+	pids := l.with(map[string]int{"consumer": consumer.pid()})
+	all := newMeter(pids)
 	if _, err := until(ctx, written, func(n float64) bool { return n > 0 }); err != nil {
-		return 0, err
+		return err
 	}
 	warm := newMeter(nil)
 	before, err := until(ctx, written, func(n float64) bool {
 		return warm.elapsed() > l.warm || n > 0.3*float64(waiting)
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	m := newMeter(l.with(map[string]int{"consumer": consumer.pid()}))
+	m := newMeter(pids)
+	if before > 0.6*float64(waiting) {
+		m, before = all, 0
+	}
 	after, err := until(ctx, written, func(n float64) bool {
 		return n > before && (m.elapsed() > l.measure || n > 0.9*float64(waiting))
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	s := m.sample(after - before)
-	peak := peakMemory(consumer.pid())
-	if l.backlogs[length] <= memoryBacklog {
-		o.peak = max(o.peak, peak)
-	}
 	o.samples, o.rates[length] = append(o.samples, s), append(o.rates[length], s.value)
-	l.say("  %d entries: %s: out %s entries/s, at most %.0f MiB", l.backlogs[length], o.name, number(s.value), peak)
-	return int(after), nil
+	if l.backlogs[length] <= memoryBacklog {
+		o.peak = max(o.peak, peakMemory(consumer.pid()))
+	}
+	return nil
 }
 
 // until asks until it is enough, seldom if asking takes long; it fails when
