@@ -121,16 +121,18 @@ func TestCompareAlternates(t *testing.T) {
 func TestAccepted(t *testing.T) {
 	const fine = "HTTP/1.1 201 Created\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nbody"
 	for name, tc := range map[string]struct {
-		r  io.Reader
-		ok bool
+		r           io.Reader
+		ok, refused bool
 	}{
-		"at once":     {strings.NewReader(fine), true},
-		"byte by one": {iotest.OneByteReader(strings.NewReader(fine)), true},
-		"cut off":     {strings.NewReader(fine[:len(fine)-1]), false},
-		"refused":     {strings.NewReader(strings.Replace(fine, "201", "503", 1)), false},
-		"no length":   {strings.NewReader(strings.Replace(fine, "Length", "Width", 1)), false},
+		"at once":       {r: strings.NewReader(fine), ok: true},
+		"byte by one":   {r: iotest.OneByteReader(strings.NewReader(fine)), ok: true},
+		"cut off":       {r: strings.NewReader(fine[:len(fine)-1])},
+		"unavailable":   {r: iotest.OneByteReader(strings.NewReader(strings.Replace(fine, "201", "503", 1))), refused: true},
+		"found wanting": {r: strings.NewReader(strings.Replace(fine, "201", "400", 1))},
+		"no length":     {r: strings.NewReader(strings.Replace(fine, "Length", "Width", 1))},
 	} {
-		if err := accepted(tc.r, make([]byte, 1<<10)); (err == nil) != tc.ok {
+		err := accepted(tc.r, make([]byte, 1<<10))
+		if (err == nil) != tc.ok || errors.Is(err, errRefused) != tc.refused {
 			t.Errorf("%s: got the error %v", name, err)
 		}
 	}

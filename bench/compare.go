@@ -23,6 +23,8 @@ type sample struct {
 	cores map[string]float64
 	// shared is how many entries an envelope held; 0 if that is not known.
 	shared float64
+	// refused is how many requests the server did not take.
+	refused float64
 }
 
 // counter returns how much has been done so far.
@@ -129,6 +131,13 @@ func factsOf(name string, samples []sample) (facts []string, cost float64) {
 	}
 	if shared := medianOf(samples, func(s sample) float64 { return s.shared }); shared > 0 {
 		facts = append(facts, fmt.Sprintf("%s, entries in an envelope: %.1f", name, shared))
+	}
+	refused := 0.0
+	for _, s := range samples {
+		refused += s.refused
+	}
+	if refused > 0 {
+		facts = append(facts, fmt.Sprintf("%s refused %.0f requests", name, refused))
 	}
 	return facts, cost
 }

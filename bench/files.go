@@ -62,7 +62,9 @@ func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process) (sample, er
 	}()
 	s, err := l.rate(ctx, func() (float64, error) { return visibleFiles(dir) },
 		l.with(map[string]int{"server": srv.pid(), "consumer": consumer.pid()}))
-	return s, errors.Join(err, p.stop())
+	err = errors.Join(err, p.stop())
+	s.refused = float64(p.refused.Load())
+	return s, err
 }
 
 // visibleFiles counts the published files of an output folder.
@@ -179,7 +181,7 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 	if n, err := l.rabbit.waitingIn(productQueues, shardCount); n > 0 || err != nil {
 		return sample{}, fmt.Errorf("the message-consumer gave back %d envelopes: %w", n, err)
 	}
-	return sample{value: entries / elapsed.Seconds(), cores: cores}, nil
+	return sample{value: entries / elapsed.Seconds(), cores: cores, refused: float64(p.refused.Load())}, nil
 }
 
 // lineBytes is how much the entries of a prepared array are in files.
