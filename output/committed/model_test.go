@@ -52,7 +52,7 @@ func randomBatch(rnd *rand.Rand) []Key {
 // TestWindowIsItsModel claims, commits and releases at random, with many batches
 // in hand that have blocks in common.
 func TestWindowIsItsModel(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		w := New(1_000_000, time.Hour)
 		m := windowModel{make(map[Key]bool), make(map[Key]*Claim)}
@@ -123,7 +123,7 @@ func TestWindowIsItsModel(t *testing.T) {
 // no others.
 func TestLoadKeepsTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for seed := range uint64(100) {
+		for seed := range uint64(40) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			var files [][]Key // newest first
 			for range 1 + rnd.IntN(5) {
