@@ -2,19 +2,34 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 )
 
-// memoryBacklog is at which the consumer's memory has its target, in entries.
-const memoryBacklog = 5_000_000
+const (
+	// memoryBacklog is at which the consumer's memory has its target, in entries.
+	memoryBacklog = 5_000_000
+	// backlogRounds are enough to go through the lengths in both orders.
+	backlogRounds = 2
+	// backlogArray is how many entries are posted at once.
+	backlogArray = 1000
+)
 
-// backlog lets the queues grow, and at each length measures what comes in and
-// what a message-consumer takes out.
+// outlet is one way of a message-consumer to write what waits.
+type outlet struct {
+	name     string
+	settings []string
+	samples  []sample
+	rates    [][]float64 // by length, of each round
+	whole    []bool      // by length, whether a rate is of all that waited
+	peak     float64     // of memory in MiB, up to memoryBacklog
+}
+
+// backlog measures, by how much waits, what comes in and what a message-consumer
+// takes out. It goes through the lengths in ascending and in descending order,
+// each time from empty queues and a quiet broker on, so that none has an
+// advantage.
 func backlog(ctx context.Context, l *lab) ([]result, error) {
 	r, err := l.broker(ctx)
 	if err != nil {
@@ -25,81 +40,184 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 		return nil, err
 	}
 	defer srv.kill()
-	var settings []string
+	outlets := []*outlet{{name: "files of five"}}
 	if l.rolls(ctx) {
-		settings = rolled
+		outlets = append(outlets, &outlet{name: "rolling files", settings: rolled})
 	}
-	ingest := result{
-		Target: 9, Name: "backlog", Unit: "least ÷ most entries/s", Want: 0.8,
-		What: fmt.Sprintf("ingest over RabbitMQ, arrays of 1,000, up to backlogs of %v entries", l.backlogs),
+	for _, o := range outlets {
+		o.rates, o.whole = make([][]float64, len(l.backlogs)), make([]bool, len(l.backlogs))
 	}
-	consume := ingest
-	consume.What, consume.Unit = fmt.Sprintf("files from backlogs of %v entries", l.backlogs), "least ÷ most bytes/s"
-	memory := result{
-		Target: 8, Name: "backlog", Unit: "MiB", Want: 150, AtMost: true,
-		What: "peak memory: message-consumer, by backlog up to 5 million entries",
+	in := make([][]float64, len(l.backlogs))
+	order := make([]int, len(l.backlogs))
+	for i := range order {
+		order[i] = i
 	}
-	var in, out []float64
-	have := 0
-	for _, want := range l.backlogs {
-		began := time.Now()
-		if err := fill(ctx, srv.addr, want-have); err != nil {
-			return nil, err
+	for range min(l.pairs, backlogRounds) {
+		for _, i := range order {
+			for _, o := range outlets {
+				rate, waiting, err := l.grow(ctx, srv.addr, l.backlogs[i])
+				if err != nil {
+					return nil, err
+				}
+				in[i] = append(in[i], rate)
+				if err := l.take(ctx, r, o, i, waiting); err != nil {
+					return nil, fmt.Errorf("%s: %w", o.name, err)
+				}
+				if err := r.drop(productQueues, shardCount); err != nil {
+					return nil, err
+				}
+				if err := l.quiet(ctx, r); err != nil {
+					return nil, err
+				}
+				l.say("  %d entries: in %s entries/s, to %s %s entries/s", l.backlogs[i], number(rate), o.name, number(o.rates[i][len(o.rates[i])-1]))
+			}
 		}
-		in = append(in, float64(want-have)/time.Since(began).Seconds())
-		have = want
-		s, peak, err := l.take(ctx, r, settings)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, s.value)
-		if want <= memoryBacklog {
-			memory.Value = max(memory.Value, peak)
-		}
-		fact := fmt.Sprintf("%d entries: in %s entries/s, out %s bytes/s, consumer at most %.0f MiB", want, number(in[len(in)-1]), number(s.value), peak)
-		l.say("  %s", fact)
-		memory.Facts = append(memory.Facts, fact)
+		slices.Reverse(order)
 	}
-	ingest.Value, consume.Value = slices.Min(in)/slices.Max(in), slices.Min(out)/slices.Max(out)
-	rows := []result{ingest, consume, memory}
-	for i := range rows {
-		rows[i].judge()
+	rows := []result{l.growth("ingest", in, make([]bool, len(in)))}
+	for _, o := range outlets {
+		row := l.growth(o.name, o.rates, o.whole)
+		facts, _ := factsOf(o.name, o.samples)
+		row.Facts = append(row.Facts, facts...)
+		memory := result{
+			Target: 8, Name: "backlog", Unit: "MiB", Want: 150, AtMost: true, Value: o.peak,
+			What: "peak memory: message-consumer, " + o.name + ", backlogs up to 5 million entries",
+		}
+		memory.judge()
+		rows = append(rows, row, memory)
 	}
-	rows = append(rows, memoryRow("backlog", "server under arrays of 1,000", srv))
-	return rows, r.drop(productQueues, shardCount)
+	return append(rows, memoryRow("backlog", "server under arrays of 1,000", srv)), nil
 }
 
-// take measures the bytes per second that a message-consumer writes to files,
-// and its peak of memory. What it had in hand comes again.
-func (l *lab) take(ctx context.Context, r *rabbit, settings []string) (s sample, peak float64, err error) {
+// growth is the row of rates by length of the backlog. Rates of the whole of one
+// have the start in them, and do not count beside others.
+func (l *lab) growth(name string, rates [][]float64, whole []bool) result {
+	row := result{
+		Target: 9, Name: "backlog", Unit: "least ÷ most entries/s", Want: 0.8,
+		What: fmt.Sprintf("%s over RabbitMQ, arrays of 1,000, while %v entries wait", name, l.backlogs),
+	}
+	var medians []float64
+	for i, n := range l.backlogs {
+		m, note := median(rates[i]), ""
+		if whole[i] {
+			note = ", its start included: all of it is gone too soon"
+		}
+		if !whole[i] || !slices.Contains(whole, false) {
+			medians = append(medians, m)
+		}
+		row.Facts = append(row.Facts, fmt.Sprintf("%s, %d entries: %s entries/s%s", name, n, number(m), note))
+	}
+	row.Value = slices.Min(medians) / slices.Max(medians)
+	row.judge()
+	return row
+}
+
+// grow has n entries wait, and measures what comes in from then on until there
+// are twice as many, or for half as long as anything else is measured. It
+// returns how many wait in the end.
+func (l *lab) grow(ctx context.Context, addr string, n int) (rate float64, waiting int, err error) {
+	p := newLoad(addr, backlogArray, arrayConns).post(0)
+	before, err := until(ctx, p.entries, func(posted float64) bool { return posted >= float64(n) })
+	if err == nil {
+		var after float64
+		m := newMeter(nil)
+		after, err = until(ctx, p.entries, func(posted float64) bool {
+			return posted >= 2*before || posted > before && m.elapsed() > l.measure/2
+		})
+		rate = m.sample(after - before).value
+	}
+	if stopped := p.stop(); err == nil {
+		err = stopped
+	}
+	posted, _ := p.entries()
+	return rate, int(posted), err
+}
+
+// take measures the entries per second that a message-consumer writes to files
+// while some wait, neither at its start nor at the end of what waits; but if it
+// takes most of that at once, all of it.
+func (l *lab) take(ctx context.Context, r *rabbit, o *outlet, length, waiting int) error {
 	dir, err := l.folder("data")
 	if err != nil {
-		return s, 0, err
+		return err
 	}
-	consumer, err := l.consumer(ctx, r.url, dir, settings...)
+	consumer, err := l.consumer(ctx, r.url, dir, o.settings...)
 	if err != nil {
-		return s, 0, err
+		return err
 	}
 	defer consumer.kill()
-	s, err = l.rate(ctx, func() (float64, error) { return bytesIn(dir) }, nil)
-	return s, peakMemory(consumer.pid()), err
+	written := func() (float64, error) {
+		n, err := bytesIn(dir)
+		return n * backlogArray / float64(lineBytes(backlogArray)), err
+	}
+	pids := l.with(map[string]int{"consumer": consumer.pid()})
+	all := newMeter(pids)
+	if _, err := until(ctx, written, func(n float64) bool { return n > 0 }); err != nil {
+		return err
+	}
+	warm := newMeter(nil)
+	before, err := until(ctx, written, func(n float64) bool {
+		return warm.elapsed() > l.warm || n > 0.3*float64(waiting)
+	})
+	if err != nil {
+		return err
+	}
+	m := newMeter(pids)
+	if before > 0.6*float64(waiting) {
+		m, before, o.whole[length] = all, 0, true
+	}
+	after, err := until(ctx, written, func(n float64) bool {
+		return n > before && (m.elapsed() > l.measure || n > 0.9*float64(waiting))
+	})
+	if err != nil {
+		return err
+	}
+	s := m.sample(after - before)
+	o.samples, o.rates[length] = append(o.samples, s), append(o.rates[length], s.value)
+	if l.backlogs[length] <= memoryBacklog {
+		o.peak = max(o.peak, peakMemory(consumer.pid()))
+	}
+	return nil
 }
 
-// bytesIn is the size of everything in a folder.
-func bytesIn(dir string) (float64, error) {
-	var sum float64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+// until asks until it is enough, seldom if asking takes long; it fails when
+// nothing has come for a while.
+func until(ctx context.Context, done counter, enough func(float64) bool) (float64, error) {
+	last, since := -1.0, time.Now()
+	for {
+		began := time.Now()
+		n, err := done()
+		if err != nil || enough(n) {
+			return n, err
+		}
+		switch {
+		case n > last:
+			last, since = n, began
+		case time.Since(since) > patience:
+			return n, fmt.Errorf("nothing came for %v", patience)
+		}
+		if err := pause(ctx, max(2*time.Millisecond, 20*time.Since(began))); err != nil {
+			return n, err
+		}
+	}
+}
+
+// quiet waits until RabbitMQ has done what it was busy with: it takes long to
+// forget millions of entries, and the next measurement would pay for that.
+func (l *lab) quiet(ctx context.Context, r *rabbit) error {
+	const glance, idle = 250 * time.Millisecond, 20 * time.Millisecond
+	if r.pid == 0 {
+		return pause(ctx, l.measure) // it is not ours to look at
+	}
+	for began := time.Now(); time.Since(began) < 2*patience; {
+		before := processorTime(r.pid)
+		if err := pause(ctx, glance); err != nil {
 			return err
 		}
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it was a temporary name
+		if processorTime(r.pid)-before <= idle {
+			return nil
 		}
-		if err == nil {
-			sum += float64(info.Size())
-		}
-		return err
-	})
-	return sum, err
+	}
+	l.say("  RabbitMQ is still busy after %v", 2*patience)
+	return nil
 }

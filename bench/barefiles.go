@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -99,4 +100,26 @@ func (l *lab) writers(ctx context.Context, write func(folder *os.File, writer, n
 	s, err := l.rate(ctx, func() (float64, error) { return float64(done.Load()), context.Cause(ctx) }, nil)
 	fail(nil)
 	return s, err
+}
+
+// bytesIn is the size of everything in a folder.
+func bytesIn(dir string) (float64, error) {
+	var sum float64
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it was a temporary name
+		}
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			sum += float64(info.Size())
+		}
+		return err
+	})
+	return sum, err
 }

@@ -99,6 +99,20 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestGrowth: a rate with the start in it counts only where there is no other.
+func TestGrowth(t *testing.T) {
+	l := &lab{plan: plan{backlogs: []int{1, 2, 3}}}
+	rates := [][]float64{{1}, {80, 120}, {50}}
+	for want, whole := range map[float64][]bool{0.01: {false, false, false}, 0.5: {true, false, false}, 1: {true, true, false}} {
+		if got := l.growth("rolling", rates, whole); got.Value != want || len(got.Facts) != 3 {
+			t.Errorf("%v: got %v, want %v; %q", whole, got.Value, want, got.Facts)
+		}
+	}
+	if got := l.growth("rolling", rates, []bool{true, true, true}); got.Value != 0.01 {
+		t.Errorf("got %v with nothing else", got.Value)
+	}
+}
+
 func TestCompareAlternates(t *testing.T) {
 	var order string
 	side := func(name string, value float64) contender {
@@ -121,16 +135,18 @@ func TestCompareAlternates(t *testing.T) {
 func TestAccepted(t *testing.T) {
 	const fine = "HTTP/1.1 201 Created\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nbody"
 	for name, tc := range map[string]struct {
-		r  io.Reader
-		ok bool
+		r           io.Reader
+		ok, refused bool
 	}{
-		"at once":     {strings.NewReader(fine), true},
-		"byte by one": {iotest.OneByteReader(strings.NewReader(fine)), true},
-		"cut off":     {strings.NewReader(fine[:len(fine)-1]), false},
-		"refused":     {strings.NewReader(strings.Replace(fine, "201", "503", 1)), false},
-		"no length":   {strings.NewReader(strings.Replace(fine, "Length", "Width", 1)), false},
+		"at once":       {r: strings.NewReader(fine), ok: true},
+		"byte by one":   {r: iotest.OneByteReader(strings.NewReader(fine)), ok: true},
+		"cut off":       {r: strings.NewReader(fine[:len(fine)-1])},
+		"unavailable":   {r: iotest.OneByteReader(strings.NewReader(strings.Replace(fine, "201", "503", 1))), refused: true},
+		"found wanting": {r: strings.NewReader(strings.Replace(fine, "201", "400", 1))},
+		"no length":     {r: strings.NewReader(strings.Replace(fine, "Length", "Width", 1))},
 	} {
-		if err := accepted(tc.r, make([]byte, 1<<10)); (err == nil) != tc.ok {
+		err := accepted(tc.r, make([]byte, 1<<10))
+		if (err == nil) != tc.ok || errors.Is(err, errRefused) != tc.refused {
 			t.Errorf("%s: got the error %v", name, err)
 		}
 	}

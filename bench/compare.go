@@ -23,6 +23,8 @@ type sample struct {
 	cores map[string]float64
 	// shared is how many entries an envelope held; 0 if that is not known.
 	shared float64
+	// refused is how many requests the server did not take.
+	refused float64
 }
 
 // counter returns how much has been done so far.
@@ -35,33 +37,52 @@ func (l *lab) rate(ctx context.Context, done counter, pids map[string]int) (samp
 	if err := pause(ctx, l.warm); err != nil {
 		return sample{}, err
 	}
-	pids = maps.Clone(pids)
-	if pids == nil {
-		pids = make(map[string]int)
-	}
-	pids["generator"] = os.Getpid()
 	before, err := done()
 	if err != nil {
 		return sample{}, err
 	}
-	began, spent := time.Now(), processorTimes(pids)
-	after, elapsed := before, time.Duration(0)
-	for ; after == before; elapsed = time.Since(began) {
-		if elapsed > patience {
-			return sample{}, fmt.Errorf("nothing was done in %v", elapsed)
+	m := newMeter(pids)
+	for {
+		if m.elapsed() > patience {
+			return sample{}, fmt.Errorf("nothing was done in %v", m.elapsed())
 		}
 		if err := pause(ctx, l.measure); err != nil {
 			return sample{}, err
 		}
-		if after, err = done(); err != nil {
+		after, err := done()
+		if err != nil {
 			return sample{}, err
 		}
+		if after > before {
+			return m.sample(after - before), nil
+		}
 	}
-	s := sample{value: (after - before) / elapsed.Seconds(), cores: make(map[string]float64)}
-	for name, now := range processorTimes(pids) {
-		s.cores[name] = (now - spent[name]).Seconds() / elapsed.Seconds()
+}
+
+// meter measures from its making on: the time, and what processors some
+// processes take, by name, of which this one is the generator.
+type meter struct {
+	began time.Time
+	pids  map[string]int
+	spent map[string]time.Duration // until it was made
+}
+
+func newMeter(pids map[string]int) meter {
+	all := map[string]int{"generator": os.Getpid()}
+	maps.Copy(all, pids)
+	return meter{time.Now(), all, processorTimes(all)}
+}
+
+func (m meter) elapsed() time.Duration { return time.Since(m.began) }
+
+// sample is the rate of what was done meanwhile.
+func (m meter) sample(did float64) sample {
+	seconds := m.elapsed().Seconds()
+	s := sample{value: did / seconds, cores: make(map[string]float64)}
+	for name, now := range processorTimes(m.pids) {
+		s.cores[name] = (now - m.spent[name]).Seconds() / seconds
 	}
-	return s, nil
+	return s
 }
 
 // compare runs both in turn and fills in what r says about them.
@@ -110,6 +131,13 @@ func factsOf(name string, samples []sample) (facts []string, cost float64) {
 	}
 	if shared := medianOf(samples, func(s sample) float64 { return s.shared }); shared > 0 {
 		facts = append(facts, fmt.Sprintf("%s, entries in an envelope: %.1f", name, shared))
+	}
+	refused := 0.0
+	for _, s := range samples {
+		refused += s.refused
+	}
+	if refused > 0 {
+		facts = append(facts, fmt.Sprintf("%s refused %.0f requests", name, refused))
 	}
 	return facts, cost
 }

@@ -62,7 +62,9 @@ func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process) (sample, er
 	}()
 	s, err := l.rate(ctx, func() (float64, error) { return visibleFiles(dir) },
 		l.with(map[string]int{"server": srv.pid(), "consumer": consumer.pid()}))
-	return s, errors.Join(err, p.stop())
+	err = errors.Join(err, p.stop())
+	s.refused = float64(p.refused.Load())
+	return s, err
 }
 
 // visibleFiles counts the published files of an output folder.
@@ -137,7 +139,15 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 	row, err = l.compare(ctx, row, contender{"whole way", func(ctx context.Context) (sample, error) {
 		return l.carryAll(ctx, srv)
 	}}, limit)
-	return []result{row}, err
+	if err != nil {
+		return nil, err
+	}
+	var rates []float64
+	for _, p := range row.Pairs {
+		rates = append(rates, p[0])
+	}
+	row.Facts = append(row.Facts, fmt.Sprintf("the whole way is %.3f of bare appends", median(rates)/appends.value))
+	return []result{row, memoryRow("rolling", "server under rolling", srv)}, nil
 }
 
 // carryAll measures entries per second from the first POST to the end of a
@@ -152,7 +162,7 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 		return sample{}, err
 	}
 	defer consumer.kill()
-	began := time.Now()
+	m := newMeter(l.with(map[string]int{"server": srv.pid(), "consumer": consumer.pid()}))
 	p := newLoad(srv.addr, 100, arrayConns).post(l.carried / 100)
 	defer context.AfterFunc(ctx, func() { p.ended.Store(true) })()
 	if err := p.wait(); err != nil {
@@ -163,14 +173,15 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 	if err := awaitBytes(ctx, dir, int64(entries)/100*lineBytes(100)); err != nil {
 		return sample{}, err
 	}
+	cores := m.sample(0).cores // the consumer's are not known once it is gone
 	if err := consumer.drain(); err != nil {
 		return sample{}, err
 	}
-	elapsed := time.Since(began)
+	elapsed := m.elapsed()
 	if n, err := l.rabbit.waitingIn(productQueues, shardCount); n > 0 || err != nil {
 		return sample{}, fmt.Errorf("the message-consumer gave back %d envelopes: %w", n, err)
 	}
-	return sample{value: entries / elapsed.Seconds()}, nil
+	return sample{value: entries / elapsed.Seconds(), cores: cores, refused: float64(p.refused.Load())}, nil
 }
 
 // lineBytes is how much the entries of a prepared array are in files.

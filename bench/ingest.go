@@ -21,6 +21,7 @@ func (l *lab) rateOf(ctx context.Context, g load, pids map[string]int) (s sample
 	p := g.post(0)
 	s, err = l.rate(ctx, p.entries, pids)
 	err = errors.Join(err, p.stop())
+	s.refused = float64(p.refused.Load())
 	entries, _ = p.entries()
 	return s, entries, err
 }

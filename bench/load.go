@@ -53,8 +53,11 @@ type posting struct {
 	limit  int64        // of requests
 	asked  atomic.Int64 // requests begun
 	posted atomic.Int64 // requests answered with 201
-	held   atomic.Bool  // whether to wait before the next request
-	ended  atomic.Bool
+	// refused are requests answered with 503: on a machine that stalls the broker
+	// may not answer in time. They are not counted as done, but told.
+	refused atomic.Int64
+	held    atomic.Bool // whether to wait before the next request
+	ended   atomic.Bool
 
 	conns sync.WaitGroup
 	mu    sync.Mutex // guards err
@@ -112,19 +115,40 @@ func (p *posting) run(first int) error {
 		if p.limit > 0 && p.asked.Add(1) > p.limit {
 			return nil
 		}
-		if _, err := conn.Write(p.load.requests[i%len(p.load.requests)]); err != nil {
+		if err := p.send(conn, p.load.requests[i%len(p.load.requests)], answer); err != nil {
 			return err
 		}
-		if err := accepted(conn, answer); err != nil {
-			return err
-		}
-		p.posted.Add(1)
 	}
 	return nil
 }
 
-// accepted reads one answer, which must be a 201 with a Content-Length and fit
-// the buffer.
+// send sends a request until it is accepted or the load has ended, for a while.
+func (p *posting) send(conn net.Conn, request, answer []byte) error {
+	for began := time.Now(); !p.ended.Load(); time.Sleep(refusedPause) {
+		_, err := conn.Write(request)
+		if err == nil {
+			err = accepted(conn, answer)
+		}
+		switch {
+		case err == nil:
+			p.posted.Add(1)
+			return nil
+		case !errors.Is(err, errRefused) || time.Since(began) > patience:
+			return err
+		}
+		p.refused.Add(1)
+	}
+	return nil
+}
+
+// errRefused: the server did not take it, now.
+var errRefused = errors.New("refused")
+
+// refusedPause is before the next request to a server that refuses.
+const refusedPause = 50 * time.Millisecond
+
+// accepted reads one answer, which must have a Content-Length and fit the
+// buffer, and be a 201; a 503 is errRefused.
 func accepted(r io.Reader, buf []byte) error {
 	const length = "\r\nContent-Length: "
 	n := 0
@@ -138,17 +162,20 @@ func accepted(r io.Reader, buf []byte) error {
 		if !complete {
 			continue
 		}
-		if !bytes.HasPrefix(head, []byte("HTTP/1.1 201 ")) {
-			return fmt.Errorf("not accepted: %s", buf[:n])
-		}
 		_, rest, ok := bytes.Cut(head, []byte(length))
 		digits, _, _ := bytes.Cut(rest, []byte("\r"))
 		want, err := strconv.Atoi(string(digits))
-		if !ok || err != nil {
+		switch {
+		case !ok || err != nil:
 			return fmt.Errorf("no length in %s", head)
-		}
-		if len(body) >= want {
+		case len(body) < want:
+			continue
+		case bytes.HasPrefix(head, []byte("HTTP/1.1 201 ")):
 			return nil
+		case bytes.HasPrefix(head, []byte("HTTP/1.1 503 ")):
+			return fmt.Errorf("%w: %s", errRefused, body)
+		default:
+			return fmt.Errorf("not accepted: %s", buf[:n])
 		}
 	}
 }

@@ -45,7 +45,7 @@ var benchmarks = []benchmark{
 	{"latency", "one entry on an idle system beside a bare confirmed publish", latency},
 	{"shards", "ingest by the number of shards", shards},
 	{"embedded", "ingest over the embedded broker beside RabbitMQ", embedded},
-	// The last one: RabbitMQ is busy for long with forgetting ten million entries.
+	// The last one, as it leaves a RabbitMQ that has held ten million entries.
 	{"backlog", "ingest, consumption and memory by the length of the backlog", backlog},
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -134,16 +135,33 @@ func (r *rabbit) waitingIn(prefix string, n int) (messages int, err error) {
 	return messages, nil
 }
 
-// empty throws away what n queues hold, and returns how much that was.
+// empty throws away what n queues hold, and returns how much that was. Of a
+// consumer that was killed, what it had in hand comes back once RabbitMQ has
+// noticed: that is waited for.
 func (r *rabbit) empty(prefix string, n int) (messages int, err error) {
 	for i := range n {
-		purged, err := r.ch.QueuePurge(queueName(prefix, i), false)
+		name := queueName(prefix, i)
+		if err := r.abandoned(name); err != nil {
+			return messages, err
+		}
+		purged, err := r.ch.QueuePurge(name, false)
 		if err != nil {
 			return messages, err
 		}
 		messages += purged
 	}
 	return messages, nil
+}
+
+// abandoned waits until nobody consumes a queue.
+func (r *rabbit) abandoned(queue string) error {
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(5 * time.Millisecond) {
+		q, err := r.ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+		if err != nil || q.Consumers == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("somebody else consumes %s", queue)
 }
 
 func (r *rabbit) drop(prefix string, n int) error {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math/bits"
 	"sync"
 	"time"
 )
@@ -31,7 +32,7 @@ type Window struct {
 
 	mu      sync.Mutex // guards what follows
 	store   store
-	pending map[Key]*Claim // the ids in hand
+	pending map[block]*run // the ids in hand: the runs of a block are linked
 }
 
 // New returns an empty window that remembers at least the last ids, an id per
@@ -41,14 +42,16 @@ type Window struct {
 // It takes memory as it fills: up to 49 bytes per id, and 45 with the default
 // of 200,000, if every id is of another submission. Ids of one submission that
 // were committed together share a record: batches of five of a large submission
-// take 10 bytes per id.
+// take 10 bytes per id, and of submissions of 100 over five shards, thousands of
+// messages at once, 5. While ids are in hand, each 64 of a submission take some
+// 100 bytes in each claim besides, and each id 24.
 func New(ids int, age time.Duration) *Window {
-	return &Window{began: time.Now(), store: newStore(ids, age), pending: make(map[Key]*Claim)}
+	return &Window{began: time.Now(), store: newStore(ids, age), pending: make(map[block]*run)}
 }
 
 // now is the wall clock, but for jumps of it since the window was made: it is
 // compared with the times of files from before.
-func (w *Window) now() int64 { return w.began.Add(time.Since(w.began)).UnixMilli() }
+func (w *Window) now() int64 { return w.began.UnixMilli() + time.Since(w.began).Milliseconds() }
 
 // Claim is the ids of one batch while it is in hand.
 type Claim struct {
@@ -59,6 +62,8 @@ type Claim struct {
 	keys  []Key
 	fresh int // those that are not marked; as keys
 
+	runs []run         // guarded by window.mu once it is claimed
+	few  [2]run        // for the runs of a small batch
 	over bool          // guarded by window.mu
 	done chan struct{} // made by the first who waits; guarded by window.mu
 }
@@ -72,6 +77,7 @@ type Claim struct {
 // the claim from then on.
 func (w *Window) Claim(ctx context.Context, keys []Key) (*Claim, error) {
 	c := &Claim{window: w, keys: keys}
+	c.gather()
 	var expired <-chan time.Time
 	for {
 		wait := w.try(c)
@@ -98,26 +104,54 @@ func (w *Window) try(c *Claim) (wait <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.store.expire(w.now())
-	for _, k := range c.keys {
-		if rival := w.pending[k]; rival != nil {
-			if rival.done == nil {
-				rival.done = make(chan struct{})
+	for i := range c.runs {
+		r := &c.runs[i]
+		for rival := w.pending[r.block]; rival != nil; rival = rival.next {
+			if rival.bits&r.bits == 0 {
+				continue
 			}
-			return rival.done
+			if rival.claim.done == nil {
+				rival.claim.done = make(chan struct{})
+			}
+			return rival.claim.done
 		}
 	}
-	for i, k := range c.keys {
-		switch {
-		case k == noKey:
-			c.fresh++
-		case w.pending[k] != nil || w.store.has(k): // pending by now is this claim's own
-			c.keys[i] = duplicate
-		default:
-			c.fresh++
-			w.pending[k] = c
-		}
+	for i := range c.runs {
+		w.take(c, &c.runs[i])
 	}
 	return nil
+}
+
+// take gives a claim what nobody has of a run. The caller holds the lock.
+func (w *Window) take(c *Claim, r *run) {
+	first := w.pending[r.block]
+	fresh := r.bits
+	for own := first; own != nil; own = own.next { // the same ids earlier in the batch
+		if own.claim == c {
+			fresh &^= own.bits
+		}
+	}
+	fresh &^= w.store.known(r.block, fresh)
+	c.mark(r, fresh)
+	r.bits = fresh
+	if fresh != 0 {
+		r.next = first
+		w.pending[r.block] = r
+	}
+}
+
+// mark marks those of a run that are not fresh, or are so for the second time.
+func (c *Claim) mark(r *run, fresh uint64) {
+	c.fresh += bits.OnesCount64(fresh)
+	if bits.OnesCount64(fresh) == r.to-r.from {
+		return
+	}
+	for i, k := range c.keys[r.from:r.to] {
+		if fresh&k.bit() == 0 {
+			c.keys[r.from+i] = duplicate
+		}
+		fresh &^= k.bit()
+	}
 }
 
 // Fresh is how many of the keys are the claim's to write. A key that occurs
@@ -137,7 +171,7 @@ func (c *Claim) Commit() {
 		return
 	}
 	now := w.now()
-	w.store.commit(c.keys, now)
+	w.store.commit(c.runs, now)
 	w.store.expire(now)
 	c.end()
 }
@@ -156,30 +190,45 @@ func (c *Claim) Release() {
 // end ends the claim. The caller holds the window's lock.
 func (c *Claim) end() {
 	c.over = true
-	for _, k := range c.keys {
-		if k.isID() {
-			delete(c.window.pending, k)
-		}
+	for i := range c.runs {
+		c.window.leave(&c.runs[i])
 	}
 	if c.done != nil {
 		close(c.done)
 	}
 }
 
+// leave takes a run out of what is in hand. The caller holds the lock.
+func (w *Window) leave(r *run) {
+	switch first := w.pending[r.block]; {
+	case r.bits == 0: // it never was
+	case first != r:
+		for first.next != r {
+			first = first.next
+		}
+		first.next = r.next
+	case r.next == nil:
+		delete(w.pending, r.block)
+	default:
+		w.pending[r.block] = r.next
+	}
+	r.next = nil // it is not to keep others alive
+}
+
 // Load fills an empty window with what was committed before, the newest
-// first: each turn of files yields the ids of one file, and when it was
-// committed. It asks for no more than the window holds, and returns how many
-// ids are in it.
+// first: each turn of files yields the ids of one file, in its order, and when
+// it was committed; of a file, the last ids are the newest. It asks for no more
+// than the window holds, and returns how many ids are in it.
 func (w *Window) Load(files iter.Seq2[[]Key, time.Time]) (ids int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var last [1]run
 	for keys, at := range files {
-		for i, k := range keys {
-			if k != noKey && w.store.has(k) {
-				keys[i] = duplicate
-			}
+		for len(keys) > 0 && w.store.ids < w.store.limit {
+			last[0], keys = cutRun(keys)
+			last[0].bits &^= w.store.known(last[0].block, last[0].bits)
+			w.store.commit(last[:], at.UnixMilli())
 		}
-		w.store.commit(keys, at.UnixMilli())
 		if w.store.ids >= w.store.limit {
 			break
 		}

@@ -3,7 +3,6 @@ package committed
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -170,7 +169,7 @@ func TestOverIsOver(t *testing.T) {
 	next := claim(t, w, "a")
 	late.Commit()
 	late.Release()
-	if w.pending[KeyOf([]byte("a"))] != next {
+	if r := w.pending[KeyOf([]byte("a")).block()]; r == nil || r.claim != next {
 		t.Error("the next claim has lost its id")
 	}
 	next.Release()
@@ -254,13 +253,13 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%q are fresh", got)
 		}
 		// The oldest goes first.
-		w.pending = map[Key]*Claim{}
+		w.pending = map[block]*run{}
 		commit(t, w, "g")
 		if got := fresh(claim(t, w, "c", "d", "e", "f", "g"), "c", "d", "e", "f", "g"); !slices.Equal(got, []string{"c"}) {
 			t.Errorf("%q are fresh", got)
 		}
 		// And each by its own time.
-		w.pending = map[Key]*Claim{}
+		w.pending = map[block]*run{}
 		time.Sleep(51 * time.Second)
 		if got := fresh(claim(t, w, "d", "e", "f"), "d", "e", "f"); !slices.Equal(got, []string{"d"}) {
 			t.Errorf("%q are fresh", got)
@@ -274,49 +273,4 @@ func TestLoadNothing(t *testing.T) {
 		t.Errorf("%d ids", n)
 	}
 	commit(t, w, "a")
-}
-
-func BenchmarkClaim(b *testing.B) {
-	for _, entries := range []int{1, 7, 1000} {
-		for _, batch := range []int{5, 1000} {
-			b.Run(fmt.Sprintf("%d entries, batches of %d", entries, batch), func(b *testing.B) {
-				w := New(200_000, time.Hour)
-				next := 0
-				batchOf := func() []Key {
-					ks := make([]Key, batch)
-					for i := range ks {
-						ks[i] = Key{uint64(next / entries), uint64(next / entries), uint32(next % entries)}
-						next++
-					}
-					return ks
-				}
-				for range 200_000/batch + 1 {
-					c, _ := w.Claim(b.Context(), batchOf())
-					c.Commit()
-				}
-				b.ReportAllocs()
-				for b.Loop() {
-					c, err := w.Claim(b.Context(), batchOf())
-					if err != nil {
-						b.Fatal(err)
-					}
-					c.Commit()
-				}
-				b.ReportMetric(float64(w.store.size())/float64(w.store.ids), "bytes/id")
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
-			})
-		}
-	}
-}
-
-func BenchmarkKeyOf(b *testing.B) {
-	for _, id := range []string{ulid + ".123", "somebody-elses-order-0000000001"} {
-		b.Run(id, func(b *testing.B) {
-			text := []byte(id)
-			b.ReportAllocs()
-			for b.Loop() {
-				KeyOf(text)
-			}
-		})
-	}
 }

@@ -36,7 +36,7 @@ var (
 func (k Key) isID() bool { return k.index != noIndex }
 
 // block is which 64 of a submission's messages this is one of; bit is which.
-func (k Key) block() uint16 { return uint16(k.index >> 6) }
+func (k Key) block() block { return block{k.hi, k.lo, uint64(k.index >> 6)} }
 
 func (k Key) bit() uint64 { return 1 << (k.index & 63) }
 

@@ -37,8 +37,10 @@ type record struct {
 	bits   uint64 // the indexes, counted from the block's first
 	at     int64  // Unix time of the commit in milliseconds
 	older  uint32 // number of the next record in the bucket
-	block  uint16
+	number uint16 // of the block
 }
+
+func (r *record) block() block { return block{r.hi, r.lo, uint64(r.number)} }
 
 const chunkSize = 1024
 
@@ -54,8 +56,8 @@ func (s *store) at(n uint32) *record {
 
 func (s *store) len() uint32 { return s.next - s.first }
 
-func (s *store) bucket(hi, lo uint64, block uint16) *uint32 {
-	h := mix(hi ^ mix(lo^uint64(block)<<48^s.seed))
+func (s *store) bucket(b block) *uint32 {
+	h := mix(b.hi ^ mix(b.lo^b.number<<48^s.seed))
 	return &s.heads[h&uint64(len(s.heads)-1)]
 }
 
@@ -66,41 +68,40 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-func (s *store) has(k Key) bool {
-	block, bit := k.block(), k.bit()
-	n := *s.bucket(k.hi, k.lo, block)
+// known returns which of a block's ids the store has, of those that are asked
+// for.
+func (s *store) known(b block, asked uint64) (known uint64) {
+	n := *s.bucket(b)
 	// Distances from the oldest only shrink on a chain; one that does not is of
 	// a number that was dropped, and that has wrapped around since.
-	for last := s.len(); n-s.first < last; {
+	for last := s.len(); n-s.first < last && known != asked; {
 		last = n - s.first
 		r := s.at(n)
-		if r.hi == k.hi && r.lo == k.lo && r.block == block && r.bits&bit != 0 {
-			return true
+		if r.block() == b {
+			known |= r.bits & asked
 		}
 		n = r.older
 	}
-	return false
+	return known
 }
 
-// commit adds the ids among the keys, none of which the store has.
-func (s *store) commit(keys []Key, at int64) {
+// commit adds the ids of runs, none of which the store has. Runs of a block
+// that stand side by side share a record.
+func (s *store) commit(runs []run, at int64) {
 	start := s.next
-	for _, k := range keys {
-		if !k.isID() {
+	for i := range runs {
+		r := &runs[i]
+		if r.bits == 0 {
 			continue
 		}
-		// Ids of one submission stand side by side in a batch, so a look at the
-		// last record finds nearly all that can share one.
+		s.ids += bits.OnesCount64(r.bits)
 		if s.next != start {
-			if r := s.at(s.next - 1); r.hi == k.hi && r.lo == k.lo && r.block == k.block() {
-				s.ids -= bits.OnesCount64(r.bits)
-				r.bits |= k.bit()
-				s.ids += bits.OnesCount64(r.bits)
+			if last := s.at(s.next - 1); last.block() == r.block {
+				last.bits |= r.bits
 				continue
 			}
 		}
-		s.add(record{hi: k.hi, lo: k.lo, bits: k.bit(), at: at, block: k.block()})
-		s.ids++
+		s.add(record{hi: r.hi, lo: r.lo, bits: r.bits, at: at, number: uint16(r.number)})
 	}
 }
 
@@ -117,7 +118,7 @@ func (s *store) add(r record) {
 		s.heads = make([]uint32, 2*len(s.heads))
 		s.index()
 	}
-	head := s.bucket(r.hi, r.lo, r.block)
+	head := s.bucket(r.block())
 	r.older, *head = *head, s.next
 	s.chunks[i/chunkSize][i%chunkSize] = r
 	s.next++
@@ -127,7 +128,7 @@ func (s *store) add(r record) {
 func (s *store) index() {
 	for n := s.first; n != s.next; n++ {
 		r := s.at(n)
-		head := s.bucket(r.hi, r.lo, r.block)
+		head := s.bucket(r.block())
 		r.older, *head = *head, n
 	}
 }

@@ -27,7 +27,7 @@ func (m *model) commit(keys []Key, at int64) {
 	for _, k := range keys {
 		m.has[k] = true
 		if last != nil {
-			if l := last.keys[0]; l.hi == k.hi && l.lo == k.lo && l.block() == k.block() {
+			if last.keys[0].block() == k.block() {
 				last.keys = append(last.keys, k)
 				continue
 			}
@@ -55,6 +55,15 @@ func (m *model) reverse() {
 		m.queue[i], m.queue[j] = m.queue[j], m.queue[i]
 	}
 }
+
+// commitKeys commits keys as a claim of them does.
+func (s *store) commitKeys(keys []Key, at int64) {
+	c := Claim{keys: keys}
+	c.gather()
+	s.commit(c.runs, at)
+}
+
+func (s *store) has(k Key) bool { return s.known(k.block(), k.bit()) != 0 }
 
 // compare does the same to a store and to its model, as the bytes say, and
 // fails if they differ.
@@ -93,7 +102,7 @@ func compare(t *testing.T, limit int, age time.Duration, start uint32, program [
 					batch, taken[k] = append(batch, k), true
 				}
 			}
-			s.commit(batch, now)
+			s.commitKeys(batch, now)
 			m.commit(batch, now)
 		}
 		s.expire(now)
@@ -154,7 +163,7 @@ func TestStoreReusesChunks(t *testing.T) {
 	var batch [1]Key
 	for i := range uint64(50_000) {
 		batch[0] = Key{i, i, 0}
-		s.commit(batch[:], int64(i/1000))
+		s.commitKeys(batch[:], int64(i/1000))
 		s.expire(int64(i / 1000))
 		if i >= limit && (!s.has(Key{i - limit + 1, i - limit + 1, 0}) || s.has(Key{i - limit, i - limit, 0})) {
 			t.Fatalf("after %d ids the last %d are not what is known", i+1, limit)
@@ -163,9 +172,11 @@ func TestStoreReusesChunks(t *testing.T) {
 	if len(s.chunks) > limit/chunkSize+2 || len(s.heads) != 4096 {
 		t.Errorf("%d chunks, %d heads", len(s.chunks), len(s.heads))
 	}
+	var one [1]run
 	if n := testing.AllocsPerRun(10_000, func() {
-		batch[0].hi++
-		s.commit(batch[:], 50)
+		one[0].hi++
+		one[0].bits = 1
+		s.commit(one[:], 50)
 		s.expire(50)
 	}); n != 0 {
 		t.Errorf("%v allocations per id in a full window", n)
@@ -182,19 +193,22 @@ func (s *store) size() int {
 }
 
 // TestBytesPerID holds the window to the memory that New states, for ids
-// that were committed in batches of five.
+// that were committed in batches of five and of a rolling file.
 func TestBytesPerID(t *testing.T) {
 	const defaultIDs = 200_000
 	for _, tt := range []struct {
-		ids, entries, shards int
-		most                 float64
+		ids, entries, shards, batch int
+		most                        float64
 	}{
-		{defaultIDs, 1, 1, 46},
-		{defaultIDs, 7, 1, 18},
-		{defaultIDs, 7, 5, 40},
-		{defaultIDs, 1000, 1, 11},
-		{defaultIDs, 1000, 5, 16},
-		{1 << 18, 1, 1, 49}, // the worst: the index has just doubled
+		{defaultIDs, 1, 1, 5, 46},
+		{defaultIDs, 7, 1, 5, 18},
+		{defaultIDs, 7, 5, 5, 40},
+		{defaultIDs, 1000, 1, 5, 11},
+		{defaultIDs, 1000, 5, 5, 16},
+		{1 << 18, 1, 1, 5, 49}, // the worst: the index has just doubled
+		{defaultIDs, 1, 1, 4096, 46},
+		{defaultIDs, 100, 5, 4096, 5.5},
+		{defaultIDs, 1000, 1, 4096, 1.5},
 	} {
 		s := newStore(tt.ids, time.Hour)
 		rnd := rand.New(rand.NewPCG(1, 1))
@@ -204,17 +218,18 @@ func TestBytesPerID(t *testing.T) {
 				if tt.shards > 1 && rnd.IntN(tt.shards) > 0 {
 					continue // of another shard
 				}
-				if batch = append(batch, Key{submitted, submitted, uint32(i)}); len(batch) == 5 {
-					s.commit(batch, 0)
+				if batch = append(batch, Key{submitted, submitted, uint32(i)}); len(batch) == tt.batch {
+					s.commitKeys(batch, 0)
 					s.expire(0)
 					batch = batch[:0]
 				}
 			}
 		}
 		got := float64(s.size()) / float64(s.ids)
-		t.Logf("%4d entries over %d shards: %.1f bytes per id of %d, %.2f MB", tt.entries, tt.shards, got, s.ids, float64(s.size())/1e6)
+		t.Logf("%4d entries over %d shards, batches of %d: %.1f bytes per id of %d, %.2f MB",
+			tt.entries, tt.shards, tt.batch, got, s.ids, float64(s.size())/1e6)
 		if got > tt.most {
-			t.Errorf("%d entries: %.1f bytes per id, want at most %.0f", tt.entries, got, tt.most)
+			t.Errorf("%d entries, batches of %d: %.1f bytes per id, want at most %.1f", tt.entries, tt.batch, got, tt.most)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // damage is something that the server would drop without a word: it cuts a
@@ -28,7 +29,8 @@ func (d damage) String() string { return d.path + ": " + d.what }
 // block is none: a process died while it wrote what was never acknowledged.
 //
 // If nothing is damaged it removes what holds no message but would mislead the
-// server: states of consumers that are wrong, and streams that were being made.
+// server: states of consumers that are wrong or ahead of the clock, and streams
+// that were being made.
 func (s *store) check() ([]damage, error) {
 	damages, repairs, err := s.inspect()
 	if err != nil || len(damages) > 0 {
@@ -146,8 +148,11 @@ func (c *streamCheck) run() error {
 		}
 	}
 	for _, consumer := range c.consumers {
-		if consumer.contradicted(c.last) {
+		switch {
+		case consumer.contradicted(c.last):
 			c.repairs = append(c.repairs, consumer.reset)
+		case consumer.hasten(time.Now().Unix()):
+			c.repairs = append(c.repairs, consumer.rewrite)
 		}
 	}
 	return nil

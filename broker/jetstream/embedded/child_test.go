@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -165,6 +166,7 @@ func TestKilled(t *testing.T) {
 			}
 		}
 		wait()
+		checkProgress(t, dir)
 	}
 	for id := range settled {
 		delete(published, id)
@@ -172,4 +174,23 @@ func TestKilled(t *testing.T) {
 	t.Logf("%d kills, %d acknowledged publishes, %d messages perhaps acknowledged by a consumer", cycles, total, len(settled))
 	e := openBroker(t, configFor(dir))
 	take(t, e, published, message.Ack)
+}
+
+// checkProgress checks that what the server wrote of its consumers is taken
+// for that.
+func checkProgress(t *testing.T, dir string) {
+	t.Helper()
+	states, err := filepath.Glob(filepath.Join(dir, streamsPath, "*", consumerPath, "*", stateName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range states {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, ok := readProgress(text); !ok && len(text) > 0 {
+			t.Errorf("refused: % x\n%+v", text, p)
+		}
+	}
 }

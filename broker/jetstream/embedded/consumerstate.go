@@ -1,12 +1,10 @@
 package embedded
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -24,13 +22,15 @@ const (
 // still there although the state says otherwise proves the state wrong, or
 // older than the last crash; without its state a consumer is delivered all
 // that is there, and nothing is lost but the count of earlier deliveries.
+//
+// Nor is it believed about the time of a delivery that lies ahead, as it does
+// after a clock was set back: the server would wait for an acknowledgement
+// until then.
 type consumerState struct {
-	dir       string
-	filters   []string
-	delivered uint64
-	floor     uint64 // acknowledged up to here
-	pending   map[uint64]struct{}
+	progress
 
+	dir      string
+	filters  []string
 	wrong    bool                // the state contradicts itself
 	suspects map[uint64]struct{} // messages that it calls settled, met alive
 }
@@ -64,66 +64,14 @@ func (c *streamCheck) readConsumers() error {
 			return err
 		}
 		if len(state) > 0 {
-			s.wrong = !s.decode(state)
+			var ok bool
+			s.progress, ok = readProgress(state)
+			s.wrong = !ok
 		}
 		c.consumers = append(c.consumers, s)
 	}
 	return nil
 }
-
-// decode reads a state (the server's store.go, encodeConsumerState); false if
-// it is none.
-func (c *consumerState) decode(state []byte) bool {
-	const magic, version = 22, 2
-	if len(state) < 2 || state[0] != magic || state[1] != version {
-		return false
-	}
-	state, ok := state[2:], true
-	number := func() uint64 {
-		v, n := binary.Uvarint(state)
-		if n <= 0 {
-			ok, state = false, nil
-			return 0
-		}
-		state = state[n:]
-		return v
-	}
-	acked := number()
-	c.floor = number()
-	delivered := number()
-	c.delivered = number()
-	count := number()
-	// The server makes room for this many before it looks for them.
-	if !ok || c.floor > c.delivered || acked > delivered || count > uint64(len(state)) {
-		return false
-	}
-	var base int64
-	if count > 0 {
-		base = signed(number())
-	}
-	c.pending = make(map[uint64]struct{}, count)
-	latest := time.Now().Add(time.Minute).Unix()
-	for range count {
-		c.pending[c.floor+number()] = struct{}{}
-		place, age := acked+number(), signed(number())
-		// One delivered in the future would come again after that.
-		if place > delivered || base-age > latest {
-			return false
-		}
-	}
-	redelivered := number()
-	if redelivered > uint64(len(state)) {
-		return false
-	}
-	for range 2 * redelivered {
-		number()
-	}
-	return ok && len(state) == 0
-}
-
-// signed undoes the encoding of a signed number as an unsigned one
-// (encoding/binary, Varint).
-func signed(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
 
 // see compares the state with a record.
 func (c *consumerState) see(r record) {
@@ -155,6 +103,16 @@ func (c *consumerState) contradicted(last uint64) bool {
 // reset makes the consumer start over.
 func (c *consumerState) reset() error {
 	return errors.Join(ignoreMissing(os.Remove(filepath.Join(c.dir, stateName))), syncDir(c.dir))
+}
+
+// rewrite replaces the state by what is known of it. Without space for that
+// the consumer starts over.
+func (c *consumerState) rewrite() error {
+	temp := filepath.Join(c.dir, stateName+".tmp")
+	if err := writeSynced(temp, c.encode()); err != nil {
+		return errors.Join(ignoreMissing(os.Remove(temp)), c.reset())
+	}
+	return errors.Join(os.Rename(temp, filepath.Join(c.dir, stateName)), syncDir(c.dir))
 }
 
 var errBadMeta = errors.New("it does not fit its checksum")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,8 +145,6 @@ var damageCases = []damageCase{
 	}, 0},
 }
 
-func (im *image) state() string { return im.path(consumerPath, shardConsumer, stateName) }
-
 func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.RemoveAll(path); err != nil {
@@ -269,47 +266,6 @@ func contents(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	return files
-}
-
-// TestDamageAnywhere flips bits at random in all the server's files: the store
-// is refused, or everything is there.
-func TestDamageAnywhere(t *testing.T) {
-	t.Parallel()
-	images := map[string]image{"closed": closedImage(t), "crashed": crashedImage(t)}
-	refused := 0
-	const rounds = 12
-	for range rounds {
-		for kind, original := range images {
-			im := original.copy(t)
-			var paths []string
-			for path, state := range contents(t, filepath.Join(im.dir, "jetstream")) {
-				if !strings.HasPrefix(state, "0 ") {
-					paths = append(paths, path)
-				}
-			}
-			slices.Sort(paths)
-			path := paths[rand.IntN(len(paths))]
-			at := 0
-			edit(t, path, func(text []byte) []byte {
-				at = rand.IntN(len(text))
-				text[at] ^= 1 << rand.IntN(8)
-				return text
-			})
-			e, err := Open(configFor(im.dir))
-			if err != nil {
-				refused++
-				if !errors.Is(err, ErrStoreDamaged) {
-					t.Errorf("%s, byte %d of %s: %v", kind, at, path, err)
-				}
-				continue
-			}
-			if take(t, e, im.ids, message.Ack); t.Failed() {
-				t.Fatalf("%s, byte %d of %s", kind, at, path)
-			}
-			closeBroker(t, e)
-		}
-	}
-	t.Logf("%d of %d stores were refused", refused, rounds*len(images))
 }
 
 // TestDamagedBlockIsKept: what was lost to the broker is not lost to a person.

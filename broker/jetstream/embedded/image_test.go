@@ -22,7 +22,9 @@ import (
 const (
 	damageLimit     = 120_000
 	damageEnvelopes = 12
-	damageSize      = 4 << 10
+	// returnedEnvelopes are so many besides.
+	returnedEnvelopes = 3
+	damageSize        = 4 << 10
 )
 
 // A store and the ids in it, made once per kind. Tests copy it.
@@ -63,6 +65,11 @@ func crashedImage(t *testing.T) image {
 		if floor := e.store.readFloors()[jetstream.ShardStream]; floor != sequence {
 			return fmt.Errorf("the floor is %d, want %d", floor, sequence)
 		}
+		// The state of the consumer is written in the background.
+		state, err := os.ReadFile(open.state())
+		if p, ok := readProgress(state); !ok || len(p.again) != returnedEnvelopes {
+			return fmt.Errorf("the consumer is at %+v, %v", p, err)
+		}
 		return nil
 	})
 	im.ids = open.ids
@@ -71,8 +78,8 @@ func crashedImage(t *testing.T) image {
 	return im
 }
 
-// fill publishes, and has one envelope acknowledged, one returned, so that there
-// is a consumer with a state.
+// fill publishes, and has one envelope acknowledged, and three returned twice, so
+// that there is a consumer with a state that has all that one can have.
 func (im *image) fill(t *testing.T, e *Broker) {
 	t.Helper()
 	administer(t, e, func(ctx context.Context, js natsjs.JetStream) error {
@@ -90,8 +97,10 @@ func (im *image) fill(t *testing.T, e *Broker) {
 	})
 	gone := publishSome(t, e, 1, 100)
 	take(t, e, gone, message.Ack)
-	im.ids = publishSome(t, e, 1, 100)
-	take(t, e, im.ids, message.Return)
+	im.ids = publishSome(t, e, returnedEnvelopes, 100)
+	for range 2 {
+		take(t, e, im.ids, message.Return)
+	}
 	maps.Copy(im.ids, publishSome(t, e, damageEnvelopes, damageSize))
 }
 
@@ -155,6 +164,8 @@ func edit(t *testing.T, path string, change func([]byte) []byte) {
 		t.Fatal(err)
 	}
 }
+
+func (im *image) state() string { return im.path(consumerPath, shardConsumer, stateName) }
 
 func flip(at int) func([]byte) []byte {
 	return func(text []byte) []byte {
