@@ -32,7 +32,7 @@ func TestDiskError(t *testing.T) {
 			m.failForAWhile(kind, unix.ENOSPC)
 		}
 		m.finish()
-	}, embedded, rabbitmq)
+	}, inBothModes(embedded, rabbitmq)...)
 }
 
 // failing is a disk that fails.
@@ -42,13 +42,19 @@ type failing struct {
 	tried map[string]bool
 }
 
-// fresh holds that the content of a temporary file is never trusted again once
-// anything about it has failed.
+// fresh holds that nothing more is put into a hidden file once anything about it
+// has failed, and that the content of a temporary one is never trusted again. Of
+// a rolling file the failed part is cut off, which is synced.
 func (f *failing) fresh(op lossyfs.Op, failed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch op.Kind {
-	case lossyfs.Create, lossyfs.Write, lossyfs.Sync:
+	case lossyfs.Sync:
+		if f.rolls {
+			return
+		}
+		fallthrough
+	case lossyfs.Create, lossyfs.Write:
 		if f.tried[op.Path] && !op.Done {
 			f.Errorf("%s of %s again, after it failed", op.Kind, op.Path)
 		}
