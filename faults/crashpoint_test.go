@@ -14,7 +14,7 @@ import (
 // publication is what a batch's way to its file consists of.
 var publication = []lossyfs.Kind{
 	lossyfs.Create, lossyfs.Write, lossyfs.Sync, lossyfs.Close,
-	lossyfs.OpenDir, lossyfs.Link, lossyfs.Unlink, lossyfs.SyncDir,
+	lossyfs.Link, lossyfs.Unlink, lossyfs.SyncDir,
 }
 
 // TestCrashPoint kills the process right before and right after each step of a
