@@ -38,7 +38,7 @@ func TestRabbitMQ(t *testing.T) {
 		}},
 	} {
 		t.Run(strings.ReplaceAll(s.fault, " ", "-"), func(t *testing.T) {
-			s.scenario(newCampaign(t, s.fault, "rabbitmq", node.Vhost(t)), node)
+			s.scenario(newCampaign(t, s.fault, rabbitmq, node.Vhost(t)), node)
 		})
 	}
 }

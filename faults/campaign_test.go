@@ -5,7 +5,6 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +27,7 @@ type campaign struct {
 
 	rng      *rand.Rand // of the seed and the test's name
 	dir      string     // of the output
+	rolls    bool       // into rolling files
 	batch    int
 	settings []string
 	began    time.Time
@@ -38,34 +38,22 @@ type campaign struct {
 	check            *rig.Checker
 }
 
-// engine is a broker to open.
-type engine struct {
-	name string
-	open func(testing.TB) rig.Broker
-}
-
-var (
-	rabbitmq = engine{"rabbitmq", rig.NewVhost}
-	embedded = engine{"embedded", rig.NewStore}
-	listener = engine{"embedded, listening", rig.NewListener}
-)
-
 // on runs a scenario on each of the engines, side by side with everything else.
 func on(t *testing.T, fault string, scenario func(*campaign), engines ...engine) {
 	t.Parallel()
 	for _, e := range engines {
-		t.Run(strings.ReplaceAll(e.name, ", ", "-"), func(t *testing.T) {
+		t.Run(e.testName(), func(t *testing.T) {
 			t.Parallel()
-			scenario(newCampaign(t, fault, e.name, e.open(t)))
+			scenario(newCampaign(t, fault, e, e.open(t)))
 		})
 	}
 }
 
-func newCampaign(t *testing.T, fault, engine string, b rig.Broker) *campaign {
+func newCampaign(t *testing.T, fault string, e engine, b rig.Broker) *campaign {
 	hash := fnv.New64()
 	hash.Write([]byte(t.Name()))
 	c := &campaign{
-		T: t, Broker: b, row: row{fault: fault, engine: engine}, dir: t.TempDir(), batch: 5, began: time.Now(),
+		T: t, Broker: b, row: row{fault: fault, engine: e.name}, dir: t.TempDir(), rolls: e.rolls, batch: 5, began: time.Now(),
 		rng: rand.New(rand.NewPCG(*seed, hash.Sum64())),
 	}
 	t.Cleanup(func() {
@@ -93,6 +81,9 @@ func (c *campaign) environment(more ...string) []string {
 		"DATA_OUTPUT_DIR=" + c.dir, "SHARDS_COUNT=" + strconv.Itoa(shards), "BATCH_SIZE=" + strconv.Itoa(c.batch),
 		"EMBEDDED_MIN_FREE=1048576", "LOG_LEVEL=info",
 	}
+	if c.rolls {
+		settings = append(settings, rolling...)
+	}
 	return append(append(settings, c.settings...), more...)
 }
 
@@ -101,7 +92,17 @@ func (c *campaign) start(cfg rig.LoadConfig) {
 	c.Helper()
 	c.up()
 	c.load = rig.StartLoad(c, c.server, cfg)
-	c.check = rig.NewChecker(c, c.dir, shards, c.batch, c.load)
+	c.check = c.checker()
+}
+
+// checker judges what becomes of the load.
+func (c *campaign) checker() *rig.Checker {
+	c.Helper()
+	most := c.batch
+	if c.rolls {
+		most = 0
+	}
+	return rig.NewChecker(c, c.dir, shards, most, c.load)
 }
 
 // up starts what is down and waits until it is ready.

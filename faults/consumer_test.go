@@ -32,7 +32,7 @@ func TestStandby(t *testing.T) {
 		}
 		c.owns(owner)
 		c.finish()
-	}, rabbitmq, listener)
+	}, inBothModes(rabbitmq, listener)...)
 }
 
 // owns waits until a consumer owns every shard.
@@ -59,7 +59,7 @@ func TestSlowSink(t *testing.T) {
 		c.load.Stop()
 		c.stop()
 		c.batch, c.settings = 100, nil
-		c.check = rig.NewChecker(c, c.dir, shards, c.batch, c.load)
+		c.check = c.checker()
 		c.cycles++
 		c.finish()
 		c.bounded()
@@ -105,7 +105,7 @@ func TestDiskFull(t *testing.T) {
 			c.cycles++
 		}
 		c.finish()
-	}, rabbitmq, embedded)
+	}, inBothModes(rabbitmq, embedded)...)
 }
 
 // fill takes what is left of the output's disk, and returns how to free it.
@@ -137,7 +137,7 @@ func TestBacklog(t *testing.T) {
 		c.server = c.LaunchServer(c, c.environment()...)
 		c.load = rig.StartLoad(c, c.server, rig.LoadConfig{Size: size, Limit: submissions})
 		c.load.Done()
-		c.check = rig.NewChecker(c, c.dir, shards, c.batch, c.load)
+		c.check = c.checker()
 		began := time.Now()
 		c.up()
 		type sample struct{ done, rss int }

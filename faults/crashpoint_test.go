@@ -14,7 +14,7 @@ import (
 // publication is what a batch's way to its file consists of.
 var publication = []lossyfs.Kind{
 	lossyfs.Create, lossyfs.Write, lossyfs.Sync, lossyfs.Close,
-	lossyfs.OpenDir, lossyfs.Link, lossyfs.Unlink, lossyfs.SyncDir,
+	lossyfs.Link, lossyfs.Unlink, lossyfs.SyncDir,
 }
 
 // TestCrashPoint kills the process right before and right after each step of a
@@ -30,7 +30,7 @@ func TestCrashPoint(t *testing.T) {
 			}
 		}
 		m.finish()
-	}, embedded, rabbitmq)
+	}, inBothModes(embedded, rabbitmq)...)
 }
 
 func (m *machine) killAt(kind lossyfs.Kind, done bool) {
@@ -63,10 +63,14 @@ func (m *machine) revive(victim *rig.Process) {
 	m.up()
 }
 
-// TestCrashWhileSettling kills the process in the moments after a file is
+// TestCrashWhileSettling kills the process in the moments after a batch is
 // durable, in which its envelopes are settled one after the other.
 func TestCrashWhileSettling(t *testing.T) {
 	onMachine(t, "kill -9 while settling", func(m *machine) {
+		durable := lossyfs.SyncDir
+		if m.rolls {
+			durable = lossyfs.Sync
+		}
 		m.start(steady)
 		for range either(6, 200) {
 			m.load.More(steady.Size)
@@ -74,7 +78,7 @@ func TestCrashWhileSettling(t *testing.T) {
 			moment := time.Duration(m.rng.Int64N(int64(2 * time.Millisecond)))
 			var once sync.Once
 			m.disk.SetHook(func(op lossyfs.Op) error {
-				if op.Kind == lossyfs.SyncDir && op.Done && inOutput(op) {
+				if op.Kind == durable && op.Done && inOutput(op) {
 					once.Do(func() {
 						time.AfterFunc(moment, func() {
 							victim.Signal(unix.SIGKILL)
@@ -84,10 +88,10 @@ func TestCrashWhileSettling(t *testing.T) {
 				}
 				return nil
 			})
-			within(m, "file", dead)
+			within(m, "durable batch", dead)
 			m.disk.SetHook(nil)
 			m.revive(victim)
 		}
 		m.finish()
-	}, embedded, rabbitmq)
+	}, inBothModes(embedded, rabbitmq)...)
 }

@@ -11,7 +11,7 @@ import (
 // TestKill kills the server, the consumer or both, again and again at random
 // moments of a load.
 func TestKill(t *testing.T) {
-	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 200), 500) }, rabbitmq, embedded, listener)
+	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 200), 500) }, inBothModes(rabbitmq, embedded, listener)...)
 }
 
 // TestKillLong is the same over many entries, in larger files.
@@ -56,7 +56,7 @@ func TestKillDraining(t *testing.T) {
 			c.cycles++
 		}
 		c.finish()
-	}, rabbitmq, embedded, listener)
+	}, inBothModes(rabbitmq, embedded, listener)...)
 }
 
 // TestTerminate: SIGTERM under load ends with 0, a second one at once and with
@@ -87,7 +87,7 @@ func TestTerminate(t *testing.T) {
 			c.cycles++
 		}
 		c.finish()
-	}, rabbitmq, embedded, listener)
+	}, inBothModes(rabbitmq, embedded, listener)...)
 }
 
 // TestTerminateStarting: so does SIGTERM in the middle of a start.

@@ -29,7 +29,7 @@ var steady = rig.LoadConfig{Size: 20, Pause: 100 * time.Millisecond}
 func onMachine(t *testing.T, fault string, scenario func(*machine), engines ...engine) {
 	t.Parallel()
 	for _, e := range engines {
-		t.Run(e.name, func(t *testing.T) {
+		t.Run(e.testName(), func(t *testing.T) {
 			t.Parallel()
 			m := &machine{disk: lossyfs.New(), dir: t.TempDir()}
 			t.Cleanup(func() { m.halt(t) })
@@ -38,7 +38,7 @@ func onMachine(t *testing.T, fault string, scenario func(*machine), engines ...e
 			if b.Consumer == "" {
 				b.Server = "embedded://" + filepath.Join(m.dir, "broker")
 			}
-			m.campaign = newCampaign(t, fault, e.name, b)
+			m.campaign = newCampaign(t, fault, e, b)
 			m.campaign.dir = filepath.Join(m.dir, "data")
 			// More than a shard has in hand; what the consumer knows it reads anew at
 			// each of its many starts, from a disk that is slow.

@@ -33,9 +33,9 @@ func TestPowerLoss(t *testing.T) {
 			m.start(powerLoad)
 			m.load.More(100)
 		}
-		m.check = rig.NewChecker(m, m.campaign.dir, shards, m.batch, m.load)
+		m.check = m.checker()
 		m.finish()
-	}, embedded, rabbitmq)
+	}, inBothModes(embedded, rabbitmq)...)
 }
 
 // powerLoad keeps the embedded broker busy.

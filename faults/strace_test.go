@@ -42,7 +42,7 @@ func TestInjected(t *testing.T) {
 			}
 		}
 		c.finish()
-	}, rabbitmq)
+	}, inBothModes(rabbitmq)...)
 }
 
 // inject lets system calls of the consumer go wrong, and returns when the trace

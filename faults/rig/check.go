@@ -16,8 +16,8 @@ import (
 //   - no entry is in F twice, whatever its outcome was: nothing is written twice;
 //   - F ⊆ T, and every line is what was sent plus its id: nothing is invented,
 //     nothing altered;
-//   - every file is complete, of 1 to a batch's lines and in its shard's folder,
-//     and no temporary file is left.
+//   - every file is complete, of 1 to a batch's lines, unless it rolled, and in
+//     its shard's folder, and no temporary file is left.
 //
 // That the queues and the dead letters are empty is for Broker.Depth to say. The
 // checker's memory is a few bits for an entry and a name for a file.
@@ -41,7 +41,8 @@ type found struct {
 	count  int
 }
 
-// NewChecker returns a checker of the folder that a load ends up in.
+// NewChecker returns a checker of the folder that a load ends up in, in files of
+// at most batchSize lines, or of any number if that is 0.
 func NewChecker(t testing.TB, dir string, shards, batchSize int, load *Load) *Checker {
 	return &Checker{t: t, dir: dir, shards: shards, batchSize: batchSize, load: load, read: map[string]bool{}, found: map[int]*found{}}
 }

@@ -29,8 +29,9 @@ type File struct {
 var visible = regexp.MustCompile(`^shard-(\d+)/((\d+)-\d+)_[0-9A-Z]{26}\.ndjson$`)
 
 // ReadTree reads an output folder and checks what must hold of it at any
-// time: every visible file is complete, has 1 to batchSize lines, is named
-// after a worker of its shard, and holds that shard's messages only.
+// time: every visible file is complete, has 1 to batchSize lines (any number if
+// that is 0), is named after a worker of its shard, and holds that shard's
+// messages only.
 func ReadTree(t testing.TB, dir string, shards, batchSize int) Tree {
 	t.Helper()
 	out := Tree{Lines: make(map[string][]string)}
@@ -73,7 +74,7 @@ func walk(t testing.TB, dir string, shards, batchSize int, wanted func(File) boo
 			t.Errorf("%s does not end in a newline", name)
 		}
 		lines := bytes.Split(bytes.TrimSuffix(content, []byte("\n")), []byte("\n"))
-		if f.Lines = len(lines); f.Lines > batchSize {
+		if f.Lines = len(lines); batchSize > 0 && f.Lines > batchSize {
 			t.Errorf("%s has %d lines, more than a batch", name, f.Lines)
 		}
 		for _, line := range lines {
@@ -112,12 +113,15 @@ func (tr Tree) Twice() (n int, example string) {
 	return n, example
 }
 
-// Temporary returns the temporary files.
-func Temporary(t testing.TB, dir string) []string {
+// Temporary returns the files that are not, or not yet, visible.
+func Temporary(t testing.TB, dir string) (found []string) {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(dir, "shard-*", ".*.tmp"))
-	if err != nil {
-		t.Fatal(err)
+	for _, kind := range []string{".*.tmp", ".*.rolling"} {
+		names, err := filepath.Glob(filepath.Join(dir, "shard-*", kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, names...)
 	}
 	return found
 }
