@@ -16,7 +16,11 @@ import (
 func decode(ctx context.Context, l *lab) ([]result, error) {
 	const size = 100
 	body := array(size, 0)
-	lanes := shard.NewLanes(shardCount, patience, func(context.Context, message.Envelope) error { return nil })
+	lanes := shard.NewLanes(shardCount, patience, func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
+		for i := range envelopes {
+			done(i, nil)
+		}
+	})
 	carry := func() error {
 		s, err := message.Decode(message.NewID(), body, message.JSON)
 		if err != nil {

@@ -31,8 +31,15 @@ type Broker interface {
 	//
 	// An error wraps ErrRejected when the envelope is certainly not in the
 	// queue and ErrUnknown when it may be; a retry with the same envelope is
-	// safe either way.
+	// safe either way. The body must not be changed afterwards, unless the outcome
+	// is nil: it may still be on its way to a socket.
 	Publish(ctx context.Context, e message.Envelope) error
+
+	// PublishTogether publishes each of the envelopes as Publish does, for less
+	// than as many calls cost. It calls done for each one once, with its index, as
+	// soon as its outcome is known, and returns after the last; no outcome waits
+	// for another's. done may be called concurrently, and must not block.
+	PublishTogether(ctx context.Context, envelopes []message.Envelope, done func(i int, outcome error))
 
 	// Consume sends the shard's envelopes to deliveries until ctx is done,
 	// then stops the intake and returns nil. At most prefetch deliveries are
@@ -48,9 +55,13 @@ type Broker interface {
 	// its own reason and as a dead letter of its own, and forgets the rest. While
 	// the dead-letter queue takes nothing, DeadLetter waits for it until the
 	// consumer ends, because part of the envelope may be written: returned, it
-	// could come back when nobody remembers that. A settle after the connection of the delivery was lost changes
-	// nothing at the broker, which delivers the envelope again, and returns
-	// ErrStale.
+	// could come back when nobody remembers that.
+	//
+	// An Ack may still be on its way when the settle returns, since several are
+	// told together. If the connection is lost before they arrive, the envelopes
+	// are delivered again, as are all that were not settled. A settle after that
+	// changes nothing at the broker and returns ErrStale: it never touches another
+	// envelope, nor the same one delivered anew.
 	//
 	// One consumer at a time gets a shard's envelopes. Others that consume it,
 	// in this process or another, stand by.

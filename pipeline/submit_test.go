@@ -23,11 +23,13 @@ type publishes struct {
 	fail     map[int]error
 }
 
-func (p *publishes) Publish(_ context.Context, e message.Envelope) error {
+func (p *publishes) PublishTogether(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.received = append(p.received, e)
-	return p.fail[e.Shard]
+	p.received = append(p.received, envelopes...)
+	for i, e := range envelopes {
+		done(i, p.fail[e.Shard])
+	}
 }
 
 // threeShards is a submission with one message in each of shards 0, 1 and 2.

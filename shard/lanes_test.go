@@ -3,7 +3,6 @@ package shard_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -33,9 +33,9 @@ func numbered(i, size int, at time.Time) message.Message {
 func carried(tb testing.TB, s message.Submission, n int) []message.Envelope {
 	tb.Helper()
 	var r recorder
-	counts, outcomes := shard.NewLanes(n, time.Second, r.publish).Submit(tb.Context(), s)
-	if err := errors.Join(outcomes...); err != nil || len(outcomes) != len(r.envelopes) {
-		tb.Fatalf("%d outcomes of %d envelopes: %v", len(outcomes), len(r.envelopes), err)
+	counts, outcomes := shard.NewLanes(n, time.Second, oneByOne(r.publish)).Submit(tb.Context(), s)
+	if outcomes != nil {
+		tb.Fatalf("outcomes %v, want none of what is published", outcomes)
 	}
 	total := 0
 	for _, count := range counts {
@@ -48,6 +48,17 @@ func carried(tb testing.TB, s message.Submission, n int) []message.Envelope {
 	return r.envelopes
 }
 
+// oneByOne is a broker that publishes each envelope by itself.
+func oneByOne(publish func(context.Context, message.Envelope) error) shard.Publish {
+	return func(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
+		var all sync.WaitGroup
+		for i, e := range envelopes {
+			all.Go(func() { done(i, publish(ctx, e)) })
+		}
+		all.Wait()
+	}
+}
+
 // recorder is a broker that takes everything.
 type recorder struct {
 	mu        sync.Mutex
@@ -57,6 +68,7 @@ type recorder struct {
 func (r *recorder) publish(_ context.Context, e message.Envelope) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	e.Body = bytes.Clone(e.Body)
 	r.envelopes = append(r.envelopes, e)
 	return nil
 }
@@ -220,38 +232,71 @@ func TestLargestEntries(t *testing.T) {
 	}
 }
 
-// TestSubmitCopies: an envelope outlives the submission it came from.
+// TestSubmitCopies: an envelope outlives the submission it came from, and its
+// body that of a publish whose outcome is open.
 func TestSubmitCopies(t *testing.T) {
-	s := decoded(t, 50)
-	envelopes := carried(t, s, 5)
-	var before [][]byte
-	for _, e := range envelopes {
-		before = append(before, bytes.Clone(e.Body))
-	}
-	for _, m := range s.Messages {
-		clear(m.Line)
-	}
-	for i, e := range envelopes {
-		if !bytes.Equal(e.Body, before[i]) {
-			t.Errorf("envelope %d changed with the submission", i)
+	synctest.Test(t, func(t *testing.T) {
+		var bodies, before [][]byte
+		silent := true
+		lanes := shard.NewLanes(1, time.Second, oneByOne(func(ctx context.Context, e message.Envelope) error {
+			if !silent {
+				return nil
+			}
+			bodies = append(bodies, e.Body)
+			before = append(before, bytes.Clone(e.Body))
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}))
+		s := decoded(t, 50)
+		if _, outcomes := lanes.Submit(t.Context(), s); len(outcomes) != 1 {
+			t.Fatalf("outcomes %v, want one", outcomes)
 		}
-	}
+		for _, m := range s.Messages {
+			clear(m.Line)
+		}
+		silent = false
+		for range 20 {
+			lanes.Submit(t.Context(), decoded(t, 40)) // less, so that its body would do
+		}
+		for i, body := range bodies {
+			if !bytes.Equal(body, before[i]) {
+				t.Error("the envelope changed while a socket may have it")
+			}
+		}
+	})
 }
 
 func BenchmarkSubmit(b *testing.B) {
-	lanes := shard.NewLanes(5, time.Second, func(context.Context, message.Envelope) error { return nil })
+	lanes := shard.NewLanes(5, time.Second, func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
+		for i := range envelopes {
+			done(i, nil)
+		}
+	})
 	for _, size := range []int{1, 100, 1000} {
 		s := decoded(b, size)
 		total := 0
 		for _, m := range s.Messages {
 			total += len(m.Line) + 1
 		}
-		b.Run(fmt.Sprintf("messages=%d", size), func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(total))
+		run := func(name string, loop func(b *testing.B)) {
+			b.Run(fmt.Sprintf("%s/messages=%d", name, size), func(b *testing.B) {
+				b.ReportAllocs()
+				b.SetBytes(int64(total))
+				loop(b)
+			})
+		}
+		run("alone", func(b *testing.B) {
 			for b.Loop() {
 				lanes.Submit(b.Context(), s)
 			}
+		})
+		run("together", func(b *testing.B) {
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					lanes.Submit(b.Context(), s)
+				}
+			})
 		})
 	}
 }

@@ -25,6 +25,10 @@
 //	their order after it  kept, unless others take   kept                      kept
 //	                      or add some just then
 //	a replay done twice   cannot be                  once for two minutes      cannot be
+//	envelopes published   one write, on one channel  one by one                 one by one
+//	together
+//	acknowledgements      several share a frame, or  a message each             at once
+//	                      at least a write
 //	a retried publish     twice in the queue         once for two minutes       twice in the queue
 //	the one consumer      single active consumer     pinned client of a         the first to come
 //	                                                 priority group
@@ -41,6 +45,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -134,7 +139,9 @@ const (
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
 	t.Run("Publish", func(t *testing.T) { runAll(t, h, false, publishCases) })
+	t.Run("PublishTogether", func(t *testing.T) { runAll(t, h, false, togetherCases) })
 	t.Run("Consume", func(t *testing.T) { runAll(t, h, false, consumeCases) })
+	t.Run("Acknowledge", func(t *testing.T) { runAll(t, h, false, ackCases) })
 	t.Run("DeadLetters", func(t *testing.T) { runAll(t, h, false, deadLetterCases) })
 	t.Run("Beyond", func(t *testing.T) { runAll(t, h, false, beyondCases) })
 	t.Run("Connection", func(t *testing.T) { runAll(t, h, false, connectionCases) })
@@ -185,12 +192,20 @@ func (c *client) awaitReady() {
 	eventually(c.t, func() bool { err = c.Ready(); return err == nil }, func() string { return fmt.Sprint("not ready: ", err) })
 }
 
-// publish publishes an envelope, which has to succeed.
+// publish publishes an envelope. If the outcome is in doubt it does so again,
+// as every client has to.
 func (c *client) publish(e message.Envelope) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := c.Publish(ctx, e); err != nil {
+	err := c.Publish(ctx, e)
+	if errors.Is(err, broker.ErrUnknown) {
+		c.t.Logf("Publish: %v; once more", err)
+		c.awaitReady()
+		c.insist(e)
+		return
+	}
+	if err != nil {
 		c.t.Fatalf("Publish: %v", err)
 	}
 }

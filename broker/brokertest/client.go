@@ -68,6 +68,11 @@ func (c *Client) Publish(ctx context.Context, e message.Envelope) error {
 	return err
 }
 
+// PublishTogether implements broker.Broker.
+func (c *Client) PublishTogether(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
+	broker.PublishEach(ctx, c.Publish, envelopes, done)
+}
+
 // accept decides what becomes of a publish; wait says that no answer will come.
 func (c *Client) accept(e message.Envelope) (wait bool, err error) {
 	m := c.memory

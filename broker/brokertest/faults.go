@@ -247,6 +247,23 @@ func neverOutlivesContext(t *testing.T, e *Engine) {
 				}
 			})
 		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			defer cancel()
+			envelopes := convoy(6)
+			for i := range envelopes {
+				envelopes[i].Body = body
+			}
+			began := time.Now()
+			for i, err := range c.together(ctx, envelopes...) {
+				if !errors.Is(err, broker.ErrRejected) && !errors.Is(err, broker.ErrUnknown) {
+					t.Errorf("envelope %d of a convoy: %v, want ErrRejected or ErrUnknown", i, err)
+				}
+			}
+			if took := time.Since(began); took > limit+slack {
+				t.Errorf("PublishTogether took %v with a context of %v", took, limit)
+			}
+		})
 		wg.Wait()
 	}
 	e.Resume(t)
@@ -288,6 +305,15 @@ func rejectsWhenBlocked(t *testing.T, e *Engine) {
 		if took := time.Since(began); took > 100*time.Millisecond {
 			t.Fatalf("rejected after %v, want at once", took)
 		}
+	}
+	began := time.Now()
+	for i, err := range c.together(context.Background(), convoy(5)...) {
+		if !errors.Is(err, broker.ErrRejected) {
+			t.Errorf("blocked, envelope %d of a convoy: %v, want ErrRejected", i, err)
+		}
+	}
+	if took := time.Since(began); took > 100*time.Millisecond {
+		t.Errorf("a convoy is rejected after %v, want at once", took)
 	}
 	if c.Ready() == nil {
 		t.Error("ready although publishes are rejected")

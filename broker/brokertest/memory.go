@@ -12,7 +12,7 @@ import (
 )
 
 // Memory is a broker whose queues live in the process, and the first client of
-// itself. It starts no goroutine and no timer, so it also works in the bubbles
+// itself. It keeps no goroutine and no timer, so it also works in the bubbles
 // of testing/synctest. Closing a client leaves the queues as they are.
 type Memory struct {
 	*Client

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"async-data-processor/broker"
 	"async-data-processor/message"
 )
 
@@ -44,6 +45,11 @@ func (b *Broker) Publish(ctx context.Context, e message.Envelope) error {
 		},
 		Data: e.Body,
 	})
+}
+
+// PublishTogether implements broker.Broker. The answers come one by one.
+func (b *Broker) PublishTogether(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
+	broker.PublishEach(ctx, b.Publish, envelopes, done)
 }
 
 // enqueue publishes a message to the shards' stream.

@@ -18,7 +18,7 @@ import (
 // bury publishes a dead letter. It tries for as long as a publish may take, so
 // that a message which cannot be buried just now is not delivered again and
 // again at full speed, up to its delivery limit.
-func (b *Broker) bury(shard int, letter amqp.Publishing) error {
+func (b *Broker) bury(letter amqp.Publishing) error {
 	ctx, cancel := context.WithTimeout(context.Background(), broker.PublishTimeout)
 	defer cancel()
 	for {
@@ -26,7 +26,7 @@ func (b *Broker) bury(shard int, letter amqp.Publishing) error {
 		if err != nil {
 			return rejected(err)
 		}
-		err = s.publish(ctx, shard, deadQueue, letter)
+		err = s.publish(ctx, deadQueue, letter)
 		if !errors.Is(err, broker.ErrRejected) {
 			return err
 		}

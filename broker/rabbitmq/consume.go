@@ -106,6 +106,8 @@ type subscription struct {
 	shard   int
 
 	mu        sync.Mutex // guards what follows
+	ledger    ledger
+	dirty     bool // acknowledgements are gathered, and the session knows
 	unsettled int
 	ended     bool // no more deliveries will come
 }
@@ -146,8 +148,7 @@ func (b *Broker) subscribe(intake context.Context, s *session, shard, prefetch i
 			case deliveries <- sub.delivery(&m):
 			case <-intake.Done():
 				sub.settled()
-				_ = ch.Nack(m.DeliveryTag, false, true)
-				return sub.end(messages)
+				return sub.end(messages, m.DeliveryTag)
 			case <-s.gone: // nobody can settle it any more
 				return s.cause
 			}
@@ -217,17 +218,25 @@ func (sub *subscription) start(prefetch int) (<-chan amqp.Delivery, error) {
 	return messages, nil
 }
 
-// end cancels the consumer and returns what nobody got. It uses nack, which
-// RabbitMQ from 4.3 does not count as a failed delivery.
-func (sub *subscription) end(messages <-chan amqp.Delivery) error {
+// end cancels the consumer and returns what nobody got: the deliveries of the
+// tags, and what is still to come. It uses nack, which RabbitMQ from 4.3 does not
+// count as a failed delivery.
+func (sub *subscription) end(messages <-chan amqp.Delivery, tags ...uint64) error {
 	// Without an answer the connection is given up, and messages closed.
 	err := sub.session.rpc(func() error { return sub.ch.Cancel(consumerTag, false) })
 	if err != nil {
 		sub.close()
 	}
 	for m := range messages {
-		_ = sub.ch.Nack(m.DeliveryTag, false, true) // an error: the broker returns it itself
+		tags = append(tags, m.DeliveryTag)
 	}
+	sub.session.settling.writing.Lock()
+	sub.session.together(func() {
+		for _, tag := range tags {
+			_ = sub.ch.Nack(tag, false, true) // an error: the broker returns it itself
+		}
+	})
+	sub.session.settling.writing.Unlock()
 	sub.mu.Lock()
 	sub.ended = true
 	idle := sub.unsettled == 0
@@ -239,13 +248,17 @@ func (sub *subscription) end(messages <-chan amqp.Delivery) error {
 }
 
 // close gives up the channel; the broker returns what is unsettled on it.
-func (sub *subscription) close() { _ = sub.session.rpc(sub.ch.Close) }
+func (sub *subscription) close() {
+	sub.session.acknowledge()
+	_ = sub.session.rpc(sub.ch.Close)
+}
 
 // delivery makes a delivery of a message. The decoder judges the body; here
 // only the envelope is read.
 func (sub *subscription) delivery(m *amqp.Delivery) *message.Delivery {
 	sub.mu.Lock()
 	sub.unsettled++
+	sub.ledger.receive(m.DeliveryTag)
 	sub.mu.Unlock()
 	return message.NewDelivery(envelopeOf(m, sub.shard), m.Redelivered, func(o message.Outcome) error { return sub.settle(m, o) })
 }
@@ -287,83 +300,5 @@ func number(v any) (int64, bool) {
 		return int64(n), true
 	default:
 		return 0, false
-	}
-}
-
-// settle tells the broker what became of a delivery. The channel is that of
-// the delivery: it dies with its connection and is never used for another.
-func (sub *subscription) settle(d *amqp.Delivery, o message.Outcome) error {
-	if !sub.broker.enter() {
-		return stale(broker.ErrClosed)
-	}
-	defer sub.broker.calls.Done()
-	defer sub.settled()
-	if sub.ch.IsClosed() {
-		return stale(nil)
-	}
-	switch o.Kind {
-	case message.Ack:
-		return sub.sent(sub.ch.Ack(d.DeliveryTag, false))
-	case message.DeadLetter:
-		return sub.deadLetter(d, o)
-	default:
-		// Reject, not nack: to RabbitMQ from 4.3 only this is a failed
-		// delivery, which counts towards the delivery limit.
-		return sub.sent(sub.ch.Reject(d.DeliveryTag, true))
-	}
-}
-
-func (sub *subscription) sent(err error) error {
-	if err != nil {
-		return stale(err)
-	}
-	return nil
-}
-
-// deadLetter moves an envelope, or what of it is dead, to the dead-letter
-// queue: first there, then away from here, so that it is twice there at worst.
-func (sub *subscription) deadLetter(d *amqp.Delivery, o message.Outcome) error {
-	for letter, reason := range letters(sub.shard, d, o) {
-		if err := sub.bury(letter); err != nil {
-			err = fmt.Errorf("dead-lettering: %w", err)
-			if back := sub.ch.Reject(d.DeliveryTag, true); back != nil {
-				return stale(err)
-			}
-			return err
-		}
-		sub.broker.notify(broker.Notice{
-			Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
-		})
-	}
-	return sub.sent(sub.ch.Ack(d.DeliveryTag, false))
-}
-
-// bury publishes a dead letter, for as long as it takes while the consumer goes
-// on.
-func (sub *subscription) bury(letter amqp.Publishing) error {
-	b := sub.broker
-	for {
-		err := b.bury(sub.shard, letter)
-		if err == nil || b.ctx.Err() != nil || sub.ch.IsClosed() || sub.hasEnded() {
-			return err
-		}
-		b.notify(broker.Notice{Kind: broker.Unburied, Role: b.consuming.role, Shard: sub.shard, Err: err})
-	}
-}
-
-func (sub *subscription) hasEnded() bool {
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	return sub.ended
-}
-
-// settled counts; the last one of a consumer that has ended closes its channel.
-func (sub *subscription) settled() {
-	sub.mu.Lock()
-	sub.unsettled--
-	idle := sub.ended && sub.unsettled == 0
-	sub.mu.Unlock()
-	if idle {
-		sub.close()
 	}
 }

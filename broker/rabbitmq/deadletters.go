@@ -110,7 +110,7 @@ func (v *visit) replay(ctx context.Context, m *amqp.Delivery, shard int) error {
 	if err != nil {
 		return rejected(err)
 	}
-	return s.publish(ctx, shard, queueName(shard), revived(m))
+	return s.publish(ctx, queueName(shard), revived(m))
 }
 
 // revived is a dead letter without what it got as such.

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -42,27 +41,6 @@ func parseTarget(raw string) (target, error) {
 		name += url.PathEscape(uri.Vhost)
 	}
 	return target{url: raw, name: name}, nil
-}
-
-// socket is the connection below AMQP and TLS. It bounds every write, which
-// the library does not: a broker that stops reading would hold it for ever.
-type socket struct {
-	net.Conn
-	timeout time.Duration
-	once    sync.Once
-}
-
-func (s *socket) Write(p []byte) (int, error) {
-	if err := s.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
-		return 0, err
-	}
-	return s.Conn.Write(p)
-}
-
-// Close ends whatever waits for the socket. It may be called at any time.
-func (s *socket) Close() (err error) {
-	s.once.Do(func() { err = s.Conn.Close() })
-	return err
 }
 
 // dial opens a connection for a role, in bounded time.

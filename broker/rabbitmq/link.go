@@ -164,8 +164,11 @@ type session struct {
 	link   *link
 	conn   *amqp.Connection
 	sock   *socket
-	lanes  []*lane // set by setup, read-only after
 	loops  sync.WaitGroup
+
+	// One or the other, by the link's role, is ready after setup.
+	lane     *lane
+	settling settling
 
 	lost    chan *amqp.Error       // the library's word that the connection ended
 	blocks  chan amqp.Blocking     // the broker's word about publishing
@@ -229,6 +232,7 @@ func (s *session) block(b amqp.Blocking) {
 // not. The session must have failed before.
 func (s *session) shut() {
 	force := time.AfterFunc(s.broker.timing.close, func() { _ = s.sock.Close() })
+	s.acknowledge()
 	// Its own deadline cannot be relied on: each frame that arrives resets it.
 	_ = s.conn.Close()
 	force.Stop()

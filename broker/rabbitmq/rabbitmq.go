@@ -9,6 +9,8 @@
 //     which it could with the client library's recovery, which reuses channels.
 //   - Publishing and consuming have a connection each, because a broker short
 //     of memory stops reading from those that publish, acks included.
+//   - What is published together, and what is acknowledged meanwhile, leaves in
+//     one write: for a broker and a kernel an envelope that comes alone is dear.
 //   - A dead letter is published to the dead-letter queue, confirmed, and only
 //     then acknowledged in its own.
 //
@@ -122,8 +124,8 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	}
 	b := &Broker{cfg: cfg, timing: tm, target: target, closed: make(chan struct{}), faults: map[int]error{}}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
-	b.publishing = newLink(b, "publish", (*session).openLanes)
-	b.consuming = newLink(b, "consume", func(*session) error { return nil })
+	b.publishing = newLink(b, "publish", (*session).openLane)
+	b.consuming = newLink(b, "consume", (*session).openSettling)
 	// The publishing link also carries dead letters, so it is there in any role.
 	b.links.Go(b.publishing.run)
 	return b, nil

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,22 +164,6 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestSocketBoundsWrites: a peer that reads nothing costs the timeout, no more.
-func TestSocketBoundsWrites(t *testing.T) {
-	near, far := net.Pipe()
-	defer far.Close()
-	s := &socket{Conn: near, timeout: 50 * time.Millisecond}
-	go func() { _, _ = io.ReadFull(far, make([]byte, 1)) }()
-	began := time.Now()
-	_, err := s.Write([]byte("ab"))
-	if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took > 5*time.Second {
-		t.Errorf("%v after %v, want the deadline", err, took)
-	}
-	if err := errors.Join(s.Close(), s.Close()); err != nil {
-		t.Errorf("closing twice: %v", err)
-	}
-}
-
 // TestUnsent: an error of a write means "certainly not" only if a frame was
 // not written.
 func TestUnsent(t *testing.T) {
@@ -191,40 +176,36 @@ func TestUnsent(t *testing.T) {
 	}
 }
 
-// TestOutcome: a return outweighs the acknowledgement that follows it.
-func TestOutcome(t *testing.T) {
-	l := &lane{session: &session{repair: make(chan struct{}, 1)}, pending: map[uint64]*publication{}}
-	publication := func(tag uint64, queue, id string) *publication {
-		p := &publication{queue: queue, msg: amqp.Publishing{MessageId: id}}
-		if !l.register(tag, p) {
-			t.Fatal("the lane is closed")
-		}
-		return p
-	}
-	missing, retry := publication(1, "q", "a"), publication(2, "q", "a")
-	other, elsewhere := publication(3, "q", "b"), publication(4, "p", "a")
+// TestMark: what was returned is known by its queue and id, in every convoy.
+func TestMark(t *testing.T) {
+	l := &lane{session: &session{repair: make(chan struct{}, 1)}, expected: map[*convoy]struct{}{}}
+	first, second := newConvoy(3), newConvoy(2)
+	first.add(0, "q", amqp.Publishing{MessageId: "a"})
+	first.add(1, "q", amqp.Publishing{MessageId: "b"})
+	first.add(2, "p", amqp.Publishing{MessageId: "a"})
+	second.add(0, "p", amqp.Publishing{MessageId: "b"})
+	second.add(1, "q", amqp.Publishing{MessageId: "a"}) // retried
+	l.expect(first)
+	l.expect(second)
 	for range 2 {
-		l.returned(&amqp.Return{RoutingKey: "q", MessageId: "a", ReplyText: "NO_ROUTE"})
+		l.mark(&amqp.Return{RoutingKey: "q", MessageId: "a", ReplyText: "NO_ROUTE"})
 	}
-	for _, p := range []*struct {
-		err  error
-		want error
-	}{
-		{missing.outcome(true), broker.ErrRejected},
-		{retry.outcome(true), broker.ErrRejected},
-		{other.outcome(true), nil},
-		{other.outcome(false), broker.ErrRejected},
-		{elsewhere.outcome(true), nil},
-	} {
-		if !errors.Is(p.err, p.want) {
-			t.Errorf("%v, want %v", p.err, p.want)
+	var marked []bool
+	for _, c := range []*convoy{first, second} {
+		for i := range c.publications {
+			marked = append(marked, c.publications[i].returned.Load() != nil)
 		}
+	}
+	if want := []bool{true, false, false, false, true}; !slices.Equal(marked, want) {
+		t.Errorf("marked %v, want %v", marked, want)
 	}
 	if len(l.session.repair) != 1 {
 		t.Error("the queues are not declared again")
 	}
-	if l.take(1) != missing || l.take(1) != nil {
-		t.Error("a publication is taken not once")
+	l.forget(first)
+	l.forget(second)
+	if len(l.expected) != 0 {
+		t.Errorf("%d convoys are expected after all were forgotten", len(l.expected))
 	}
 }
 

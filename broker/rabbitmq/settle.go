@@ -1,0 +1,199 @@
+package rabbitmq
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/broker"
+	"async-data-processor/message"
+)
+
+// settling tells the broker of a session's acknowledgements: one goroutine,
+// and what comes while it writes leaves together, in one write. So an idle
+// session waits for nothing, and a busy one does not pay for each.
+type settling struct {
+	poked chan struct{} // of one: some subscription has gathered acknowledgements
+
+	mu    sync.Mutex // guards what follows
+	dirty []*subscription
+
+	writing sync.Mutex // held while frames are taken and written; guards what follows
+	frames  []frame
+}
+
+// openSettling makes the session one for consuming.
+func (s *session) openSettling() error {
+	s.settling.poked = make(chan struct{}, 1)
+	s.loops.Go(func() {
+		for {
+			select {
+			case <-s.settling.poked:
+				s.acknowledge()
+			case <-s.gone:
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// acknowledge tells the broker of all that is gathered. What cannot be told is
+// delivered again.
+func (s *session) acknowledge() {
+	g := &s.settling
+	g.writing.Lock()
+	defer g.writing.Unlock()
+	g.mu.Lock()
+	dirty := g.dirty
+	g.dirty = nil
+	g.mu.Unlock()
+	if len(dirty) == 0 {
+		return
+	}
+	s.together(func() {
+		for _, sub := range dirty {
+			g.frames = sub.gathered(g.frames[:0])
+			for _, f := range g.frames {
+				if sub.ch.Ack(f.tag, f.multiple) != nil {
+					break // the channel is closed
+				}
+			}
+		}
+	})
+}
+
+// together sends what is written in one write. The lock of writing is held.
+func (s *session) together(write func()) {
+	s.sock.hold()
+	write()
+	if err := s.sock.release(); err != nil {
+		s.fail(s.broker.target.explain(err))
+	}
+}
+
+// ack gathers the acknowledgement of a delivery.
+func (sub *subscription) ack(tag uint64) {
+	sub.mu.Lock()
+	sub.ledger.ack(tag)
+	first := !sub.dirty
+	sub.dirty = true
+	sub.mu.Unlock()
+	if !first {
+		return
+	}
+	g := &sub.session.settling
+	g.mu.Lock()
+	g.dirty = append(g.dirty, sub)
+	g.mu.Unlock()
+	select {
+	case g.poked <- struct{}{}:
+	default: // whoever is to come takes this, too
+	}
+}
+
+// gathered appends the frames that are to be written.
+func (sub *subscription) gathered(to []frame) []frame {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	sub.dirty = false
+	return sub.ledger.frames(to)
+}
+
+// giveBack returns a delivery. It uses reject, not nack: to RabbitMQ from 4.3
+// only this is a failed delivery, which counts towards the delivery limit.
+func (sub *subscription) giveBack(tag uint64) error {
+	err := sub.ch.Reject(tag, true)
+	sub.tell(tag)
+	return sub.sent(err)
+}
+
+// tell notes that the broker was told of a delivery.
+func (sub *subscription) tell(tag uint64) {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	sub.ledger.tell(tag)
+}
+
+// settle tells the broker what became of a delivery. The channel is that of
+// the delivery: it dies with its connection and is never used for another.
+func (sub *subscription) settle(d *amqp.Delivery, o message.Outcome) error {
+	if !sub.broker.enter() {
+		return stale(broker.ErrClosed)
+	}
+	defer sub.broker.calls.Done()
+	defer sub.settled()
+	if sub.ch.IsClosed() {
+		return stale(nil)
+	}
+	switch o.Kind {
+	case message.Ack:
+		sub.ack(d.DeliveryTag)
+		return nil
+	case message.DeadLetter:
+		return sub.deadLetter(d, o)
+	default:
+		return sub.giveBack(d.DeliveryTag)
+	}
+}
+
+func (sub *subscription) sent(err error) error {
+	if err != nil {
+		return stale(err)
+	}
+	return nil
+}
+
+// deadLetter moves an envelope, or what of it is dead, to the dead-letter
+// queue: first there, then away from here, so that it is twice there at worst.
+func (sub *subscription) deadLetter(d *amqp.Delivery, o message.Outcome) error {
+	for letter, reason := range letters(sub.shard, d, o) {
+		if err := sub.bury(letter); err != nil {
+			err = fmt.Errorf("dead-lettering: %w", err)
+			if back := sub.giveBack(d.DeliveryTag); back != nil {
+				return stale(err)
+			}
+			return err
+		}
+		sub.broker.notify(broker.Notice{
+			Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
+		})
+	}
+	if sub.ch.IsClosed() {
+		return stale(nil)
+	}
+	sub.ack(d.DeliveryTag)
+	return nil
+}
+
+// bury publishes a dead letter, for as long as it takes while the consumer goes
+// on.
+func (sub *subscription) bury(letter amqp.Publishing) error {
+	b := sub.broker
+	for {
+		err := b.bury(letter)
+		if err == nil || b.ctx.Err() != nil || sub.ch.IsClosed() || sub.hasEnded() {
+			return err
+		}
+		b.notify(broker.Notice{Kind: broker.Unburied, Role: b.consuming.role, Shard: sub.shard, Err: err})
+	}
+}
+
+func (sub *subscription) hasEnded() bool {
+	sub.mu.Lock()
+	defer sub.mu.Unlock()
+	return sub.ended
+}
+
+// settled counts; the last one of a consumer that has ended closes its channel.
+func (sub *subscription) settled() {
+	sub.mu.Lock()
+	sub.unsettled--
+	idle := sub.ended && sub.unsettled == 0
+	sub.mu.Unlock()
+	if idle {
+		sub.close()
+	}
+}

@@ -1,0 +1,88 @@
+package rabbitmq
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+// maxHeld is how many bytes a socket holds, at most.
+const maxHeld = 256 << 10
+
+// socket is the connection below AMQP and TLS.
+//
+// It bounds every write, which the library does not: a broker that stops reading
+// would hold it for ever. After an error nothing is written any more, since part
+// of a frame may be on its way.
+//
+// The library flushes each frame by itself. Between hold and release the socket
+// gathers what it writes, whoever of its goroutines does, and sends it at once.
+type socket struct {
+	net.Conn
+	timeout time.Duration
+	once    sync.Once
+
+	mu      sync.Mutex // orders the writes, and guards what follows
+	holding bool
+	held    []byte
+	failed  error // of the first write that did
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holding && s.failed == nil {
+		if len(s.held)+len(p) <= maxHeld {
+			s.held = append(s.held, p...)
+			return len(p), nil
+		}
+		s.flush()
+	}
+	return s.write(p)
+}
+
+// hold keeps back what is written until release. It has one caller at a time.
+func (s *socket) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holding = true
+}
+
+// release sends what was held. The error is that of any write before: what was
+// written since hold may have been sent, or not, or in part.
+func (s *socket) release() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holding = false
+	s.flush()
+	return s.failed
+}
+
+// flush sends what is held. mu is held.
+func (s *socket) flush() {
+	if len(s.held) > 0 {
+		_, _ = s.write(s.held) // kept in failed
+	}
+	s.held = s.held[:0]
+}
+
+// write sends p; mu is held.
+func (s *socket) write(p []byte) (n int, err error) {
+	if s.failed != nil {
+		return 0, s.failed
+	}
+	if err = s.SetWriteDeadline(time.Now().Add(s.timeout)); err == nil {
+		n, err = s.Conn.Write(p)
+	}
+	if err != nil {
+		s.failed = err
+		_ = s.Close()
+	}
+	return n, err
+}
+
+// Close ends whatever waits for the socket. It may be called at any time.
+func (s *socket) Close() (err error) {
+	s.once.Do(func() { err = s.Conn.Close() })
+	return err
+}
