@@ -34,16 +34,17 @@ func (c *carrier) Submit(ctx context.Context, s message.Submission) (map[int]int
 	return counts, errors.Join(outcomes...)
 }
 
-func (c *carrier) publish(ctx context.Context, e message.Envelope) error {
-	messages, _, err := e.Open()
-	c.check(messages, err)
-	if c.published.Add(1)%8 != 0 {
-		return nil
+func (c *carrier) publish(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
+	for i, e := range envelopes {
+		messages, _, err := e.Open()
+		c.check(messages, err)
+		if c.published.Add(1)%8 == 0 {
+			<-ctx.Done()
+			messages, _, err = e.Open()
+			c.check(messages, err)
+		}
+		done(i, ctx.Err())
 	}
-	<-ctx.Done()
-	messages, _, err = e.Open()
-	c.check(messages, err)
-	return ctx.Err()
 }
 
 // check holds messages against what clients send: entries with their own index,
