@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"slices"
 	"time"
 
 	"async-data-processor/message"
@@ -29,9 +28,9 @@ func (s *Shard) recall(ctx context.Context, files *newest) error {
 	return failed
 }
 
-// committed yields the ids in each of the files, the newest first, and when they
-// count as committed; the slice is used again. It ends with the first error, which it
-// leaves in failed.
+// committed yields the ids in each of the files, the newest file first, and when
+// they count as committed; the slice is used again. It ends with the first error,
+// which it leaves in failed.
 func (s *Shard) committed(ctx context.Context, files *newest, failed *error) iter.Seq2[[]committed.Key, time.Time] {
 	return func(yield func([]committed.Key, time.Time) bool) {
 		in := bufio.NewReaderSize(nil, 64<<10)
@@ -58,7 +57,6 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 				s.recalled.Damaged++
 				s.recalled.Example = name
 			}
-			slices.Reverse(keys)
 			if !yield(keys, files.until(i)) {
 				return
 			}
