@@ -9,9 +9,10 @@ import (
 )
 
 // grace is how long the lanes of a convoy wait for each other. A broker confirms
-// what came together within milliseconds, unless one of its queues is silent;
-// that one then costs the others so much once in each publish time-out.
-const grace = 50 * time.Millisecond
+// what came together within milliseconds, or tens of them on a spinning disk,
+// unless one of its queues is silent; that one then costs the others so much once
+// in each publish time-out.
+const grace = 250 * time.Millisecond
 
 // convoy is the envelopes that are published together, of a lane each.
 type convoy struct {
