@@ -8,16 +8,26 @@ import (
 	"async-data-processor/message"
 )
 
-// grace is how long the lanes of a convoy wait for each other. A broker confirms
-// what came together within milliseconds, or tens of them on a spinning disk,
-// unless one of its queues is silent; that one then costs the others so much once
-// in each publish time-out.
-const grace = 250 * time.Millisecond
+// How long lanes wait for a convoy. A broker confirms what came together at about
+// the same time, so those that have landed wait for the others some times as long
+// as the first of them took: long enough that a convoy stays together, whatever
+// the disk behind the broker is, and so short that a slow queue does not set the
+// pace, nor a silent one stop the others.
+const (
+	// strayFactor, strayMin and strayMax make the wait out of what the first took.
+	strayFactor = 4
+	strayMin    = 2 * time.Millisecond
+	strayMax    = 50 * time.Millisecond
+	// idleWait is how long lanes that are not in the convoy wait for its first.
+	idleWait = 10 * time.Millisecond
+)
 
 // convoy is the envelopes that are published together, of a lane each.
 type convoy struct {
 	fillings  []*filling // nil once landed
 	envelopes []message.Envelope
+	aloft     int // how many have not landed
+	began     time.Time
 	landed    func(i int, outcome error)
 	patience  *time.Timer // ends the others' wait for it
 }
@@ -44,10 +54,16 @@ func (l *Lanes) takeOff() *convoy {
 		c.envelopes = append(c.envelopes, f.Envelope)
 	}
 	if c != nil {
-		l.leader = c
-		c.patience.Reset(grace)
+		c.aloft, c.began = len(c.fillings), time.Now()
+		l.lead(c, idleWait)
 	}
 	return c
+}
+
+// lead has the others wait for the convoy. mu is held.
+func (l *Lanes) lead(c *convoy, wait time.Duration) {
+	l.leader = c
+	c.patience.Reset(wait)
 }
 
 // convoy returns one to fill. mu is held.
@@ -85,6 +101,10 @@ func (l *Lanes) land(c *convoy, i int, outcome error) {
 	}
 	if outcome == nil {
 		l.recycle(f) // else its body may be on its way to a socket
+	}
+	c.aloft--
+	if first := c.aloft == len(c.fillings)-1; first && c.aloft > 0 && (l.leader == nil || l.leader == c) {
+		l.lead(c, min(max(strayFactor*time.Since(c.began), strayMin), strayMax))
 	}
 	if next := l.takeOff(); next != nil { // it was left behind
 		go l.fly(next)
