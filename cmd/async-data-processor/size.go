@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
@@ -20,8 +21,9 @@ func (s *size) Set(text string) error {
 		*s = size(n)
 		return nil
 	}
+	// Commas would be dropped, those that stand for a point, too.
 	n, err := humanize.ParseBytes(text)
-	if err != nil || n > math.MaxInt64 {
+	if err != nil || n > math.MaxInt64 || strings.Contains(text, ",") {
 		return errSize
 	}
 	*s = size(n)

@@ -17,7 +17,7 @@ func TestSize(t *testing.T) {
 			t.Errorf("Set(%q) gave %d, %v, want %d", text, s, err, want)
 		}
 	}
-	for _, text := range []string{"", "MiB", "many", "64 MiB more", "-1MiB", "1e3", "8EiB", "1MiB1", "∞"} {
+	for _, text := range []string{"", "MiB", "many", "64 MiB more", "-1MiB", "1e3", "8EiB", "1MiB1", "1,5GiB", "1,024", "∞"} {
 		s := size(7)
 		if err := s.Set(text); err == nil || s != 7 {
 			t.Errorf("Set(%q) gave %d, %v, want a refusal", text, s, err)
