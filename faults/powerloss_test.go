@@ -47,7 +47,8 @@ var powerLoad = rig.LoadConfig{Size: 100}
 // all names durable.
 func TestPowerLossNewBlock(t *testing.T) {
 	onMachine(t, "loss of power, new block", func(m *machine) {
-		m.batch = 100 // so that the output keeps up
+		m.batch = 100    // so that the output keeps up
+		m.settings = nil // for that many in hand
 		m.start(rig.LoadConfig{Size: 1000})
 		for range either(1, 10) {
 			p, lost := m.local(), m.loseBlock()

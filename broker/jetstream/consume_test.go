@@ -191,7 +191,7 @@ func TestBehind(t *testing.T) {
 	if s.behind() || s.settling.unconfirmed.Load() != 0 {
 		t.Error("it waits forever")
 	}
-	s.confirmed()
+	s.confirmed(0)
 	if got := s.settling.unconfirmed.Load(); got != 0 {
 		t.Errorf("a late confirm makes %d", got)
 	}

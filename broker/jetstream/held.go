@@ -54,7 +54,7 @@ func (sub *subscription) cancel(forgotten bool) {
 	if all := sub.abandon(); !forgotten {
 		sub.broker.orphan(sub, all)
 	} else {
-		sub.session.settling.unconfirmed.Store(0) // it confirms nothing any more
+		sub.session.settling.forgive() // it confirms nothing any more
 	}
 	sub.session.disown(sub)
 }
@@ -75,6 +75,17 @@ func (s *session) disown(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.subs, sub)
+}
+
+// poke wakes the shard's subscriptions.
+func (s *session) poke(shard int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sub := range s.subs {
+		if sub.shard == shard {
+			sub.poke()
+		}
+	}
 }
 
 func (s *session) all() []*subscription {

@@ -126,6 +126,9 @@ func (sub *subscription) request() error {
 	sub.mu.Lock()
 	unsettled := len(sub.held)
 	sub.mu.Unlock()
+	// What a crash of the server brings back has to be known as written, so it
+	// must not be more than the prefetch says.
+	unsettled += sub.session.settling.owed(sub.shard, sub.broker.timing.ackWait)
 	silent := now.Sub(sub.askedAt)
 	if sub.asked > 0 && silent > sub.interval+sub.interval/2 {
 		// The request has ended and nobody said so: the server has forgotten it.

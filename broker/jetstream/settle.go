@@ -3,6 +3,9 @@ package jetstream
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -150,6 +153,15 @@ type settling struct {
 	unconfirmed atomic.Int64
 	confirmed   atomic.Int64  // when the latest was, in nanoseconds since 1970
 	none        chan struct{} // of one: all was confirmed just now
+
+	mu     sync.Mutex     // guards what follows
+	shards map[int]*owing // those that are owed confirms
+}
+
+// owing is what the server has not confirmed of a shard.
+type owing struct {
+	settles int
+	since   time.Time // of the latest confirm, or of the first settle
 }
 
 // window is how many settles a server may be behind, enough to keep it busy.
@@ -157,11 +169,20 @@ type settling struct {
 // would take an envelope for abandoned whose settle has waited for ackWait.
 const window = 256
 
+// pokeEach is after how many confirms a subscription looks whether there is room
+// for more.
+const pokeEach = 8
+
 // openSettling makes the session one for consuming.
 func (s *session) openSettling() error {
-	s.settling.inbox = s.conn.NewInbox()
+	s.settling.inbox = s.conn.NewInbox() + "."
 	s.settling.none = make(chan struct{}, 1)
-	sub, err := s.conn.Subscribe(s.settling.inbox, func(*nats.Msg) { s.confirmed() })
+	s.settling.shards = map[int]*owing{}
+	sub, err := s.conn.Subscribe(s.settling.inbox+"*", func(m *nats.Msg) {
+		if shard, err := strconv.Atoi(strings.TrimPrefix(m.Subject, s.settling.inbox)); err == nil {
+			s.confirmed(shard)
+		}
+	})
 	if err == nil {
 		err = sub.SetPendingLimits(-1, -1)
 	}
@@ -177,14 +198,71 @@ func (s *session) send(d *held, answer string) error {
 	if s.settling.unconfirmed.Add(1) == 1 {
 		s.settling.confirmed.Store(time.Now().UnixNano()) // so far
 	}
-	err := s.conn.PublishRequest(d.reply, s.settling.inbox, []byte(answer))
+	shard := d.delivery.Shard
+	s.settling.owe(shard)
+	err := s.conn.PublishRequest(d.reply, s.settling.inbox+strconv.Itoa(shard), []byte(answer))
 	if err != nil {
 		s.settling.unconfirmed.Add(-1)
+		s.settling.paid(shard)
 	}
 	return err
 }
 
-func (s *session) confirmed() {
+// owe counts a settle of the shard until it is confirmed.
+func (g *settling) owe(shard int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shards[shard] == nil {
+		g.shards[shard] = &owing{since: time.Now()}
+	}
+	g.shards[shard].settles++
+}
+
+// paid takes one of them off, and returns how many are left.
+func (g *settling) paid(shard int) (left int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := g.shards[shard]
+	if o == nil { // it was given up on
+		return 0
+	}
+	o.since = time.Now()
+	o.settles--
+	if o.settles == 0 {
+		delete(g.shards, shard)
+	}
+	return o.settles
+}
+
+// owed is how many settles of the shard the server has still to confirm. What
+// it was told is on its disk only then: killed before that, it delivers the
+// envelopes again. One that has confirmed none for the patience will not.
+func (g *settling) owed(shard int, patience time.Duration) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := g.shards[shard]
+	if o == nil {
+		return 0
+	}
+	if time.Since(o.since) > patience {
+		delete(g.shards, shard)
+		return 0
+	}
+	return o.settles
+}
+
+// forgive forgets what is owed.
+func (g *settling) forgive() {
+	g.unconfirmed.Store(0)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.shards)
+}
+
+func (s *session) confirmed(shard int) {
+	if s.settling.paid(shard)%pokeEach == 0 {
+		s.poke(shard)
+	}
 	s.settling.confirmed.Store(time.Now().UnixNano())
 	switch s.settling.unconfirmed.Add(-1) {
 	case -1: // one that was given up on
@@ -208,7 +286,7 @@ func (s *session) behind() bool {
 		return false
 	}
 	if time.Since(time.Unix(0, s.settling.confirmed.Load())) > s.broker.timing.ackWait {
-		s.settling.unconfirmed.Store(0)
+		s.settling.forgive()
 		return false
 	}
 	return true
