@@ -59,27 +59,6 @@ func TestKillDraining(t *testing.T) {
 	}, inBothModes(rabbitmq, embedded, listener)...)
 }
 
-// TestKillCatchingUp kills both sides of a broker's store while a long queue is
-// drained as fast as can be: what comes again then must not be more than what a
-// shard remembers.
-func TestKillCatchingUp(t *testing.T) {
-	on(t, "kill -9 while catching up", func(c *campaign) {
-		c.settings = []string{"WORKERS_MIN=1", "WORKERS_MAX=1", "DEDUPE_IDS=10000"}
-		c.batch = 1 // three envelopes in hand
-		c.server = c.LaunchServer(c, c.environment()...)
-		c.load = rig.StartLoad(c, c.server, rig.LoadConfig{Size: 1000, Limit: either(150, 1000)})
-		c.load.Done()
-		c.check = c.checker()
-		for range either(3, 10) {
-			c.up()
-			c.moment(2 * time.Second)
-			c.kill(c.server, c.consumer)
-			c.cycles++
-		}
-		c.finish()
-	}, listener.rolled(), rabbitmq.rolled())
-}
-
 // TestTerminate: SIGTERM under load ends with 0, a second one at once and with
 // 1 at most.
 func TestTerminate(t *testing.T) {

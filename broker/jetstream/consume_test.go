@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -195,6 +196,37 @@ func TestBehind(t *testing.T) {
 	if got := s.settling.unconfirmed.Load(); got != 0 {
 		t.Errorf("a late confirm makes %d", got)
 	}
+}
+
+// TestOwed: what is not confirmed of a shard counts for it, but not for ever.
+func TestOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := settling{shards: map[int]*owing{}}
+		const patience = time.Minute
+		check := func(shard, want int) {
+			t.Helper()
+			if got := g.owed(shard, patience); got != want {
+				t.Errorf("%d are owed of shard %d, want %d", got, shard, want)
+			}
+		}
+		g.owe(0)
+		g.owe(0)
+		g.owe(1)
+		check(0, 2)
+		check(1, 1)
+		time.Sleep(patience)
+		g.paid(0)
+		check(0, 1)
+		time.Sleep(time.Second)
+		check(0, 1)
+		check(1, 0) // nothing was confirmed of it for long
+		g.paid(1)   // late
+		check(1, 0)
+		g.owe(1)
+		g.forgive()
+		check(0, 0)
+		check(1, 0)
+	})
 }
 
 // TestDeliversOnce lets the server deliver again what is held.
