@@ -150,6 +150,10 @@ func (f *faulty) held() error {
 	return f.call("held", f.folder.held, func() {})
 }
 
+func (f *faulty) locked() error {
+	return f.call("locked", f.folder.locked, func() {})
+}
+
 func (f *faulty) create(name string) (file, error) {
 	var made file
 	n := new(node)

@@ -188,6 +188,9 @@ type folder interface {
 	// held fails with ErrLost unless the lock that this process holds is the
 	// one found at the shard's path.
 	held() error
+	// locked fails unless the lock that this process holds is the one found in
+	// the folder, wherever that is now: as long as it is, nobody else owns it.
+	locked() error
 	// unlock lets the next process have the folder.
 	unlock() error
 	close() error

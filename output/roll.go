@@ -203,8 +203,8 @@ func (s *Shard) Roll(ctx context.Context) error {
 }
 
 // Unrolled is why a file that is to be published is not, or nil if none is
-// late. Everything in it is durable, and the next owner at the latest publishes
-// it; until it is published nothing else is written.
+// late. Everything in it is durable, and the next owner of the folder at the
+// latest publishes it; until it is published nothing else is written.
 func (s *Shard) Unrolled() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
