@@ -59,12 +59,16 @@ func (s *Shard) show(r *rolling) error {
 			return s.failed("stat", r.final, err)
 		}
 		if linked {
+			r.linked = false // whatever comes of it: better seen twice than never
 			if err := s.folder.remove(r.final); err != nil {
 				return s.failed("unlink", r.final, err)
 			}
 		}
-		if err := s.folder.link(r.hidden, r.final); err != nil {
-			return s.failed("link", r.final, err)
+		if !r.linked { // else a reader has it, and must not see it again
+			if err := s.folder.link(r.hidden, r.final); err != nil {
+				return s.failed("link", r.final, err)
+			}
+			r.linked = true
 		}
 		if err := names.sync(); err != nil {
 			return s.failed("fsync", "", err)
@@ -135,6 +139,7 @@ func (s *Shard) adopt(hidden string) (added string, err error) {
 		return "", s.failed("stat", r.final, err)
 	}
 	if linked { // it was complete
+		r.linked = true
 		return "", s.show(r)
 	}
 	if r.size, err = s.trim(hidden); err != nil {

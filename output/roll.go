@@ -55,6 +55,9 @@ type rolling struct {
 	broken bool
 	// sealed: nothing is appended any more.
 	sealed bool
+	// linked: it has been given its visible name, which since then nobody but a
+	// reader has taken away.
+	linked bool
 	// shown: it has its visible name, durably.
 	shown bool
 }
