@@ -66,7 +66,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 	files := newest{limit: d.window.IDs, age: d.window.Age, now: began}
 	err := d.settleName(s.name)
 	if err == nil {
-		err = s.sweep(&files)
+		err = s.sweep(ctx, &files)
 	}
 	if err == nil {
 		err = s.probe()
@@ -143,7 +143,7 @@ func (d *Dir) settleName(name string) error {
 
 // sweep removes the temporary files, and publishes the rolling ones. The names
 // of visible files it leaves in files.
-func (s *Shard) sweep(files *newest) error {
+func (s *Shard) sweep(ctx context.Context, files *newest) error {
 	var orphans, unpublished []string
 	err := s.folder.names(func(name string) {
 		switch {
@@ -165,7 +165,7 @@ func (s *Shard) sweep(files *newest) error {
 		s.swept++
 	}
 	for _, name := range unpublished {
-		added, err := s.adopt(name)
+		added, err := s.adopt(ctx, name)
 		if err != nil {
 			return err
 		}
