@@ -149,6 +149,7 @@ func (s *Shard) adopt(ctx context.Context, hidden string) (added string, err err
 	if err := s.finish(r); err != nil || r.size == 0 {
 		return "", err
 	}
+	s.recalled.Adopted++
 	return r.final, nil
 }
 
@@ -175,6 +176,7 @@ func (s *Shard) trim(ctx context.Context, hidden string) (size int64, err error)
 	}
 	if size < all {
 		err = s.cut(f, hidden, size)
+		s.recalled.Cut += all - size
 	}
 	return size, err
 }

@@ -60,8 +60,22 @@ func TestAdopt(t *testing.T) {
 					want = append(want, []byte(text))
 				}
 				checkFolder(t, path, want...)
-				if got := s.Recalled(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 {
-					t.Errorf("recalled %+v", got)
+				adopted, cut := 0, int64(0)
+				for name, text := range tt.files {
+					if ParseName(name) == Rolling {
+						adopted++
+					}
+					cut += int64(len(text))
+				}
+				for _, text := range tt.want {
+					cut -= int64(len(text))
+				}
+				if len(tt.want) == 0 {
+					adopted = 0
+				}
+				if got := s.Recalled(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 ||
+					got.Adopted != adopted || got.Cut != cut {
+					t.Errorf("recalled %+v, want %d adopted, %d bytes cut off", got, adopted, cut)
 				}
 				if len(tt.known) > 0 {
 					write(t, s, 0, tt.known...)
@@ -78,7 +92,7 @@ func TestAdopt(t *testing.T) {
 		}
 		s := openShard(t, path)
 		checkFolder(t, path, []byte(whole))
-		if got := s.Recalled(); got.IDs != 4 || got.Files != 1 {
+		if got := s.Recalled(); got.IDs != 4 || got.Files != 1 || got.Adopted != 0 || got.Cut != 0 {
 			t.Errorf("recalled %+v", got)
 		}
 	})

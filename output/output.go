@@ -99,6 +99,10 @@ type Recalled struct {
 	Damaged, Foreign int
 	// Example is the name of one of the damaged or foreign files, or empty.
 	Example string
+	// Adopted counts the rolling files of an earlier owner that were published,
+	// Cut the bytes behind the last whole line of such files, which are gone.
+	Adopted int
+	Cut     int64
 	Took    time.Duration
 }
 
