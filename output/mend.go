@@ -48,7 +48,7 @@ func (s *Shard) finish(r *rolling) error {
 
 // show gives the file its visible name, and then takes the hidden one away.
 func (s *Shard) show(r *rolling) error {
-	names, err := s.names.begin()
+	names, err := s.syncer.begin()
 	if err != nil {
 		return s.failed("open", "", err)
 	}

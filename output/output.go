@@ -127,7 +127,7 @@ type Dir struct {
 type Shard struct {
 	name   string // relative to the output folder: "shard-0"
 	folder folder
-	names  syncer
+	syncer syncer
 	roll   Roll
 	// window has the ids of what is in durable files, and those in hand.
 	window *committed.Window

@@ -142,7 +142,7 @@ func (s *Shard) giveTurn() { <-s.turn }
 // is sealed: nothing is in it, so it will be removed.
 func (s *Shard) begin(worker string) error {
 	stem := worker + "_" + message.NewID()
-	names, err := s.names.begin()
+	names, err := s.syncer.begin()
 	if err != nil {
 		return s.failed("open", "", err)
 	}

@@ -45,7 +45,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 		// of a folder that was moved away meanwhile.
 		f, err := d.acquire(s.name)
 		if err == nil {
-			s.folder, s.names.folder = f, f
+			s.folder, s.syncer.folder = f, f
 			break
 		}
 		if !errors.Is(err, errBusy) {
@@ -180,7 +180,7 @@ func (s *Shard) sweep(ctx context.Context, files *newest) error {
 // owner published last, too, because its fsync may never have happened, and
 // whoever finds a message in a visible file lets the broker forget it.
 func (s *Shard) settleNames() error {
-	names, err := s.names.begin()
+	names, err := s.syncer.begin()
 	if err != nil {
 		return s.failed("open", "", err)
 	}

@@ -192,7 +192,7 @@ func (s *Shard) leave() error {
 	if !s.closed || s.writers > 0 {
 		return nil
 	}
-	s.names.close()
+	s.syncer.close()
 	return s.folder.close()
 }
 
@@ -287,7 +287,7 @@ func (s *Shard) publish(ctx context.Context, b *message.Batch, files []publicati
 // that one is missing on NFS and outside Linux, and after a link that reported
 // an error the temporary name still tells whether it happened.
 func (s *Shard) expose(ctx context.Context, b *message.Batch, files []publication) error {
-	names, err := s.names.begin()
+	names, err := s.syncer.begin()
 	if err != nil {
 		return s.discard(files, s.failed("open", "", err))
 	}
