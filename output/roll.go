@@ -35,7 +35,7 @@ var ErrTurn = errors.New("another batch is still being appended")
 const turnPatience = 5 * time.Second
 
 // maxBuffer is how much memory a shard keeps from append to append.
-const maxBuffer = 4 << 20
+const maxBuffer = 1 << 20
 
 // rolling is the file of a shard that rolls. A shard has one, however many
 // workers it has: files side by side would not tell its next owner which of
