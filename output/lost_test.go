@@ -129,3 +129,32 @@ func TestMovedWhileRolling(t *testing.T) {
 		})
 	}
 }
+
+// TestClosedBeforeItIsMended: what a failed append has left in the file becomes
+// visible with the next owner, who knows it when it comes again.
+func TestClosedBeforeItIsMended(t *testing.T) {
+	path := memoryDir(t)
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	s := rollingShard(t, path, neverFull)
+	f := newFaulty(t, s, at(-1, pass), unix.EIO)
+	write(t, s, 5, lines[:5]...)
+	f.plan = func(_ int, call string) verdict {
+		switch call {
+		case "fsync":
+			return happened
+		case "reopen":
+			return fail
+		}
+		return pass
+	}
+	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) {
+		t.Errorf("got error %v, want %v", err, unix.EIO)
+	}
+	checkOnce(t, path)
+	if err := s.Close(); !errors.Is(err, unix.EIO) {
+		t.Errorf("closed: %v, want %v", err, unix.EIO)
+	}
+	next := openShard(t, path)
+	checkFolder(t, path, content(lines))
+	write(t, next, 0, lines...)
+}

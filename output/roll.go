@@ -26,8 +26,8 @@ type Roll struct {
 // Rolls tells whether batches are appended to files.
 func (r Roll) Rolls() bool { return r.Bytes > 0 || r.Interval > 0 }
 
-// ErrTurn: another batch has been appended for turnPatience, and is not done.
-var ErrTurn = errors.New("another batch is still being appended")
+// ErrTurn: this batch has waited for turnPatience, while others were appended.
+var ErrTurn = errors.New("other batches are still being appended")
 
 // turnPatience bounds how long a batch waits for its turn. It is long for an
 // append, and short against a worker's time-out: who waits for a disk that hangs
