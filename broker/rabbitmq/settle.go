@@ -155,9 +155,6 @@ func (sub *subscription) settle(d *amqp.Delivery, o message.Outcome) error {
 	}
 }
 
-// isClosed tells whether the deliveries are the broker's again, or will be.
-func (sub *subscription) isClosed() bool { return sub.closing.Load() || sub.ch.IsClosed() }
-
 func (sub *subscription) sent(err error) error {
 	if err != nil {
 		return stale(err)
@@ -199,6 +196,9 @@ func (sub *subscription) bury(letter amqp.Publishing) error {
 		b.notify(broker.Notice{Kind: broker.Unburied, Role: b.consuming.role, Shard: sub.shard, Err: err})
 	}
 }
+
+// isClosed tells whether the deliveries are the broker's again, or will be.
+func (sub *subscription) isClosed() bool { return sub.closing.Load() || sub.ch.IsClosed() }
 
 func (sub *subscription) hasEnded() bool {
 	sub.mu.Lock()
