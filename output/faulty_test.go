@@ -67,8 +67,8 @@ func newFaulty(t *testing.T, s *Shard, plan func(i int, call string) verdict, er
 		folder: s.folder, t: t, plan: plan, err: err,
 		live: map[string]*node{}, durable: map[string]*node{},
 	}
-	s.names.close() // what comes is asked of f
-	s.folder, s.names.folder = f, f
+	s.syncer.close() // what comes is asked of f
+	s.folder, s.syncer.folder = f, f
 	return f
 }
 
@@ -148,6 +148,10 @@ func (f *faulty) checkDurable(name string, want []byte) {
 
 func (f *faulty) held() error {
 	return f.call("held", f.folder.held, func() {})
+}
+
+func (f *faulty) locked() error {
+	return f.call("locked", f.folder.locked, func() {})
 }
 
 func (f *faulty) create(name string) (file, error) {

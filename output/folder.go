@@ -85,6 +85,16 @@ func (d *disk) held() error {
 	return nil
 }
 
+func (d *disk) locked() error {
+	switch info, err := d.root.Lstat(lockName); {
+	case err != nil:
+		return err
+	case !os.SameFile(info, d.lockInfo):
+		return errors.New("it is another file")
+	}
+	return nil
+}
+
 func (d *disk) create(name string) (file, error) {
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {

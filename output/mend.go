@@ -2,6 +2,7 @@ package output
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -47,7 +48,7 @@ func (s *Shard) finish(r *rolling) error {
 
 // show gives the file its visible name, and then takes the hidden one away.
 func (s *Shard) show(r *rolling) error {
-	names, err := s.names.begin()
+	names, err := s.syncer.begin()
 	if err != nil {
 		return s.failed("open", "", err)
 	}
@@ -59,12 +60,16 @@ func (s *Shard) show(r *rolling) error {
 			return s.failed("stat", r.final, err)
 		}
 		if linked {
+			r.linked = false // whatever comes of it: better seen twice than never
 			if err := s.folder.remove(r.final); err != nil {
 				return s.failed("unlink", r.final, err)
 			}
 		}
-		if err := s.folder.link(r.hidden, r.final); err != nil {
-			return s.failed("link", r.final, err)
+		if !r.linked { // else a reader has it, and must not see it again
+			if err := s.folder.link(r.hidden, r.final); err != nil {
+				return s.failed("link", r.final, err)
+			}
+			r.linked = true
 		}
 		if err := names.sync(); err != nil {
 			return s.failed("fsync", "", err)
@@ -127,7 +132,7 @@ func (s *Shard) cut(f reopened, name string, size int64) error {
 
 // adopt publishes the rolling file of an earlier owner, as far as it has whole
 // lines, and tells its visible name, if it has not been visible before.
-func (s *Shard) adopt(hidden string) (added string, err error) {
+func (s *Shard) adopt(ctx context.Context, hidden string) (added string, err error) {
 	stem := strings.TrimSuffix(strings.TrimPrefix(hidden, tempPrefix), rollingSuffix)
 	r := &rolling{hidden: hidden, final: stem + visibleSuffix}
 	linked, err := s.folder.linked(r.hidden, r.final)
@@ -135,14 +140,16 @@ func (s *Shard) adopt(hidden string) (added string, err error) {
 		return "", s.failed("stat", r.final, err)
 	}
 	if linked { // it was complete
+		r.linked = true
 		return "", s.show(r)
 	}
-	if r.size, err = s.trim(hidden); err != nil {
+	if r.size, err = s.trim(ctx, hidden); err != nil {
 		return "", err
 	}
 	if err := s.finish(r); err != nil || r.size == 0 {
 		return "", err
 	}
+	s.recalled.Adopted++
 	return r.final, nil
 }
 
@@ -150,7 +157,7 @@ func (s *Shard) adopt(hidden string) (added string, err error) {
 // left.
 // What the system remembers of the file may have been written by an owner whose
 // fsync has failed, so it is read from the disk.
-func (s *Shard) trim(hidden string) (size int64, err error) {
+func (s *Shard) trim(ctx context.Context, hidden string) (size int64, err error) {
 	f, err := s.folder.reopen(hidden)
 	if err != nil {
 		return 0, s.failed("open", hidden, err)
@@ -164,21 +171,26 @@ func (s *Shard) trim(hidden string) (size int64, err error) {
 	if err != nil {
 		return 0, s.failed("stat", hidden, err)
 	}
-	if size, err = wholeLines(f, all); err != nil {
+	if size, err = wholeLines(ctx, f, all); err != nil {
 		return 0, s.failed("read", hidden, err)
 	}
 	if size < all {
 		err = s.cut(f, hidden, size)
+		s.recalled.Cut += all - size
 	}
 	return size, err
 }
 
 // wholeLines returns where the last whole line ends, of those ahead of the first
 // zero. No line of ours has a zero byte: after a loss of power one stands for
-// what an append had not made durable, and what is behind it was not either.
-func wholeLines(f io.ReaderAt, size int64) (end int64, err error) {
+// what an append had not made durable, and what is behind it was not either. Once
+// ctx is done it fails with its cause: a file may be large, and the disk slow.
+func wholeLines(ctx context.Context, f io.ReaderAt, size int64) (end int64, err error) {
 	block := make([]byte, 256<<10)
 	for at := int64(0); at < size; at += int64(len(block)) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
 		block = block[:min(size-at, int64(len(block)))]
 		if n, err := f.ReadAt(block, at); err != nil && (n < len(block) || !errors.Is(err, io.EOF)) {
 			return 0, err

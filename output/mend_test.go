@@ -1,6 +1,7 @@
 package output
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -59,8 +60,22 @@ func TestAdopt(t *testing.T) {
 					want = append(want, []byte(text))
 				}
 				checkFolder(t, path, want...)
-				if got := s.Recalled(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 {
-					t.Errorf("recalled %+v", got)
+				adopted, cut := 0, int64(0)
+				for name, text := range tt.files {
+					if ParseName(name) == Rolling {
+						adopted++
+					}
+					cut += int64(len(text))
+				}
+				for _, text := range tt.want {
+					cut -= int64(len(text))
+				}
+				if len(tt.want) == 0 {
+					adopted = 0
+				}
+				if got := s.Recalled(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 ||
+					got.Adopted != adopted || got.Cut != cut {
+					t.Errorf("recalled %+v, want %d adopted, %d bytes cut off", got, adopted, cut)
 				}
 				if len(tt.known) > 0 {
 					write(t, s, 0, tt.known...)
@@ -77,7 +92,7 @@ func TestAdopt(t *testing.T) {
 		}
 		s := openShard(t, path)
 		checkFolder(t, path, []byte(whole))
-		if got := s.Recalled(); got.IDs != 4 || got.Files != 1 {
+		if got := s.Recalled(); got.IDs != 4 || got.Files != 1 || got.Adopted != 0 || got.Cut != 0 {
 			t.Errorf("recalled %+v", got)
 		}
 	})
@@ -147,6 +162,36 @@ func TestFaultsOfAnAdoption(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAdoptionEndsWithTheContext: a process that is to stop does not read a large
+// file to its end, and leaves it to the next owner.
+func TestAdoptionEndsWithTheContext(t *testing.T) {
+	path := t.TempDir()
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10_000)
+	fill(t, path, map[string]string{hiddenAt(time.Now(), 1): string(content(lines))})
+	d := openTestDir(t, path)
+	cause := errors.New("drain")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	reads := 0
+	d.wrap = func(f folder) folder {
+		return newFaulty(t, &Shard{folder: f}, func(_ int, call string) verdict {
+			if call == "read at" {
+				reads++
+				cancel(cause)
+			}
+			return pass
+		}, nil)
+	}
+	if _, err := d.Shard(ctx, 0, nil); !errors.Is(err, cause) || reads != 1 {
+		t.Errorf("got error %v behind %d reads, want %v behind one", err, reads, cause)
+	}
+	if visible, _ := folderNames(t, path); len(visible) > 0 {
+		t.Errorf("visible: %q", visible)
+	}
+	openShard(t, path)
+	checkFolder(t, path, content(lines))
 }
 
 // TestMend: behind a failed append the file is read from the disk, and not

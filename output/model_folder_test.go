@@ -107,6 +107,10 @@ func (f *modelFolder) held() error {
 	return f.call("held", func(verdict) error { return nil })
 }
 
+func (f *modelFolder) locked() error {
+	return f.call("locked", func(verdict) error { return nil })
+}
+
 func (f *modelFolder) create(name string) (file, error) {
 	n := &inode{}
 	err := f.call("create", func(verdict) error {

@@ -65,7 +65,7 @@ var (
 	// modelCalls are the kinds of calls that faults are drawn for; any is "".
 	modelCalls = []string{
 		"", "create", "write", "fsync", "close", "link", "folder fsync",
-		"held", "open", "linked", "remove", "folder close", "names", "read",
+		"held", "locked", "open", "linked", "remove", "folder close", "names", "read",
 		"reopen", "truncate", "forget", "size", "read at",
 	}
 	// hangCalls are those that may hang: not those of an undo. In a bubble time

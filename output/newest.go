@@ -48,7 +48,9 @@ func (f *found) at() time.Time {
 	return at
 }
 
-// until is when the last message of files[i] was committed at the latest.
+// until is when the last message of files[i] counts as committed: when the next
+// file was begun. Where files roll that is the latest it can have been; others are
+// written side by side, and one may have been published a little later.
 func (n *newest) until(i int) time.Time {
 	if i == 0 {
 		return n.now

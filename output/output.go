@@ -99,6 +99,10 @@ type Recalled struct {
 	Damaged, Foreign int
 	// Example is the name of one of the damaged or foreign files, or empty.
 	Example string
+	// Adopted counts the rolling files of an earlier owner that were published,
+	// Cut the bytes behind the last whole line of such files, which are gone.
+	Adopted int
+	Cut     int64
 	Took    time.Duration
 }
 
@@ -123,7 +127,7 @@ type Dir struct {
 type Shard struct {
 	name   string // relative to the output folder: "shard-0"
 	folder folder
-	names  syncer
+	syncer syncer
 	roll   Roll
 	// window has the ids of what is in durable files, and those in hand.
 	window *committed.Window
@@ -188,6 +192,9 @@ type folder interface {
 	// held fails with ErrLost unless the lock that this process holds is the
 	// one found at the shard's path.
 	held() error
+	// locked fails unless the lock that this process holds is the one found in
+	// the folder, wherever that is now: as long as it is, nobody else owns it.
+	locked() error
 	// unlock lets the next process have the folder.
 	unlock() error
 	close() error

@@ -26,8 +26,8 @@ type Roll struct {
 // Rolls tells whether batches are appended to files.
 func (r Roll) Rolls() bool { return r.Bytes > 0 || r.Interval > 0 }
 
-// ErrTurn: another batch has been appended for turnPatience, and is not done.
-var ErrTurn = errors.New("another batch is still being appended")
+// ErrTurn: this batch has waited for turnPatience, while others were appended.
+var ErrTurn = errors.New("other batches are still being appended")
 
 // turnPatience bounds how long a batch waits for its turn. It is long for an
 // append, and short against a worker's time-out: who waits for a disk that hangs
@@ -35,7 +35,7 @@ var ErrTurn = errors.New("another batch is still being appended")
 const turnPatience = 5 * time.Second
 
 // maxBuffer is how much memory a shard keeps from append to append.
-const maxBuffer = 4 << 20
+const maxBuffer = 1 << 20
 
 // rolling is the file of a shard that rolls. A shard has one, however many
 // workers it has: files side by side would not tell its next owner which of
@@ -55,6 +55,9 @@ type rolling struct {
 	broken bool
 	// sealed: nothing is appended any more.
 	sealed bool
+	// linked: it has been given its visible name, which since then nobody but a
+	// reader has taken away.
+	linked bool
 	// shown: it has its visible name, durably.
 	shown bool
 }
@@ -139,7 +142,7 @@ func (s *Shard) giveTurn() { <-s.turn }
 // is sealed: nothing is in it, so it will be removed.
 func (s *Shard) begin(worker string) error {
 	stem := worker + "_" + message.NewID()
-	names, err := s.names.begin()
+	names, err := s.syncer.begin()
 	if err != nil {
 		return s.failed("open", "", err)
 	}
@@ -203,8 +206,8 @@ func (s *Shard) Roll(ctx context.Context) error {
 }
 
 // Unrolled is why a file that is to be published is not, or nil if none is
-// late. Everything in it is durable, and the next owner at the latest publishes
-// it; until it is published nothing else is written.
+// late. Everything in it is durable, and the next owner of the folder at the
+// latest publishes it; until it is published nothing else is written.
 func (s *Shard) Unrolled() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -337,30 +337,6 @@ func TestLateTurn(t *testing.T) {
 	write(t, next, 4, lines...)
 }
 
-// TestLostWhileRolling: the file of a folder that may be another's is left alone.
-func TestLostWhileRolling(t *testing.T) {
-	path := t.TempDir()
-	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
-	s := rollingShard(t, path, neverFull)
-	write(t, s, 5, lines[:5]...)
-	if err := os.Remove(filepath.Join(path, "shard-0", lockName)); err != nil {
-		t.Fatal(err)
-	}
-	hidden := hiddenFile(t, path)
-	_, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...))
-	for what, err := range map[string]error{"write": err, "roll": s.Roll(t.Context()), "close": s.Close()} {
-		if !errors.Is(err, ErrLost) {
-			t.Errorf("%s: %v, want %v", what, err, ErrLost)
-		}
-	}
-	if got := hiddenFile(t, path); got != hidden {
-		t.Errorf("hidden: %q, want %q", got, hidden)
-	}
-	next := openShard(t, path)
-	checkFolder(t, path, content(lines[:5]))
-	write(t, next, 5, lines...)
-}
-
 // TestAbandonedAppend: what was abandoned is not appended, and an append that
 // has begun cannot be abandoned any more.
 func TestAbandonedAppend(t *testing.T) {

@@ -45,7 +45,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 		// of a folder that was moved away meanwhile.
 		f, err := d.acquire(s.name)
 		if err == nil {
-			s.folder, s.names.folder = f, f
+			s.folder, s.syncer.folder = f, f
 			break
 		}
 		if !errors.Is(err, errBusy) {
@@ -66,7 +66,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 	files := newest{limit: d.window.IDs, age: d.window.Age, now: began}
 	err := d.settleName(s.name)
 	if err == nil {
-		err = s.sweep(&files)
+		err = s.sweep(ctx, &files)
 	}
 	if err == nil {
 		err = s.probe()
@@ -143,7 +143,7 @@ func (d *Dir) settleName(name string) error {
 
 // sweep removes the temporary files, and publishes the rolling ones. The names
 // of visible files it leaves in files.
-func (s *Shard) sweep(files *newest) error {
+func (s *Shard) sweep(ctx context.Context, files *newest) error {
 	var orphans, unpublished []string
 	err := s.folder.names(func(name string) {
 		switch {
@@ -165,7 +165,7 @@ func (s *Shard) sweep(files *newest) error {
 		s.swept++
 	}
 	for _, name := range unpublished {
-		added, err := s.adopt(name)
+		added, err := s.adopt(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -180,7 +180,7 @@ func (s *Shard) sweep(files *newest) error {
 // owner published last, too, because its fsync may never have happened, and
 // whoever finds a message in a visible file lets the broker forget it.
 func (s *Shard) settleNames() error {
-	names, err := s.names.begin()
+	names, err := s.syncer.begin()
 	if err != nil {
 		return s.failed("open", "", err)
 	}
@@ -205,7 +205,8 @@ func (s *Shard) Recalled() Recalled {
 // owner. It waits for writers that are publishing or appending; those still busy
 // with their temporary file, or waiting for their turn, find the shard closed
 // when they are done. A file that it cannot publish, which its error says, the
-// next owner publishes. Closing it again does nothing.
+// next owner of that folder publishes. In a folder that was moved away it is
+// published where that is now. Closing it again does nothing.
 func (s *Shard) Close() error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
@@ -229,19 +230,36 @@ func (s *Shard) shut() (first bool, err error) {
 	return true, s.finishUndo()
 }
 
-// finishLast publishes the rolling file, unless it may be somebody else's now.
+// finishLast publishes the rolling file, unless it may be somebody else's now. In
+// a folder that was moved away it is not: the lock went along, and no next owner
+// would look there for what was acknowledged.
 func (s *Shard) finishLast() error {
 	if s.file == nil {
 		return nil
 	}
-	if err := s.folder.held(); err != nil {
-		if f := s.file.f; f != nil {
-			_ = f.Close() // what was promised of it is durable
+	lost := s.folder.held()
+	if lost != nil {
+		if err := s.folder.locked(); err != nil {
+			return s.leaveHidden(errors.Join(lost, s.failed("stat", lockName, err)))
 		}
-		return err
 	}
 	s.file.sealed = true
-	return s.finishSealed()
+	return errors.Join(lost, s.finishSealed())
+}
+
+// leaveHidden leaves the rolling file alone because of err.
+func (s *Shard) leaveHidden(err error) error {
+	if f := s.file.f; f != nil {
+		_ = f.Close() // what was promised of it is durable
+	}
+	if s.file.size == 0 {
+		return err
+	}
+	err = fmt.Errorf("%w; %s stays hidden in that folder, with entries that were acknowledged", err, filepath.Join(s.name, s.file.hidden))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unrolled = err
+	return err
 }
 
 // failed is the error of a step on a name of the shard's folder, or on the

@@ -23,7 +23,8 @@ import (
 // hyphens; b holds at least one message.
 //
 // It is one attempt. After an error nothing of it is visible, or the error is
-// ErrStillVisible; Write may be called again with the same batch, and that
+// ErrStillVisible; only of an append that failed something may become visible
+// later (see below). Write may be called again with the same batch, and that
 // attempt starts afresh. The right to publish is asked of b at the last
 // moment (see message.Batch.Commit), so a writer that was held up for long
 // publishes nothing that was abandoned meanwhile: it fails with ErrAbandoned. An
@@ -33,9 +34,10 @@ import (
 // The last moment of an append is ahead of its first byte. So a batch that the
 // disk holds up in an append cannot be abandoned, and whoever finds it late has
 // to wait: nobody could say whether its messages will be in the file. What a
-// failed append has left there is cut off before anything else is written. Only
-// if the process dies before that, the next owner publishes what whole lines of
-// it there are, and knows them.
+// failed append has left there is cut off before anything else is written. If
+// that does not succeed before the process dies or the shard is closed, the next
+// owner publishes what whole lines of it there are, and knows them when they
+// come again.
 //
 // A message that another Write is about to publish is waited for, unless that
 // one's batch was abandoned; after 5 seconds with committed.ErrInHand. So is an
@@ -192,7 +194,7 @@ func (s *Shard) leave() error {
 	if !s.closed || s.writers > 0 {
 		return nil
 	}
-	s.names.close()
+	s.syncer.close()
 	return s.folder.close()
 }
 
@@ -287,7 +289,7 @@ func (s *Shard) publish(ctx context.Context, b *message.Batch, files []publicati
 // that one is missing on NFS and outside Linux, and after a link that reported
 // an error the temporary name still tells whether it happened.
 func (s *Shard) expose(ctx context.Context, b *message.Batch, files []publication) error {
-	names, err := s.names.begin()
+	names, err := s.syncer.begin()
 	if err != nil {
 		return s.discard(files, s.failed("open", "", err))
 	}

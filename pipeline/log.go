@@ -123,8 +123,14 @@ func (t *teller) owned(shard, swept int, r output.Recalled) {
 		t.log.Warn().Int("shard", shard).Int("damaged", r.Damaged).Int("foreign", r.Foreign).Str("file", r.Example).
 			Msg("not every file could be read for the ids of its messages, those may be written again")
 	}
-	t.log.Info().Int("shard", shard).Int("swept", swept).Int("ids", r.IDs).Int("files", r.Files).
-		Dur("elapsed_ms", r.Took).Msg("shard owned")
+	e := t.log.Info().Int("shard", shard).Int("swept", swept).Int("ids", r.IDs).Int("files", r.Files)
+	if r.Adopted > 0 {
+		e = e.Int("adopted", r.Adopted)
+	}
+	if r.Cut > 0 {
+		e = e.Int64("cut_bytes", r.Cut)
+	}
+	e.Dur("elapsed_ms", r.Took).Msg("shard owned")
 }
 
 func (t *teller) untaken(shard int, err error, retry time.Duration) {

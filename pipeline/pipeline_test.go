@@ -205,15 +205,17 @@ func TestOwnedTellsWhatItKnows(t *testing.T) {
 	lines := logged(t, zerolog.InfoLevel, func(t *teller) {
 		t.owned(1, 2, output.Recalled{IDs: 30, Files: 4, Took: 5 * time.Millisecond})
 		t.owned(1, 0, output.Recalled{IDs: 3, Files: 1, Damaged: 1, Foreign: 2, Example: "x.ndjson"})
+		t.owned(1, 0, output.Recalled{IDs: 9, Files: 2, Adopted: 1, Cut: 70})
 	})
 	var texts []string
 	for _, l := range lines {
-		texts = append(texts, fmt.Sprint(l["level"], l["message"], l["ids"], l["files"], l["elapsed_ms"], l["damaged"], l["foreign"], l["file"]))
+		texts = append(texts, fmt.Sprint(l["level"], l["message"], l["ids"], l["files"], l["elapsed_ms"], l["damaged"], l["foreign"], l["file"], l["adopted"], l["cut_bytes"]))
 	}
 	want := []string{
-		fmt.Sprint("info", "shard owned", 30, 4, 5, nil, nil, nil),
-		fmt.Sprint("warn", "not every file could be read for the ids of its messages, those may be written again", nil, nil, nil, 1, 2, "x.ndjson"),
-		fmt.Sprint("info", "shard owned", 3, 1, 0, nil, nil, nil),
+		fmt.Sprint("info", "shard owned", 30, 4, 5, nil, nil, nil, nil, nil),
+		fmt.Sprint("warn", "not every file could be read for the ids of its messages, those may be written again", nil, nil, nil, 1, 2, "x.ndjson", nil, nil),
+		fmt.Sprint("info", "shard owned", 3, 1, 0, nil, nil, nil, nil, nil),
+		fmt.Sprint("info", "shard owned", 9, 2, 0, nil, nil, nil, 1, 70),
 	}
 	if !slices.Equal(texts, want) {
 		t.Errorf("told %q\nwant %q", texts, want)

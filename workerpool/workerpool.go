@@ -22,8 +22,9 @@ type Writer interface {
 	// Write makes durable, as the worker's, what of the batch is not yet. It
 	// returns how many messages that is, the others being duplicates, and the
 	// name of a file that has some of them, once all are durable; without any
-	// there is no file. After an error nothing of the attempt is visible, now or
-	// later, and it may be tried again; a panic leaves nothing visible either. It
+	// there is no file. After an error nothing of the attempt is visible, and it
+	// may be tried again: what becomes visible of it later all the same is known
+	// to be written. A panic leaves nothing visible either. It
 	// asks b.Commit before it makes anything visible. It may be called
 	// concurrently, once at a time per batch.
 	Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error)

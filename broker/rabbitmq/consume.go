@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -104,6 +105,10 @@ type subscription struct {
 	session *session
 	ch      *amqp.Channel
 	shard   int
+
+	// closing is set under the session's lock of writing. From then on nothing is
+	// written: an acknowledgement that follows the close costs the connection.
+	closing atomic.Bool
 
 	mu        sync.Mutex // guards what follows
 	ledger    ledger
@@ -249,8 +254,12 @@ func (sub *subscription) end(messages <-chan amqp.Delivery, tags ...uint64) erro
 
 // close gives up the channel; the broker returns what is unsettled on it.
 func (sub *subscription) close() {
-	sub.session.acknowledge()
-	_ = sub.session.rpc(sub.ch.Close)
+	s := sub.session
+	s.settling.writing.Lock()
+	s.writeAcks()
+	sub.closing.Store(true)
+	s.settling.writing.Unlock()
+	_ = s.rpc(sub.ch.Close)
 }
 
 // delivery makes a delivery of a message. The decoder judges the body; here

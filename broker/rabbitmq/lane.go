@@ -6,16 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
-
-// maxUnconfirmed is how many publications may follow one that the broker does
-// not confirm, as it does not while their queue has no leader. The library takes
-// a note of each confirm until those before it have come, some 50 bytes; more
-// than this of them cost the connection.
-const maxUnconfirmed = 1 << 18
 
 // lane is a channel in confirm mode. One goroutine writes to it, so that its
 // callers can leave while it is stuck in the socket. Convoys do not wait for
@@ -34,8 +28,7 @@ type lane struct {
 	returns, returned chan amqp.Return
 	closes            chan *amqp.Error
 
-	// silent is one that has waited for its confirm in vain.
-	silent atomic.Pointer[publication]
+	unheard unheard
 
 	mu       sync.Mutex // guards what follows
 	expected map[*convoy]struct{}
@@ -76,12 +69,22 @@ func (l *lane) forget(c *convoy) {
 	delete(l.expected, c)
 }
 
-// write sends what callers hand over, until the session ends.
+// write sends what callers hand over, until the session ends. It gives the
+// session up if a queue is mute for long: another one may hear of it.
 func (l *lane) write() {
+	check := time.NewTicker(l.session.broker.timing.mute / maxChecks)
+	defer check.Stop()
 	for {
 		select {
 		case c := <-l.convoys:
 			if err := l.send(c); err != nil {
+				l.session.fail(l.session.broker.target.explain(err))
+			}
+		case <-check.C:
+			if l.session.blocked.Load() != nil {
+				continue // no queue is to blame
+			}
+			if err := l.unheard.check(); err != nil {
 				l.session.fail(l.session.broker.target.explain(err))
 			}
 		case <-l.session.gone:
@@ -94,36 +97,29 @@ func (l *lane) write() {
 func (l *lane) send(c *convoy) (err error) {
 	defer close(c.written)
 	l.session.sock.hold()
+	var last uint64
 	for i := range c.publications {
 		p := &c.publications[i]
 		if err != nil {
 			p.refusal = rejected(l.session.broker.target.explain(err))
 			continue
 		}
+		if mute := l.unheard.mute(p.queue); mute != nil {
+			p.refusal = rejected(mute)
+			continue
+		}
 		// Its context would only be asked before the write.
 		p.confirm, err = l.ch.PublishWithDeferredConfirm("", p.queue, true, false, p.msg)
 		if err != nil {
 			p.refusal = l.unsent(err)
-		} else if l.overdue(p) {
-			err = fmt.Errorf("the queue %s confirms nothing", l.silent.Load().queue)
+			continue
 		}
+		last = p.confirm.DeliveryTag
+	}
+	if err == nil {
+		err = l.unheard.overdue(last)
 	}
 	return errors.Join(err, l.session.sock.release())
-}
-
-// overdue tells whether too many have followed one without a confirm.
-func (l *lane) overdue(p *publication) bool {
-	silent := l.silent.Load()
-	if silent == nil {
-		return false
-	}
-	select {
-	case <-silent.confirm.Done():
-		l.silent.Store(nil)
-		return false
-	default:
-		return p.confirm.DeliveryTag-silent.confirm.DeliveryTag > maxUnconfirmed
-	}
 }
 
 // unsent classifies an error of a write. Closed means that a frame of the
@@ -151,7 +147,7 @@ func (l *lane) outcome(ctx context.Context, p *publication) error {
 	case <-l.session.gone:
 		return l.lost()
 	case <-ctx.Done():
-		l.silent.CompareAndSwap(nil, p)
+		l.unheard.note(p)
 		return unknown(fmt.Errorf("no confirm: %w", context.Cause(ctx)))
 	}
 }
@@ -174,6 +170,16 @@ func (l *lane) verdict(ctx context.Context, p *publication) error {
 	default:
 		return rejected(fmt.Errorf("the queue %s refused it", p.queue))
 	}
+}
+
+// mute is an error if one of the shards' queues confirms nothing.
+func (l *lane) mute() error {
+	for shard := range l.session.broker.cfg.Shards {
+		if err := l.unheard.mute(queueName(shard)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lost is the outcome of what was unconfirmed when the session ended.

@@ -4,14 +4,42 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"strings"
+	"sync"
 	"testing"
 	"time"
-
-	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
 	"async-data-processor/message"
 )
+
+func envelope(shard int) message.Envelope {
+	return message.Envelope{ID: rand.Text(), Shard: shard, Count: 1, Body: []byte("x\n")}
+}
+
+// publishFor publishes to a shard and waits so long for the outcome.
+func publishFor(t *testing.T, b *Broker, shard int, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	return b.Publish(ctx, envelope(shard))
+}
+
+// silence suspends the leader of shard 0's queue on the private node, until
+// resume is called or the test has ended.
+func silence(t *testing.T, b *Broker) (resume func()) {
+	t.Helper()
+	for shard := range 2 { // which makes the broker's channel known to the queues
+		if err := b.Publish(t.Context(), envelope(shard)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leader := "'%2F_" + queueName(0) + "'"
+	private.must(t, "ctl", "eval", "sys:suspend("+leader+").")
+	var once sync.Once
+	resume = func() { once.Do(func() { private.must(t, "ctl", "eval", "sys:resume("+leader+").") }) }
+	t.Cleanup(resume)
+	return resume
+}
 
 // TestSilentQueue: of a convoy, the envelopes whose queues answer are confirmed
 // at once, although one that was written before them is not.
@@ -20,22 +48,7 @@ func TestSilentQueue(t *testing.T) {
 	engine(t, url, url)
 	b, heard := openBroker(t, url, defaultTiming)
 	ready(t, b)
-	envelope := func(shard int) message.Envelope {
-		return message.Envelope{ID: rand.Text(), Shard: shard, Count: 1, Body: []byte("x\n")}
-	}
-	for shard := range 2 { // which makes the broker's channel known to the queues
-		if err := b.Publish(t.Context(), envelope(shard)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	leader := "'%2F_" + queueName(0) + "'"
-	private.must(t, "ctl", "eval", "sys:suspend("+leader+").")
-	resume := func() { private.must(t, "ctl", "eval", "sys:resume("+leader+").") }
-	defer func() {
-		if t.Failed() {
-			resume()
-		}
-	}()
+	resume := silence(t, b)
 	const limit = time.Second
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -64,20 +77,59 @@ func TestSilentQueue(t *testing.T) {
 	}
 }
 
-// TestOverdue: what is kept of confirms that come before an older one is bounded.
-func TestOverdue(t *testing.T) {
-	publication := func(tag uint64) *publication {
-		return &publication{confirm: &amqp.DeferredConfirmation{DeliveryTag: tag}}
+// TestSilentQueueForLong: a queue that stays silent is refused what comes, at
+// once, before the broker reads nothing any more; it stops no other queue, and
+// is told of for as long.
+func TestSilentQueueForLong(t *testing.T) {
+	url := privateNode(t)
+	engine(t, url, url)
+	b, heard := openBroker(t, url, defaultTiming)
+	ready(t, b)
+	resume := silence(t, b)
+	for i := range 2 * maxUnheard {
+		want, limit := broker.ErrUnknown, 50*time.Millisecond
+		if i >= maxUnheard {
+			want, limit = broker.ErrRejected, 10*time.Second
+		}
+		if err := publishFor(t, b, 0, limit); !errors.Is(err, want) {
+			t.Fatalf("envelope %d of the silent queue: %v, want %v", i, err, want)
+		}
 	}
-	l := &lane{}
-	if l.overdue(publication(1 << 40)) {
-		t.Error("overdue though nothing is silent")
+	if err := b.Ready(); err == nil || !strings.Contains(err.Error(), queueName(0)) {
+		t.Errorf("Ready: %v, want an error that names the queue", err)
 	}
-	l.silent.Store(publication(7))
-	if l.overdue(publication(7 + maxUnconfirmed)) {
-		t.Error("overdue too early")
+	const credit = 400 // of envelopes that RabbitMQ reads ahead
+	for i := range 2 * credit {
+		if err := publishFor(t, b, 1, 5*time.Second); err != nil {
+			t.Fatalf("envelope %d of the other queue: %v", i, err)
+		}
 	}
-	if !l.overdue(publication(8 + maxUnconfirmed)) {
-		t.Error("not overdue")
+	resume()
+	ready(t, b)
+	if err := publishFor(t, b, 0, 10*time.Second); err != nil {
+		t.Errorf("the queue is back: %v", err)
 	}
+	if n, ok := heard.find(broker.Lost, "publish"); ok {
+		t.Errorf("it cost the connection: %v", n.Err)
+	}
+}
+
+// TestMuteQueue: a queue that owes a confirm for long is tried on a new
+// connection, which works for the others although it is silent there, too.
+func TestMuteQueue(t *testing.T) {
+	url := privateNode(t)
+	engine(t, url, url)
+	tm := quick()
+	tm.mute = time.Second
+	b, heard := openBroker(t, url, tm)
+	ready(t, b)
+	silence(t, b)
+	if err := publishFor(t, b, 0, 50*time.Millisecond); !errors.Is(err, broker.ErrUnknown) {
+		t.Fatalf("the silent queue: %v, want ErrUnknown", err)
+	}
+	within10s(t, "given up", func() bool { _, ok := heard.find(broker.Lost, "publish"); return ok })
+	if n, _ := heard.find(broker.Lost, "publish"); !strings.Contains(n.Err.Error(), queueName(0)) {
+		t.Errorf("told %v, want the name of the queue", n.Err)
+	}
+	within10s(t, "the other queue confirms", func() bool { return publishFor(t, b, 1, time.Second) == nil })
 }

@@ -6,6 +6,7 @@ type ledger struct {
 	first    uint64 // the tag of the first fate; those before it are told
 	fates    []fate
 	gathered int // how many are acked
+	lowest   int // the first of them, if any
 }
 
 // fate is what became of a delivery.
@@ -36,7 +37,11 @@ func (l *ledger) receive(tag uint64) {
 
 // ack gathers an acknowledgement, for frames.
 func (l *ledger) ack(tag uint64) {
-	l.fates[tag-l.first] = acked
+	i := int(tag - l.first)
+	l.fates[i] = acked
+	if l.gathered == 0 || i < l.lowest {
+		l.lowest = i
+	}
 	l.gathered++
 }
 
@@ -60,7 +65,8 @@ func (l *ledger) frames(to []frame) []frame {
 	l.gathered -= n
 	l.fates = l.fates[:copy(l.fates, l.fates[run:])]
 	l.first += uint64(run)
-	for i := 0; l.gathered > 0; i++ {
+	// Not all that came after one delivery in hand is looked at each time.
+	for i := max(l.lowest-run, 0); l.gathered > 0; i++ {
 		if l.fates[i] == acked {
 			l.fates[i] = told
 			l.gathered--

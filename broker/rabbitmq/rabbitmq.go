@@ -58,6 +58,7 @@ type timing struct {
 	maxDelay  time.Duration
 	refused   time.Duration
 	repair    time.Duration
+	mute      time.Duration
 	close     time.Duration
 }
 
@@ -83,6 +84,9 @@ var defaultTiming = timing{
 	// tell consumers that theirs was deleted. One that did not hear of it before
 	// there is another one of the same name is not cancelled, and gets nothing.
 	repair: 500 * time.Millisecond,
+	// How long a queue may owe a confirm on a connection that is well. A new one
+	// costs all shards a moment, so it is no remedy to be taken often.
+	mute: 5 * time.Minute,
 	// The part of the drain that a silent broker may take.
 	close: 3 * time.Second,
 }
@@ -132,7 +136,8 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 }
 
 // Ready implements broker.Broker. Once Consume was called it also answers for
-// the consuming connection and its subscriptions.
+// the consuming connection and its subscriptions. A queue of a shard that
+// confirms nothing is a reason not to be ready, too.
 func (b *Broker) Ready() error {
 	b.mu.Lock()
 	closing, consumes := b.closing, b.consumes
@@ -157,7 +162,10 @@ func (b *Broker) Ready() error {
 			return err
 		}
 	}
-	return fault
+	if fault != nil {
+		return fault
+	}
+	return s.lane.mute()
 }
 
 // Close implements broker.Broker. It takes at most some seconds, however

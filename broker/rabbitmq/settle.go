@@ -20,7 +20,7 @@ type settling struct {
 	mu    sync.Mutex // guards what follows
 	dirty []*subscription
 
-	writing sync.Mutex // held while frames are taken and written; guards what follows
+	writing sync.Mutex // held while frames are taken and written, or a channel begins to close; guards what follows
 	frames  []frame
 }
 
@@ -43,9 +43,14 @@ func (s *session) openSettling() error {
 // acknowledge tells the broker of all that is gathered. What cannot be told is
 // delivered again.
 func (s *session) acknowledge() {
+	s.settling.writing.Lock()
+	defer s.settling.writing.Unlock()
+	s.writeAcks()
+}
+
+// writeAcks is acknowledge for who holds the lock of writing.
+func (s *session) writeAcks() {
 	g := &s.settling
-	g.writing.Lock()
-	defer g.writing.Unlock()
 	g.mu.Lock()
 	dirty := g.dirty
 	g.dirty = nil
@@ -55,6 +60,9 @@ func (s *session) acknowledge() {
 	}
 	s.together(func() {
 		for _, sub := range dirty {
+			if sub.closing.Load() {
+				continue
+			}
 			g.frames = sub.gathered(g.frames[:0])
 			for _, f := range g.frames {
 				if sub.ch.Ack(f.tag, f.multiple) != nil {
@@ -103,8 +111,16 @@ func (sub *subscription) gathered(to []frame) []frame {
 }
 
 // giveBack returns a delivery. It uses reject, not nack: to RabbitMQ from 4.3
-// only this is a failed delivery, which counts towards the delivery limit.
+// only this is a failed delivery, which counts towards the delivery limit. The
+// lock keeps an acknowledgement of several from coming between the reject and
+// the note of it.
 func (sub *subscription) giveBack(tag uint64) error {
+	g := &sub.session.settling
+	g.writing.Lock()
+	defer g.writing.Unlock()
+	if sub.closing.Load() {
+		return stale(nil)
+	}
 	err := sub.ch.Reject(tag, true)
 	sub.tell(tag)
 	return sub.sent(err)
@@ -125,7 +141,7 @@ func (sub *subscription) settle(d *amqp.Delivery, o message.Outcome) error {
 	}
 	defer sub.broker.calls.Done()
 	defer sub.settled()
-	if sub.ch.IsClosed() {
+	if sub.isClosed() {
 		return stale(nil)
 	}
 	switch o.Kind {
@@ -161,7 +177,7 @@ func (sub *subscription) deadLetter(d *amqp.Delivery, o message.Outcome) error {
 			Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
 		})
 	}
-	if sub.ch.IsClosed() {
+	if sub.isClosed() {
 		return stale(nil)
 	}
 	sub.ack(d.DeliveryTag)
@@ -174,12 +190,15 @@ func (sub *subscription) bury(letter amqp.Publishing) error {
 	b := sub.broker
 	for {
 		err := b.bury(letter)
-		if err == nil || b.ctx.Err() != nil || sub.ch.IsClosed() || sub.hasEnded() {
+		if err == nil || b.ctx.Err() != nil || sub.isClosed() || sub.hasEnded() {
 			return err
 		}
 		b.notify(broker.Notice{Kind: broker.Unburied, Role: b.consuming.role, Shard: sub.shard, Err: err})
 	}
 }
+
+// isClosed tells whether the deliveries are the broker's again, or will be.
+func (sub *subscription) isClosed() bool { return sub.closing.Load() || sub.ch.IsClosed() }
 
 func (sub *subscription) hasEnded() bool {
 	sub.mu.Lock()

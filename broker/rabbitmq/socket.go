@@ -2,12 +2,18 @@ package rabbitmq
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
 
-// maxHeld is how many bytes a socket holds, at most.
-const maxHeld = 256 << 10
+const (
+	// maxHeld is how many bytes a socket holds, at most.
+	maxHeld = 256 << 10
+	// maxPiece is how many bytes it sends at once, each time with the full timeout:
+	// a link that is slow keeps its connection.
+	maxPiece = 32 << 10
+)
 
 // socket is the connection below AMQP and TLS.
 //
@@ -16,7 +22,7 @@ const maxHeld = 256 << 10
 // of a frame may be on its way.
 //
 // The library flushes each frame by itself. Between hold and release the socket
-// gathers what it writes, whoever of its goroutines does, and sends it at once.
+// gathers what it writes, whoever of its goroutines does, and sends it together.
 type socket struct {
 	net.Conn
 	timeout time.Duration
@@ -60,8 +66,8 @@ func (s *socket) release() error {
 
 // flush sends what is held. mu is held.
 func (s *socket) flush() {
-	if len(s.held) > 0 {
-		_, _ = s.write(s.held) // kept in failed
+	for piece := range slices.Chunk(s.held, maxPiece) {
+		_, _ = s.write(piece) // an error is kept in failed, and ends it
 	}
 	s.held = s.held[:0]
 }

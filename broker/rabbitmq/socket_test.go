@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -186,4 +187,31 @@ func TestSocketBoundsWrites(t *testing.T) {
 			t.Errorf("closing twice: %v", err)
 		}
 	}
+}
+
+// TestSocketSlow: a peer that reads slowly costs nothing while bytes flow, though
+// what was held takes longer than the timeout.
+func TestSocketSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		s := &socket{Conn: near, timeout: 3 * time.Second}
+		var peer sync.WaitGroup
+		peer.Go(func() {
+			for err := error(nil); err == nil; {
+				time.Sleep(2 * time.Second)
+				_, err = io.ReadFull(far, make([]byte, maxPiece))
+			}
+		})
+		began := time.Now()
+		s.hold()
+		write(t, s, string(make([]byte, maxHeld)))
+		if err := s.release(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took < 2*s.timeout {
+			t.Errorf("it took %v, too little to tell", took)
+		}
+		_ = s.Close()
+		peer.Wait()
+	})
 }

@@ -1,0 +1,160 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLostWhileRolling: the file of a folder that may be another's is left alone,
+// and whoever closes the shard hears what is in it.
+func TestLostWhileRolling(t *testing.T) {
+	for name, lose := range map[string]func(lock string) error{
+		"lock removed": os.Remove,
+		"lock replaced": func(lock string) error {
+			return errors.Join(os.Rename(lock, lock+".old"), os.WriteFile(lock, nil, 0o644))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir()
+			lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+			s := rollingShard(t, path, neverFull)
+			write(t, s, 5, lines[:5]...)
+			lock := filepath.Join(path, "shard-0", lockName)
+			if err := lose(lock); err != nil {
+				t.Fatal(err)
+			}
+			hidden := hiddenFile(t, path)
+			_, _, written := s.Write(t.Context(), worker, newBatch(lines[5:]...))
+			rolled := s.Roll(t.Context())
+			closed := s.Close()
+			for what, err := range map[string]error{"write": written, "roll": rolled, "close": closed} {
+				if !errors.Is(err, ErrLost) {
+					t.Errorf("%s: %v, want %v", what, err, ErrLost)
+				}
+			}
+			told := filepath.Base(hidden) + " stays hidden in that folder, with entries that were acknowledged"
+			for what, err := range map[string]error{"close": closed, "unrolled": s.Unrolled()} {
+				if !strings.Contains(fmt.Sprint(err), told) {
+					t.Errorf("%s: %v, want %q", what, err, told)
+				}
+			}
+			if got := hiddenFile(t, path); got != hidden {
+				t.Errorf("hidden: %q, want %q", got, hidden)
+			}
+			if err := os.RemoveAll(lock + ".old"); err != nil {
+				t.Fatal(err)
+			}
+			next := openShard(t, path)
+			checkFolder(t, path, content(lines[:5]))
+			write(t, next, 5, lines...)
+		})
+	}
+}
+
+// TestLostWithNothing: a file without an entry is nobody's loss.
+func TestLostWithNothing(t *testing.T) {
+	path := t.TempDir()
+	s := rollingShard(t, path, neverFull)
+	newFaulty(t, s, func(_ int, call string) verdict {
+		if call == "write" || call == "reopen" {
+			return fail
+		}
+		return pass
+	}, unix.EIO)
+	if _, _, err := s.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, unix.EIO) {
+		t.Errorf("got error %v, want %v", err, unix.EIO)
+	}
+	if err := os.Remove(filepath.Join(path, "shard-0", lockName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrLost) || strings.Contains(err.Error(), "acknowledged") {
+		t.Errorf("got error %v, want %v and no more", err, ErrLost)
+	}
+}
+
+// TestMovedWhileRolling: what was acknowledged is published in the folder that
+// was moved away, as nobody else would look for it there.
+func TestMovedWhileRolling(t *testing.T) {
+	for name, move := range map[string]func(data, folder, away string) error{
+		"folder":        func(_, folder, away string) error { return os.Rename(folder, away) },
+		"output folder": func(data, _, away string) error { return os.Rename(data, filepath.Dir(away)) },
+		"replaced": func(_, folder, away string) error {
+			return errors.Join(os.Rename(folder, away), os.Mkdir(folder, 0o755), os.WriteFile(filepath.Join(folder, lockName), nil, 0o644))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := t.TempDir()
+			data, away := filepath.Join(top, "data"), filepath.Join(top, "archive", "shard-0")
+			if name != "output folder" {
+				if err := os.Mkdir(filepath.Dir(away), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+			s := rollingShard(t, data, neverFull)
+			f := newFaulty(t, s, at(-1, pass), unix.EIO)
+			write(t, s, 5, lines[:5]...)
+			// When an append has failed, and is to be mended.
+			f.calls, f.plan = nil, func(i int, call string) verdict {
+				switch {
+				case call == "reopen" && i == 3:
+					if err := move(data, filepath.Join(data, "shard-0"), away); err != nil {
+						t.Error(err)
+					}
+					return fail
+				case call == "write":
+					return torn
+				}
+				return pass
+			}
+			if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) {
+				t.Errorf("got error %v, want %v", err, unix.EIO)
+			}
+			if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, ErrLost) {
+				t.Errorf("got error %v, want %v", err, ErrLost)
+			}
+			if err := s.Close(); !errors.Is(err, ErrLost) || s.Unrolled() != nil {
+				t.Errorf("closed: %v, want %v; unrolled: %v", err, ErrLost, s.Unrolled())
+			}
+			checkFolder(t, filepath.Dir(away), content(lines[:5]))
+			next := openShard(t, data)
+			write(t, next, 5, lines[5:]...)
+			checkFolder(t, data, content(lines[5:]))
+		})
+	}
+}
+
+// TestClosedBeforeItIsMended: what a failed append has left in the file becomes
+// visible with the next owner, who knows it when it comes again.
+func TestClosedBeforeItIsMended(t *testing.T) {
+	path := memoryDir(t)
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	s := rollingShard(t, path, neverFull)
+	f := newFaulty(t, s, at(-1, pass), unix.EIO)
+	write(t, s, 5, lines[:5]...)
+	f.plan = func(_ int, call string) verdict {
+		switch call {
+		case "fsync":
+			return happened
+		case "reopen":
+			return fail
+		}
+		return pass
+	}
+	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) {
+		t.Errorf("got error %v, want %v", err, unix.EIO)
+	}
+	checkOnce(t, path)
+	if err := s.Close(); !errors.Is(err, unix.EIO) {
+		t.Errorf("closed: %v, want %v", err, unix.EIO)
+	}
+	next := openShard(t, path)
+	checkFolder(t, path, content(lines))
+	write(t, next, 0, lines...)
+}

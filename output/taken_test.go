@@ -1,0 +1,64 @@
+package output
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestTakenBeforeItIsDurable: a file that a reader takes as soon as it is visible
+// does not become visible again because an fsync has failed.
+func TestTakenBeforeItIsDurable(t *testing.T) {
+	path := memoryDir(t)
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
+	s := rollingShard(t, path, Roll{Bytes: 1})
+	synced := slices.Index(firstCalls, "link") + 1
+	f := newFaulty(t, s, at(synced, fail), unix.EIO)
+	write(t, s, 5, lines[:5]...)
+	visible, _ := folderNames(t, path)
+	if len(visible) != 1 || !errors.Is(s.Unrolled(), unix.EIO) {
+		t.Fatalf("visible are %q, unrolled: %v", visible, s.Unrolled())
+	}
+	if err := os.Remove(filepath.Join(path, "shard-0", visible[0])); err != nil {
+		t.Fatal(err)
+	}
+	f.calls, f.plan = nil, at(-1, pass)
+	if err := s.Roll(t.Context()); err != nil || s.Unrolled() != nil {
+		t.Errorf("%v, unrolled: %v", err, s.Unrolled())
+	}
+	if want := []string{"held", "open", "linked", "folder fsync", "remove", "folder fsync"}; !slices.Equal(f.calls, want) {
+		t.Errorf("got  %q\nwant %q", f.calls, want)
+	}
+	checkFolder(t, path)
+	write(t, s, 5, lines...)
+	checkFolder(t, path, content(lines[5:]))
+}
+
+// TestTakenBackHalfway: a removal that has happened, but is not known to, leaves
+// no file for a reader's.
+func TestTakenBackHalfway(t *testing.T) {
+	path := memoryDir(t)
+	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)
+	s := rollingShard(t, path, Roll{Bytes: 1})
+	synced := slices.Index(firstCalls, "link") + 1
+	f := newFaulty(t, s, at(synced, fail), unix.EIO)
+	write(t, s, 5, lines...)
+	f.calls, f.plan = nil, func(_ int, call string) verdict {
+		if call == "remove" {
+			return happened
+		}
+		return pass
+	}
+	if err := s.Roll(t.Context()); !errors.Is(err, unix.EIO) {
+		t.Errorf("got error %v, want %v", err, unix.EIO)
+	}
+	f.plan = at(-1, pass)
+	if err := s.Roll(t.Context()); err != nil {
+		t.Error(err)
+	}
+	checkFolder(t, path, content(lines))
+}
