@@ -175,6 +175,22 @@ func (t *teller) notLooked(err error) {
 		Msg("queues of a larger number of shards cannot be looked for, trying again")
 }
 
+// published tells what became of the file that a crash has left in the folder of
+// a shard beyond the number of shards.
+func (t *teller) published(shard int, err error) {
+	if err != nil {
+		t.repeating(zerolog.WarnLevel, "published").Int("shard", shard).Err(err).
+			Msg("unpublished file of a larger number of shards cannot be published, trying again")
+		return
+	}
+	t.log.Info().Int("shard", shard).Msg("unpublished file of a larger number of shards published")
+}
+
+func (t *teller) notFound(err error) {
+	t.repeating(zerolog.WarnLevel, "unpublished").Err(err).
+		Msg("unpublished files of a larger number of shards cannot be looked for, trying again")
+}
+
 // undecodable tells of an envelope, or a line of one, that can never be
 // written. That it is a dead letter the broker notices, as it does for those
 // over its delivery limit.
