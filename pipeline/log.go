@@ -137,9 +137,14 @@ func (t *teller) heldLong(shard int, err error) {
 		Msg("what could not be written goes back to the broker, taking the shard anew")
 }
 
-func (t *teller) unrolled(shard int, err error) {
-	t.repeating(zerolog.WarnLevel, "unrolled").Int("shard", shard).Err(err).
-		Msg("the file cannot be published, what is in it is durable and waits")
+// unrolled tells of a file that is not published, or of a shard of which nobody
+// can tell whether it has one that is due.
+func (t *teller) unrolled(shard int, err error, late bool) {
+	what := "the shard's file cannot be looked after"
+	if late {
+		what = "the file cannot be published, what is in it is durable and waits"
+	}
+	t.repeating(zerolog.WarnLevel, "unrolled").Int("shard", shard).Err(err).Msg(what)
 }
 
 // space tells that the output's disk runs low, or has enough again.
