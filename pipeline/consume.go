@@ -227,8 +227,11 @@ func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage
 		err = errors.Join(err, why)
 	}
 	closed := closeFolder(f)
-	if errors.Is(err, ErrOutputFailed) {
-		return pool.Last(), err // which says all there is to say, in one line
+	if errors.Is(err, ErrOutputFailed) { // which says all there is to say, in one line
+		if f.Unrolled() != nil {
+			err = fmt.Errorf("%w; %s", err, publishedLater)
+		}
+		return pool.Last(), err
 	}
 	if err = errors.Join(err, closed); err != nil {
 		err = fmt.Errorf("shard %d: %w", n, err)

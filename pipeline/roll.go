@@ -110,11 +110,14 @@ func (c *consuming) setUnrolled(n int, why error) {
 	c.unrolled[n] = why
 }
 
+// publishedLater is said of acknowledged entries that are not to be seen yet.
+const publishedLater = "what is in the file that is not published is durable, and the next start publishes it"
+
 // closeFolder closes the folder, which publishes its file.
 func closeFolder(f folder) error {
 	err := f.Close()
 	if f.Unrolled() != nil {
-		return fmt.Errorf("%w; what is in that file is durable, and the next start publishes it", err)
+		return fmt.Errorf("%w; %s", err, publishedLater)
 	}
 	return err
 }

@@ -101,7 +101,9 @@ func TestRollingBySize(t *testing.T) {
 	w := newRolling(t, MinRollBytes, never)
 	total := 0
 	w.eventually("two full files", func() bool {
-		w.post(body("a", "b", "c", "d", "e", "f", "g"))
+		if status := w.post(body("a", "b", "c", "d", "e", "f", "g")); status != http.StatusCreated {
+			t.Fatalf("status %d; the log:\n%s", status, &w.log)
+		}
 		total += 7
 		return len(w.files(".ndjson")) >= 2
 	})
@@ -285,7 +287,8 @@ func TestRollHangs(t *testing.T) {
 	}
 }
 
-// TestUnrolledForLong: like any failure of the output, it ends the process.
+// TestUnrolledForLong: like any failure of the output, it ends the process, which
+// says in one line what becomes of the file.
 func TestUnrolledForLong(t *testing.T) {
 	w := newWorks(t, func(cfg *Config) {
 		cfg.Shards, cfg.RollBytes, cfg.OutputErrorTimeout = 1, MinRollBytes, 300*time.Millisecond
@@ -298,6 +301,8 @@ func TestUnrolledForLong(t *testing.T) {
 	case err := <-w.done:
 		if !errors.Is(err, ErrOutputFailed) || !errors.Is(err, fs.ErrExist) {
 			t.Errorf("it stopped: %v", err)
+		} else if text := err.Error(); strings.Count(text, "the next start publishes it") != 1 || strings.Contains(text, "\n") {
+			t.Errorf("it does not say in one line what becomes of the file: %v", err)
 		}
 	case <-time.After(patience):
 		t.Error("it does not stop")
