@@ -107,6 +107,7 @@ func TestRollingBySize(t *testing.T) {
 		total += 7
 		return len(w.files(".ndjson")) >= 2
 	})
+	w.written() // what is not consumed yet would stay with the broker
 	if err := w.stop(); err != nil {
 		t.Error(err)
 	}
