@@ -40,6 +40,8 @@ type consuming struct {
 	unrolled map[int]error
 	// leftovers are the shards beyond the number of shards, by their number.
 	leftovers map[int]*leftover
+	// publishing are those taken for their file alone; closed when that is over.
+	publishing map[int]chan struct{}
 }
 
 // folder is the view of a shard of the output that this process owns.
@@ -59,7 +61,7 @@ func newConsuming(p *plant) (half, error) {
 	}
 	c := &consuming{
 		plant: p, dir: dir, held: make(map[string]hold), untaken: make(map[int]error),
-		unrolled: make(map[int]error), leftovers: make(map[int]*leftover),
+		unrolled: make(map[int]error), leftovers: make(map[int]*leftover), publishing: make(map[int]chan struct{}),
 	}
 	c.takeShard = func(ctx context.Context, n int, onStandby func()) (folder, error) {
 		return dir.Shard(ctx, n, onStandby)
@@ -82,6 +84,12 @@ func (c *consuming) start(g *errgroup.Group, intake, work context.Context) {
 	g.Go(func() error {
 		defer c.writing.Done()
 		c.reshard(g, intake, work)
+		return nil
+	})
+	c.writing.Add(1)
+	g.Go(func() error {
+		defer c.writing.Done()
+		c.publishLeft(g, intake)
 		return nil
 	})
 	g.Go(func() error {
@@ -118,6 +126,7 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 		shard: n, dir: c.dir.Path(), patience: c.cfg.OutputErrorTimeout,
 		quiet: c.cfg.WorkerTimeout + 2*takeMax, // more than an attempt and the wait before it
 	}
+	c.awaitPublished(n)
 	for last := 0; ; {
 		f, err := c.take(intake, n, o)
 		if f == nil {
@@ -218,8 +227,11 @@ func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage
 		err = errors.Join(err, why)
 	}
 	closed := closeFolder(f)
-	if errors.Is(err, ErrOutputFailed) {
-		return pool.Last(), err // which says all there is to say, in one line
+	if errors.Is(err, ErrOutputFailed) { // which says all there is to say, in one line
+		if f.Unrolled() != nil {
+			err = fmt.Errorf("%w; %s", err, publishedLater)
+		}
+		return pool.Last(), err
 	}
 	if err = errors.Join(err, closed); err != nil {
 		err = fmt.Errorf("shard %d: %w", n, err)

@@ -143,9 +143,14 @@ func (t *teller) heldLong(shard int, err error) {
 		Msg("what could not be written goes back to the broker, taking the shard anew")
 }
 
-func (t *teller) unrolled(shard int, err error) {
-	t.repeating(zerolog.WarnLevel, "unrolled").Int("shard", shard).Err(err).
-		Msg("the file cannot be published, what is in it is durable and waits")
+// unrolled tells of a file that is not published, or of a shard of which nobody
+// can tell whether it has one that is due.
+func (t *teller) unrolled(shard int, err error, late bool) {
+	what := "the shard's file cannot be looked after"
+	if late {
+		what = "the file cannot be published, what is in it is durable and waits"
+	}
+	t.repeating(zerolog.WarnLevel, "unrolled").Int("shard", shard).Err(err).Msg(what)
 }
 
 // space tells that the output's disk runs low, or has enough again.
@@ -179,6 +184,22 @@ func (t *teller) drained(shard int) {
 func (t *teller) notLooked(err error) {
 	t.repeating(zerolog.WarnLevel, "look").Str("component", "message-consumer").Err(err).
 		Msg("queues of a larger number of shards cannot be looked for, trying again")
+}
+
+// published tells what became of the file that a crash has left in the folder of
+// a shard beyond the number of shards.
+func (t *teller) published(shard int, err error) {
+	if err != nil {
+		t.repeating(zerolog.WarnLevel, "published").Int("shard", shard).Err(err).
+			Msg("unpublished file of a larger number of shards cannot be published, trying again")
+		return
+	}
+	t.log.Info().Int("shard", shard).Msg("unpublished file of a larger number of shards published")
+}
+
+func (t *teller) notFound(err error) {
+	t.repeating(zerolog.WarnLevel, "unpublished").Err(err).
+		Msg("unpublished files of a larger number of shards cannot be looked for, trying again")
 }
 
 // undecodable tells of an envelope, or a line of one, that can never be

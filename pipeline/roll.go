@@ -43,7 +43,7 @@ func (c Config) together() int {
 }
 
 // roll has the shard's file published when it is due, until ctx ends. While it
-// cannot be the process is not ready.
+// cannot be, or nobody can tell, the process is not ready.
 func (c *consuming) roll(ctx context.Context, n int, f folder, o *outage, giveUp func(why error)) {
 	interval := c.cfg.roll().Interval
 	if interval == 0 {
@@ -58,23 +58,45 @@ func (c *consuming) roll(ctx context.Context, n int, f folder, o *outage, giveUp
 		case <-ctx.Done():
 			return
 		}
-		err := f.Roll(ctx)
-		switch {
-		case ctx.Err() != nil:
+		err := c.rollOnce(ctx, n, f)
+		if ctx.Err() != nil {
 			return
-		case errors.Is(err, output.ErrTurn):
-			continue // whoever is at the file tells, if that takes long
+		}
+		c.setUnrolled(n, err)
+		// Whoever is at the file tells what ails the disk.
+		turn := errors.Is(err, output.ErrTurn)
+		switch {
+		case turn:
+			c.teller.unrolled(n, err, false)
 		case err != nil:
-			c.teller.unrolled(n, err)
+			c.teller.unrolled(n, err, f.Unrolled() != nil)
 			if why := c.whyGiveUp(o, err); why != nil {
 				giveUp(why)
 			}
 		case failed:
 			o.over()
 		}
-		failed = err != nil
-		c.setUnrolled(n, err)
+		failed = err != nil && (failed || !turn)
 	}
+}
+
+// errHangs is why a file is not published while the disk does not answer.
+var errHangs = errors.New("the output hangs")
+
+// rollOnce has the file published if it is due. A system call may take for ever,
+// and says nothing meanwhile.
+func (c *consuming) rollOnce(ctx context.Context, n int, f folder) error {
+	told := make(chan struct{})
+	hung := time.AfterFunc(c.cfg.WorkerTimeout, func() {
+		defer close(told)
+		c.setUnrolled(n, errHangs)
+		c.teller.unrolled(n, errHangs, false)
+	})
+	err := f.Roll(ctx)
+	if !hung.Stop() {
+		<-told // what it says is over
+	}
+	return err
 }
 
 // setUnrolled says why the shard's file is not published, nil if none is late.
@@ -88,11 +110,14 @@ func (c *consuming) setUnrolled(n int, why error) {
 	c.unrolled[n] = why
 }
 
+// publishedLater is said of acknowledged entries that are not to be seen yet.
+const publishedLater = "what is in the file that is not published is durable, and the next start publishes it"
+
 // closeFolder closes the folder, which publishes its file.
 func closeFolder(f folder) error {
 	err := f.Close()
 	if f.Unrolled() != nil {
-		return fmt.Errorf("%w; what is in that file is durable, and the next start publishes it", err)
+		return fmt.Errorf("%w; %s", err, publishedLater)
 	}
 	return err
 }

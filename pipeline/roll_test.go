@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"async-data-processor/output"
 )
 
 // newRolling starts a pipeline of one shard whose files roll.
@@ -98,10 +101,13 @@ func TestRollingBySize(t *testing.T) {
 	w := newRolling(t, MinRollBytes, never)
 	total := 0
 	w.eventually("two full files", func() bool {
-		w.post(body("a", "b", "c", "d", "e", "f", "g"))
+		if status := w.post(body("a", "b", "c", "d", "e", "f", "g")); status != http.StatusCreated {
+			t.Fatalf("status %d; the log:\n%s", status, &w.log)
+		}
 		total += 7
 		return len(w.files(".ndjson")) >= 2
 	})
+	w.written() // what is not consumed yet would stay with the broker
 	if err := w.stop(); err != nil {
 		t.Error(err)
 	}
@@ -223,7 +229,67 @@ func TestUnrolledIsNotReady(t *testing.T) {
 	}
 }
 
-// TestUnrolledForLong: like any failure of the output, it ends the process.
+// rollWith is a folder whose Roll is the test's.
+type rollWith struct {
+	folder
+	roll func(context.Context) error
+}
+
+func (f rollWith) Roll(ctx context.Context) error { return f.roll(ctx) }
+
+// TestRollHangs: while the disk does not answer, and for as long as another one
+// is at the file, the process is not ready, and tells so.
+func TestRollHangs(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		roll   func(over <-chan struct{}) error
+	}{
+		"in a system call": {"the output hangs", func(over <-chan struct{}) error {
+			<-over
+			return nil
+		}},
+		"in a turn": {output.ErrTurn.Error(), func(over <-chan struct{}) error {
+			select {
+			case <-over:
+				return nil
+			default:
+				return fmt.Errorf("roll: %w", output.ErrTurn)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began, over := make(chan struct{}), make(chan struct{})
+			roll := func(context.Context) error {
+				select {
+				case <-began:
+					return tc.roll(over)
+				default: // to be ready first
+					return nil
+				}
+			}
+			w := newWorksWith(t, wraps{folder: func(f folder) folder { return rollWith{f, roll} }}, func(cfg *Config) {
+				cfg.Shards, cfg.RollInterval, cfg.WorkerTimeout = 1, MinRollInterval, 300*time.Millisecond
+			})
+			close(began)
+			w.eventually("reason not to be ready", func() bool {
+				is, why := w.ready()
+				return !is && strings.Contains(why, "1 shards are unrolled, shard 0 because: ") && strings.Contains(why, tc.reason)
+			})
+			w.eventually("line", func() bool { return w.logged("the shard's file cannot be looked after") })
+			if w.logged("cannot be published") {
+				t.Errorf("a file is told of that there is not:\n%s", &w.log)
+			}
+			close(over)
+			w.eventually("being ready", func() bool { is, _ := w.ready(); return is })
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestUnrolledForLong: like any failure of the output, it ends the process, which
+// says in one line what becomes of the file.
 func TestUnrolledForLong(t *testing.T) {
 	w := newWorks(t, func(cfg *Config) {
 		cfg.Shards, cfg.RollBytes, cfg.OutputErrorTimeout = 1, MinRollBytes, 300*time.Millisecond
@@ -236,6 +302,8 @@ func TestUnrolledForLong(t *testing.T) {
 	case err := <-w.done:
 		if !errors.Is(err, ErrOutputFailed) || !errors.Is(err, fs.ErrExist) {
 			t.Errorf("it stopped: %v", err)
+		} else if text := err.Error(); strings.Count(text, "the next start publishes it") != 1 || strings.Contains(text, "\n") {
+			t.Errorf("it does not say in one line what becomes of the file: %v", err)
 		}
 	case <-time.After(patience):
 		t.Error("it does not stop")
@@ -274,6 +342,9 @@ func TestRollingLostFolder(t *testing.T) {
 		is, _ := w.ready()
 		return err == nil && is
 	})
+	if !w.logged("the shard's file cannot be looked after") || w.logged("cannot be published") {
+		t.Errorf("a file is told of that there is not:\n%s", &w.log)
+	}
 	w.post(body("a"))
 	w.eventually("file", func() bool { return len(w.values()) == 1 })
 	if err := w.stop(); err != nil {

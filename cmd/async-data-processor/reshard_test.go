@@ -57,6 +57,48 @@ func testResharded(t *testing.T, b rig.Broker, before, after int) {
 	}
 }
 
+// TestReshardedAfterACrash: what is in rolling files when the process dies, of
+// which the broker knows nothing any more, is published by one with fewer shards.
+func TestReshardedAfterACrash(t *testing.T) {
+	t.Parallel()
+	const before = 5
+	b, dir := rig.NewStore(t), t.TempDir()
+	settings := []string{"DATA_OUTPUT_DIR=" + dir, "ROLL_BYTES=1GiB", "ROLL_INTERVAL=1h"}
+	p, _ := b.Launch(t, append(settings, fmt.Sprint("SHARDS_COUNT=", before))...)
+	ids := p.PostAll(20, 20)
+	rig.Eventually(t, "every accepted message in a hidden file", func() error {
+		if n := p.Settled().Messages; n < len(ids) {
+			return fmt.Errorf("%d of %d", n, len(ids))
+		}
+		return nil
+	})
+	p.Kill()
+	if files, hidden := rig.ReadTree(t, dir, before, 0).Files, rig.Temporary(t, dir); len(files) > 0 || len(hidden) != before {
+		t.Errorf("files %v and %q, want one of each shard, hidden", files, hidden)
+	}
+
+	p, _ = b.Launch(t, append(settings, "SHARDS_COUNT=1")...)
+	rig.Eventually(t, "every accepted message in a visible file", func() error {
+		if n, example := rig.ReadTree(t, dir, before, 0).Missing(ids); n > 0 {
+			return fmt.Errorf("%d of %d missing, one is %s", n, len(ids), example)
+		}
+		return nil
+	})
+	if code := p.Stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	tr := rig.ReadTree(t, dir, before, 0)
+	if n, example := tr.Twice(); n > 0 || len(tr.Lines) != len(ids) {
+		t.Errorf("%d messages in files, want %d; %d twice, one is %s", len(tr.Lines), len(ids), n, example)
+	}
+	if left := rig.Temporary(t, dir); len(left) > 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
+	if found := p.Errors(); len(found) > 0 {
+		t.Errorf("errors in the log: %q", found)
+	}
+}
+
 // queued posts entries for every shard and leaves them with the broker.
 func queued(t *testing.T, b rig.Broker, shards int) []string {
 	t.Helper()

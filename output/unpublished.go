@@ -1,0 +1,78 @@
+package output
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Unpublished returns the shards from number from on, ascending, with a rolling
+// file in their folder: their owner's, or one that a crash has left and whoever
+// takes the shard publishes. A folder that cannot be read hides no other one.
+func (d *Dir) Unpublished(from int) (shards []int, err error) {
+	var errs []error
+	root, err := d.root.Open(".")
+	if err != nil {
+		return nil, failed("open", d.path, err)
+	}
+	defer root.Close() // only read from, as all that follows
+	for {
+		entries, err := root.ReadDir(namesPortion)
+		for _, e := range entries {
+			n, ok := ParseShard(e.Name())
+			if !ok || n < from {
+				continue
+			}
+			rolls, err := d.hasRolling(e.Name())
+			if err != nil {
+				errs = append(errs, err)
+			}
+			if rolls {
+				shards = append(shards, n)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			errs = append(errs, failed("list", d.path, err))
+			break
+		}
+	}
+	slices.Sort(shards)
+	return shards, errors.Join(errs...)
+}
+
+// namesPortion is how many names are read of a folder at a time.
+const namesPortion = 1024
+
+// hasRolling tells whether a rolling file is in the folder. It takes no lock: what
+// it sees may be gone when it returns.
+func (d *Dir) hasRolling(folder string) (bool, error) {
+	f, err := d.root.OpenFile(folder, unix.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return false, nil // removed meanwhile, or no shard's folder
+	}
+	if err != nil {
+		return false, failed("open", filepath.Join(d.path, folder), err)
+	}
+	defer f.Close()
+	for {
+		entries, err := f.ReadDir(namesPortion)
+		for _, e := range entries {
+			if e.Type().IsRegular() && ParseName(e.Name()) == Rolling {
+				return true, nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, failed("list", filepath.Join(d.path, folder), err)
+		}
+	}
+}
