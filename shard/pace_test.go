@@ -72,7 +72,7 @@ func TestSlowLane(t *testing.T) {
 // TestSlowBroker: where all confirms take long, the next envelope follows each at
 // once.
 func TestSlowBroker(t *testing.T) {
-	for _, takes := range []time.Duration{10, 49, 51, 75, 110, 200} {
+	for _, takes := range []time.Duration{25, 49, 51, 75, 110, 200} {
 		takes *= time.Millisecond
 		_, envelopes := paced(t, func(int) time.Duration { return takes })
 		for n, got := range envelopes {
