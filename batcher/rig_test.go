@@ -67,7 +67,7 @@ func pack(first, n int) *parcel {
 		p.outcomes = append(p.outcomes, o)
 		return nil
 	})
-	p.Delivery.Hold(n)
+	p.Delivery.Expect(n)
 	return p
 }
 

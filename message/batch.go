@@ -3,7 +3,7 @@ package message
 import (
 	"errors"
 	"slices"
-	"sync/atomic"
+	"sync"
 )
 
 // Cause says why a batch left its batcher.
@@ -32,8 +32,16 @@ func (c Cause) String() string {
 // Batch is the messages that one worker writes together. It may span
 // deliveries, and remembers them so that it can settle them.
 //
-// A batch is filled by one goroutine and then handed over; only Commit, Abandon
-// and OnAbandon may be called by two goroutines at once.
+// One goroutine fills a batch and then hands it over. Of its methods only
+// BeginPublish, Abandon and OnAbandon may be called concurrently. They settle who
+// decides what becomes of it, the writer or its supervisor; the first one wins:
+//
+//	          BeginPublish ──▶ publishing   the writer makes it visible, and may
+//	         ╱                              try again; Abandon is refused
+//	undecided
+//	         ╲
+//	          Abandon ───────▶ abandoned    the messages go back to the broker;
+//	                                        BeginPublish is refused
 type Batch struct {
 	Messages []Message
 	Cause    Cause
@@ -43,9 +51,10 @@ type Batch struct {
 	Size int
 
 	parts []part
-	right atomic.Uint32
-	// abandoned is what OnAbandon was given last.
-	abandoned atomic.Pointer[func()]
+
+	mu        sync.Mutex // guards what follows
+	decision  decision
+	onAbandon func() // nil if there is nothing to call
 }
 
 // part is a run of the batch's messages that came in one delivery.
@@ -54,11 +63,13 @@ type part struct {
 	messages int
 }
 
-// Who has the right to decide what becomes of a batch.
+// decision is what becomes of a batch.
+type decision uint8
+
 const (
-	rightFree uint32 = iota
-	rightWriter
-	rightSupervisor
+	undecided decision = iota
+	publishing
+	abandoned
 )
 
 // Add appends messages of d. It may keep the slice, which nobody changes any
@@ -89,40 +100,49 @@ func (b *Batch) Batches() int {
 	return max(1, (len(b.Messages)+b.Size-1)/b.Size)
 }
 
-// Commit asks for the right to make the batch visible, as its writer. It is
-// granted until Abandon has been, and once granted stays granted, so that a
-// writer may try again.
-func (b *Batch) Commit() bool {
-	return b.right.CompareAndSwap(rightFree, rightWriter) || b.right.Load() == rightWriter
+// BeginPublish asks for the right to make the batch visible, as its writer. It is
+// granted until Abandon has been. Once granted it stays granted, so that a writer
+// may try again.
+func (b *Batch) BeginPublish() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.decision == undecided {
+		b.decision = publishing
+	}
+	return b.decision == publishing
 }
 
-// Abandon asks for the right to give up on the batch's writer and return its
-// messages. It is granted once, and only if Commit has not been.
+// Abandon asks for the right to give up the batch's writer and to return its
+// messages. It is granted once, and only if BeginPublish has not been.
 func (b *Batch) Abandon() bool {
-	if !b.right.CompareAndSwap(rightFree, rightSupervisor) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.decision != undecided {
 		return false
 	}
-	if f := b.abandoned.Load(); f != nil {
-		(*f)()
+	b.decision = abandoned
+	if b.onAbandon != nil {
+		b.onAbandon()
 	}
 	return true
 }
 
-// OnAbandon has f called when Abandon is granted, before it returns, or now if
-// it has been: from then on nothing that the batch's writer does is visible. f
-// takes the place of an earlier one; it may be called twice and must not block.
+// OnAbandon has f called when Abandon is granted, before Abandon returns; at once
+// if it was granted before. From then on nothing that the batch's writer does is
+// visible. f takes the place of an earlier one. It must not block, nor use the
+// batch.
 func (b *Batch) OnAbandon(f func()) {
-	// Either Abandon finds f, or this finds that Abandon was granted.
-	b.abandoned.Store(&f)
-	if b.right.Load() == rightSupervisor {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.onAbandon = f
+	if b.decision == abandoned {
 		f()
 	}
 }
 
-// Halves splits a batch of at least two messages into two that take its place:
-// only they are settled, and each has rights of its own. Nobody writes the
-// batch any more.
-func (b *Batch) Halves() (first, second *Batch) {
+// Split makes two batches of one that has at least two messages. They take its
+// place: only they are settled, and each is decided for itself.
+func (b *Batch) Split() (first, second *Batch) {
 	first, second = &Batch{Cause: b.Cause, Size: b.Size}, &Batch{Cause: b.Cause, Size: b.Size}
 	rest, room := b.Messages, len(b.Messages)/2
 	for _, p := range b.parts {

@@ -26,7 +26,7 @@ func settle(t *testing.T, b *message.Batch, o message.Outcome) {
 func TestBatchKeepsMessages(t *testing.T) {
 	var l ledger
 	d := l.delivery()
-	d.Hold(2)
+	d.Expect(2)
 	first, second := message.Message{Line: []byte(line0)}, message.Message{Line: []byte(line1)}
 	var b message.Batch
 	b.Add(d, first)
@@ -39,9 +39,9 @@ func TestBatchKeepsMessages(t *testing.T) {
 func TestBatchSpansDeliveries(t *testing.T) {
 	var l1, l2, l3 ledger
 	d1, d2, d3 := l1.delivery(), l2.delivery(), l3.delivery()
-	d1.Hold(3)
-	d2.Hold(6)
-	d3.Hold(1)
+	d1.Expect(3)
+	d2.Expect(6)
+	d3.Expect(1)
 
 	var a, b message.Batch
 	a.Add(d1, some(3)...)
@@ -67,8 +67,8 @@ func TestBatchSpansDeliveries(t *testing.T) {
 func TestBatchInterleaves(t *testing.T) {
 	var l1, l2 ledger
 	d1, d2 := l1.delivery(), l2.delivery()
-	d1.Hold(3)
-	d2.Hold(2)
+	d1.Expect(3)
+	d2.Expect(2)
 	var b message.Batch
 	b.Add(d1, some(1)...)
 	b.Add(d2, some(2)...)
@@ -90,7 +90,7 @@ func deadLines(n int) message.Outcome {
 func TestBatchLeavesRunsAlone(t *testing.T) {
 	var l ledger
 	d := l.delivery()
-	d.Hold(4)
+	d.Expect(4)
 	run := []message.Message{{Line: []byte("1")}, {Line: []byte("2")}, {Line: []byte("3")}}
 	var a, b message.Batch
 	a.Add(d, run[:1]...)
@@ -125,8 +125,8 @@ func TestBatches(t *testing.T) {
 func TestBatchNamesTheDead(t *testing.T) {
 	var l1, l2 ledger
 	d1, d2 := l1.delivery(), l2.delivery()
-	d1.Hold(2)
-	d2.Hold(2)
+	d1.Expect(2)
+	d2.Expect(2)
 	var a, b, c message.Batch
 	a.Add(d1, message.Message{Line: []byte("1")})
 	b.Add(d1, message.Message{Line: []byte("2")})
@@ -142,9 +142,9 @@ func TestBatchNamesTheDead(t *testing.T) {
 	}
 }
 
-// TestBatchHalves splits batches of every size over deliveries of three
+// TestBatchSplit splits batches of every size over deliveries of three
 // messages down to single messages, and settles those.
-func TestBatchHalves(t *testing.T) {
+func TestBatchSplit(t *testing.T) {
 	for n := 2; n <= 20; n++ {
 		var ledgers []*ledger
 		var d *message.Delivery
@@ -154,27 +154,27 @@ func TestBatchHalves(t *testing.T) {
 				l := new(ledger)
 				ledgers = append(ledgers, l)
 				d = l.delivery()
-				d.Hold(min(3, n-i))
+				d.Expect(min(3, n-i))
 			}
 			whole.Add(d, message.Message{Line: fmt.Append(nil, i)})
 		}
 		whole.Abandon()
 		var split func(b *message.Batch) (lines []string)
 		split = func(b *message.Batch) []string {
-			if !b.Commit() || b.Cause != message.Lingered || b.Size != 7 {
+			if !b.BeginPublish() || b.Cause != message.Lingered || b.Size != 7 {
 				t.Fatalf("half of %d messages (%v, size %d) has no rights of its own, or is another's", len(b.Messages), b.Cause, b.Size)
 			}
 			if len(b.Messages) == 1 {
 				settle(t, b, ack)
 				return []string{string(b.Messages[0].Line)}
 			}
-			first, second := b.Halves()
+			first, second := b.Split()
 			if diff := len(second.Messages) - len(first.Messages); diff < 0 || diff > 1 {
 				t.Fatalf("halves of %d and %d", len(first.Messages), len(second.Messages))
 			}
 			return append(split(first), split(second)...)
 		}
-		first, second := whole.Halves()
+		first, second := whole.Split()
 		for i, line := range append(split(first), split(second)...) {
 			if line != fmt.Sprint(i) {
 				t.Errorf("message %d of %d became %s", i, n, line)
@@ -191,7 +191,7 @@ func TestBatchSettleGoesOn(t *testing.T) {
 	var b message.Batch
 	for _, l := range []*ledger{&l1, &l2, &l3} {
 		d := l.delivery()
-		d.Hold(1)
+		d.Expect(1)
 		b.Add(d, some(1)...)
 	}
 	err := b.Settle(ack)
@@ -211,7 +211,7 @@ func TestBatchSettleGoesOn(t *testing.T) {
 func TestBatchRights(t *testing.T) {
 	var b message.Batch
 	for range 3 {
-		if !b.Commit() {
+		if !b.BeginPublish() {
 			t.Fatal("the writer lost the right to commit")
 		}
 		if b.Abandon() {
@@ -227,7 +227,7 @@ func TestBatchRights(t *testing.T) {
 		if b2.Abandon() {
 			t.Fatal("abandoned twice")
 		}
-		if b2.Commit() {
+		if b2.BeginPublish() {
 			t.Fatal("an abandoned batch was committed")
 		}
 	}
@@ -247,7 +247,7 @@ func TestBatchRightsExclude(t *testing.T) {
 		wg.Go(func() {
 			<-start
 			for i := range committed {
-				committed[i] = b.Commit()
+				committed[i] = b.BeginPublish()
 			}
 		})
 		for range 2 {
@@ -296,7 +296,7 @@ func TestBatchTellsOfAbandon(t *testing.T) {
 
 	told = nil
 	var b2 message.Batch
-	b2.Commit()
+	b2.BeginPublish()
 	b2.OnAbandon(tell("granted"))
 	b2.Abandon()
 	expect()

@@ -126,7 +126,7 @@ func TestDeliveryResolves(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var l ledger
 			d := l.delivery()
-			d.Hold(5)
+			d.Expect(5)
 			for _, s := range tt.steps {
 				l.want(t)
 				if err := d.Resolve(s.n, s.o); err != nil {
@@ -156,7 +156,7 @@ func outcomeOf(reason string, numbers ...int) message.Outcome {
 func TestDeliveryOfOneDies(t *testing.T) {
 	var l ledger
 	d := l.delivery()
-	d.Hold(1)
+	d.Expect(1)
 	if err := d.Resolve(1, named(1)); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestDeliveryOfOneDies(t *testing.T) {
 func TestDeliveryResolveFails(t *testing.T) {
 	l := ledger{err: errors.New("connection lost")}
 	d := l.delivery()
-	d.Hold(2)
+	d.Expect(2)
 	if err := d.Resolve(1, ack); err != nil {
 		t.Errorf("first of two: %v", err)
 	}
@@ -184,7 +184,7 @@ func TestDeliveryResolvesConcurrently(t *testing.T) {
 	for round := range 50 {
 		var l ledger
 		d := l.delivery()
-		d.Hold(n)
+		d.Expect(n)
 		start := make(chan struct{})
 		var wg sync.WaitGroup
 		for i := range n {

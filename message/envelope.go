@@ -86,9 +86,10 @@ type Delivery struct {
 	Redelivered bool
 
 	settle func(Outcome) error
+	around func(o Outcome, settle func(Outcome) error) error // nil if not hooked
 
 	mu      sync.Mutex // guards what follows
-	held    int        // messages in all; set by Hold
+	held    int        // messages in all; set by Expect
 	open    int        // of them, not yet resolved
 	worst   Outcome    // but for its Dead
 	dead    []Dead
@@ -115,12 +116,26 @@ func (d *Delivery) Settle(o Outcome) error {
 	}
 	d.settled = true
 	d.mu.Unlock()
+	return d.tell(o)
+}
+
+// OnSettle has around called in place of telling the broker. It gets the outcome
+// and the way to tell the broker, which it calls once, now or later. It is set
+// before the delivery is settled or resolved.
+func (d *Delivery) OnSettle(around func(o Outcome, settle func(Outcome) error) error) {
+	d.around = around
+}
+
+func (d *Delivery) tell(o Outcome) error {
+	if d.around != nil {
+		return d.around(o, d.settle)
+	}
 	return d.settle(o)
 }
 
-// Hold announces that the delivery's n messages will be resolved one batch
+// Expect announces that the delivery's n messages will be resolved one batch
 // after the other. It is called once, before the first Resolve.
-func (d *Delivery) Hold(n int) {
+func (d *Delivery) Expect(n int) {
 	d.mu.Lock()
 	d.held, d.open = n, n
 	d.mu.Unlock()
@@ -149,7 +164,7 @@ func (d *Delivery) Resolve(n int, o Outcome) error {
 	if settled {
 		return ErrSettled
 	}
-	return d.settle(result)
+	return d.tell(result)
 }
 
 // result is the outcome of the resolved messages. A dead message that was alone

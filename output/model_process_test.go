@@ -151,7 +151,7 @@ func (p *process) own(shard *Shard) {
 				p.world.breach("an envelope cannot be opened: %v, %v", err, dead)
 				continue
 			}
-			d.Hold(len(messages))
+			d.Expect(len(messages))
 			opened <- batcher.Opened{Delivery: d, Messages: messages}
 		}
 	})

@@ -96,7 +96,7 @@ func (s *Shard) append(ctx context.Context, worker string, b *message.Batch, fre
 	}
 	// The right comes ahead of the first byte: the file will be published, and
 	// nobody can tell before it is mended how much of a failed append is in it.
-	if !b.Commit() {
+	if !b.BeginPublish() {
 		return "", ErrAbandoned
 	}
 	content := join(s.buffer[:0], fresh)

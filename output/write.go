@@ -26,7 +26,7 @@ import (
 // ErrStillVisible; only of an append that failed something may become visible
 // later (see below). Write may be called again with the same batch, and that
 // attempt starts afresh. The right to publish is asked of b at the last
-// moment (see message.Batch.Commit), so a writer that was held up for long
+// moment (see message.Batch.BeginPublish), so a writer that was held up for long
 // publishes nothing that was abandoned meanwhile: it fails with ErrAbandoned. An
 // attempt that failed otherwise may or may not have been granted the right. A
 // panic leaves nothing visible either, and is passed on.
@@ -44,7 +44,7 @@ import (
 // append by another one; after 5 seconds with ErrTurn.
 //
 // ctx is looked at between the steps; a call that the disk holds up is not
-// interrupted. Once b.Commit was asked ctx no longer matters.
+// interrupted. Once b.BeginPublish was asked ctx no longer matters.
 //
 // The system calls of a Write without errors:
 //
@@ -54,7 +54,7 @@ import (
 //	fsync(temp)
 //	close(temp)
 //	newfstatat(lock file's absolute path)
-//	        b.Commit
+//	        b.BeginPublish
 //	linkat(temp, final)                      visible from here, never overwrites
 //	unlinkat(temp)                           both for each file
 //	fsync(folder)                            durable from here, shared with others
@@ -63,7 +63,7 @@ import (
 // Where files roll, once there is one:
 //
 //	newfstatat(lock file's absolute path)    when it is this one's turn
-//	        b.Commit
+//	        b.BeginPublish
 //	write(hidden)                            all lines at once
 //	fsync(hidden)                            durable from here
 //	        claim.Commit                     known from here
@@ -298,7 +298,7 @@ func (s *Shard) expose(ctx context.Context, b *message.Batch, files []publicatio
 	if err := s.ready(ctx); err != nil {
 		return s.discard(files, err)
 	}
-	if !b.Commit() {
+	if !b.BeginPublish() {
 		return s.discard(files, ErrAbandoned)
 	}
 	for i := range files {

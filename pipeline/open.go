@@ -19,7 +19,7 @@ func (c *consuming) open(n int, envelopes <-chan *message.Delivery, opened chan<
 			_ = d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: err.Error()}) // told by aside
 			continue
 		}
-		d.Hold(len(messages) + len(dead))
+		d.Expect(len(messages) + len(dead))
 		if len(dead) > 0 {
 			for _, line := range dead {
 				c.teller.undecodable(n, d.ID, line.Reason)

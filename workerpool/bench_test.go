@@ -15,7 +15,7 @@ import (
 type nowhere struct{}
 
 func (nowhere) Write(_ context.Context, worker string, b *message.Batch) (file string, written int, err error) {
-	b.Commit()
+	b.BeginPublish()
 	return worker, len(b.Messages), nil
 }
 
@@ -40,7 +40,7 @@ func BenchmarkPool(b *testing.B) {
 				batch := &message.Batch{Size: 5}
 				for len(batch.Messages) < bb.messages {
 					d := message.NewDelivery(message.Envelope{}, false, settle)
-					d.Hold(bb.each)
+					d.Expect(bb.each)
 					batch.Add(d, run...)
 				}
 				n += len(batch.Messages)

@@ -58,7 +58,7 @@ func (o *output) Write(ctx context.Context, worker string, b *message.Batch) (fi
 			return "", 0, err
 		}
 	}
-	if !b.Commit() {
+	if !b.BeginPublish() {
 		o.journal.add("refused " + c.batch)
 		return "", 0, errAbandoned
 	}

@@ -23,7 +23,7 @@ func (w *worker) isolate(ctx context.Context, b *message.Batch, p *panicked) {
 		w.bury(b, p)
 		return
 	}
-	first, second := b.Halves()
+	first, second := b.Split()
 	for _, half := range []*message.Batch{first, second} {
 		// Whether this worker can go on does not matter, it ends anyway.
 		if p, _ := w.write(ctx, half); p != nil {

@@ -253,7 +253,7 @@ func TestWithoutSink(t *testing.T) {
 		go func() {
 			defer close(batches)
 			d := message.NewDelivery(message.Envelope{}, false, func(message.Outcome) error { return nil })
-			d.Hold(1)
+			d.Expect(1)
 			b := new(message.Batch)
 			b.Add(d, message.Message{Line: []byte(`{"message_id":"b"}`)})
 			batches <- b

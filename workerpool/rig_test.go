@@ -106,7 +106,7 @@ func (r *rig) hand(n int) (name string) {
 		}
 		return r.settling
 	})
-	d.Hold(n)
+	d.Expect(n)
 	for _, id := range ids {
 		b.Add(d, message.Message{Line: fmt.Appendf(nil, `{"message_id":"%s"}`, id)})
 	}

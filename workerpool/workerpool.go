@@ -25,7 +25,7 @@ type Writer interface {
 	// there is no file. After an error nothing of the attempt is visible, and it
 	// may be tried again: what becomes visible of it later all the same is known
 	// to be written. A panic leaves nothing visible either. It
-	// asks b.Commit before it makes anything visible. It may be called
+	// asks b.BeginPublish before it makes anything visible. It may be called
 	// concurrently, once at a time per batch.
 	Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error)
 }

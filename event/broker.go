@@ -1,0 +1,60 @@
+package event
+
+import "time"
+
+// Connection is a change of a connection to the broker.
+type Connection struct {
+	State ConnectionState
+	// Role is the connection's part: "publish" or "consume".
+	Role string
+	// Shard is the shard concerned, or -1 if it is all of them.
+	Shard int
+	// Err is the cause, credentials redacted; nil where there is none.
+	Err error
+	// Retry is how long the next attempt waits; 0 if there is none to wait for.
+	Retry time.Duration
+}
+
+// ConnectionState is what became of a connection.
+type ConnectionState string
+
+const (
+	// Connected: the connection is up, and its queues are declared.
+	Connected ConnectionState = "connected"
+	// Unreachable: the connection could not be made, and there was none before.
+	Unreachable ConnectionState = "unreachable"
+	// Lost: a connection that was up has failed, or could not be made again.
+	Lost ConnectionState = "lost"
+	// Blocked: the broker refuses publishes for now; Err says why.
+	Blocked ConnectionState = "blocked"
+	// Unblocked: the broker takes publishes again.
+	Unblocked ConnectionState = "unblocked"
+	// Cancelled: the broker cancelled a consumer, which subscribes again.
+	Cancelled ConnectionState = "cancelled"
+)
+
+// DeadLettered tells that an envelope, or a message of one, went to the
+// dead-letter queue.
+type DeadLettered struct {
+	Shard int
+	Err   error // why
+}
+
+// DeadLetterFailed tells that the dead-letter queue did not take an envelope.
+type DeadLetterFailed struct {
+	Shard    int
+	Envelope string // its id, empty if it is not known
+	Err      error
+	// Retry is how long the next attempt waits; 0 if the envelope is delivered
+	// again instead.
+	Retry time.Duration
+}
+
+// StoreRepaired tells that an embedded broker's damaged store was opened without
+// what is damaged, because the user had accepted the loss.
+type StoreRepaired struct{ Err error }
+
+func (Connection) event()       {}
+func (DeadLettered) event()     {}
+func (DeadLetterFailed) event() {}
+func (StoreRepaired) event()    {}

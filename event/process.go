@@ -1,0 +1,24 @@
+package event
+
+// Started tells that a part of the process is up.
+type Started struct {
+	// Component is "server", "admin" or "message-consumer".
+	Component string
+	// Addr is where it listens, Output where its files go; each may be empty.
+	Addr, Output string
+	// Broker is the broker's URL, credentials redacted; empty if it uses none.
+	Broker string
+	Shards int
+	// Tokens is how many tokens may submit.
+	Tokens int
+}
+
+// Draining tells that the process has begun to stop.
+type Draining struct{ Cause error } // nil if it was asked to by a signal
+
+// Drained tells that the process has drained.
+type Drained struct{}
+
+func (Started) event()  {}
+func (Draining) event() {}
+func (Drained) event()  {}

@@ -1,0 +1,58 @@
+package event
+
+import "time"
+
+// Request is what can be told about one answered HTTP request. It holds nothing
+// of the body, the query or the credentials.
+type Request struct {
+	// ID is the X-Request-Id of the response.
+	ID string
+	// Peer is the address of the connection's other end, which may be a proxy.
+	Peer string
+	// Method and Path are the client's, shortened, the path escaped.
+	Method, Path string
+	// Status is the HTTP status of the response, whether or not it arrived.
+	Status int
+	// Bytes is the length of the body after decompression.
+	Bytes int
+	// Elapsed is the time from the end of the request's header to the answer.
+	Elapsed time.Duration
+	// Err is why the status is not 2xx, or why the answer could not be written;
+	// nil otherwise.
+	Err error
+}
+
+// Submitted tells that a submission was answered with 201.
+type Submitted struct {
+	Request
+	// Submission is its id, and Accepted the number of its messages.
+	Submission string
+	Accepted   int
+}
+
+// Refused tells that a request was answered with an error.
+type Refused struct {
+	Request
+	// Submission is the id given to the body, empty if it was not read.
+	Submission string
+	// Stack is where the handler panicked; nil if it did not.
+	Stack []byte
+}
+
+// Served tells that a request was answered that is neither a submission nor an
+// error, for example for a profile.
+type Served struct{ Request }
+
+// Probed tells that a health endpoint was asked. Not being ready is no error of
+// the request.
+type Probed struct{ Request }
+
+// ConnectionFailed tells what net/http says about a connection on which no
+// request arrived.
+type ConnectionFailed struct{ Err error }
+
+func (Submitted) event()        {}
+func (Refused) event()          {}
+func (Served) event()           {}
+func (Probed) event()           {}
+func (ConnectionFailed) event() {}

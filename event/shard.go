@@ -1,0 +1,105 @@
+package event
+
+import "time"
+
+// ShardState is where a shard is in this process.
+type ShardState string
+
+const (
+	// ShardOpening: its folder is being taken.
+	ShardOpening ShardState = "opening"
+	// ShardStandby: another process owns its folder; this one waits for it.
+	ShardStandby ShardState = "standby"
+	// ShardRunning: its messages are consumed and written.
+	ShardRunning ShardState = "running"
+	// ShardRetrying: its folder could not be taken; nothing of it is consumed.
+	ShardRetrying ShardState = "retrying"
+	// ShardReturning: what could not be written goes back to the broker, and its
+	// folder is taken anew.
+	ShardReturning ShardState = "returning"
+	// ShardStopped: this process has nothing of it.
+	ShardStopped ShardState = "stopped"
+)
+
+// ShardChanged tells that a shard has another state, or another error in it.
+type ShardChanged struct {
+	Shard int
+	State ShardState
+	Err   error         // why, for ShardRetrying and ShardReturning
+	Retry time.Duration // how long the next attempt waits, for ShardRetrying
+}
+
+// ShardOpened tells that a shard's folder was taken, and what was found there.
+type ShardOpened struct {
+	Shard int
+	// RemovedTemps is how many temporary files of an earlier owner were removed.
+	RemovedTemps int
+	// IDs is how many ids of written messages were read back, from Files files.
+	IDs, Files int
+	// Damaged and Foreign count files that could not be read for their ids;
+	// Example is one of them.
+	Damaged, Foreign int
+	Example          string
+	// Recovered is how many files of an earlier owner were published, and CutBytes
+	// the length of the torn lines cut off from them.
+	Recovered int
+	CutBytes  int64
+	Took      time.Duration
+}
+
+// FileOverdue tells that the shard's open file is due and cannot be published.
+type FileOverdue struct {
+	Shard int
+	Err   error
+	// Durable tells that there is such a file, and what is in it is durable. Else
+	// it could not be found out whether one is due.
+	Durable bool
+}
+
+// LeftFile tells what became of the file that a crash has left in the folder of a
+// shard beyond the number of shards.
+type LeftFile struct {
+	Shard int
+	Err   error // nil if it is published
+}
+
+// ExtraShardFound tells of a queue beyond the number of shards.
+type ExtraShardFound struct {
+	Shard     int
+	Envelopes int  // that wait in it
+	AtStart   bool // else another process has a larger number of shards
+}
+
+// ExtraShardDrained tells that a queue beyond the number of shards is empty.
+type ExtraShardDrained struct{ Shard int }
+
+// LookFailed tells that something of shards beyond the number of shards could not
+// be looked for; it is tried again.
+type LookFailed struct {
+	What string // "queues" or "files"
+	Err  error
+}
+
+// EnvelopeUndecodable tells of an envelope, or a line of one, that can never be
+// written. It becomes a dead letter.
+type EnvelopeUndecodable struct {
+	Shard    int
+	Envelope string // its id
+	Err      error
+}
+
+// SpaceChanged tells that the output's disk runs low, or has enough space again.
+type SpaceChanged struct {
+	Dir string
+	Err error // nil if there is enough again
+}
+
+func (ShardChanged) event()        {}
+func (ShardOpened) event()         {}
+func (FileOverdue) event()         {}
+func (LeftFile) event()            {}
+func (ExtraShardFound) event()     {}
+func (ExtraShardDrained) event()   {}
+func (LookFailed) event()          {}
+func (EnvelopeUndecodable) event() {}
+func (SpaceChanged) event()        {}
