@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/output"
 	"async-data-processor/server"
 )
 
@@ -219,6 +220,35 @@ func (c Config) Validate() error {
 func exposed(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr)
 	return host != "localhost" && !net.ParseIP(host).IsLoopback()
+}
+
+// defaultRollInterval is how old a file gets of which only the size is set.
+// Without a limit, what comes to a quiet shard would not be visible for days.
+const defaultRollInterval = time.Minute
+
+// togetherFiles and togetherRolled bound what a worker takes at a time of a
+// backlog: as many files with an fsync of their folder for all, and as many
+// messages with one fsync of their file.
+const (
+	togetherFiles  = 8
+	togetherRolled = 4096
+)
+
+// roll is when files are published that batches are appended to.
+func (c Config) roll() output.Roll {
+	r := output.Roll{Bytes: c.RollBytes, Interval: c.RollInterval}
+	if r.Bytes > 0 && r.Interval == 0 {
+		r.Interval = defaultRollInterval
+	}
+	return r
+}
+
+// together is how many messages full batches may have that leave together.
+func (c Config) together() int {
+	if c.roll().Rolls() {
+		return max(c.BatchSize, togetherRolled)
+	}
+	return c.BatchSize * togetherFiles
 }
 
 // prefetch is how many envelopes a shard has in hand at most: enough to fill,
