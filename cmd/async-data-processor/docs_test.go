@@ -73,7 +73,23 @@ func TestDocsNames(t *testing.T) {
 	}
 }
 
+// TestDocsProblems: every kind of problem is in the contract.
+func TestDocsProblems(t *testing.T) {
+	contract := read(t, "../../docs/api.md")
+	kinds := problemKind.FindAllStringSubmatch(read(t, "../../server/problem.go"), -1)
+	if len(kinds) == 0 {
+		t.Fatal("found no kinds of problems")
+	}
+	for _, kind := range kinds {
+		if !strings.Contains(contract, "| `"+kind[1]+"` |") {
+			t.Errorf("docs/api.md lacks %s", kind[1])
+		}
+	}
+}
+
 var (
+	problemKind = regexp.MustCompile(`= kind\{"([a-z-]+)"`)
+
 	testFunc = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 	docLink  = regexp.MustCompile(`\]\(([\w./-]+)[)#]`)
 	docTest  = regexp.MustCompile("`(Test[A-Z]\\w+)`")
