@@ -28,7 +28,7 @@ const problemTypes = "urn:async-data-processor:problem:"
 
 // Every kind of problem there is. The names are part of the HTTP contract.
 var (
-	// The body is not what docs/api.md asks for; errors says where.
+	// The body is not what section 4 of the design asks for; errors says where.
 	invalidSubmission = kind{"invalid-submission", "The submission is invalid", http.StatusBadRequest, 0}
 	// The body broke off, is badly framed, or cannot be decompressed.
 	unreadableBody = kind{"unreadable-body", "The body cannot be read", http.StatusBadRequest, 0}
