@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"async-data-processor/broker"
+	"async-data-processor/publisher"
 	"async-data-processor/server"
 )
 
@@ -23,8 +24,12 @@ func newServing(p *plant) (half, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--listen %s: %w", p.cfg.Listen, err)
 	}
+	submissions := publisher.Config{Broker: p.broker, Shards: p.cfg.Shards, Timeout: broker.PublishTimeout}
+	if p.reserve != nil {
+		submissions.Room = p.reserve.Low
+	}
 	srv := server.New(server.Config{
-		Submitter:      newSubmitter(p.broker, p.cfg.Shards, p.reserve),
+		Submitter:      publisher.New(submissions),
 		Tokens:         p.cfg.AuthTokens,
 		MaxInFlight:    p.cfg.MaxInFlight,
 		PublishTimeout: broker.PublishTimeout,

@@ -24,8 +24,8 @@ func TestPublishFails(t *testing.T) {
 		kind   kind
 		detail string
 	}{
-		"no room":           {fmt.Errorf("%w: 3 MiB are free", ErrNoRoom), nil, notPublished, "the disk of the output takes no more now; nothing was published"},
-		"not published":     {fmt.Errorf("broker is down: %w", ErrNotPublished), nil, notPublished, "nothing was published"},
+		"no room":           {fmt.Errorf("%w: 3 MiB are free", message.ErrNoRoom), nil, notPublished, "the disk of the output takes no more now; nothing was published"},
+		"not published":     {fmt.Errorf("broker is down: %w", message.ErrNotPublished), nil, notPublished, "nothing was published"},
 		"unknown, no key":   {errors.New("connection lost"), nil, outcomeUnknown, "may be written twice"},
 		"unknown, with key": {errors.New("connection lost"), []string{"Idempotency-Key", "k"}, outcomeUnknown, "is safe"},
 	} {

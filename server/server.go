@@ -48,20 +48,13 @@ const (
 type Submitter interface {
 	// Submit returns the number of messages per shard once every envelope of
 	// the submission is durable at the broker. An error that wraps
-	// ErrNotPublished means that nothing of it was published; after any other
+	// message.ErrNotPublished means that nothing of it was published; after any other
 	// error the outcome may be unknown.
 	//
 	// Once it has returned, with or without an error, nothing refers to the
 	// submission's messages: their memory is another's.
 	Submit(ctx context.Context, s message.Submission) (shards map[int]int, err error)
 }
-
-// ErrNotPublished is in the chain of a Submitter's error when certainly
-// nothing of the submission was published.
-var ErrNotPublished = errors.New("nothing was published")
-
-// ErrNoRoom is ErrNotPublished because there would be no room for the files.
-var ErrNoRoom = fmt.Errorf("%w: the output's disk takes no more", ErrNotPublished)
 
 // Check is one condition of being ready.
 type Check struct {

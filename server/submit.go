@@ -111,10 +111,10 @@ func refuseSubmission(err error) error {
 }
 
 func refusePublish(err error, keyed bool) *problem {
-	if errors.Is(err, ErrNoRoom) {
+	if errors.Is(err, message.ErrNoRoom) {
 		return &problem{kind: notPublished, detail: "the disk of the output takes no more now; nothing was published, try again", cause: err}
 	}
-	if errors.Is(err, ErrNotPublished) {
+	if errors.Is(err, message.ErrNotPublished) {
 		return &problem{kind: notPublished, detail: "the broker cannot take it now; nothing was published, try again", cause: err}
 	}
 	detail := "the broker has not confirmed everything; a retry with the same Idempotency-Key and body is safe"
