@@ -1,12 +1,11 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	stdlog "log"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -15,7 +14,6 @@ import (
 	"async-data-processor/broker/jetstream/embedded"
 	"async-data-processor/event"
 	"async-data-processor/output"
-	"async-data-processor/server"
 	"async-data-processor/space"
 )
 
@@ -23,6 +21,9 @@ import (
 type teller struct {
 	log     zerolog.Logger
 	repeats limiter
+
+	// notReady tells what the last probe for readiness was told.
+	notReady atomic.Bool
 
 	// told is the records as last told, by worker; only used by history, which
 	// has one caller at a time.
@@ -70,36 +71,35 @@ func (t *teller) notice(n broker.Notice) {
 	e.Str("component", "broker").Str("role", n.Role).AnErr("error", n.Err).Msg(string(n.Kind))
 }
 
-func (t *teller) access(a server.Access) {
+// request starts the line of an answered request.
+func request(e *zerolog.Event, r event.Request) *zerolog.Event {
+	return e.Str("component", "server").Str("request", r.ID).Str("peer", r.Peer).
+		Str("method", r.Method).Str("path", r.Path).Int("status", r.Status).Int("bytes", r.Bytes).
+		Dur("elapsed_ms", r.Elapsed).AnErr("error", r.Err)
+}
+
+func (t *teller) refused(r event.Refused) {
 	var e *zerolog.Event
 	switch {
-	case a.Stack != nil:
-		e = t.log.Error().Bytes("stack", a.Stack)
-	case a.Status >= 500:
-		e = t.repeating(zerolog.WarnLevel, "access 5xx")
-	case a.Status >= 400:
-		e = t.repeating(zerolog.InfoLevel, "access 4xx")
+	case r.Stack != nil:
+		e = t.log.Error().Bytes("stack", r.Stack)
+	case r.Status >= 500:
+		e = t.repeating(zerolog.WarnLevel, "refused 5xx")
 	default:
-		e = t.log.Debug()
+		e = t.repeating(zerolog.InfoLevel, "refused 4xx")
 	}
-	e.Str("component", "server").Str("request", a.RequestID).Str("peer", a.Peer).
-		Str("method", a.Method).Str("path", a.Path).Int("status", a.Status).
-		Str("submission", a.Submission).Int("accepted", a.Accepted).Int("bytes", a.Bytes).
-		Dur("elapsed_ms", a.Elapsed).AnErr("error", a.Err).Msg("request answered")
+	request(e, r.Request).Str("submission", r.Submission).Msg("request refused")
 }
 
-// httpErrors is for net/http, which wants a *log.Logger.
-func (t *teller) httpErrors() *stdlog.Logger {
-	return stdlog.New(lineWriter(func(line string) {
-		t.repeating(zerolog.InfoLevel, "http").Str("component", "server").Str("error", line).Msg("connection failed")
-	}), "", 0)
-}
-
-type lineWriter func(line string)
-
-func (w lineWriter) Write(p []byte) (int, error) {
-	w(string(bytes.TrimSpace(p)))
-	return len(p), nil
+// probed tells of a probe at debug, and at info when its answer has changed.
+func (t *teller) probed(p event.Probed) {
+	e, what := t.log.Debug(), "probe answered"
+	if notReady := p.Err != nil; p.Readiness && t.notReady.Swap(notReady) != notReady {
+		if e, what = t.log.Info(), "ready again"; notReady {
+			what = "not ready"
+		}
+	}
+	request(e, p.Request).Msg(what)
 }
 
 func (t *teller) draining(intake context.Context) {
@@ -215,9 +215,19 @@ func (t *teller) unburied(shard int, envelope string, err error) {
 	t.repeating(zerolog.WarnLevel, what).Int("shard", shard).Str("envelope", envelope).Err(err).Msg(what)
 }
 
-// event logs what a pool tells.
+// event logs what a pool or a server tells.
 func (t *teller) event(e event.Event) {
 	switch e := e.(type) {
+	case event.Submitted:
+		request(t.log.Debug(), e.Request).Str("submission", e.Submission).Int("accepted", e.Accepted).Msg("request answered")
+	case event.Refused:
+		t.refused(e)
+	case event.Served:
+		request(t.log.Debug(), e.Request).Msg("request answered")
+	case event.Probed:
+		t.probed(e)
+	case event.ConnectionFailed:
+		t.repeating(zerolog.InfoLevel, "http").Str("component", "server").Err(e.Err).Msg("connection failed")
 	case event.WorkerStarted:
 		worker(t.log.Info(), e.Worker).Str("reason", e.Worker.WhyStarted).Msg("worker started")
 	case event.WorkerStopped:

@@ -222,6 +222,34 @@ func TestOwnedTellsWhatItKnows(t *testing.T) {
 	}
 }
 
+// TestProbesAreToldWhenTheyChange: a probe is told at info only when its answer
+// has changed, and does not count as a refusal that repeats.
+func TestProbesAreToldWhenTheyChange(t *testing.T) {
+	down := errors.New("broker: no connection")
+	ready := event.Probed{Request: event.Request{Status: 200}, Readiness: true}
+	unready := event.Probed{Request: event.Request{Status: 503, Err: down}, Readiness: true}
+	live := event.Probed{Request: event.Request{Status: 200}}
+	lines := logged(t, zerolog.InfoLevel, func(t *teller) {
+		for _, e := range []event.Event{
+			live, ready, ready, unready, live, unready, live, ready, ready, unready,
+			event.Refused{Request: event.Request{Status: 503, Err: errors.New("refused")}},
+		} {
+			t.event(e)
+		}
+	})
+	var texts []string
+	for _, l := range lines {
+		texts = append(texts, fmt.Sprint(l["level"], " ", l["message"], " ", l["error"]))
+	}
+	want := []string{
+		"info not ready broker: no connection", "info ready again <nil>", "info not ready broker: no connection",
+		"warn request refused refused",
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("told %q\nwant %q", texts, want)
+	}
+}
+
 func TestLevelsAreHeld(t *testing.T) {
 	lines := logged(t, zerolog.ErrorLevel, func(t *teller) {
 		t.notice(broker.Notice{Kind: broker.Lost, Shard: -1, Err: errors.New("gone"), Retry: time.Second})

@@ -12,6 +12,14 @@ import (
 	"async-data-processor/server"
 )
 
+// routes are those that every listener serves beside its own.
+func (c Config) routes() []server.Route {
+	if c.Pprof {
+		return server.Profiles()
+	}
+	return nil
+}
+
 // serving is the half in front of the broker.
 type serving struct {
 	plant    *plant
@@ -34,9 +42,8 @@ func newServing(p *plant) (half, error) {
 		MaxInFlight:    p.cfg.MaxInFlight,
 		PublishTimeout: broker.PublishTimeout,
 		Ready:          p.ready,
-		Observe:        p.teller.access,
-		Profiles:       p.cfg.Pprof,
-		ErrorLog:       p.teller.httpErrors(),
+		Mount:          p.cfg.routes(),
+		Events:         p.teller.event,
 	})
 	p.addr, p.served = listener.Addr(), make(chan struct{})
 	return &serving{p, listener, srv}, nil
@@ -71,9 +78,7 @@ func newAdmin(p *plant) (half, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--admin-listen %s: %w", p.cfg.AdminListen, err)
 	}
-	srv := server.NewAdmin(server.Config{
-		Ready: p.ready, Observe: p.teller.access, Profiles: p.cfg.Pprof, ErrorLog: p.teller.httpErrors(),
-	})
+	srv := server.NewAdmin(server.Config{Ready: p.ready, Mount: p.cfg.routes(), Events: p.teller.event})
 	return &admin{p, listener, srv}, nil
 }
 

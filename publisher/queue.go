@@ -56,9 +56,9 @@ func (p *Publisher) add(w *waiter, shard int, messages []message.Message, indexe
 }
 
 // abandon gives the waiter the outcome for each of its envelopes that has none
-// yet. An envelope of which this was the last waiter is published only if a round
-// has it already: so a broker that stalls for long does not find more and more
-// envelopes that were sent again meanwhile.
+// yet. An envelope that has no other waiter, and waits for a round, is not
+// published: clients send it again, and a broker that stalls for long would find
+// more and more copies.
 func (p *Publisher) abandon(w *waiter, outcome error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
