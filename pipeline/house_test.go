@@ -29,6 +29,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	},
 	"message": {theirs: []string{"github.com/go-json-experiment/json/jsontext", "github.com/oklog/ulid/v2"}},
 	"event":   {},
+	"backoff": {},
 	"space":   {theirs: []string{"golang.org/x/sys/unix"}},
 	"server": {
 		ours:   []string{"message", "event"},

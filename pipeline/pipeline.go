@@ -1,7 +1,7 @@
 // Package pipeline builds the stages, starts them in order and drains them in
 // order. It is the one place that sees them all:
 //
-//	client ── POST /message ──▶ server ──▶ shard ──▶ broker ═══▶ queues      (Serve)
+//	client ── POST /message ──▶ server ──▶ publisher ──▶ broker ═══▶ queues  (Serve)
 //
 //	queues ═══▶ broker ──▶ batcher ──▶ workerpool ──▶ output ──▶ files       (Consume)
 //	              ▲                        │

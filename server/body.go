@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// maxEncodedBytes is the longest compressed body. Formats that hold a part
-	// uncompressed put a header of a few bytes before each block of it, so a
-	// body within MaxBodyBytes may be a bit longer on the wire.
+	// maxEncodedBytes is the longest compressed body. What a format cannot compress
+	// it stores in blocks, with a header each: so a body of MaxBodyBytes may be a
+	// bit longer on the wire.
 	maxEncodedBytes = MaxBodyBytes + 64<<10
 	// firstChunk is the room for a body before its first byte is read, and so what
 	// each request counts for at least.

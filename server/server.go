@@ -84,10 +84,10 @@ type Config struct {
 	// Tokens are the bearer tokens (RFC 6750) that may submit, any of them. None
 	// means that every client may; an empty string among them never matches.
 	Tokens []string
-	// MaxInFlight bounds the bytes of bodies, as received and decompressed,
-	// that are held from their arrival to their answer; beyond it requests are
-	// answered with 429. Every request counts for at least 16 KiB. It is raised
-	// to what one body of the largest size needs. Default DefaultMaxInFlight.
+	// MaxInFlight bounds the bytes of bodies, as received and decompressed, that
+	// are held from their arrival to their answer; beyond it requests are answered
+	// with 429. Every request counts for at least 16 KiB. It is never less than
+	// MinInFlight. Default DefaultMaxInFlight.
 	MaxInFlight int64
 	// PublishTimeout is the time that Submit gets. Default DefaultPublishTimeout.
 	PublishTimeout time.Duration
@@ -106,9 +106,9 @@ type Config struct {
 const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 60 * time.Second
-	// readTimeout bounds the arrival of a whole request, so that a client that
-	// trickles its body cannot hold a connection and its share of MaxInFlight
-	// for ever. The largest body needs 1.4 Mbit/s to make it.
+	// readTimeout bounds the arrival of a whole request. So a client that trickles
+	// its body cannot hold its connection and its share of MaxInFlight for ever.
+	// The largest body needs 1.4 Mbit/s to arrive in time.
 	readTimeout = 60 * time.Second
 	// answerTimeout is left for writing the answer of a request that used up
 	// the time-outs of reading and publishing.
