@@ -27,7 +27,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	},
 	"pipeline": {
 		ours: []string{
-			"message", "event", "server", "shard", "broker", "broker/rabbitmq", "broker/jetstream",
+			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream",
 			"broker/jetstream/embedded", "batcher", "consumer", "output", "space", "telemetry",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
@@ -41,10 +41,11 @@ var house = map[string]struct{ ours, theirs []string }{
 	"backoff": {},
 	"space":   {theirs: []string{"golang.org/x/sys/unix"}},
 	"server": {
-		ours:   []string{"message"},
+		ours:   []string{"message", "event"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zstd"},
 	},
-	"shard":           {ours: []string{"message"}},
+	"publisher":       {ours: []string{"shard", "broker", "message"}},
+	"shard":           {},
 	"broker":          {ours: []string{"message"}},
 	"broker/rabbitmq": {ours: []string{"broker", "message"}, theirs: []string{"github.com/rabbitmq/amqp091-go"}},
 	"broker/jetstream": {ours: []string{"broker", "message"}, theirs: []string{
@@ -72,7 +73,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"faults/lossyfs": {theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},
 	"output/verify":  {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 	"bench": {
-		ours:   []string{"message", "shard"},
+		ours:   []string{"message", "publisher"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/rabbitmq/amqp091-go"},
 	},
 }
