@@ -31,7 +31,7 @@ type outlet struct {
 // each time from empty queues and a quiet broker on, so that none has an
 // advantage.
 func backlog(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}

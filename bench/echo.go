@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"github.com/labstack/echo/v4"
+
+	"async-data-processor/faults/process"
 )
 
 // echoCommand makes this program the bare HTTP server, a process of its own.

@@ -11,11 +11,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"async-data-processor/faults/process"
 )
 
 // files compares the whole way to files of five with writing bare files.
 func files(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}

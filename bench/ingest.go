@@ -10,6 +10,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/faults/process"
 )
 
 // arrayConns is how many connections post arrays, singleConns single entries.
@@ -78,7 +80,7 @@ func memoryRow(name, what string, p *process.Process) result {
 
 // single compares the ingest of single entries with a bare HTTP server.
 func single(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +106,7 @@ func single(ctx context.Context, l *lab) ([]result, error) {
 
 // embedded compares the embedded broker with RabbitMQ.
 func embedded(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +136,7 @@ func embedded(ctx context.Context, l *lab) ([]result, error) {
 
 // shards measures the ingest with several numbers of shards.
 func shards(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +172,7 @@ func shards(ctx context.Context, l *lab) ([]result, error) {
 
 // latency compares one entry at a time with a bare confirmed publish.
 func latency(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}

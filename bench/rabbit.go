@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,7 +32,7 @@ type rabbit struct {
 }
 
 // broker returns the node, started by the first call.
-func (l *lab) broker(ctx context.Context) (*rabbit, error) {
+func (l *lab) broker() (*rabbit, error) {
 	if l.rabbit != nil {
 		return l.rabbit, nil
 	}
