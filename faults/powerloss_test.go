@@ -19,9 +19,9 @@ func TestPowerLoss(t *testing.T) {
 	onMachine(t, "loss of power", func(m *machine) {
 		if m.Consumer != "" {
 			m.server = m.LaunchServer(m, m.environment()...)
-			m.load = rig.StartLoad(m, m.server, steady)
+			m.load = rig.StartLoad(m, m.server, either(steady, rig.LoadConfig{Size: 20, Pause: 100 * time.Millisecond}))
 		}
-		m.batch = 20 // so that the output keeps up
+		m.batch = either(20, 5) // so that a slow machine keeps up
 		for range either(6, 100) {
 			lost, done := m.losePower()
 			p := m.launch()
@@ -88,14 +88,14 @@ func (m *machine) loseBlock() <-chan lossyfs.Op {
 }
 
 // losePower lets power go after some operations, before or after one: as often
-// among the first sixteen as among the thousands after. What is not durable is
+// among the first sixteen as among thousands after. What is not durable is
 // gone, or is left to chance. It counts the operations in done.
 func (m *machine) losePower() (lost chan lossyfs.Op, done *atomic.Int64) {
 	var chance *rand.Rand
 	if m.rng.IntN(2) == 0 {
 		chance = rand.New(rand.NewPCG(m.rng.Uint64(), 0))
 	}
-	last := int64(8) << m.rng.IntN(11)
+	last := int64(8) << m.rng.IntN(either(8, 11))
 	last += m.rng.Int64N(last)
 	lost, done = make(chan lossyfs.Op, 1), new(atomic.Int64)
 	m.disk.SetHook(func(op lossyfs.Op) error {

@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds what has to happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // The shard of all envelopes in these tests, by the client's names.
 const (
