@@ -65,6 +65,8 @@ const (
 	// patience bounds every wait for something that has to happen, on a machine
 	// however busy: only a test that hangs uses it up.
 	patience = 2 * time.Minute
+	// slack is what a busy machine adds to what happens at once.
+	slack = 10 * time.Second
 	// quiet is how long the suite listens for something that must not happen.
 	quiet = 200 * time.Millisecond
 )
