@@ -82,8 +82,8 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	if l := byID[mixed]; !strings.HasPrefix(l.Reason, "line 2 of the envelope is not strict JSON") || l.Bytes != len(bad) {
 		t.Errorf("listed %+v, want line 2 alone, and why", l)
 	}
-	if shown := run.deadLetters(0, "show", mixed); !strings.HasSuffix(shown, "\n\n"+bad) || !strings.Contains(shown, "mixed") {
-		t.Errorf("shown: %q, want the line as it came, and its envelope", shown)
+	if shown := run.deadLetters(0, "show", mixed); !strings.HasSuffix(shown, "\n\n"+bad) {
+		t.Errorf("shown: %q, want the line as it came", shown)
 	}
 
 	table := run.deadLetters(0, "list")
