@@ -57,7 +57,7 @@ func TestBeyondDoesNotCount(t *testing.T) {
 	b, heard := openBroker(t, url, quick())
 	ready(t, b)
 	consume(t, b, shard)
-	within10s(t, "the refusal", func() bool {
+	soon(t, "the refusal", func() bool {
 		n, ok := heard.find(broker.Lost, "consume")
 		return ok && n.Shard == shard
 	})

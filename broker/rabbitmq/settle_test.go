@@ -112,5 +112,5 @@ func TestShutTells(t *testing.T) {
 	}
 	s.fail(broker.ErrClosed)
 	s.shut()
-	within10s(t, "one is back in its queue", func() bool { return e.Depth(t, 0) == 1 })
+	soon(t, "one is back in its queue", func() bool { return e.Depth(t, 0) == 1 })
 }
