@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"async-data-processor/batcher"
+	"async-data-processor/durable"
 	"async-data-processor/event"
 	"async-data-processor/message"
 	"async-data-processor/output"
-	"async-data-processor/space"
 	"async-data-processor/workerpool"
 )
 
@@ -67,7 +67,7 @@ func newConsuming(p *plant) (half, error) {
 		return dir.Shard(ctx, n, onStandby)
 	}
 	c.failed, c.fail = context.WithCancelCause(context.Background())
-	p.reserve = space.New(dir.Path(), p.cfg.OutputMinFree)
+	p.reserve = durable.NewWatermark(dir.Path(), p.cfg.OutputMinFree)
 	p.reserve.Look() // watchSpace tells of it
 	p.checks = append(p.checks, c.check)
 	return c, nil

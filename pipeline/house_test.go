@@ -23,13 +23,13 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"message", "event", "server", "shard", "broker", "broker/rabbitmq", "broker/jetstream",
-			"broker/jetstream/embedded", "batcher", "workerpool", "output", "space",
+			"broker/jetstream/embedded", "batcher", "workerpool", "output", "durable",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
 	"message": {theirs: []string{"github.com/go-json-experiment/json/jsontext", "github.com/oklog/ulid/v2"}},
 	"event":   {},
-	"space":   {theirs: []string{"golang.org/x/sys/unix"}},
+	"durable": {theirs: []string{"golang.org/x/sys/unix"}},
 	"server": {
 		ours:   []string{"message"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zstd"},
@@ -40,7 +40,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/jetstream": {ours: []string{"broker", "message"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
 	}},
-	"broker/jetstream/embedded": {ours: []string{"broker", "broker/jetstream", "message", "space"}, theirs: []string{
+	"broker/jetstream/embedded": {ours: []string{"broker", "broker/jetstream", "message", "durable"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
 		"github.com/minio/highwayhash", "golang.org/x/sys/unix",
 	}},

@@ -13,10 +13,10 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/durable"
 	"async-data-processor/event"
 	"async-data-processor/output"
 	"async-data-processor/server"
-	"async-data-processor/space"
 )
 
 // teller turns what the stages tell into log lines.
@@ -154,7 +154,7 @@ func (t *teller) unrolled(shard int, err error, late bool) {
 }
 
 // space tells that the output's disk runs low, or has enough again.
-func (t *teller) space(dir string, low *space.LowError) {
+func (t *teller) space(dir string, low *durable.LowError) {
 	if low == nil {
 		t.log.Info().Str("output", dir).Msg("the output's disk has enough space again")
 		return

@@ -23,8 +23,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"async-data-processor/broker"
+	"async-data-processor/durable"
 	"async-data-processor/server"
-	"async-data-processor/space"
 )
 
 // ErrDrainDeadline is returned when the drain took longer than its time-out.
@@ -65,7 +65,7 @@ type plant struct {
 	// served is closed when every request has its answer; nil without a server.
 	served chan struct{}
 	// reserve is what the output's disk keeps free; nil without a consumer.
-	reserve *space.Watermark
+	reserve *durable.Watermark
 	// owned counts the shards whose folder this process owns.
 	owned atomic.Int32
 	// writing is what the drain of the files waits for.

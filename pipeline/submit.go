@@ -6,10 +6,10 @@ import (
 	"fmt"
 
 	"async-data-processor/broker"
+	"async-data-processor/durable"
 	"async-data-processor/message"
 	"async-data-processor/server"
 	"async-data-processor/shard"
-	"async-data-processor/space"
 )
 
 // publisher is the half of a broker that submissions need.
@@ -21,10 +21,10 @@ type publisher interface {
 type submitter struct {
 	lanes *shard.Lanes
 	// reserve is undercut when there is no room for more files; it may be nil.
-	reserve *space.Watermark
+	reserve *durable.Watermark
 }
 
-func newSubmitter(b publisher, shards int, reserve *space.Watermark) submitter {
+func newSubmitter(b publisher, shards int, reserve *durable.Watermark) submitter {
 	return submitter{shard.NewLanes(shards, broker.PublishTimeout, b.PublishTogether), reserve}
 }
 

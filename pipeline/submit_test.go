@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/durable"
 	"async-data-processor/message"
 	"async-data-processor/server"
 	"async-data-processor/shard"
-	"async-data-processor/space"
 )
 
 // publishes records envelopes and fails those of some shards.
@@ -50,7 +50,7 @@ func threeShards() message.Submission {
 // certain, whatever the broker could take.
 func TestSubmitWithoutRoom(t *testing.T) {
 	var p publishes
-	reserve := space.New(t.TempDir(), 1<<62)
+	reserve := durable.NewWatermark(t.TempDir(), 1<<62)
 	reserve.Look()
 	_, err := newSubmitter(&p, 3, reserve).Submit(t.Context(), threeShards())
 	if !errors.Is(err, server.ErrNoRoom) || !errors.Is(err, server.ErrNotPublished) || len(p.received) > 0 {

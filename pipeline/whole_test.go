@@ -18,8 +18,8 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/rabbitmq"
+	"async-data-processor/durable"
 	"async-data-processor/event"
-	"async-data-processor/space"
 )
 
 func TestWhole(t *testing.T) {
@@ -115,7 +115,7 @@ func TestLostFolder(t *testing.T) {
 // TestHeldIsNotReady: a process says which of its workers hold a batch and why.
 func TestHeldIsNotReady(t *testing.T) {
 	c := &consuming{
-		plant: &plant{teller: newTeller(zerolog.Nop()), reserve: space.New("/", 0)},
+		plant: &plant{teller: newTeller(zerolog.Nop()), reserve: durable.NewWatermark("/", 0)},
 		held:  make(map[string]hold), untaken: make(map[int]error),
 	}
 	full := errors.New("no space left on device")
