@@ -72,7 +72,7 @@ func TestWindowOfTheShard(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if r := takeShard(t, d).Recalled(); r.IDs != 10 || r.Files != 2 {
+		if r := takeShard(t, d).Rebuilt(); r.IDs != 10 || r.Files != 2 {
 			t.Errorf("recalled %+v, want 10 ids of 2 files", r)
 		}
 	})
@@ -308,7 +308,7 @@ func testEachOnce(t *testing.T, r Roll) {
 		}
 		writers.Wait()
 		// A failed attempt may be left visible only until the next Write.
-		s.folder.(*faulty).plan = func(int, string) verdict { return pass }
+		s.dir.folder.(*faulty).plan = func(int, string) verdict { return pass }
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -371,7 +371,7 @@ func testTakeOver(t *testing.T, how string) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if r := s.Recalled(); r.IDs < 5*len(promised) || how == "write" && r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
+	if r := s.Rebuilt(); r.IDs < 5*len(promised) || how == "write" && r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
 		t.Errorf("recalled %+v, want %d batches at least", r, len(promised))
 	}
 	for id := range promised {

@@ -108,8 +108,8 @@ func (r *faultRun) checkReopened(files int) {
 	}
 	_, orphans := folderNames(r, r.path)
 	s := openShard(r, r.path)
-	if s.Swept() != len(orphans) {
-		r.Errorf("swept %d of %q", s.Swept(), orphans)
+	if s.RemovedTemps() != len(orphans) {
+		r.Errorf("swept %d of %q", s.RemovedTemps(), orphans)
 	}
 	checkFolder(r, r.path, slices.Repeat([][]byte{content(r.lines)}, files)...)
 }
@@ -277,14 +277,14 @@ func (r *faultRun) checkCrashed() {
 		r.Errorf("found %q and %q", visible, orphans)
 	}
 	// A dead process removes nothing; its lock goes with it.
-	r.shard.folder.unlock()
+	r.shard.dir.folder.unlock()
 	s := openShard(r, r.path)
-	r.shard.folder.close()
-	if s.Swept() != len(orphans) {
-		r.Errorf("swept %d of %q", s.Swept(), orphans)
+	r.shard.dir.folder.close()
+	if s.RemovedTemps() != len(orphans) {
+		r.Errorf("swept %d of %q", s.RemovedTemps(), orphans)
 	}
 	checkFolder(r, r.path, slices.Repeat([][]byte{content(r.lines)}, len(visible))...)
-	if got, want := s.Recalled().IDs, len(visible)*len(r.lines); got != want {
+	if got, want := s.Rebuilt().IDs, len(visible)*len(r.lines); got != want {
 		r.Errorf("%d ids are known from the files, want %d", got, want)
 	}
 	// The broker delivers the messages again, in other company.

@@ -63,13 +63,17 @@ type node struct {
 
 // newFaulty puts a faulty folder in the place of s's own.
 func newFaulty(t *testing.T, s *Shard, plan func(i int, call string) verdict, err error) *faulty {
-	f := &faulty{
-		folder: s.folder, t: t, plan: plan, err: err,
+	f := newFaultyFolder(t, s.dir.folder, plan, err)
+	s.dir.syncer.close() // what comes is asked of f
+	s.dir.folder, s.dir.syncer.folder = f, f
+	return f
+}
+
+func newFaultyFolder(t *testing.T, real folder, plan func(i int, call string) verdict, err error) *faulty {
+	return &faulty{
+		folder: real, t: t, plan: plan, err: err,
 		live: map[string]*node{}, durable: map[string]*node{},
 	}
-	s.syncer.close() // what comes is asked of f
-	s.folder, s.syncer.folder = f, f
-	return f
 }
 
 // call runs one call of the folder through the plan: do is the call, done

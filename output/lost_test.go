@@ -39,7 +39,7 @@ func TestLostWhileRolling(t *testing.T) {
 				}
 			}
 			told := filepath.Base(hidden) + " stays hidden in that folder, with entries that were acknowledged"
-			for what, err := range map[string]error{"close": closed, "unrolled": s.Unrolled()} {
+			for what, err := range map[string]error{"close": closed, "unrolled": s.RollErr()} {
 				if !strings.Contains(fmt.Sprint(err), told) {
 					t.Errorf("%s: %v, want %q", what, err, told)
 				}
@@ -119,8 +119,8 @@ func TestMovedWhileRolling(t *testing.T) {
 			if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, ErrLost) {
 				t.Errorf("got error %v, want %v", err, ErrLost)
 			}
-			if err := s.Close(); !errors.Is(err, ErrLost) || s.Unrolled() != nil {
-				t.Errorf("closed: %v, want %v; unrolled: %v", err, ErrLost, s.Unrolled())
+			if err := s.Close(); !errors.Is(err, ErrLost) || s.RollErr() != nil {
+				t.Errorf("closed: %v, want %v; unrolled: %v", err, ErrLost, s.RollErr())
 			}
 			checkFolder(t, filepath.Dir(away), content(lines[:5]))
 			next := openShard(t, data)

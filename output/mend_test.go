@@ -18,7 +18,7 @@ import (
 
 // hiddenAt is the name of a rolling file that was begun at a time.
 func hiddenAt(at time.Time, n int) string {
-	return tempPrefix + strings.TrimSuffix(nameAt(at, n), visibleSuffix) + rollingSuffix
+	return hiddenPrefix + strings.TrimSuffix(nameAt(at, n), visibleSuffix) + rollingSuffix
 }
 
 // TestAdopt: what the next owner makes of a rolling file, whether it rolls its
@@ -73,8 +73,8 @@ func TestAdopt(t *testing.T) {
 				if len(tt.want) == 0 {
 					adopted = 0
 				}
-				if got := s.Recalled(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 ||
-					got.Adopted != adopted || got.Cut != cut {
+				if got := s.Rebuilt(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 ||
+					got.Recovered != adopted || got.Cut != cut {
 					t.Errorf("recalled %+v, want %d adopted, %d bytes cut off", got, adopted, cut)
 				}
 				if len(tt.known) > 0 {
@@ -92,7 +92,7 @@ func TestAdopt(t *testing.T) {
 		}
 		s := openShard(t, path)
 		checkFolder(t, path, []byte(whole))
-		if got := s.Recalled(); got.IDs != 4 || got.Files != 1 || got.Adopted != 0 || got.Cut != 0 {
+		if got := s.Rebuilt(); got.IDs != 4 || got.Files != 1 || got.Recovered != 0 || got.Cut != 0 {
 			t.Errorf("recalled %+v", got)
 		}
 	})
@@ -125,7 +125,7 @@ func TestFaultsOfAnAdoption(t *testing.T) {
 		d := openTestDir(t, path)
 		disk = new(*faulty)
 		d.wrap = func(f folder) folder {
-			*disk = newFaulty(t, &Shard{folder: f}, plan, unix.EIO)
+			*disk = newFaultyFolder(t, f, plan, unix.EIO)
 			plan = at(-1, pass) // of the next one
 			return *disk
 		}
@@ -176,7 +176,7 @@ func TestAdoptionEndsWithTheContext(t *testing.T) {
 	defer cancel(nil)
 	reads := 0
 	d.wrap = func(f folder) folder {
-		return newFaulty(t, &Shard{folder: f}, func(_ int, call string) verdict {
+		return newFaultyFolder(t, f, func(_ int, call string) verdict {
 			if call == "read at" {
 				reads++
 				cancel(cause)
@@ -204,7 +204,7 @@ func TestMend(t *testing.T) {
 	write(t, s, 5, lines[:5]...)
 	f.calls, f.plan = nil, at(2, fail)
 	damaged := true
-	s.folder = &damaging{f, &damaged}
+	s.dir.folder = &damaging{f, &damaged}
 	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) || !errors.Is(err, errDamaged) {
 		t.Errorf("got error %v, want %v", err, errDamaged)
 	}
@@ -213,14 +213,14 @@ func TestMend(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", f.calls, want)
 	}
 	for range 2 {
-		if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, errDamaged) || !errors.Is(s.Unrolled(), errDamaged) {
-			t.Errorf("got error %v, unrolled %v, want %v", err, s.Unrolled(), errDamaged)
+		if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, errDamaged) || !errors.Is(s.RollErr(), errDamaged) {
+			t.Errorf("got error %v, unrolled %v, want %v", err, s.RollErr(), errDamaged)
 		}
 	}
 	checkOnce(t, path)
 	damaged = false
-	if err := s.Roll(t.Context()); err != nil || s.Unrolled() != nil {
-		t.Errorf("it is no more damaged: %v, %v", err, s.Unrolled())
+	if err := s.Roll(t.Context()); err != nil || s.RollErr() != nil {
+		t.Errorf("it is no more damaged: %v, %v", err, s.RollErr())
 	}
 	checkFolder(t, path, content(lines[:5]))
 	write(t, s, 5, lines...)
@@ -291,7 +291,7 @@ func TestRecallOfARolledFile(t *testing.T) {
 			d.window.IDs = 10
 			s := takeShard(t, d)
 			defer s.Close()
-			if got := s.Recalled(); got.IDs != min(n, 10) || got.Damaged > 0 {
+			if got := s.Rebuilt(); got.IDs != min(n, 10) || got.Damaged > 0 {
 				t.Errorf("recalled %+v", got)
 			}
 			write(t, s, 0, lines[max(0, n-10):n]...)
@@ -320,7 +320,7 @@ func TestTimeWithoutOwnerOfRolledFiles(t *testing.T) {
 		}
 		s = openShard(t, path)
 		defer s.Close()
-		if got := s.Recalled(); got.IDs != 6 || got.Files != 2 {
+		if got := s.Rebuilt(); got.IDs != 6 || got.Files != 2 {
 			t.Errorf("recalled %+v", got)
 		}
 		write(t, s, 0, lines[2:]...)
@@ -338,7 +338,7 @@ func TestRecallReadsTheEnd(t *testing.T) {
 	read := 0
 	d.wrap = func(f folder) folder { return countingFolder{f, &read} }
 	s := takeShard(t, d)
-	if got := s.Recalled(); got.IDs < 100 || got.IDs > 200 || got.Files != 1 || got.Damaged > 0 || read > 128<<10 {
+	if got := s.Rebuilt(); got.IDs < 100 || got.IDs > 200 || got.Files != 1 || got.Damaged > 0 || read > 128<<10 {
 		t.Errorf("recalled %+v, read %d bytes", got, read)
 	}
 	write(t, s, 0, lines[len(lines)-100:]...)

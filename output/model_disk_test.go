@@ -168,5 +168,5 @@ func (d *modelDisk) kept() map[string]bool {
 
 // has tells whether there is a file of a visible name, or that will have it.
 func (d *modelDisk) has(names map[string]*inode, name string) bool {
-	return names[name] != nil || names[tempPrefix+strings.TrimSuffix(name, visibleSuffix)+rollingSuffix] != nil
+	return names[name] != nil || names[hiddenPrefix+strings.TrimSuffix(name, visibleSuffix)+rollingSuffix] != nil
 }

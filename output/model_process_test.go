@@ -113,7 +113,7 @@ func (p *process) run() {
 // dir is the output folder as the process has opened it.
 func (p *process) dir() *Dir {
 	d := p.world.dir
-	return &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, wanted: map[string]*atomic.Int64{}}
+	return &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, probeSizes: map[string]*atomic.Int64{}}
 }
 
 // wrap puts the model's folder in the place of the real one, whose lock it keeps.
@@ -134,7 +134,7 @@ func (p *process) own(shard *Shard) {
 	pool := workerpool.New(workerpool.Config{
 		Min: 3, Max: 4, Timeout: modelTimeout, Writer: &modelWriter{shard, p.world},
 	}, batches)
-	f := shard.folder.(*modelFolder)
+	f := shard.dir.folder.(*modelFolder)
 	f.written.Store(true)
 	var stages sync.WaitGroup
 	stages.Go(func() {

@@ -41,8 +41,8 @@ func TestOtherProcessOwnsTheShard(t *testing.T) {
 	if waited != 1 {
 		t.Errorf("onStandby was called %d times", waited)
 	}
-	if s.Swept() != 1 {
-		t.Errorf("swept %d temporary files, want 1", s.Swept())
+	if s.RemovedTemps() != 1 {
+		t.Errorf("swept %d temporary files, want 1", s.RemovedTemps())
 	}
 	mustWrite(t, s, newBatch("{}"))
 }

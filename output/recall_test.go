@@ -50,29 +50,29 @@ func TestRecall(t *testing.T) {
 	name := nameAt(now.Add(-time.Minute), 1)
 	for what, tt := range map[string]struct {
 		files map[string]string
-		want  Recalled
+		want  Rebuilt
 		known []string
 		fresh []string
 	}{
-		"nothing":             {nil, Recalled{}, nil, lines},
-		"a file":              {map[string]string{name: string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
-		"two files":           {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[2:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"the same twice":      {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"a long line":         {map[string]string{name: string(content([]string{lines[1], long, lines[3]}))}, Recalled{IDs: 3, Files: 1}, lines[1:], lines[:1]},
-		"from the future":     {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
-		"the clock was ahead": {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines[:1])), name: string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"from long ago":       {map[string]string{nameAt(now.Add(-9999*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
-		"old, until the next": {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-9*testWindow.Age), 1): string(content(lines[:2]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"too old":             {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age-time.Millisecond), 1): string(content(lines[1:2])), nameAt(now.Add(-time.Minute-testWindow.Age-2*time.Millisecond), 1): string(content(lines[:1]))}, Recalled{IDs: 3, Files: 2}, lines[1:], lines[:1]},
-		"just not too old":    {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age+time.Minute), 1): string(content(lines[:2]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"cut off":             {map[string]string{name: strings.TrimSuffix(string(content(lines)), "}\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
-		"cut off: newline":    {map[string]string{name: strings.TrimSuffix(string(content(lines)), "\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
-		"a long one cut off":  {map[string]string{name: lines[0] + "\n" + long}, Recalled{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
-		"empty":               {map[string]string{name: ""}, Recalled{Files: 1, Damaged: 1, Example: name}, nil, lines},
-		"other content":       {map[string]string{name: "a,b\n" + lines[0] + "\n\n\x00\n"}, Recalled{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
-		"another's name":      {map[string]string{"export.ndjson": string(content(lines))}, Recalled{Foreign: 1, Example: "export.ndjson"}, nil, lines},
-		"nearly our name":     {map[string]string{"0_1_" + strings.TrimPrefix(name, "0-1_"): string(content(lines))}, Recalled{Foreign: 1, Example: "0_1_" + strings.TrimPrefix(name, "0-1_")}, nil, lines},
-		"no file of messages": {map[string]string{"notes.txt": "x", ".DS_Store": "x", "0-1_" + ulid.Make().String(): "x"}, Recalled{}, nil, lines},
+		"nothing":             {nil, Rebuilt{}, nil, lines},
+		"a file":              {map[string]string{name: string(content(lines))}, Rebuilt{IDs: 4, Files: 1}, lines, nil},
+		"two files":           {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[2:]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"the same twice":      {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[1:]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"a long line":         {map[string]string{name: string(content([]string{lines[1], long, lines[3]}))}, Rebuilt{IDs: 3, Files: 1}, lines[1:], lines[:1]},
+		"from the future":     {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines))}, Rebuilt{IDs: 4, Files: 1}, lines, nil},
+		"the clock was ahead": {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines[:1])), name: string(content(lines[1:]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"from long ago":       {map[string]string{nameAt(now.Add(-9999*time.Hour), 1): string(content(lines))}, Rebuilt{IDs: 4, Files: 1}, lines, nil},
+		"old, until the next": {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-9*testWindow.Age), 1): string(content(lines[:2]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"too old":             {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age-time.Millisecond), 1): string(content(lines[1:2])), nameAt(now.Add(-time.Minute-testWindow.Age-2*time.Millisecond), 1): string(content(lines[:1]))}, Rebuilt{IDs: 3, Files: 2}, lines[1:], lines[:1]},
+		"just not too old":    {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age+time.Minute), 1): string(content(lines[:2]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"cut off":             {map[string]string{name: strings.TrimSuffix(string(content(lines)), "}\n")}, Rebuilt{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
+		"cut off: newline":    {map[string]string{name: strings.TrimSuffix(string(content(lines)), "\n")}, Rebuilt{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
+		"a long one cut off":  {map[string]string{name: lines[0] + "\n" + long}, Rebuilt{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
+		"empty":               {map[string]string{name: ""}, Rebuilt{Files: 1, Damaged: 1, Example: name}, nil, lines},
+		"other content":       {map[string]string{name: "a,b\n" + lines[0] + "\n\n\x00\n"}, Rebuilt{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
+		"another's name":      {map[string]string{"export.ndjson": string(content(lines))}, Rebuilt{Foreign: 1, Example: "export.ndjson"}, nil, lines},
+		"nearly our name":     {map[string]string{"0_1_" + strings.TrimPrefix(name, "0-1_"): string(content(lines))}, Rebuilt{Foreign: 1, Example: "0_1_" + strings.TrimPrefix(name, "0-1_")}, nil, lines},
+		"no file of messages": {map[string]string{"notes.txt": "x", ".DS_Store": "x", "0-1_" + ulid.Make().String(): "x"}, Rebuilt{}, nil, lines},
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := t.TempDir()
@@ -81,7 +81,7 @@ func TestRecall(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := openShard(t, path)
-			got := s.Recalled()
+			got := s.Rebuilt()
 			if got.Took <= 0 {
 				t.Errorf("it took %v", got.Took)
 			}
@@ -143,7 +143,7 @@ func TestRecallReadsNoMore(t *testing.T) {
 	if !slices.Equal(read, want[:4]) {
 		t.Errorf("read %q, want %q", read, want[:4])
 	}
-	if r := s.Recalled(); r.IDs != 10 || r.Files != 4 {
+	if r := s.Rebuilt(); r.IDs != 10 || r.Files != 4 {
 		t.Errorf("recalled %+v", r)
 	}
 	write(t, s, 0, slices.Concat(numbered("0", 3), numbered("1", 3), numbered("2", 3))...)
@@ -250,7 +250,7 @@ func TestRecallFails(t *testing.T) {
 		return reading{f, func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
 	}
 	s := takeShard(t, d)
-	if r := s.Recalled(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {
+	if r := s.Rebuilt(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {
 		t.Errorf("recalled %+v", r)
 	}
 	write(t, s, 5, lines...)
@@ -296,7 +296,7 @@ func BenchmarkRecall(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s := openShard(b, path)
-		if r := s.Recalled(); r.IDs != 5*files {
+		if r := s.Rebuilt(); r.IDs != 5*files {
 			b.Fatalf("recalled %+v", r)
 		}
 		s.Close()

@@ -88,7 +88,7 @@ func (r *rollRun) checkAttempt() {
 	if r.err != nil && strings.Contains(seen, r.lines[0]) {
 		r.Errorf("visible although Write failed with %v:\n%s", r.err, seen)
 	}
-	if r.err == nil && r.shard.Unrolled() == nil && !strings.Contains(seen, r.lines[0]) {
+	if r.err == nil && r.shard.RollErr() == nil && !strings.Contains(seen, r.lines[0]) {
 		r.Errorf("the file is full, but not visible, nor missing: %q", r.disk.calls)
 	}
 }
@@ -102,7 +102,7 @@ func (r *rollRun) checkRecovery() {
 	if want := len(r.lines); err != nil || written != want && r.err != nil || written > 0 && r.err == nil {
 		r.Errorf("the next attempt wrote %d, %v; the one before ended with %v", written, err, r.err)
 	}
-	if err := errors.Join(r.shard.Roll(context.Background()), r.shard.Unrolled(), r.shard.Close()); err != nil {
+	if err := errors.Join(r.shard.Roll(context.Background()), r.shard.RollErr(), r.shard.Close()); err != nil {
 		r.Error(err)
 	}
 	all := slices.Concat(r.before, r.lines)
@@ -124,7 +124,7 @@ func (r *rollRun) checkReopened(all []string) {
 	r.Helper()
 	s := openShard(r, r.path)
 	defer s.Close()
-	if got := s.Recalled(); got.IDs != len(all) || got.Damaged+got.Foreign > 0 {
+	if got := s.Rebuilt(); got.IDs != len(all) || got.Damaged+got.Foreign > 0 {
 		r.Errorf("recalled %+v", got)
 	}
 	if _, other := folderNames(r, r.path); len(other) > 0 {
@@ -138,9 +138,9 @@ func (r *rollRun) checkReopened(all []string) {
 func (r *rollRun) checkCrashed() {
 	r.Helper()
 	// A dead process does nothing more; its lock goes with it.
-	r.shard.folder.unlock()
+	r.shard.dir.folder.unlock()
 	s := openShard(r, r.path)
-	r.shard.folder.close()
+	r.shard.dir.folder.close()
 	seen := string(slices.Concat(r.visible()...))
 	for _, l := range r.before {
 		if !strings.Contains(seen, l) {
@@ -202,7 +202,7 @@ func TestFaultAtEveryCallOfAnAppend(t *testing.T) {
 						}
 						// What is mended, or only untidy, is not late.
 						late := behind && call != "close" && i < len(calls)-1
-						if err := r.shard.Unrolled(); (err != nil) != late || err != nil && !errors.Is(err, fault) {
+						if err := r.shard.RollErr(); (err != nil) != late || err != nil && !errors.Is(err, fault) {
 							t.Errorf("unrolled: %v", err)
 						}
 						// A mend gives back the room at once.

@@ -61,7 +61,7 @@ func TestRollBytes(t *testing.T) {
 
 	write(t, s, 5, lines[10:20]...)
 	checkOnce(t, path, lines[:15]...)
-	if err := s.Unrolled(); err != nil {
+	if err := s.RollErr(); err != nil {
 		t.Error(err)
 	}
 	if err := s.Close(); err != nil {
@@ -210,9 +210,9 @@ func holdAppend(t *testing.T, lines []string) *heldAppend {
 // awaitWriters waits until so many Writes have their claim.
 func awaitWriters(s *Shard, n int) {
 	for writers := 0; writers < n; runtime.Gosched() {
-		s.mu.Lock()
-		writers = s.writers
-		s.mu.Unlock()
+		s.dir.mu.Lock()
+		writers = s.dir.writers
+		s.dir.mu.Unlock()
 	}
 }
 
@@ -245,16 +245,16 @@ func TestTurn(t *testing.T) {
 // TestTurnIsBounded: nobody waits longer for an append than turnPatience.
 func TestTurnIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Shard{turn: make(chan struct{}, 1), roll: neverFull}
-		if err := s.takeTurn(t.Context()); err != nil {
+		s := newShard(nil, "shard-0", testWindow, neverFull, nil)
+		if err := s.appender.takeTurn(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
 		if err := s.Roll(t.Context()); !errors.Is(err, ErrTurn) || time.Since(began) != turnPatience {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		s.giveTurn()
-		if err := s.takeTurn(t.Context()); err != nil {
+		s.appender.giveTurn()
+		if err := s.appender.takeTurn(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -274,8 +274,8 @@ func TestCloseWaitsForAppend(t *testing.T) {
 	closed := make(chan error, 1)
 	h.wg.Go(func() { closed <- h.shard.Close() })
 	// Until Close waits for the gate, the waiting batch could still be appended.
-	for len(closed) == 0 && h.shard.gate.TryRLock() {
-		h.shard.gate.RUnlock()
+	for len(closed) == 0 && h.shard.dir.gate.TryRLock() {
+		h.shard.dir.gate.RUnlock()
 		runtime.Gosched()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), standbyInterval)
@@ -307,7 +307,7 @@ func TestLateTurn(t *testing.T) {
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
 	s := rollingShard(t, path, neverFull)
 	write(t, s, 5, lines[:5]...)
-	if err := s.takeTurn(t.Context()); err != nil {
+	if err := s.appender.takeTurn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	late := make(chan error)
@@ -324,7 +324,7 @@ func TestLateTurn(t *testing.T) {
 	write(t, next, 1, lines[5])
 	hidden := hiddenFile(t, path)
 	f := newFaulty(t, s, at(-1, pass), nil)
-	s.giveTurn()
+	s.appender.giveTurn()
 	if err := <-late; !errors.Is(err, ErrClosed) || !b.Abandon() {
 		t.Errorf("got error %v, want %v", err, ErrClosed)
 	}

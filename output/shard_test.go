@@ -88,8 +88,8 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s := openShard(t, path); s.Swept() != len(ours) {
-		t.Errorf("swept %d, want %d", s.Swept(), len(ours))
+	if s := openShard(t, path); s.RemovedTemps() != len(ours) {
+		t.Errorf("swept %d, want %d", s.RemovedTemps(), len(ours))
 	}
 	visible, other := folderNames(t, path)
 	got := append(visible, other...)

@@ -43,7 +43,7 @@ func newTakeRun(t *testing.T, plan func(int, string) verdict, err error) *takeRu
 		}
 	}
 	r.dir.wrap = func(f folder) folder {
-		r.disk = newFaulty(t, &Shard{folder: f}, func(i int, call string) verdict { return r.plan(i, call) }, err)
+		r.disk = newFaultyFolder(t, f, func(i int, call string) verdict { return r.plan(i, call) }, err)
 		return r.disk
 	}
 	return r
@@ -63,7 +63,7 @@ func (r *takeRun) checkRecovery() {
 	r.plan = at(-1, pass)
 	s := takeShard(r, r.dir)
 	checkFolder(r, r.dir.path, content(r.lines))
-	if got := s.Recalled().IDs; got != len(r.lines) {
+	if got := s.Rebuilt().IDs; got != len(r.lines) {
 		r.Errorf("%d ids are known, want %d", got, len(r.lines))
 	}
 	// What the owner before published, and what was removed, is durable.

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unpublished returns the shards from number from on, ascending, with a rolling
-// file in their folder: their owner's, or one that a crash has left and whoever
-// takes the shard publishes. A folder that cannot be read hides no other one.
+// Unpublished returns the shards from number from on, ascending, that have a
+// rolling file in their folder. It is their owner's, or left by a crash; then the
+// next owner publishes it. A folder that cannot be read does not hide the others.
 func (d *Dir) Unpublished(from int) (shards []int, err error) {
 	var errs []error
 	root, err := d.root.Open(".")

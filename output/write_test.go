@@ -176,8 +176,8 @@ func TestClosedWhileStalled(t *testing.T) {
 		t.Errorf("closed twice: %v", err)
 	}
 	next := openShard(t, path)
-	if next.Swept() != 1 {
-		t.Errorf("swept %d temporary files, want 1", next.Swept())
+	if next.RemovedTemps() != 1 {
+		t.Errorf("swept %d temporary files, want 1", next.RemovedTemps())
 	}
 	mustWrite(t, next, newBatch("{}"))
 	close(w.resume)
@@ -187,7 +187,7 @@ func TestClosedWhileStalled(t *testing.T) {
 	if !b.Abandon() {
 		t.Error("the right to publish was taken")
 	}
-	if _, err := s.folder.(*faulty).folder.open(); !errors.Is(err, os.ErrClosed) {
+	if _, err := s.dir.folder.(*faulty).folder.open(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("the last writer left the folder open: %v", err)
 	}
 	checkFolder(t, path, content([]string{"{}"}))
@@ -314,7 +314,7 @@ func TestNameIsTaken(t *testing.T) {
 	s := openShard(t, path)
 	f := newFaulty(t, s, at(-1, pass), nil)
 	var taken string
-	s.folder = &takesName{f, func(final string) {
+	s.dir.folder = &takesName{f, func(final string) {
 		if taken == "" {
 			taken = filepath.Join(path, "shard-0", final)
 			if err := os.WriteFile(taken, []byte("precious\n"), 0o644); err != nil {
@@ -333,12 +333,12 @@ func TestNameIsTaken(t *testing.T) {
 
 func TestTemporaryNameIsTaken(t *testing.T) {
 	s := openShard(t, t.TempDir())
-	f, err := s.folder.create(".taken.tmp")
+	f, err := s.dir.folder.create(".taken.tmp")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := s.folder.create(".taken.tmp"); !errors.Is(err, unix.EEXIST) {
+	if _, err := s.dir.folder.create(".taken.tmp"); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("got error %v, want %v", err, unix.EEXIST)
 	}
 }

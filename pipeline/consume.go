@@ -47,10 +47,10 @@ type consuming struct {
 // folder is the view of a shard of the output that this process owns.
 type folder interface {
 	workerpool.Writer
-	Swept() int
-	Recalled() output.Recalled
+	RemovedTemps() int
+	Rebuilt() output.Rebuilt
 	Roll(ctx context.Context) error
-	Unrolled() error
+	RollErr() error
 	Close() error
 }
 
@@ -132,7 +132,7 @@ func (c *consuming) shard(intake, work context.Context, n int) error {
 		if f == nil {
 			return err
 		}
-		c.teller.owned(n, f.Swept(), f.Recalled())
+		c.teller.owned(n, f.RemovedTemps(), f.Rebuilt())
 		c.count(n, 1)
 		last, err = c.own(intake, work, n, f, o, last)
 		c.count(n, -1)
@@ -228,7 +228,7 @@ func (c *consuming) own(intake, work context.Context, n int, f folder, o *outage
 	}
 	closed := closeFolder(f)
 	if errors.Is(err, ErrOutputFailed) { // which says all there is to say, in one line
-		if f.Unrolled() != nil {
+		if f.RollErr() != nil {
 			err = fmt.Errorf("%w; %s", err, publishedLater)
 		}
 		return pool.Last(), err

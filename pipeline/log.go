@@ -118,14 +118,14 @@ func (t *teller) standby(shard int) {
 	t.log.Info().Int("shard", shard).Msg("another process owns the shard's folder, standing by")
 }
 
-func (t *teller) owned(shard, swept int, r output.Recalled) {
+func (t *teller) owned(shard, swept int, r output.Rebuilt) {
 	if r.Damaged > 0 || r.Foreign > 0 {
 		t.log.Warn().Int("shard", shard).Int("damaged", r.Damaged).Int("foreign", r.Foreign).Str("file", r.Example).
 			Msg("not every file could be read for the ids of its messages, those may be written again")
 	}
 	e := t.log.Info().Int("shard", shard).Int("swept", swept).Int("ids", r.IDs).Int("files", r.Files)
-	if r.Adopted > 0 {
-		e = e.Int("adopted", r.Adopted)
+	if r.Recovered > 0 {
+		e = e.Int("adopted", r.Recovered)
 	}
 	if r.Cut > 0 {
 		e = e.Int64("cut_bytes", r.Cut)

@@ -203,9 +203,9 @@ func TestRepeatedTroubleIsToldSeldom(t *testing.T) {
 // TestOwnedTellsWhatItKnows: what a new owner has read, and what it could not.
 func TestOwnedTellsWhatItKnows(t *testing.T) {
 	lines := logged(t, zerolog.InfoLevel, func(t *teller) {
-		t.owned(1, 2, output.Recalled{IDs: 30, Files: 4, Took: 5 * time.Millisecond})
-		t.owned(1, 0, output.Recalled{IDs: 3, Files: 1, Damaged: 1, Foreign: 2, Example: "x.ndjson"})
-		t.owned(1, 0, output.Recalled{IDs: 9, Files: 2, Adopted: 1, Cut: 70})
+		t.owned(1, 2, output.Rebuilt{IDs: 30, Files: 4, Took: 5 * time.Millisecond})
+		t.owned(1, 0, output.Rebuilt{IDs: 3, Files: 1, Damaged: 1, Foreign: 2, Example: "x.ndjson"})
+		t.owned(1, 0, output.Rebuilt{IDs: 9, Files: 2, Recovered: 1, Cut: 70})
 	})
 	var texts []string
 	for _, l := range lines {

@@ -69,7 +69,7 @@ func (c *consuming) roll(ctx context.Context, n int, f folder, o *outage, giveUp
 		case turn:
 			c.teller.unrolled(n, err, false)
 		case err != nil:
-			c.teller.unrolled(n, err, f.Unrolled() != nil)
+			c.teller.unrolled(n, err, f.RollErr() != nil)
 			if why := c.whyGiveUp(o, err); why != nil {
 				giveUp(why)
 			}
@@ -116,7 +116,7 @@ const publishedLater = "what is in the file that is not published is durable, an
 // closeFolder closes the folder, which publishes its file.
 func closeFolder(f folder) error {
 	err := f.Close()
-	if f.Unrolled() != nil {
+	if f.RollErr() != nil {
 		return fmt.Errorf("%w; %s", err, publishedLater)
 	}
 	return err
