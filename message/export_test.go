@@ -14,8 +14,8 @@ func Scan(id string, body []byte, f Format) (Submission, bool) {
 	return Submission{ID: id, Messages: m.messages, memory: m}, true
 }
 
-// Read is what Decode does when Scan fails, but for the reasons.
-var Read = decode
+// Read is what Decode does when Scan fails.
+var Read = examine
 
 // ScanLine is what ParseLine does first with a line that has an id.
 func ScanLine(line []byte) (time.Time, bool) {

@@ -23,7 +23,7 @@ func (s *scanner) object(i, depth int) int {
 		}
 		member := otherName
 		if depth == 1 && s.form != anyObject {
-			if member = plainNameOf(s.src[i:end]); member == messageID && s.form != ourLine {
+			if member = nameOf(s.src[i+1 : end-1]); member == messageID && s.form != ourLine {
 				return bad
 			}
 		}
@@ -142,17 +142,4 @@ func (s *scanner) blankToken(i int) (byte, int) {
 	s.to.lines = append(s.to.lines, s.src[s.from:i]...)
 	s.from = end
 	return s.src[end], end
-}
-
-// plainNameOf is nameOf without escapes.
-func plainNameOf(quoted []byte) name {
-	switch string(quoted) {
-	case `"timestamp"`:
-		return timestamp
-	case `"value"`:
-		return value
-	case `"message_id"`:
-		return messageID
-	}
-	return otherName
 }
