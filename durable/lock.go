@@ -46,7 +46,7 @@ func TryLock(f *os.File, path string) (_ *Lock, err error) {
 	}
 	l := &Lock{path, f, info}
 	if err := l.Check(); errors.Is(err, ErrReplaced) {
-		return nil, ErrLocked // the caller opens the file anew when it tries again
+		return nil, ErrLocked // the next try has to open the file again
 	} else if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func examine(id string, body []byte, f Format) (Submission, error) {
 			found = append(found, ruleError(index, err))
 		} else {
 			if len(found) > 0 {
-				lines = lines[:0] // nothing comes of them
+				lines = lines[:0] // they are not needed any more
 			}
 			head = append(strconv.AppendInt(head[:base], int64(index), 10), `",`...)
 			var m Message

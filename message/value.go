@@ -2,7 +2,7 @@ package message
 
 import "bytes"
 
-// object returns the index behind the object at src[i], or bad. The entry
+// object returns the index after the object at src[i], or bad. The entry
 // itself has depth 1.
 func (s *scanner) object(i, depth int) int {
 	if depth > MaxDepth {
@@ -50,7 +50,7 @@ func (s *scanner) object(i, depth int) int {
 	}
 }
 
-// ruled returns the index behind the value of a member that must be a string.
+// ruled returns the index after the value of a member that must be a string.
 func (s *scanner) ruled(member name, c byte, i int) int {
 	if c != '"' {
 		return bad
@@ -66,7 +66,7 @@ func (s *scanner) ruled(member name, c byte, i int) int {
 	return end
 }
 
-// value returns the index behind the value at src[i], which starts with c and
+// value returns the index after the value at src[i], which starts with c and
 // stands in something of that depth, or bad.
 func (s *scanner) value(c byte, i, depth int) int {
 	switch c {
@@ -89,7 +89,7 @@ func (s *scanner) value(c byte, i, depth int) int {
 	return bad
 }
 
-// list returns the index behind the array at src[i], or bad.
+// list returns the index after the array at src[i], or bad.
 func (s *scanner) list(i, depth int) int {
 	if depth > MaxDepth {
 		return bad

@@ -130,8 +130,8 @@ func (a *appender) append(ctx context.Context, worker string, b *message.Batch, 
 		a.dir.noRoom(len(content), err)
 		return "", err
 	}
-	// In the order of the file, and before its publication: whatever becomes of
-	// that, this batch is written.
+	// In the order of the file, and before its publication: even if that fails, this
+	// batch is written.
 	claim.Commit()
 	r.sealed = a.due(r)
 	return path.Join(a.dir.name, r.final), nil

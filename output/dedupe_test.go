@@ -203,7 +203,7 @@ func TestWaitIsBounded(t *testing.T) {
 		if got := <-outcome; got != "0 write to shard-0: drain" {
 			t.Errorf("cancelled: %s", got)
 		}
-		if got := <-startWrite(t, t.Context(), s, lines...); got != "0 write to shard-0: "+committed.ErrInHand.Error() {
+		if got := <-startWrite(t, t.Context(), s, lines...); got != "0 write to shard-0: "+committed.ErrPending.Error() {
 			t.Errorf("waited for long: %s", got)
 		}
 		write(t, s, 1, lines[1]) // the others are not held up

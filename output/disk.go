@@ -36,7 +36,7 @@ type folder interface {
 	// one found at the shard's path.
 	held() error
 	// locked fails unless the lock that this process holds is the one found in
-	// the folder, wherever the folder is now. If it is, no other process owns it.
+	// the folder, which may have been moved. If it is, no other process owns it.
 	locked() error
 	// unlock lets the next process have the folder.
 	unlock() error
@@ -201,7 +201,7 @@ func (d *disk) reopen(name string) (reopened, error) {
 	return diskFile{f}, nil
 }
 
-// diskFile is a file that is opened anew.
+// diskFile is a reopened file.
 type diskFile struct{ *os.File }
 
 func (f diskFile) Size() (int64, error) {

@@ -101,7 +101,7 @@ func (n *newest) outdate(f found) {
 	}
 }
 
-// finish is the last cut: behind it nothing is added.
+// finish is the last cut: nothing is added after it.
 func (n *newest) finish() {
 	n.cut()
 	if n.old != (found{}) && len(n.files) < n.limit {

@@ -212,7 +212,7 @@ func (d *shardDir) shut(pay func() error) (first bool, err error) {
 	return true, pay()
 }
 
-// leave closes the folder behind the last writer of a closed shard.
+// leave closes the folder after the last writer of a closed shard.
 func (d *shardDir) leave() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -90,7 +90,7 @@ func (o *opened) run() {
 	err = o.handle.Sync()
 }
 
-// forget has the next one open the folder anew. The caller holds mu.
+// forget makes the next begin open the folder again. The caller holds mu.
 func (y *syncer) forget(o *opened) {
 	if y.opened == o {
 		y.opened = nil

@@ -152,8 +152,8 @@ func TestRivalTakesTooLong(t *testing.T) {
 			t.Errorf("got %v, want the cause", got)
 		}
 		start := time.Now()
-		if got := <-waiting(t, w, t.Context(), "a"); got != ErrInHand {
-			t.Errorf("got %v, want %v", got, ErrInHand)
+		if got := <-waiting(t, w, t.Context(), "a"); got != ErrPending {
+			t.Errorf("got %v, want %v", got, ErrPending)
 		}
 		if took := time.Since(start); took != patience {
 			t.Errorf("it waited for %v", took)
