@@ -49,7 +49,7 @@ func testDuplicates(t *testing.T, r Roll) {
 }
 
 // TestWindowOfTheShard: what is beyond it is written again. The next owner has
-// the newest files in its window, as TestRecallReadsNoMore shows.
+// the newest files in its window, as TestRebuildReadsNoMore shows.
 func TestWindowOfTheShard(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestWindowOfTheShard(t *testing.T) {
 			t.Fatal(err)
 		}
 		if r := takeShard(t, d).Rebuilt(); r.IDs != 10 || r.Files != 2 {
-			t.Errorf("recalled %+v, want 10 ids of 2 files", r)
+			t.Errorf("rebuilt %+v, want 10 ids of 2 files", r)
 		}
 	})
 }
@@ -372,7 +372,7 @@ func testTakeOver(t *testing.T, how string) {
 	}
 	defer s.Close()
 	if r := s.Rebuilt(); r.IDs < 5*len(promised) || how == "write" && r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
-		t.Errorf("recalled %+v, want %d batches at least", r, len(promised))
+		t.Errorf("rebuilt %+v, want %d batches at least", r, len(promised))
 	}
 	for id := range promised {
 		write(t, s, 0, numbered(id, 5)...)

@@ -39,7 +39,7 @@ func TestLostWhileRolling(t *testing.T) {
 				}
 			}
 			told := filepath.Base(hidden) + " stays hidden in that folder, with entries that were acknowledged"
-			for what, err := range map[string]error{"close": closed, "unrolled": s.RollErr()} {
+			for what, err := range map[string]error{"close": closed, "late": s.RollErr()} {
 				if !strings.Contains(fmt.Sprint(err), told) {
 					t.Errorf("%s: %v, want %q", what, err, told)
 				}
@@ -100,7 +100,7 @@ func TestMovedWhileRolling(t *testing.T) {
 			s := rollingShard(t, data, neverFull)
 			f := newFaulty(t, s, at(-1, pass), unix.EIO)
 			write(t, s, 5, lines[:5]...)
-			// When an append has failed, and is to be mended.
+			// When an append has failed, and is to be repaired.
 			f.calls, f.plan = nil, func(i int, call string) verdict {
 				switch {
 				case call == "reopen" && i == 3:
@@ -120,7 +120,7 @@ func TestMovedWhileRolling(t *testing.T) {
 				t.Errorf("got error %v, want %v", err, ErrLost)
 			}
 			if err := s.Close(); !errors.Is(err, ErrLost) || s.RollErr() != nil {
-				t.Errorf("closed: %v, want %v; unrolled: %v", err, ErrLost, s.RollErr())
+				t.Errorf("closed: %v, want %v; late: %v", err, ErrLost, s.RollErr())
 			}
 			checkFolder(t, filepath.Dir(away), content(lines[:5]))
 			next := openShard(t, data)
@@ -130,9 +130,9 @@ func TestMovedWhileRolling(t *testing.T) {
 	}
 }
 
-// TestClosedBeforeItIsMended: what a failed append has left in the file becomes
+// TestClosedBeforeItIsRepaired: what a failed append has left in the file becomes
 // visible with the next owner, who knows it when it comes again.
-func TestClosedBeforeItIsMended(t *testing.T) {
+func TestClosedBeforeItIsRepaired(t *testing.T) {
 	path := memoryDir(t)
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
 	s := rollingShard(t, path, neverFull)

@@ -118,7 +118,7 @@ func (p *process) dir() *Dir {
 
 // wrap puts the model's folder in the place of the real one, whose lock it keeps.
 func (p *process) wrap(real folder) folder {
-	f := &modelFolder{folder: real, p: p, closing: make(chan struct{})}
+	f := p.newFolder(real)
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
 	p.folders = append(p.folders, f)

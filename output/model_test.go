@@ -85,6 +85,6 @@ func (w *world) takeOver() {
 		}
 	}
 	if got, ids := shard.Rebuilt(), len(w.disk.kept()); got.IDs != ids || got.Files != files || got.Damaged+got.Foreign != 0 {
-		w.disk.breach("the last owner recalled %+v, want %d ids in %d files", got, ids, files)
+		w.disk.breach("the last owner rebuilt %+v, want %d ids in %d files", got, ids, files)
 	}
 }

@@ -42,7 +42,7 @@ func TestOtherProcessOwnsTheShard(t *testing.T) {
 		t.Errorf("onStandby was called %d times", waited)
 	}
 	if s.RemovedTemps() != 1 {
-		t.Errorf("swept %d temporary files, want 1", s.RemovedTemps())
+		t.Errorf("removed %d temporary files, want 1", s.RemovedTemps())
 	}
 	mustWrite(t, s, newBatch("{}"))
 }

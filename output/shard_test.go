@@ -70,7 +70,7 @@ func TestShardsAreIndependent(t *testing.T) {
 	}
 }
 
-func TestSweep(t *testing.T) {
+func TestRemovedTemps(t *testing.T) {
 	const ulid = "01JD8Y6G5V3X9Q2R7T4B1C0D5E"
 	ours := []string{".0-2_" + ulid + ".tmp", ".7-65535_" + ulid + ".tmp"}
 	foreign := []string{
@@ -89,7 +89,7 @@ func TestSweep(t *testing.T) {
 		}
 	}
 	if s := openShard(t, path); s.RemovedTemps() != len(ours) {
-		t.Errorf("swept %d, want %d", s.RemovedTemps(), len(ours))
+		t.Errorf("removed %d, want %d", s.RemovedTemps(), len(ours))
 	}
 	visible, other := folderNames(t, path)
 	got := append(visible, other...)

@@ -177,7 +177,7 @@ func TestClosedWhileStalled(t *testing.T) {
 	}
 	next := openShard(t, path)
 	if next.RemovedTemps() != 1 {
-		t.Errorf("swept %d temporary files, want 1", next.RemovedTemps())
+		t.Errorf("removed %d temporary files, want 1", next.RemovedTemps())
 	}
 	mustWrite(t, next, newBatch("{}"))
 	close(w.resume)
@@ -269,9 +269,9 @@ func TestCloseFinishesUndo(t *testing.T) {
 	}
 }
 
-// TestLitter: a temporary file that could not be removed is, by the next Write
+// TestStaleTemps: a temporary file that could not be removed is, by the next Write
 // or by Close.
-func TestLitter(t *testing.T) {
+func TestStaleTemps(t *testing.T) {
 	for _, by := range []string{"Write", "Close"} {
 		t.Run(by, func(t *testing.T) {
 			path := t.TempDir()

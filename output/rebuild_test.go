@@ -42,8 +42,8 @@ func fill(t *testing.T, path string, files map[string]string) {
 	}
 }
 
-// TestRecall: what is in the folder at a start, and what is known of it then.
-func TestRecall(t *testing.T) {
+// TestRebuild: what is in the folder at a start, and what is known of it then.
+func TestRebuild(t *testing.T) {
 	now := time.Now()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 4)
 	long := strings.Replace(lines[2], `}`, `,"value":"`+strings.Repeat("x", 300_000)+`"}`, 1)
@@ -87,7 +87,7 @@ func TestRecall(t *testing.T) {
 			}
 			got.Took = 0
 			if got != tt.want {
-				t.Errorf("recalled %+v, want %+v", got, tt.want)
+				t.Errorf("rebuilt %+v, want %+v", got, tt.want)
 			}
 			if len(tt.known) > 0 {
 				write(t, s, 0, tt.known...)
@@ -112,9 +112,9 @@ func (r reading) read(name string) (io.ReadSeekCloser, error) {
 	return r.folder.read(name)
 }
 
-// TestRecallReadsNoMore: of many files only the newest are read, as many as the
+// TestRebuildReadsNoMore: of many files only the newest are read, as many as the
 // window needs.
-func TestRecallReadsNoMore(t *testing.T) {
+func TestRebuildReadsNoMore(t *testing.T) {
 	path := t.TempDir()
 	now := time.Now()
 	files := make(map[string]string)
@@ -144,7 +144,7 @@ func TestRecallReadsNoMore(t *testing.T) {
 		t.Errorf("read %q, want %q", read, want[:4])
 	}
 	if r := s.Rebuilt(); r.IDs != 10 || r.Files != 4 {
-		t.Errorf("recalled %+v", r)
+		t.Errorf("rebuilt %+v", r)
 	}
 	write(t, s, 0, slices.Concat(numbered("0", 3), numbered("1", 3), numbered("2", 3))...)
 	write(t, s, 3, numbered("4", 3)...)
@@ -215,9 +215,9 @@ func TestNewestForgetsTheOld(t *testing.T) {
 	}
 }
 
-// TestRecallFails: a file that cannot be read fails the start, by name; then
+// TestRebuildFails: a file that cannot be read fails the start, by name; then
 // nothing is held and the next start may succeed.
-func TestRecallFails(t *testing.T) {
+func TestRebuildFails(t *testing.T) {
 	path := t.TempDir()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)
 	name := nameAt(time.Now(), 1)
@@ -251,7 +251,7 @@ func TestRecallFails(t *testing.T) {
 	}
 	s := takeShard(t, d)
 	if r := s.Rebuilt(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {
-		t.Errorf("recalled %+v", r)
+		t.Errorf("rebuilt %+v", r)
 	}
 	write(t, s, 5, lines...)
 }
@@ -270,7 +270,7 @@ func (f failingFolder) read(name string) (io.ReadSeekCloser, error) {
 	return failingReader{r}, err
 }
 
-func TestRecallFailsInTheMiddle(t *testing.T) {
+func TestRebuildFailsInTheMiddle(t *testing.T) {
 	path := t.TempDir()
 	name := nameAt(time.Now(), 1)
 	fill(t, path, map[string]string{name: "x\n"})
@@ -281,8 +281,8 @@ func TestRecallFailsInTheMiddle(t *testing.T) {
 	}
 }
 
-// BenchmarkRecall is a start on files of five messages.
-func BenchmarkRecall(b *testing.B) {
+// BenchmarkRebuild is a start on files of five messages.
+func BenchmarkRebuild(b *testing.B) {
 	const files = 2000
 	path := b.TempDir()
 	s := openShard(b, path)
@@ -297,7 +297,7 @@ func BenchmarkRecall(b *testing.B) {
 	for b.Loop() {
 		s := openShard(b, path)
 		if r := s.Rebuilt(); r.IDs != 5*files {
-			b.Fatalf("recalled %+v", r)
+			b.Fatalf("rebuilt %+v", r)
 		}
 		s.Close()
 	}
