@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"async-data-processor/message"
 	"async-data-processor/output/committed"
 )
 
@@ -78,34 +77,6 @@ func TestWindowOfTheShard(t *testing.T) {
 	})
 }
 
-// heldUp writes on a goroutine of its own and stops at the first call of a
-// kind, until resume is closed; then that call gets the verdict.
-type heldUp struct {
-	batch  *message.Batch
-	resume chan struct{}
-	result chan error
-}
-
-func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *heldUp {
-	t.Helper()
-	h := &heldUp{batch: newBatch(lines...), resume: make(chan struct{}), result: make(chan error, 1)}
-	held := false
-	newFaulty(t, s, func(_ int, kind string) verdict {
-		if kind != call || held {
-			return pass
-		}
-		held = true
-		<-h.resume
-		return v
-	}, unix.EIO)
-	go func() {
-		_, _, err := s.Write(t.Context(), worker, h.batch)
-		h.result <- err
-	}()
-	synctest.Wait()
-	return h
-}
-
 // startWrite starts a Write that has to wait for another.
 func startWrite(t *testing.T, ctx context.Context, s *Shard, lines ...string) <-chan string {
 	t.Helper()
@@ -143,7 +114,7 @@ func TestInTwoBatchesAtOnce(t *testing.T) {
 				lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
 				first := holdUp(t, s, tt.call, tt.verdict, lines[:5]...)
 				outcome := startWrite(t, t.Context(), s, lines[5], lines[4], lines[3])
-				close(first.resume)
+				first.resume()
 				if err := <-first.result; (err == nil) != (tt.verdict == pass) {
 					t.Errorf("the first one: %v", err)
 				}
@@ -176,7 +147,7 @@ func TestAbandonedFreesItsMessages(t *testing.T) {
 			t.Errorf("who waited: %s", got)
 		}
 		write(t, s, 4, lines[:5]...)
-		close(first.resume)
+		first.resume()
 		if err := <-first.result; !errors.Is(err, ErrAbandoned) {
 			t.Errorf("got error %v, want %v", err, ErrAbandoned)
 		}
@@ -207,7 +178,7 @@ func TestWaitIsBounded(t *testing.T) {
 			t.Errorf("waited for long: %s", got)
 		}
 		write(t, s, 1, lines[1]) // the others are not held up
-		close(first.resume)
+		first.resume()
 		if err := <-first.result; err != nil {
 			t.Error(err)
 		}

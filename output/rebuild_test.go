@@ -1,6 +1,7 @@
 package output
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,17 +100,35 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
-// reading is a folder that lets a test see and spoil what is read.
+// reading is a folder that lets a test see and spoil what is read; each function
+// may be nil.
 type reading struct {
 	folder
-	before func(name string) error
+	before func(name string) error // a file is opened
+	after  func(n int) error       // so many bytes were read
 }
 
 func (r reading) read(name string) (io.ReadSeekCloser, error) {
-	if err := r.before(name); err != nil {
-		return nil, err
+	if r.before != nil {
+		if err := r.before(name); err != nil {
+			return nil, err
+		}
 	}
-	return r.folder.read(name)
+	in, err := r.folder.read(name)
+	return spoiled{in, r.after}, err
+}
+
+type spoiled struct {
+	io.ReadSeekCloser
+	after func(n int) error
+}
+
+func (r spoiled) Read(p []byte) (int, error) {
+	n, err := r.ReadSeekCloser.Read(p)
+	if r.after != nil {
+		err = cmp.Or(r.after(n), err)
+	}
+	return n, err
 }
 
 // TestRebuildReadsNoMore: of many files only the newest are read, as many as the
@@ -126,7 +145,7 @@ func TestRebuildReadsNoMore(t *testing.T) {
 	d.window.IDs = 10
 	var read []string
 	d.wrap = func(f folder) folder {
-		return reading{f, func(name string) error {
+		return reading{folder: f, before: func(name string) error {
 			read = append(read, name)
 			return nil
 		}}
@@ -224,7 +243,7 @@ func TestRebuildFails(t *testing.T) {
 	fill(t, path, map[string]string{name: string(content(lines))})
 	d := openTestDir(t, path)
 	var fault error
-	d.wrap = func(f folder) folder { return reading{f, func(string) error { return fault }} }
+	d.wrap = func(f folder) folder { return reading{folder: f, before: func(string) error { return fault }} }
 	for _, fault = range []error{unix.EIO, unix.EACCES, unix.EMFILE} {
 		s, err := d.Shard(t.Context(), 0, nil)
 		if err == nil {
@@ -247,7 +266,7 @@ func TestRebuildFails(t *testing.T) {
 
 	// Taken away since it was listed: that is anybody's right.
 	d.wrap = func(f folder) folder {
-		return reading{f, func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
+		return reading{folder: f, before: func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
 	}
 	s := takeShard(t, d)
 	if r := s.Rebuilt(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {
@@ -256,26 +275,14 @@ func TestRebuildFails(t *testing.T) {
 	write(t, s, 5, lines...)
 }
 
-// failingReader fails in the middle of a file.
-type failingReader struct{ io.ReadSeekCloser }
-
-func (failingReader) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: "x", Err: unix.EIO}
-}
-
-type failingFolder struct{ folder }
-
-func (f failingFolder) read(name string) (io.ReadSeekCloser, error) {
-	r, err := f.folder.read(name)
-	return failingReader{r}, err
-}
-
 func TestRebuildFailsInTheMiddle(t *testing.T) {
 	path := t.TempDir()
 	name := nameAt(time.Now(), 1)
 	fill(t, path, map[string]string{name: "x\n"})
 	d := openTestDir(t, path)
-	d.wrap = func(f folder) folder { return failingFolder{f} }
+	d.wrap = func(f folder) folder {
+		return reading{folder: f, after: func(int) error { return &fs.PathError{Op: "read", Path: "x", Err: unix.EIO} }}
+	}
 	if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), name) {
 		t.Errorf("got error %v, want %v of %s", err, unix.EIO, name)
 	}

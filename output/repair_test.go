@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -280,32 +279,15 @@ func TestRebuildReadsTheEnd(t *testing.T) {
 	d := openTestDir(t, path)
 	d.window.IDs = 100
 	read := 0
-	d.wrap = func(f folder) folder { return countingFolder{f, &read} }
+	d.wrap = func(f folder) folder {
+		return reading{folder: f, after: func(n int) error {
+			read += n
+			return nil
+		}}
+	}
 	s := takeShard(t, d)
 	if got := s.Rebuilt(); got.IDs < 100 || got.IDs > 200 || got.Files != 1 || got.Damaged > 0 || read > 128<<10 {
 		t.Errorf("rebuilt %+v, read %d bytes", got, read)
 	}
 	write(t, s, 0, lines[len(lines)-100:]...)
-}
-
-// countingFolder counts the bytes that are read.
-type countingFolder struct {
-	folder
-	count *int
-}
-
-func (f countingFolder) read(name string) (io.ReadSeekCloser, error) {
-	in, err := f.folder.read(name)
-	return countingReader{in, f.count}, err
-}
-
-type countingReader struct {
-	io.ReadSeekCloser
-	read *int
-}
-
-func (r countingReader) Read(p []byte) (int, error) {
-	n, err := r.ReadSeekCloser.Read(p)
-	*r.read += n
-	return n, err
 }

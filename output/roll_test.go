@@ -177,36 +177,6 @@ func TestSeveralFiles(t *testing.T) {
 	}
 }
 
-// heldAppend is a shard whose first append stops in its fsync until resumed.
-type heldAppend struct {
-	path   string
-	shard  *Shard
-	resume func()
-	wg     sync.WaitGroup
-}
-
-func holdAppend(t *testing.T, lines []string) *heldAppend {
-	t.Helper()
-	h := &heldAppend{path: t.TempDir()}
-	h.shard = rollingShard(t, h.path, neverFull)
-	reached, resume := make(chan struct{}), make(chan struct{})
-	newFaulty(t, h.shard, func(i int, _ string) verdict {
-		if i == slices.Index(firstCalls, "fsync") {
-			close(reached)
-			<-resume
-		}
-		return pass
-	}, nil)
-	h.resume = sync.OnceFunc(func() { close(resume) })
-	h.wg.Go(func() { write(t, h.shard, len(lines), lines...) })
-	t.Cleanup(func() {
-		h.resume()
-		h.wg.Wait()
-	})
-	<-reached
-	return h
-}
-
 // awaitWriters waits until so many Writes have their claim.
 func awaitWriters(s *Shard, n int) {
 	for writers := 0; writers < n; runtime.Gosched() {
@@ -220,16 +190,17 @@ func awaitWriters(s *Shard, n int) {
 // does not wait for ever.
 func TestTurn(t *testing.T) {
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
-	h := holdAppend(t, lines[:5])
+	s := rollingShard(t, t.TempDir(), neverFull)
+	first := holdUp(t, s, "fsync", pass, lines[:5]...)
 	cause := errors.New("drain")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	b := newBatch(lines[5:]...)
 	outcome := make(chan error)
-	h.wg.Go(func() {
-		_, _, err := h.shard.Write(ctx, worker, b)
-		outcome <- errors.Join(err, h.shard.Roll(ctx))
-	})
-	awaitWriters(h.shard, 2)
+	go func() {
+		_, _, err := s.Write(ctx, worker, b)
+		outcome <- errors.Join(err, s.Roll(ctx))
+	}()
+	awaitWriters(s, 2)
 	cancel(cause)
 	if err := <-outcome; !errors.Is(err, cause) || strings.Count(err.Error(), cause.Error()) != 2 {
 		t.Errorf("got error %v, want twice the cause", err)
@@ -237,9 +208,11 @@ func TestTurn(t *testing.T) {
 	if !b.Abandon() {
 		t.Error("the right to publish was taken")
 	}
-	h.resume()
-	h.wg.Wait()
-	write(t, h.shard, 5, lines...)
+	first.resume()
+	if err := <-first.result; err != nil {
+		t.Error(err)
+	}
+	write(t, s, 5, lines...)
 }
 
 // TestTurnIsBounded: nobody waits longer for an append than turnPatience.
@@ -263,39 +236,25 @@ func TestTurnIsBounded(t *testing.T) {
 // TestCloseWaitsForAppend: the lock is not given away in the middle of an append,
 // and who gets its turn behind that leaves the folder alone.
 func TestCloseWaitsForAppend(t *testing.T) {
+	path := t.TempDir()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
-	h := holdAppend(t, lines[:5])
+	s := rollingShard(t, path, neverFull)
+	first := holdUp(t, s, "fsync", pass, lines[:5]...)
 	b := newBatch(lines[5:]...)
 	waiting := make(chan error, 1)
-	h.wg.Go(func() {
-		_, _, err := h.shard.Write(t.Context(), worker, b)
+	go func() {
+		_, _, err := s.Write(t.Context(), worker, b)
 		waiting <- err
-	})
-	closed := make(chan error, 1)
-	h.wg.Go(func() { closed <- h.shard.Close() })
-	// Until Close waits for the gate, the waiting batch could still be appended.
-	for len(closed) == 0 && h.shard.dir.gate.TryRLock() {
-		h.shard.dir.gate.RUnlock()
-		runtime.Gosched()
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), standbyInterval)
-	defer cancel()
-	if next, err := openTestDir(t, h.path).Shard(ctx, 0, nil); err == nil {
-		next.Close()
-		t.Error("the lock was given away in the middle of an append")
-	}
-	h.resume()
+	}()
+	checkCloseWaits(t, s, path, first)
 	if err := <-waiting; !errors.Is(err, ErrClosed) {
-		t.Errorf("behind the close: %v", err)
-	}
-	if err := <-closed; err != nil {
-		t.Error(err)
+		t.Errorf("after the close: %v", err)
 	}
 	if !b.Abandon() {
 		t.Error("the right to publish was taken")
 	}
-	checkFolder(t, h.path, content(lines[:5]))
-	if err := h.shard.Roll(t.Context()); !errors.Is(err, ErrClosed) {
+	checkFolder(t, path, content(lines[:5]))
+	if err := s.Roll(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("got error %v, want %v", err, ErrClosed)
 	}
 }

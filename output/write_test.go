@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -115,47 +115,17 @@ func TestAbandonedBefore(t *testing.T) {
 	checkFolder(t, path)
 }
 
-// stalled is a Write that the disk holds up in its fsync.
-type stalled struct {
-	resume chan struct{}
-	result chan error
-}
-
-func stall(t *testing.T, s *Shard, b *message.Batch) *stalled {
-	t.Helper()
-	w := &stalled{resume: make(chan struct{}), result: make(chan error, 1)}
-	reached := make(chan struct{})
-	newFaulty(t, s, func(i int, _ string) verdict {
-		if i == slices.Index(cleanCalls, "fsync") {
-			close(reached)
-			<-w.resume
-		}
-		return pass
-	}, unix.EIO)
-	go func() {
-		_, _, err := s.Write(t.Context(), worker, b)
-		w.result <- err
-	}()
-	select {
-	case <-reached:
-	case err := <-w.result:
-		t.Fatalf("there was no fsync to be held up in: %v", err)
-	}
-	return w
-}
-
 func TestAbandonedWhileStalled(t *testing.T) {
 	path := t.TempDir()
 	s := openShard(t, path)
 	lines := numbered("a", 5)
-	b := newBatch(lines...)
-	w := stall(t, s, b)
-	if !b.Abandon() {
+	w := holdUp(t, s, "fsync", pass, lines...)
+	if !w.batch.Abandon() {
 		t.Fatal("the right to publish was asked for before the fsync")
 	}
 	// Its messages come again in another batch, to another worker.
 	mustWrite(t, s, newBatch(lines...))
-	close(w.resume)
+	w.resume()
 	if err := <-w.result; !errors.Is(err, ErrAbandoned) {
 		t.Errorf("got error %v, want %v", err, ErrAbandoned)
 	}
@@ -167,8 +137,7 @@ func TestAbandonedWhileStalled(t *testing.T) {
 func TestClosedWhileStalled(t *testing.T) {
 	path := t.TempDir()
 	s := openShard(t, path)
-	b := newBatch("{}")
-	w := stall(t, s, b)
+	w := holdUp(t, s, "fsync", pass, "{}")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -180,11 +149,11 @@ func TestClosedWhileStalled(t *testing.T) {
 		t.Errorf("removed %d temporary files, want 1", next.RemovedTemps())
 	}
 	mustWrite(t, next, newBatch("{}"))
-	close(w.resume)
+	w.resume()
 	if err := <-w.result; !errors.Is(err, ErrClosed) {
 		t.Errorf("got error %v, want %v", err, ErrClosed)
 	}
-	if !b.Abandon() {
+	if !w.batch.Abandon() {
 		t.Error("the right to publish was taken")
 	}
 	if _, err := s.dir.folder.(*faulty).folder.open(); !errors.Is(err, os.ErrClosed) {
@@ -198,45 +167,31 @@ func TestClosedWhileStalled(t *testing.T) {
 func TestCloseWaitsForPublication(t *testing.T) {
 	path := t.TempDir()
 	s := openShard(t, path)
-	linked, resume := make(chan struct{}), make(chan struct{})
-	newFaulty(t, s, func(_ int, call string) verdict {
-		if call == "folder fsync" {
-			close(linked)
-			<-resume
-		}
-		return pass
-	}, nil)
-	var wg sync.WaitGroup
-	written := make(chan struct{})
-	wg.Go(func() {
-		defer close(written)
-		if _, _, err := s.Write(t.Context(), worker, newBatch("{}")); err != nil {
-			t.Error(err)
-		}
-	})
-	select {
-	case <-linked:
-	case <-written:
-		t.Fatal("there was no fsync of the folder")
+	w := holdUp(t, s, "folder fsync", pass, "{}")
+	checkCloseWaits(t, s, path, w)
+	checkFolder(t, path, content([]string{"{}"}))
+}
+
+// checkCloseWaits fails unless Close keeps the lock as long as the Write is held up.
+func checkCloseWaits(t *testing.T, s *Shard, path string, w *heldUp) {
+	t.Helper()
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	// Until Close waits for the gate, a batch that waits could still be appended.
+	for len(closed) == 0 && s.dir.gate.TryRLock() {
+		s.dir.gate.RUnlock()
+		runtime.Gosched()
 	}
-	closing := make(chan struct{})
-	wg.Go(func() {
-		close(closing)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	<-closing
-	d := openTestDir(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), standbyInterval)
 	defer cancel()
-	if next, err := d.Shard(ctx, 0, nil); err == nil {
+	if next, err := openTestDir(t, path).Shard(ctx, 0, nil); err == nil {
 		next.Close()
-		t.Error("the lock was given away in the middle of a publication")
+		t.Error("the lock was given away before the Write was over")
 	}
-	close(resume)
-	wg.Wait()
-	checkFolder(t, path, content([]string{"{}"}))
+	w.resume()
+	if err := errors.Join(<-w.result, <-closed); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestCloseFinishesUndo: Close is the last chance to hide what a failed attempt
