@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -9,9 +10,13 @@ import (
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/broker/jetstream/embedded"
 	"async-data-processor/broker/rabbitmq"
+	"async-data-processor/event"
 )
 
 const brokerForms = "amqp://, amqps://, nats://, tls:// or embedded:<folder>"
+
+// EmbeddedURL is the broker of a standalone process that is told of no other.
+const EmbeddedURL = "embedded:data/broker"
 
 // checkBrokerURL tells whether there is an engine for the URL. Its error never
 // holds the URL, which may hold a password.
@@ -51,7 +56,10 @@ func embeddedDir(u *url.URL) (string, error) {
 
 // openBroker opens the engine that the URL chooses. It does not wait for a
 // connection; only an embedded broker is up when it returns.
-func openBroker(cfg Config, notify func(broker.Notice)) (broker.Broker, error) {
+func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
+	notify := func(n broker.Notice) {
+		events.Send(event.Connection{Role: n.Role, Shard: n.Shard, Err: n.Err, Retry: n.Retry, State: event.Lost})
+	} // TEMP
 	if err := checkBrokerURL(cfg.BrokerURL); err != nil {
 		return nil, err
 	}
@@ -80,5 +88,26 @@ func openBroker(cfg Config, notify func(broker.Notice)) (broker.Broker, error) {
 		})
 	default:
 		return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Notify: notify})
+	}
+}
+
+// openUnless opens the broker, or returns nil if ctx ends before that: a large
+// embedded store takes a while to check, and leaving it then is as safe as a
+// crash, from which it recovers.
+func openUnless(ctx context.Context, cfg Config, events event.Sink, open opener) (broker.Broker, error) {
+	type opened struct {
+		broker broker.Broker
+		err    error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		b, err := open(cfg, events)
+		done <- opened{b, err}
+	}()
+	select {
+	case o := <-done:
+		return o.broker, o.err
+	case <-ctx.Done():
+		return nil, nil
 	}
 }
