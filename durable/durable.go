@@ -19,7 +19,7 @@ import (
 // to do.
 func Folder(noun, path string, mode fs.FileMode) (abs string, err error) {
 	if path == "" {
-		return "", fmt.Errorf("%s: no path given", noun)
+		return "", fmt.Errorf("%s: no folder given", noun)
 	}
 	abs, err = filepath.Abs(path) // a change of working directory must not matter
 	if err != nil {

@@ -56,7 +56,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ path, want string }{
-		{"", "no path"},
+		{"", "no folder given"},
 		{plain, "move that file away or choose another folder"},
 		{filepath.Join(plain, "below"), "choose another folder"},
 		{dangling, "choose another folder"},
