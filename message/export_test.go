@@ -27,8 +27,8 @@ func ScanLine(line []byte) (time.Time, bool) {
 // ReadLine is what ParseLine does when ScanLine fails.
 var ReadLine = readLine
 
-// ScanText is what Open does first with lines that have an id; it tells what
-// comes of the last one.
+// ScanText is what Open does first with lines that have an id; it returns the
+// result of the last one.
 func ScanText(lines ...[]byte) (ok bool) {
 	var s scanner
 	for _, line := range lines {

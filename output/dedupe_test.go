@@ -58,7 +58,7 @@ func TestWindowOfTheShard(t *testing.T) {
 		s := takeShard(t, d)
 		later := func(want int, lines ...string) {
 			t.Helper()
-			time.Sleep(time.Millisecond) // or nobody could tell which file is newer
+			time.Sleep(time.Millisecond) // or the order of the files is unknown
 			write(t, s, want, lines...)
 		}
 		for batch := range slices.Chunk(lines[:20], 5) {
@@ -92,8 +92,8 @@ func startWrite(t *testing.T, ctx context.Context, s *Shard, lines ...string) <-
 	return outcome
 }
 
-// TestInTwoBatchesAtOnce: who meets a message that another is about to publish
-// waits for the outcome, and then writes what is left.
+// TestInTwoBatchesAtOnce: a batch with a message that another one is about to
+// publish waits for the outcome, and then writes what is left.
 func TestInTwoBatchesAtOnce(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call    string
@@ -130,8 +130,8 @@ func TestInTwoBatchesAtOnce(t *testing.T) {
 	}
 }
 
-// TestAbandonedFreesItsMessages: from the moment a batch is abandoned nobody
-// waits for its writer, which may hang for ever.
+// TestAbandonedFreesItsMessages: once a batch is abandoned, no other waits for its
+// writer, which may hang for ever.
 func TestAbandonedFreesItsMessages(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -201,7 +201,7 @@ func TestStillVisibleElsewhere(t *testing.T) {
 				<-resume
 				return fail
 			case kind == "remove" && i > slices.Index(cleanCalls, "folder fsync") && failing:
-				failing = false // once: the undo fails, what comes then does not
+				failing = false // only the undo fails
 				return fail
 			}
 			return pass

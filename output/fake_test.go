@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// verdict is what becomes of one call of a folder.
+// verdict is the fate of one call of a folder.
 type verdict uint8
 
 const (
@@ -57,7 +57,7 @@ func (v verdict) around(fault error, crash func(), do func(verdict) error) error
 }
 
 // fake is a folder on a modelDisk. All of its calls go through call, which decides
-// what becomes of them. If it mirrors, a call is done in the real folder first.
+// on them. If it mirrors, a call is done in the real folder first.
 type fake struct {
 	folder  // the real one
 	mirrors bool
@@ -317,7 +317,7 @@ type faulty struct {
 // newFaulty puts a faulty folder in the place of s's own.
 func newFaulty(t *testing.T, s *Shard, p plan, err error) *faulty {
 	f := newFaultyFolder(t, s.dir.folder, p, err)
-	s.dir.syncer.close() // what comes is asked of f
+	s.dir.syncer.close() // from now on f is asked
 	s.dir.folder, s.dir.syncer.folder = f, f
 	return f
 }

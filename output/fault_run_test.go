@@ -166,7 +166,7 @@ func (r *faultRun) checkReopened(all []string) {
 	write(r, s, 0, all...)
 }
 
-// reopen is the next owner, who removes the temporary files.
+// reopen returns the next owner, which removes the temporary files.
 func (r *faultRun) reopen() *Shard {
 	r.Helper()
 	temps := 0

@@ -12,7 +12,7 @@ import (
 )
 
 // TestLostWhileRolling: the file of a folder that may be another's is left alone,
-// and whoever closes the shard hears what is in it.
+// and the error of Close says what is in it.
 func TestLostWhileRolling(t *testing.T) {
 	for name, lose := range map[string]func(lock string) error{
 		"lock removed": os.Remove,
@@ -57,7 +57,7 @@ func TestLostWhileRolling(t *testing.T) {
 	}
 }
 
-// TestLostWithNothing: a file without an entry is nobody's loss.
+// TestLostWithNothing: a file without an entry is not reported.
 func TestLostWithNothing(t *testing.T) {
 	path := t.TempDir()
 	s := rollingShard(t, path, neverFull)
@@ -79,7 +79,7 @@ func TestLostWithNothing(t *testing.T) {
 }
 
 // TestMovedWhileRolling: what was acknowledged is published in the folder that
-// was moved away, as nobody else would look for it there.
+// was moved away, as no other process would look for it there.
 func TestMovedWhileRolling(t *testing.T) {
 	for name, move := range map[string]func(data, folder, away string) error{
 		"folder":        func(_, folder, away string) error { return os.Rename(folder, away) },
@@ -131,7 +131,7 @@ func TestMovedWhileRolling(t *testing.T) {
 }
 
 // TestClosedBeforeItIsRepaired: what a failed append has left in the file becomes
-// visible with the next owner, who knows it when it comes again.
+// visible with the next owner, which knows it when it comes again.
 func TestClosedBeforeItIsRepaired(t *testing.T) {
 	path := memoryDir(t)
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// worker is who writes in these tests.
+// worker is the worker that writes in these tests.
 const worker = "0-2"
 
 // testWindow is more than any test writes.

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fault is what becomes of one call of the folder.
+// fault is the fate of one call of the folder.
 type fault struct {
 	call string // its kind, or empty for any
 	skip int    // so many calls of the kind pass before
@@ -39,7 +39,7 @@ type modelFolder struct {
 	*fake
 	p       *process
 	closing chan struct{} // closed before the shard is
-	written atomic.Bool   // by workers, and nobody else uses it
+	written atomic.Bool   // by workers only
 
 	// Guarded by the world's lock.
 	unlocked, closed bool

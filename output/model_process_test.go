@@ -45,7 +45,7 @@ type process struct {
 	// Guarded by the world's lock.
 	crashed   bool
 	folders   []*modelFolder
-	unsettled int // deliveries in hand
+	unsettled int // deliveries
 }
 
 // launch starts a process in a slot, unless the schedule is over.
@@ -103,7 +103,7 @@ func (p *process) run() {
 			p.own(shard)
 			continue
 		}
-		select { // as whoever supervises it would start it again
+		select { // as the consumer would start it again
 		case <-time.After(time.Second):
 		case <-p.intake.Done():
 		}
@@ -178,7 +178,7 @@ func (p *process) tick(shard *Shard, done <-chan struct{}) {
 		select {
 		case <-time.After(modelTick):
 			func() {
-				defer func() { _ = recover() }() // as whoever calls it would
+				defer func() { _ = recover() }() // as its caller would
 				_ = shard.Roll(p.work)           // it is tried again
 			}()
 		case <-done:
@@ -187,7 +187,7 @@ func (p *process) tick(shard *Shard, done <-chan struct{}) {
 	}
 }
 
-// checkSettled checks that nothing is left in hand at an orderly end.
+// checkSettled checks that no delivery is unsettled at an orderly end.
 func (p *process) checkSettled() {
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()

@@ -123,7 +123,7 @@ func TestFileSizeLimit(t *testing.T) {
 	}
 }
 
-// openForbidden returns the error of Open for a user whom the mode of the
+// openForbidden returns the error of Open for a user that the mode of the
 // folders stops, unlike root.
 func openForbidden(t *testing.T, path string) string {
 	t.Helper()

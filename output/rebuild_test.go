@@ -264,7 +264,7 @@ func TestRebuildFails(t *testing.T) {
 		t.Errorf("got error %v, want the cause", err)
 	}
 
-	// Taken away since it was listed: that is anybody's right.
+	// A file may be taken away after it was listed.
 	d.wrap = func(f folder) folder {
 		return reading{folder: f, before: func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
 	}

@@ -137,7 +137,7 @@ func TestRecoveryEndsWithTheContext(t *testing.T) {
 	checkFolder(t, path, content(lines))
 }
 
-// TestRepair: behind a failed append the file is read from the disk, and not
+// TestRepair: after a failed append the file is read from the disk, and not
 // published unless all that was durable is there.
 func TestRepair(t *testing.T) {
 	path := t.TempDir()

@@ -71,7 +71,7 @@ func TestRollBytes(t *testing.T) {
 }
 
 // TestRollInterval: a file is published once its first message is as old, by
-// Roll or behind an append.
+// Roll or after an append.
 func TestRollInterval(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestRollRefuses(t *testing.T) {
 	}
 }
 
-// TestConcurrentAppends: whoever has its turn appends whole batches.
+// TestConcurrentAppends: each turn appends a whole batch.
 func TestConcurrentAppends(t *testing.T) {
 	for _, r := range []Roll{{Bytes: 1}, {Bytes: 700}, neverFull} {
 		t.Run(fmt.Sprint(r.Bytes), func(t *testing.T) {
@@ -152,7 +152,7 @@ func TestConcurrentAppends(t *testing.T) {
 }
 
 // TestSeveralFiles: without rolling, a batch of several becomes files of its
-// size, behind one fsync of the folder.
+// size, with one fsync of the folder.
 func TestSeveralFiles(t *testing.T) {
 	path := t.TempDir()
 	s := openShard(t, path)
@@ -186,8 +186,8 @@ func awaitWriters(s *Shard, n int) {
 	}
 }
 
-// TestTurn: who waits for another's append has no right to its batch yet, and
-// does not wait for ever.
+// TestTurn: a batch that waits for an append of another one has no right to publish
+// yet, and does not wait for ever.
 func TestTurn(t *testing.T) {
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
 	s := rollingShard(t, t.TempDir(), neverFull)
@@ -215,7 +215,7 @@ func TestTurn(t *testing.T) {
 	write(t, s, 5, lines...)
 }
 
-// TestTurnIsBounded: nobody waits longer for an append than turnPatience.
+// TestTurnIsBounded: no batch waits longer for an append than turnPatience.
 func TestTurnIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShard(nil, "shard-0", testWindow, neverFull, nil)
@@ -234,7 +234,7 @@ func TestTurnIsBounded(t *testing.T) {
 }
 
 // TestCloseWaitsForAppend: the lock is not given away in the middle of an append,
-// and who gets its turn behind that leaves the folder alone.
+// and a batch that gets its turn afterwards leaves the folder alone.
 func TestCloseWaitsForAppend(t *testing.T) {
 	path := t.TempDir()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)

@@ -182,7 +182,7 @@ func TestFolderReplaced(t *testing.T) {
 				if err != nil || len(matches) > 0 {
 					t.Errorf("found %q, %v", matches, err)
 				}
-				// Closed and taken anew, the shard works again.
+				// Closed and opened again, the shard works.
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}
@@ -193,7 +193,7 @@ func TestFolderReplaced(t *testing.T) {
 }
 
 // TestOutputFolderMoved: a shard of an output folder that was moved away, or
-// replaced, cannot be taken, and nobody is said to own it; moved back it can.
+// replaced, cannot be taken, and does not count as owned. Moved back it can.
 func TestOutputFolderMoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	d, err := Open(path, testWindow, Roll{})

@@ -16,7 +16,7 @@ type kindOfTake struct {
 	name  string
 	files map[string]string
 	calls []string // of its folder, in this order
-	// spared is the calls whose fault is unimportant, or made good later.
+	// spared tells that a fault of the call is unimportant, or repaired later.
 	spared func(i int) bool
 }
 

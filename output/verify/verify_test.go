@@ -135,7 +135,7 @@ func wantFindings(t *testing.T, r *Report, want ...string) {
 	}
 }
 
-// TestTemporary: whether somebody owns the folder decides about an old file.
+// TestTemporary: an old file is judged by whether a process owns the folder.
 func TestTemporary(t *testing.T) {
 	dir := t.TempDir()
 	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour}, output.Roll{})
