@@ -170,18 +170,31 @@ func (d *disk) remove(name string) error {
 	return nil
 }
 
-// names reads the folder in portions: it may hold millions of files.
 func (d *disk) names(visit func(name string)) error {
 	f, err := d.root.Open(".")
 	if err != nil {
 		return err
 	}
 	defer f.Close() // only read from: nothing of it can be lost
+	return entries(f, func(e fs.DirEntry) bool {
+		if e.Type().IsRegular() {
+			visit(e.Name())
+		}
+		return true
+	})
+}
+
+// namesPortion is how many names are read of a folder at a time: it may hold
+// millions of files.
+const namesPortion = 1024
+
+// entries visits what is in the folder until it is told to stop.
+func entries(folder *os.File, visit func(fs.DirEntry) (more bool)) error {
 	for {
-		entries, err := f.ReadDir(1024)
+		entries, err := folder.ReadDir(namesPortion)
 		for _, e := range entries {
-			if e.Type().IsRegular() {
-				visit(e.Name())
+			if !visit(e) {
+				return nil
 			}
 		}
 		if errors.Is(err, io.EOF) {

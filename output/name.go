@@ -20,7 +20,8 @@ import (
 // The dot hides a name from a shell's globs, the ending from any other "*.ndjson".
 // The stem of a name is <worker>_<ULID>: it stays when a file is published.
 const (
-	shardPrefix   = "shard-"
+	// ShardPrefix begins the name of every shard's folder.
+	ShardPrefix   = "shard-"
 	lockName      = ".lock"
 	hiddenPrefix  = "."
 	visibleSuffix = ".ndjson"
@@ -111,8 +112,9 @@ func isWorkerName(name string) bool {
 
 // ParseShard returns the shard that a name in the output folder stands for.
 func ParseShard(name string) (n int, ok bool) {
-	n, err := strconv.Atoi(strings.TrimPrefix(name, shardPrefix))
-	return n, err == nil && n >= 0 && name == shardName(n)
+	n, err := strconv.Atoi(strings.TrimPrefix(name, ShardPrefix))
+	return n, err == nil && n >= 0 && name == ShardName(n)
 }
 
-func shardName(n int) string { return fmt.Sprintf("%s%d", shardPrefix, n) }
+// ShardName is the name of a shard's folder in the output folder.
+func ShardName(n int) string { return fmt.Sprintf("%s%d", ShardPrefix, n) }

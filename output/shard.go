@@ -70,7 +70,7 @@ type shardDir struct {
 // might be written twice and unnoticed. After an error nothing is held, and Shard
 // may be called again: a disk that is full or fails may recover.
 func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error) {
-	name := shardName(n)
+	name := ShardName(n)
 	f, err := d.await(ctx, name, onStandby)
 	if err != nil {
 		return nil, err
@@ -119,12 +119,14 @@ func (s *Shard) takeOver(ctx context.Context, w Window) error {
 func (s *Shard) cleanUp(ctx context.Context, files *newest) error {
 	var temps, rolling []string
 	err := s.dir.names(func(name string) {
-		switch kind, stem := splitName(name); {
+		kind, stem := splitName(name)
+		_, _, _, ours := splitStem(stem)
+		switch {
 		case kind == Visible:
-			files.add(name)
-		case ParseName(name) == Temporary:
+			files.add(name) // foreign ones, too
+		case ours && kind == Temporary:
 			temps = append(temps, name)
-		case ParseName(name) == Rolling:
+		case ours && kind == Rolling:
 			rolling = append(rolling, stem)
 		}
 	})

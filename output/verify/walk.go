@@ -86,7 +86,7 @@ func (v *verifier) list(t *tally, yield func([]job) bool) {
 			case ok && n < maxShards && e.IsDir():
 				shards = append(shards, n)
 				t.of(n) // an empty one is reported, too
-			case !strings.HasPrefix(e.Name(), "shard-") && e.IsDir():
+			case !strings.HasPrefix(e.Name(), output.ShardPrefix) && e.IsDir():
 				t.found(none, Finding{Class: Skipped, File: e.Name(), Detail: "not a shard's folder, not looked at"})
 			default:
 				t.found(none, Finding{Class: Foreign, File: e.Name(), Detail: "only folders of shards belong here"})
@@ -103,7 +103,7 @@ func (v *verifier) list(t *tally, yield func([]job) bool) {
 }
 
 func (v *verifier) listShard(t *tally, n int, yield func([]job) bool) (more bool) {
-	folder := fmt.Sprintf("shard-%d", n)
+	folder := output.ShardName(n)
 	owned := sync.OnceValues(func() (bool, error) { return v.owned(folder) })
 	return v.readDir(t, n, folder, func(entries []fs.DirEntry) bool {
 		files := make([]job, 0, len(entries))
