@@ -115,23 +115,6 @@ func TestAbandonedBefore(t *testing.T) {
 	checkFolder(t, path)
 }
 
-func TestAbandonedWhileStalled(t *testing.T) {
-	path := t.TempDir()
-	s := openShard(t, path)
-	lines := numbered("a", 5)
-	w := holdUp(t, s, "fsync", pass, lines...)
-	if !w.batch.Abandon() {
-		t.Fatal("the right to publish was asked for before the fsync")
-	}
-	// Its messages come again in another batch, to another worker.
-	mustWrite(t, s, newBatch(lines...))
-	w.resume()
-	if err := <-w.result; !errors.Is(err, ErrAbandoned) {
-		t.Errorf("got error %v, want %v", err, ErrAbandoned)
-	}
-	checkFolder(t, path, content(lines))
-}
-
 // TestClosedWhileStalled: a writer that the disk holds up neither holds up the
 // next owner nor publishes into its folder.
 func TestClosedWhileStalled(t *testing.T) {
