@@ -34,7 +34,12 @@ func Decode(id string, body []byte, f Format) (Submission, error) {
 		return Submission{ID: id, Messages: m.messages, memory: m}, nil
 	}
 	m.giveBack()
-	return examine(id, body, f)
+	s, err := examine(id, body, f, 1)
+	if err == nil || errors.Is(err, ErrTooLarge) {
+		return s, err
+	}
+	lax := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+	return examine(id, body, f, MaxReported, lax...)
 }
 
 // decoder reads JSON in place: jsontext does not copy from a bytes.Buffer.
@@ -60,13 +65,14 @@ func (d *decoder) giveBack() {
 }
 
 // examine is Decode for a body that the scanner did not accept. The body is wrong,
-// or has something rare about it.
+// or has something rare about it. It reports that many faults at most.
 //
-// It reads without the rules on names and UTF-8, so that it can find the end of an
-// entry that breaks them and go on. Each entry is then read again, with the rules.
-func examine(id string, body []byte, f Format) (Submission, error) {
-	lax, strict := borrow(), borrow()
-	defer lax.giveBack()
+// With the options it reads without the rules on names and UTF-8, so that it finds
+// the end of an entry that breaks them and can go on. Then it reads each entry
+// again, with the rules.
+func examine(id string, body []byte, f Format, most int, lax ...jsontext.Options) (Submission, error) {
+	dec, strict := borrow(), borrow()
+	defer dec.giveBack()
 	defer strict.giveBack()
 	var (
 		found    []EntryError
@@ -74,12 +80,15 @@ func examine(id string, body []byte, f Format) (Submission, error) {
 		ends     []int // of the messages in lines, which may move when it grows
 		index    int
 	)
-	// Most entries are longer than the id that is put in front of them, so this
-	// seldom grows.
-	lines := make([]byte, 0, 2*len(body))
+	var lines []byte
+	if len(lax) == 0 {
+		// Most entries are longer than the id that is put in front of them, so
+		// this seldom grows.
+		lines = make([]byte, 0, 2*len(body))
+	}
 	head := append(append([]byte(linePrefix), id...), '.')
 	base := len(head)
-	for raw, err := range entries(lax, body, f, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
+	for raw, err := range entries(dec, body, f, lax...) {
 		if errors.Is(err, ErrTooLarge) {
 			return Submission{}, err
 		}
@@ -87,7 +96,7 @@ func examine(id string, body []byte, f Format) (Submission, error) {
 			found = append(found, EntryError{Index: -1, Detail: whole.Error()})
 		} else if err != nil {
 			found = append(found, grammarError(index, err))
-		} else if err := readOne(strict, raw); err != nil {
+		} else if err := readAgain(strict, raw, lax); err != nil {
 			found = append(found, ruleError(index, err))
 		} else {
 			if len(found) > 0 {
@@ -100,8 +109,8 @@ func examine(id string, body []byte, f Format) (Submission, error) {
 			})
 			messages, ends = append(messages, m), append(ends, len(lines))
 		}
-		if len(found) >= MaxReported {
-			found = found[:MaxReported]
+		if len(found) >= most {
+			found = found[:most]
 			break
 		}
 		index++
@@ -115,6 +124,14 @@ func examine(id string, body []byte, f Format) (Submission, error) {
 		start = end
 	}
 	return Submission{ID: id, Messages: messages}, nil
+}
+
+// readAgain is readOne for an entry that was read with the options.
+func readAgain(strict *decoder, raw []byte, lax []jsontext.Options) error {
+	if len(lax) == 0 {
+		return nil
+	}
+	return readOne(strict, raw)
 }
 
 // readOne checks that raw is one strict JSON value and nothing else.

@@ -14,8 +14,8 @@ func Scan(id string, body []byte, f Format) (Submission, bool) {
 	return Submission{ID: id, Messages: m.messages, memory: m}, true
 }
 
-// Read is what Decode does when Scan fails.
-var Read = examine
+// Read is what Decode does when Scan fails, but for the reasons.
+func Read(id string, body []byte, f Format) (Submission, error) { return examine(id, body, f, 1) }
 
 // ScanLine is what ParseLine does first with a line that has an id.
 func ScanLine(line []byte) (time.Time, bool) {
