@@ -67,9 +67,9 @@ func (d *decoder) giveBack() {
 // examine is Decode for a body that the scanner did not accept. The body is wrong,
 // or has something rare about it. It reports that many faults at most.
 //
-// With the options it reads without the rules on names and UTF-8, so that it finds
-// the end of an entry that breaks them and can go on. Then it reads each entry
-// again, with the rules.
+// With the options, for a body that is wrong, it reads without the rules on names
+// and UTF-8, so that it finds the end of an entry that breaks them and can go on.
+// Then it reads each entry again, with the rules.
 func examine(id string, body []byte, f Format, most int, lax ...jsontext.Options) (Submission, error) {
 	dec, strict := borrow(), borrow()
 	defer dec.giveBack()
@@ -99,8 +99,8 @@ func examine(id string, body []byte, f Format, most int, lax ...jsontext.Options
 		} else if err := readAgain(strict, raw, lax); err != nil {
 			found = append(found, ruleError(index, err))
 		} else {
-			if len(found) > 0 {
-				lines = lines[:0] // they are not needed any more
+			if len(lax) > 0 {
+				lines = lines[:0] // only the faults are needed
 			}
 			head = append(strconv.AppendInt(head[:base], int64(index), 10), `",`...)
 			var m Message
@@ -115,7 +115,7 @@ func examine(id string, body []byte, f Format, most int, lax ...jsontext.Options
 		}
 		index++
 	}
-	if len(found) > 0 {
+	if len(found) > 0 || len(lax) > 0 {
 		return Submission{}, &InvalidError{Entries: found}
 	}
 	start := 0
