@@ -13,7 +13,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
-	"async-data-processor/space"
+	"async-data-processor/durable"
 )
 
 // DefaultMinFree is room for what the server writes besides messages, above
@@ -71,7 +71,7 @@ type Broker struct {
 
 	cfg   Config
 	store *store
-	space *space.Watermark
+	space *durable.Watermark
 
 	mu     sync.Mutex // guards what follows
 	server *instance  // nil between the runs of a server
@@ -112,7 +112,7 @@ func Open(cfg Config) (_ *Broker, err error) {
 	}
 	b := &Broker{
 		cfg: cfg, store: s,
-		space: space.New(s.dir, cfg.MinFree),
+		space: durable.NewWatermark(s.dir, cfg.MinFree),
 		names: map[string]*names{},
 		quit:  make(chan struct{}),
 	}
