@@ -41,7 +41,7 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 	}
 	defer srv.Kill()
 	outlets := []*outlet{{name: "files of five"}}
-	if l.rolls(ctx) {
+	if rolls(ctx, l.program) {
 		outlets = append(outlets, &outlet{name: "rolling files", settings: rolled})
 	}
 	for _, o := range outlets {
@@ -74,9 +74,9 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 		}
 		slices.Reverse(order)
 	}
-	rows := []result{l.growth("ingest", in, make([]bool, len(in)))}
+	rows := []result{growth(l.backlogs, "ingest", in, make([]bool, len(in)))}
 	for _, o := range outlets {
-		row := l.growth(o.name, o.rates, o.whole)
+		row := growth(l.backlogs, o.name, o.rates, o.whole)
 		facts, _ := factsOf(o.name, o.samples)
 		row.Facts = append(row.Facts, facts...)
 		memory := result{
@@ -91,13 +91,13 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 
 // growth is the row of rates by length of the backlog. Rates of the whole of one
 // have the start in them, and do not count beside others.
-func (l *lab) growth(name string, rates [][]float64, whole []bool) result {
+func growth(backlogs []int, name string, rates [][]float64, whole []bool) result {
 	row := result{
 		Target: 9, Name: "backlog", Unit: "least ÷ most entries/s", Want: 0.8,
-		What: fmt.Sprintf("%s over RabbitMQ, arrays of 1,000, while %v entries wait", name, l.backlogs),
+		What: fmt.Sprintf("%s over RabbitMQ, arrays of 1,000, while %v entries wait", name, backlogs),
 	}
 	var medians []float64
-	for i, n := range l.backlogs {
+	for i, n := range backlogs {
 		m, note := median(rates[i]), ""
 		if whole[i] {
 			note = ", its start included: all of it is gone too soon"

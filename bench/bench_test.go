@@ -104,11 +104,11 @@ func TestGrowth(t *testing.T) {
 	l := &lab{plan: plan{backlogs: []int{1, 2, 3}}}
 	rates := [][]float64{{1}, {80, 120}, {50}}
 	for want, whole := range map[float64][]bool{0.01: {false, false, false}, 0.5: {true, false, false}, 1: {true, true, false}} {
-		if got := l.growth("rolling", rates, whole); got.Value != want || len(got.Facts) != 3 {
+		if got := growth(l.backlogs, "rolling", rates, whole); got.Value != want || len(got.Facts) != 3 {
 			t.Errorf("%v: got %v, want %v; %q", whole, got.Value, want, got.Facts)
 		}
 	}
-	if got := l.growth("rolling", rates, []bool{true, true, true}); got.Value != 0.01 {
+	if got := growth(l.backlogs, "rolling", rates, []bool{true, true, true}); got.Value != 0.01 {
 		t.Errorf("got %v with nothing else", got.Value)
 	}
 }

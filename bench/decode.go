@@ -35,9 +35,9 @@ func decode(ctx context.Context, l *lab) ([]result, error) {
 		Target: 6, Name: "decode", Unit: "MB/s of a processor", Want: 0.6,
 		What: fmt.Sprintf("decoding and splitting arrays of %d ÷ json.Valid", size),
 	}, contender{"decode and carry", func(context.Context) (sample, error) {
-		return l.throughput(len(body), carry)
+		return throughput(l.measure, len(body), carry)
 	}}, contender{"json.Valid", func(context.Context) (sample, error) {
-		return l.throughput(len(body), func() error {
+		return throughput(l.measure, len(body), func() error {
 			if !json.Valid(body) {
 				return errors.New("not valid")
 			}
@@ -61,10 +61,10 @@ func decode(ctx context.Context, l *lab) ([]result, error) {
 
 // throughput is how many MB a second of processor time does if do does so many
 // bytes. The garbage collector's time counts, that of other programs does not.
-func (l *lab) throughput(size int, do func() error) (sample, error) {
+func throughput(measure time.Duration, size int, do func() error) (sample, error) {
 	const each = 20 // calls between looks at the clock
 	began, spent, done := ownTime(), time.Duration(0), 0
-	for ; spent < l.measure/4; spent = ownTime() - began { // steadier than what waits
+	for ; spent < measure/4; spent = ownTime() - began { // steadier than what waits
 		for range each {
 			if err := do(); err != nil {
 				return sample{}, err

@@ -102,8 +102,8 @@ func visibleFiles(dir string) (float64, error) {
 var rolled = []string{"ROLL_BYTES=67108864"}
 
 // rolls tells whether the program can write rolling files.
-func (l *lab) rolls(ctx context.Context) bool {
-	help, err := exec.CommandContext(ctx, l.program, "message-consumer", "--help").Output()
+func rolls(ctx context.Context, program string) bool {
+	help, err := exec.CommandContext(ctx, program, "message-consumer", "--help").Output()
 	return err == nil && strings.Contains(string(help), "--roll-bytes")
 }
 
@@ -127,7 +127,7 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 			fmt.Sprintf("bare appends of 64 KiB with an fsync each: %s entries/s", number(appends.value)),
 		},
 	}
-	if !l.rolls(ctx) {
+	if !rolls(ctx, l.program) {
 		s, err := limit.run(ctx)
 		row.Skipped = "the program does not know ROLL_BYTES"
 		row.Facts = append(row.Facts, fmt.Sprintf("bare broker, published and consumed: %s messages/s", number(s.value)))

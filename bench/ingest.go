@@ -199,7 +199,7 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 		Target: 7, Name: "latency", Unit: "median µs", Want: 1.5, AtMost: true,
 		What: "one entry on an idle system, POST → 201 ÷ a bare confirmed publish",
 	}, contender{"server", func(context.Context) (sample, error) {
-		s, err := l.median(func(i int) error {
+		s, err := medianTime(l.posts, func(i int) error {
 			if _, err := conn.Write(requests[i%len(requests)]); err != nil {
 				return err
 			}
@@ -207,7 +207,7 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 		})
 		return s, errors.Join(err, r.drop(productQueues, shardCount))
 	}}, contender{"bare publish", func(ctx context.Context) (sample, error) {
-		s, err := l.median(func(i int) error {
+		s, err := medianTime(l.posts, func(i int) error {
 			confirm, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", queueName(bareQueues, i%shardCount), true, false,
 				amqp.Publishing{DeliveryMode: amqp.Persistent, Body: entry})
 			if err != nil {
@@ -221,9 +221,9 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 	return []result{row}, err
 }
 
-// median is the median time in µs of doing something, one after the other.
-func (l *lab) median(do func(i int) error) (sample, error) {
-	times := make([]float64, l.posts)
+// medianTime is the median time in µs of doing something, one after the other.
+func medianTime(n int, do func(i int) error) (sample, error) {
+	times := make([]float64, n)
 	for i := range times {
 		began := time.Now()
 		if err := do(i); err != nil {

@@ -63,17 +63,18 @@ var house = map[string]struct{ ours, theirs []string }{
 	"output":            {ours: []string{"message", "output/committed", "durable"}, theirs: []string{"golang.org/x/sys/unix"}},
 	// What the tests of whole processes share; they alone import it.
 	"faults/rig": {
-		ours: []string{"shard", "output/verify"},
+		ours: []string{"shard", "output/verify", "faults/process"},
 		theirs: []string{
 			"github.com/nats-io/nats-server/v2/server", "github.com/nats-io/nats.go",
 			"github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
 		},
 	},
 	// A disk for tests, which nobody else may import.
-	"faults/lossyfs": {theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},
+	"faults/lossyfs": {ours: []string{"faults/process"}, theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},
+	"faults/process": {},
 	"output/verify":  {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 	"bench": {
-		ours:   []string{"message", "publisher"},
+		ours:   []string{"message", "publisher", "faults/process"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/rabbitmq/amqp091-go"},
 	},
 }

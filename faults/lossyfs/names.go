@@ -17,7 +17,7 @@ func (v *volume) add(folder *inode, name string, mode uint32, h *fuse.InHeader, 
 	i := v.disk.inode(mode)
 	i.uid, i.gid = h.Uid, h.Gid
 	folder.edit(edit{name: i})
-	v.refer(i, out)
+	refer(v, i, out)
 	return 0
 }
 
@@ -41,7 +41,7 @@ func (v *volume) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out 
 		}
 		i := v.known[in.Oldnodeid].inode
 		folder.edit(edit{name: i})
-		v.refer(i, out)
+		refer(v, i, out)
 		return 0
 	})
 }

@@ -100,7 +100,7 @@ func join(folder, name string) string {
 }
 
 // refer tells the kernel of an inode, and notes that it knows it.
-func (v *volume) refer(i *inode, out *fuse.EntryOut) {
+func refer(v *volume, i *inode, out *fuse.EntryOut) {
 	k := v.known[i.number]
 	if k == nil {
 		k = &known{inode: i}
@@ -129,7 +129,7 @@ func (v *volume) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, o
 		if child == nil {
 			return syscall.ENOENT
 		}
-		v.refer(child, out)
+		refer(v, child, out)
 		return 0
 	})
 }
