@@ -116,6 +116,9 @@ func (l *Link[S]) shut(s S) {
 func (l *Link[S]) set(s S, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if errors.Is(err, broker.ErrClosed) {
+		err = broker.ErrClosed // nothing is tried again
+	}
 	l.session, l.err = s, err
 	close(l.changed)
 	l.changed = make(chan struct{})

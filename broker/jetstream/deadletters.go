@@ -19,15 +19,12 @@ import (
 // and holds nothing, so others see the same at the same time; a dead letter
 // that is replayed twice is stored once.
 func (b *Broker) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
-	if !b.enter() {
-		return broker.ErrClosed
+	ctx, end, err := b.conns.Begin(ctx)
+	if err != nil {
+		return err
 	}
-	defer b.calls.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(b.ctx, func() { cancel(broker.ErrClosed) })()
-
-	s, err := b.publishing.await(ctx)
+	defer end()
+	s, err := b.conns.Publishing.Await(ctx)
 	if err != nil {
 		return err
 	}
@@ -72,7 +69,7 @@ func (b *Broker) apply(ctx context.Context, stream jetstream.Stream, m *jetstrea
 	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
 		_, gone := stream.GetMsg(ctx, m.Sequence)
 		if errors.Is(gone, jetstream.ErrMsgNotFound) {
-			return nil // somebody else has removed it
+			return nil // another process has removed it
 		}
 	}
 	if err != nil {
@@ -98,11 +95,12 @@ func (b *Broker) replay(ctx context.Context, m *jetstream.RawStreamMsg) error {
 			header.Set(name, text)
 		}
 	}
+	carryAttributes(header, m.Header)
 	ctx, cancel := context.WithTimeout(ctx, broker.PublishTimeout)
 	defer cancel()
-	s, err := b.publishing.await(ctx)
+	s, err := b.conns.Publishing.Await(ctx)
 	if err != nil {
-		return rejected(err)
+		return broker.Rejected(err)
 	}
 	return b.enqueue(ctx, s, &nats.Msg{Subject: subjectOf(shard), Header: header, Data: m.Data})
 }
@@ -127,7 +125,8 @@ func letterOf(m *jetstream.RawStreamMsg) broker.DeadLetter {
 		Time:   when.UTC(),
 	}
 	if !l.Envelope.Foreign {
-		l.Envelope.Count = count(&nats.Msg{Header: m.Header, Data: m.Data})
+		msg := &nats.Msg{Header: m.Header, Data: m.Data}
+		l.Envelope.Count, l.Envelope.Attributes = count(msg), attributes(msg)
 	}
 	if l.Envelope.ID == "" {
 		l.Envelope.ID = message.KeyedID("", m.Data)

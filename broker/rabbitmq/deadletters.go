@@ -17,16 +17,13 @@ import (
 // DeadLetters implements broker.Broker. It holds what it has seen,
 // unacknowledged, so that no other call sees it meanwhile.
 func (b *Broker) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
-	if !b.enter() {
-		return broker.ErrClosed
+	ctx, end, err := b.conns.Begin(ctx)
+	if err != nil {
+		return err
 	}
-	defer b.calls.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(b.ctx, func() { cancel(broker.ErrClosed) })()
-
-	b.consume()
-	s, err := b.consuming.await(ctx)
+	defer end()
+	b.conns.Consuming.Start()
+	s, err := b.conns.Consuming.Await(ctx)
 	if err != nil {
 		return err
 	}
@@ -106,9 +103,9 @@ func (v *visit) replay(ctx context.Context, m *amqp.Delivery, shard int) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, broker.PublishTimeout)
 	defer cancel()
-	s, err := b.publishing.await(ctx)
+	s, err := b.conns.Publishing.Await(ctx)
 	if err != nil {
-		return rejected(err)
+		return broker.Rejected(err)
 	}
 	return s.publish(ctx, queueName(shard), revived(m))
 }
@@ -116,9 +113,7 @@ func (v *visit) replay(ctx context.Context, m *amqp.Delivery, shard int) error {
 // revived is a dead letter without what it got as such.
 func revived(m *amqp.Delivery) amqp.Publishing {
 	headers := amqp.Table{}
-	if count, ok := number(m.Headers[countHeader]); ok {
-		headers[countHeader] = count
-	}
+	carryHeaders(headers, m)
 	return amqp.Publishing{
 		MessageId:       m.MessageId,
 		Type:            m.Type,
@@ -150,7 +145,7 @@ func (v *visit) putBack() error {
 		}
 		v.kept = v.kept[n:]
 		// Others who take or add letters meanwhile may cost the order, no more.
-		deadline := time.Now().Add(v.broker.timing.minDelay)
+		deadline := time.Now().Add(v.broker.timing.Min)
 		for want := ready + n; ready < want && time.Now().Before(deadline); {
 			if ready, err = v.ready(); err != nil {
 				return err
@@ -160,7 +155,7 @@ func (v *visit) putBack() error {
 	return nil
 }
 
-// ready counts the dead letters that nobody holds.
+// ready counts the dead letters that are not handed out.
 func (v *visit) ready() (n int, err error) {
 	err = v.session.rpc(func() error {
 		q, err := v.ch.QueueDeclarePassive(deadQueue, true, false, false, false, nil)

@@ -5,43 +5,43 @@ import (
 	"time"
 )
 
-// orphans are the deliveries that a lost connection held. The server does not
-// know that they are, so the next connection returns them.
-type orphans struct {
+// lostDeliveries were not settled when their connection was lost. The server does
+// not know of the loss, so the next connection returns them.
+type lostDeliveries struct {
 	created time.Time // of the consumer that they are of
-	lost    time.Time
-	held    []*held
+	since   time.Time
+	unacked []*unacked
 }
 
-// withdraw ends the intake's hold on what was not passed on.
-func (sub *subscription) withdraw() []*held {
+// takeBackUnsent ends the intake, and returns what was not passed on.
+func (sub *subscription) takeBackUnsent() []*unacked {
 	sub.mu.Lock()
 	waiting := sub.waiting
 	sub.waiting = nil
 	for _, d := range waiting {
-		delete(sub.held, d.sequence)
+		delete(sub.unacked, d.sequence)
 		if d.passedOn {
 			sub.passedOn--
 		}
 	}
 	sub.ended = true
-	idle := len(sub.held) == 0
+	idle := len(sub.unacked) == 0
 	sub.mu.Unlock()
 	if idle {
-		sub.session.disown(sub)
+		sub.session.unregister(sub)
 	}
 	return waiting
 }
 
 // abandon makes all deliveries stale and returns them.
-func (sub *subscription) abandon() []*held {
+func (sub *subscription) abandon() []*unacked {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	all := make([]*held, 0, len(sub.held))
-	for _, d := range sub.held {
+	all := make([]*unacked, 0, len(sub.unacked))
+	for _, d := range sub.unacked {
 		all = append(all, d)
 	}
-	sub.held, sub.waiting = nil, nil
+	sub.unacked, sub.waiting = nil, nil
 	return all
 }
 
@@ -52,16 +52,16 @@ func (sub *subscription) abandon() []*held {
 func (sub *subscription) cancel(forgotten bool) {
 	_ = sub.inboxSub.Unsubscribe()
 	if all := sub.abandon(); !forgotten {
-		sub.broker.orphan(sub, all)
+		sub.broker.noteLost(sub, all)
 	} else {
-		sub.session.settling.forgive() // it confirms nothing any more
+		sub.session.settling.reset() // it confirms nothing any more
 	}
-	sub.session.disown(sub)
+	sub.session.unregister(sub)
 }
 
-// adopt remembers a subscription as long as it may hold something; false if
-// the session is over.
-func (s *session) adopt(sub *subscription) bool {
+// register remembers a subscription while it may have something unsettled; false
+// if the session is over.
+func (s *session) register(sub *subscription) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.subs == nil {
@@ -71,7 +71,7 @@ func (s *session) adopt(sub *subscription) bool {
 	return true
 }
 
-func (s *session) disown(sub *subscription) {
+func (s *session) unregister(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.subs, sub)
@@ -98,14 +98,14 @@ func (s *session) all() []*subscription {
 	return all
 }
 
-// leave returns what is unsettled when the session ends: at once if the
+// returnUnsettled returns what is unsettled when the session ends: at once if the
 // connection still works, else on the next one.
-func (s *session) leave() {
+func (s *session) returnUnsettled() {
 	all := s.all()
 	s.mu.Lock()
 	s.subs = nil
 	s.mu.Unlock()
-	abandoned := map[*subscription][]*held{}
+	abandoned := map[*subscription][]*unacked{}
 	var err error
 	for _, sub := range all {
 		abandoned[sub] = sub.abandon()
@@ -116,34 +116,34 @@ func (s *session) leave() {
 	if err == nil && s.settled() {
 		return
 	}
-	for sub, held := range abandoned {
-		s.broker.orphan(sub, held)
+	for sub, unacked := range abandoned {
+		s.broker.noteLost(sub, unacked)
 	}
 }
 
-// orphan remembers what a subscription held.
-func (b *Broker) orphan(sub *subscription, all []*held) {
+// noteLost remembers what a subscription had not settled.
+func (b *Broker) noteLost(sub *subscription, all []*unacked) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o := b.orphans[sub.shard]
-	if !o.created.Equal(sub.created) {
-		o.held = nil // their consumer is gone
+	l := b.lost[sub.shard]
+	if !l.created.Equal(sub.created) {
+		l.unacked = nil // their consumer is gone
 	}
-	b.orphans[sub.shard] = orphans{sub.created, time.Now(), append(o.held, all...)}
+	b.lost[sub.shard] = lostDeliveries{sub.created, time.Now(), append(l.unacked, all...)}
 }
 
-// returnOrphans returns what lost connections held of a shard. What is older
-// has come back by itself, and may be somebody else's.
-func (s *session) returnOrphans(shard int, created time.Time) {
+// returnLost returns what was unsettled of a shard when connections were lost. What
+// is older has come back by itself, and another process may have it.
+func (s *session) returnLost(shard int, created time.Time) {
 	b := s.broker
 	b.mu.Lock()
-	o := b.orphans[shard]
-	delete(b.orphans, shard)
+	l := b.lost[shard]
+	delete(b.lost, shard)
 	b.mu.Unlock()
-	if !o.created.Equal(created) || time.Since(o.lost) > b.timing.ackWait {
+	if !l.created.Equal(created) || time.Since(l.since) > b.timing.ackWait {
 		return
 	}
-	for _, d := range o.held {
+	for _, d := range l.unacked {
 		_ = s.send(d, nak)
 	}
 }
@@ -160,7 +160,7 @@ func (s *session) extendHeld() {
 			for _, sub := range s.all() {
 				sub.extend()
 			}
-		case <-s.gone:
+		case <-s.Gone():
 			return
 		}
 	}
@@ -168,8 +168,8 @@ func (s *session) extendHeld() {
 
 func (sub *subscription) extend() {
 	sub.mu.Lock()
-	replies := make([]string, 0, len(sub.held))
-	for _, d := range sub.held {
+	replies := make([]string, 0, len(sub.unacked))
+	for _, d := range sub.unacked {
 		replies = append(replies, d.reply)
 	}
 	sub.mu.Unlock()

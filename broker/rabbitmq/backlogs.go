@@ -10,47 +10,72 @@ import (
 	"async-data-processor/broker"
 )
 
-// Beyond implements broker.Broker. AMQP has no list of queues, so they are
+// firstGap is how many queues in a row an operator may have deleted without hiding
+// those behind them from the first look.
+const firstGap = 8
+
+// Backlogs implements broker.Broker. AMQP has no list of queues, so they are
 // asked for one by one. Each one that is missing costs a channel and an error
-// in the log of RabbitMQ.
-func (b *Broker) Beyond(ctx context.Context, shards, gap int) (found []broker.Backlog, err error) {
-	if !b.enter() {
-		return nil, broker.ErrClosed
-	}
-	defer b.calls.Done()
-	// Not the publishing connection: it is silent while the broker is short of
-	// memory.
-	b.consume()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(b.ctx, cancel)()
-	s, err := b.consuming.await(ctx)
+// in the log of RabbitMQ. So a look goes over the widest gap that the last one has
+// found: it finds all of them again, and a new one that follows or fills a gap.
+func (b *Broker) Backlogs(ctx context.Context, from int) (found []broker.Backlog, err error) {
+	ctx, end, err := b.conns.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer end()
+	// Not the publishing connection: it is silent while the broker is short of
+	// memory.
+	b.conns.Consuming.Start()
+	s, err := b.conns.Consuming.Await(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	gap := b.gap
+	b.mu.Unlock()
+	from = max(from, 0)
 	var ch *amqp.Channel
-	for n, missing := shards, 0; n < maxShards && missing <= gap; n++ {
+	for n, missing := from, 0; n < maxShards && missing <= gap; n++ {
 		if ch == nil {
 			if ch, err = s.channel(); err != nil {
 				return nil, b.target.explain(err)
 			}
 		}
 		q, err := s.look(ctx, ch, n)
-		if e, ok := errors.AsType[*amqp.Error](err); ok && e.Server && e.Code == amqp.NotFound {
+		switch e, ok := errors.AsType[*amqp.Error](err); {
+		case ok && e.Server && e.Code == amqp.NotFound:
 			ch = nil // closed by the broker
-			missing++
-			continue
-		}
-		if err != nil {
+			if n >= b.cfg.Shards {
+				missing++
+			}
+		case err != nil:
 			return nil, b.target.explain(err)
+		default:
+			found = append(found, broker.Backlog{Shard: n, Envelopes: q.Messages})
+			missing = 0
 		}
-		found = append(found, broker.Backlog{Shard: n, Envelopes: q.Messages})
-		missing = 0
 	}
 	if ch != nil {
 		_ = s.rpc(ch.Close)
 	}
+	if from <= b.cfg.Shards {
+		b.mu.Lock()
+		b.gap = widestGap(b.cfg.Shards, found)
+		b.mu.Unlock()
+	}
 	return found, nil
+}
+
+// widestGap returns how many numbers in a row from shards on have no queue, at most,
+// before the last one that has.
+func widestGap(shards int, found []broker.Backlog) (gap int) {
+	next := shards
+	for _, b := range found {
+		gap = max(gap, b.Shard-next)
+		next = max(next, b.Shard+1)
+	}
+	return gap
 }
 
 // look asks for a shard's queue and makes none. After an error the channel is
@@ -78,8 +103,8 @@ func (s *session) look(ctx context.Context, ch *amqp.Channel, shard int) (amqp.Q
 	select {
 	case r := <-looked:
 		return r.queue, r.err
-	case <-s.gone:
-		return amqp.Queue{}, s.cause
+	case <-s.Gone():
+		return amqp.Queue{}, s.Cause()
 	case <-ctx.Done():
 		return amqp.Queue{}, fmt.Errorf("no answer from the queue %s: %w", queueName(shard), context.Cause(ctx))
 	}
