@@ -135,16 +135,16 @@ func (s *session) openPublisher() error {
 }
 
 // write sends what callers hand over, until the session ends.
-func (l *publisher) write() {
+func (p *publisher) write() {
 	for {
 		select {
-		case p := <-l.publications:
-			p.msg.Reply = l.inbox + strconv.FormatUint(l.register(p), 10)
-			if err := l.session.conn.PublishMsg(p.msg); err != nil && l.forget(p) {
-				p.verdict <- l.session.unsent(err)
+		case one := <-p.publications:
+			one.msg.Reply = p.inbox + strconv.FormatUint(p.register(one), 10)
+			if err := p.session.conn.PublishMsg(one.msg); err != nil && p.forget(one) {
+				one.verdict <- p.session.unsent(err)
 			}
-		case <-l.session.Gone():
-			l.close()
+		case <-p.session.Gone():
+			p.close()
 			return
 		}
 	}
@@ -161,69 +161,69 @@ func (s *session) unsent(err error) error {
 	}
 }
 
-func (l *publisher) register(p *publication) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last++
-	p.number = l.last
-	l.pending[p.number] = p
-	return p.number
+func (p *publisher) register(one *publication) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last++
+	one.number = p.last
+	p.pending[one.number] = one
+	return one.number
 }
 
 // take removes a publication; the goroutine that gets it gives the verdict.
-func (l *publisher) take(number uint64) *publication {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.pending[number]
-	delete(l.pending, number)
-	return p
+func (p *publisher) take(number uint64) *publication {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := p.pending[number]
+	delete(p.pending, number)
+	return one
 }
 
 // forget removes a publication, and tells whether it was still there.
-func (l *publisher) forget(p *publication) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p.number == 0 || l.pending[p.number] != p {
+func (p *publisher) forget(one *publication) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one.number == 0 || p.pending[one.number] != one {
 		return false
 	}
-	delete(l.pending, p.number)
+	delete(p.pending, one.number)
 	return true
 }
 
 // close ends what waits for answers that will not come.
-func (l *publisher) close() {
-	l.mu.Lock()
-	pending := l.pending
-	l.pending = map[uint64]*publication{}
-	l.mu.Unlock()
-	for _, p := range pending {
-		p.verdict <- l.session.Lost()
+func (p *publisher) close() {
+	p.mu.Lock()
+	pending := p.pending
+	p.pending = map[uint64]*publication{}
+	p.mu.Unlock()
+	for _, one := range pending {
+		one.verdict <- p.session.Lost()
 	}
 }
 
 // answered hears an answer of the server.
-func (l *publisher) answered(m *nats.Msg) {
-	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, l.inbox), 10, 64)
+func (p *publisher) answered(m *nats.Msg) {
+	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, p.inbox), 10, 64)
 	if err != nil {
 		return
 	}
-	p := l.take(number)
-	if p == nil {
+	one := p.take(number)
+	if one == nil {
 		return // its caller has left
 	}
-	b := l.session.broker
-	v := judge(m, p.stream)
+	b := p.session.broker
+	v := judge(m, one.stream)
 	switch {
-	case v.err == nil && p.stream == ShardStream:
+	case v.err == nil && one.stream == ShardStream:
 		b.block(&b.full, nil)
-	case v.full && p.stream == ShardStream:
+	case v.full && one.stream == ShardStream:
 		if b.block(&b.full, v.reason) {
-			l.session.AskRepair()
+			p.session.AskRepair()
 		}
 	case v.missing:
-		l.session.AskRepair()
+		p.session.AskRepair()
 	}
-	p.verdict <- v.err
+	one.verdict <- v.err
 }
 
 // verdict is what an answer means.
