@@ -11,6 +11,7 @@
 //	pause.go    how long to wait before the next attempt, and refusals
 //	consume.go  subscribing to a shard again and again
 //	dead.go     moving an envelope to the dead letters
+//	socket.go   a network connection that anyone may close
 package conn
 
 import (
@@ -148,6 +149,21 @@ func (c *Client[S]) Begin(ctx context.Context) (_ context.Context, end func(), _
 		cancel(nil)
 		c.Leave()
 	}, nil
+}
+
+// With begins a call, and hands it a session of the link once there is one.
+func (c *Client[S]) With(ctx context.Context, l *Link[S], call func(ctx context.Context, s S) error) error {
+	ctx, end, err := c.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	l.Start()
+	s, err := l.Await(ctx)
+	if err != nil {
+		return err
+	}
+	return call(ctx, s)
 }
 
 // Close ends the connections. It takes at most some seconds, however silent the

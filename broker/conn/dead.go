@@ -52,7 +52,7 @@ func (d *Dying[S, L]) Move() error {
 func (d *Dying[S, L]) publishDeadLetter(letter L) error {
 	c, began := d.Client, time.Now()
 	for attempts := c.cfg.Pauses.attempts(); ; {
-		err := d.attempt(letter)
+		err := c.Publish(context.Background(), func(ctx context.Context, s S) error { return d.Publish(ctx, s, letter) })
 		if err == nil || d.Stale() || c.ctx.Err() != nil || d.Ended() && time.Since(began) > broker.PublishTimeout {
 			return err
 		}
@@ -64,12 +64,13 @@ func (d *Dying[S, L]) publishDeadLetter(letter L) error {
 	}
 }
 
-func (d *Dying[S, L]) attempt(letter L) error {
-	ctx, cancel := context.WithTimeout(context.Background(), broker.PublishTimeout)
+// Publish hands a session to publish with, within the time of a publish.
+func (c *Client[S]) Publish(ctx context.Context, publish func(ctx context.Context, s S) error) error {
+	ctx, cancel := context.WithTimeout(ctx, broker.PublishTimeout)
 	defer cancel()
-	s, err := d.Client.Publishing.Await(ctx)
+	s, err := c.Publishing.Await(ctx)
 	if err != nil {
 		return broker.Rejected(err)
 	}
-	return d.Publish(ctx, s, letter)
+	return publish(ctx, s)
 }

@@ -22,6 +22,20 @@ type Pauses struct {
 	Close time.Duration
 }
 
+// PausesUpTo returns the pauses of an engine: the longest wait before an attempt
+// leaves time for a handshake within the ten seconds in which a process has to be
+// ready again.
+func PausesUpTo(longest time.Duration) Pauses {
+	return Pauses{
+		Min: 100 * time.Millisecond,
+		Max: longest,
+		// Wrong password, virtual host, arguments of a queue.
+		Refused: 15 * time.Second,
+		// The part of the drain that a silent broker may take.
+		Close: 3 * time.Second,
+	}
+}
+
 // refusal is a failure that waiting alone does not mend: an operator has to act.
 type refusal struct {
 	error

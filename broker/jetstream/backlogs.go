@@ -14,17 +14,16 @@ import (
 // Backlogs implements broker.Broker. A queue is a subject here, which is there
 // as long as it has an envelope that is not acknowledged. Those of the client's own
 // shards are listed also when they are empty.
-func (b *Broker) Backlogs(ctx context.Context, from int) ([]broker.Backlog, error) {
-	ctx, end, err := b.conns.Begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
-	b.conns.Consuming.Start()
-	s, err := b.conns.Consuming.Await(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (b *Broker) Backlogs(ctx context.Context, from int) (found []broker.Backlog, err error) {
+	err = b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
+		found, err = s.backlogs(ctx, from)
+		return err
+	})
+	return found, err
+}
+
+func (s *session) backlogs(ctx context.Context, from int) ([]broker.Backlog, error) {
+	b := s.broker
 	ctx, stop := context.WithTimeout(ctx, b.timing.rpc)
 	defer stop()
 	stream, err := s.js.Stream(ctx, ShardStream)

@@ -19,15 +19,12 @@ import (
 // and holds nothing, so others see the same at the same time; a dead letter
 // that is replayed twice is stored once.
 func (b *Broker) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
-	ctx, end, err := b.conns.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
-	s, err := b.conns.Publishing.Await(ctx)
-	if err != nil {
-		return err
-	}
+	return b.conns.With(ctx, b.conns.Publishing, func(ctx context.Context, s *session) error {
+		return b.eachDeadLetter(ctx, s, decide)
+	})
+}
+
+func (b *Broker) eachDeadLetter(ctx context.Context, s *session, decide func(broker.DeadLetter) broker.Verdict) error {
 	stream, err := s.js.Stream(ctx, DeadStream)
 	if err != nil {
 		return b.target.explain(clarified(fmt.Errorf("the stream %s: %w", DeadStream, err)))
@@ -96,13 +93,9 @@ func (b *Broker) replay(ctx context.Context, m *jetstream.RawStreamMsg) error {
 		}
 	}
 	carryAttributes(header, m.Header)
-	ctx, cancel := context.WithTimeout(ctx, broker.PublishTimeout)
-	defer cancel()
-	s, err := b.conns.Publishing.Await(ctx)
-	if err != nil {
-		return broker.Rejected(err)
-	}
-	return b.enqueue(ctx, s, &nats.Msg{Subject: subjectOf(shard), Header: header, Data: m.Data})
+	return b.conns.Publish(ctx, func(ctx context.Context, s *session) error {
+		return b.enqueue(ctx, s, &nats.Msg{Subject: subjectOf(shard), Header: header, Data: m.Data})
+	})
 }
 
 // letterOf reads what a message in the dead letters' stream tells.

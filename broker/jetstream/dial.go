@@ -18,10 +18,7 @@ import (
 
 // socket is the connection below NATS and TLS. A write that fails ends it: the
 // library would drop what it could not write and go on.
-type socket struct {
-	net.Conn
-	once sync.Once
-}
+type socket struct{ conn.Socket }
 
 func (s *socket) Write(p []byte) (int, error) {
 	n, err := s.Conn.Write(p)
@@ -29,12 +26,6 @@ func (s *socket) Write(p []byte) (int, error) {
 		_ = s.Close()
 	}
 	return n, err
-}
-
-// Close ends what waits for the socket. It may be called at any time.
-func (s *socket) Close() (err error) {
-	s.once.Do(func() { err = s.Conn.Close() })
-	return err
 }
 
 // dialer opens the sockets of one connection, which tries one server after the
@@ -63,7 +54,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 func (d *dialer) keep(c net.Conn) net.Conn {
-	s := &socket{Conn: c}
+	s := &socket{conn.Socket{Conn: c}}
 	d.mu.Lock()
 	d.socket = s
 	closed := d.closed

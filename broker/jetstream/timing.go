@@ -22,16 +22,7 @@ type timing struct {
 }
 
 var defaultTiming = timing{
-	Pauses: conn.Pauses{
-		// Max leaves time for a handshake within the ten seconds in which a process
-		// has to be ready again.
-		Min: 100 * time.Millisecond,
-		Max: 3 * time.Second,
-		// Wrong password or configuration of a stream.
-		Refused: 15 * time.Second,
-		// The part of the drain that a silent broker may take.
-		Close: 3 * time.Second,
-	},
+	Pauses: conn.PausesUpTo(3 * time.Second),
 	// A server in reach accepts within milliseconds; a lost SYN is repeated after 1 s.
 	dial: 2 * time.Second,
 	// TLS and login, for each server of the URL in turn. A stopped process

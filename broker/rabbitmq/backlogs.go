@@ -19,22 +19,20 @@ const firstGap = 8
 // in the log of RabbitMQ. So a look goes over the widest gap that the last one has
 // found: it finds all of them again, and a new one that follows or fills a gap.
 func (b *Broker) Backlogs(ctx context.Context, from int) (found []broker.Backlog, err error) {
-	ctx, end, err := b.conns.Begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
 	// Not the publishing connection: it is silent while the broker is short of
 	// memory.
-	b.conns.Consuming.Start()
-	s, err := b.conns.Consuming.Await(ctx)
-	if err != nil {
-		return nil, err
-	}
+	err = b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
+		found, err = s.backlogs(ctx, max(from, 0))
+		return err
+	})
+	return found, err
+}
+
+func (s *session) backlogs(ctx context.Context, from int) (found []broker.Backlog, err error) {
+	b := s.broker
 	b.mu.Lock()
 	gap := b.gap
 	b.mu.Unlock()
-	from = max(from, 0)
 	var ch *amqp.Channel
 	for n, missing := from, 0; n < maxShards && missing <= gap; n++ {
 		if ch == nil {

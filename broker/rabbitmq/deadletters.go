@@ -17,27 +17,19 @@ import (
 // DeadLetters implements broker.Broker. It holds what it has seen,
 // unacknowledged, so that no other call sees it meanwhile.
 func (b *Broker) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
-	ctx, end, err := b.conns.Begin(ctx)
-	if err != nil {
+	return b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
+		ch, err := s.channel()
+		if err != nil {
+			return b.target.explain(err)
+		}
+		v := &visit{broker: b, session: s, ch: ch}
+		err = v.each(ctx, decide)
+		// The channel's end is also the word that the removals have arrived.
+		if end := cmp.Or(v.putBack(), s.rpc(ch.Close)); err == nil && end != nil {
+			err = b.target.explain(end)
+		}
 		return err
-	}
-	defer end()
-	b.conns.Consuming.Start()
-	s, err := b.conns.Consuming.Await(ctx)
-	if err != nil {
-		return err
-	}
-	ch, err := s.channel()
-	if err != nil {
-		return b.target.explain(err)
-	}
-	v := &visit{broker: b, session: s, ch: ch}
-	err = v.each(ctx, decide)
-	// The channel's end is also the word that the removals have arrived.
-	if end := cmp.Or(v.putBack(), s.rpc(ch.Close)); err == nil && end != nil {
-		err = b.target.explain(end)
-	}
-	return err
+	})
 }
 
 // visit is one look at the dead-letter queue, on a channel of its own.
@@ -101,13 +93,9 @@ func (v *visit) replay(ctx context.Context, m *amqp.Delivery, shard int) error {
 			return b.target.explain(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, broker.PublishTimeout)
-	defer cancel()
-	s, err := b.conns.Publishing.Await(ctx)
-	if err != nil {
-		return broker.Rejected(err)
-	}
-	return s.publish(ctx, queueName(shard), revived(m))
+	return b.conns.Publish(ctx, func(ctx context.Context, s *session) error {
+		return s.publish(ctx, queueName(shard), revived(m))
+	})
 }
 
 // revived is a dead letter without what it got as such.

@@ -58,7 +58,7 @@ func (b *Broker) dial(ctx context.Context, role string) (*session, error) {
 			if err != nil {
 				return nil, err
 			}
-			sock = &socket{Conn: below, timeout: b.timing.write}
+			sock = newSocket(below, b.timing.write)
 			end = context.AfterFunc(ctx, func() { _ = sock.Close() })
 			// It holds for TLS and the handshake; the library then clears it.
 			return sock, below.SetDeadline(time.Now().Add(b.timing.handshake))

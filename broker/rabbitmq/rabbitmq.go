@@ -57,23 +57,15 @@ type timing struct {
 	rpc       time.Duration
 	heartbeat time.Duration
 	stalled   time.Duration
+	repair    time.Duration
 }
 
 var defaultTiming = timing{
-	Pauses: conn.Pauses{
-		// Max leaves time for a handshake within the ten seconds in which a process
-		// has to be ready again.
-		Min: 100 * time.Millisecond,
-		Max: 5 * time.Second,
-		// Wrong password, virtual host or queue arguments.
-		Refused: 15 * time.Second,
-		// How long a missing queue stays missing. RabbitMQ 3.10 takes a moment to
-		// tell consumers that theirs was deleted. A consumer that did not hear of it
-		// before there is another queue of the same name gets nothing from that one.
-		Cancelled: 500 * time.Millisecond,
-		// The part of the drain that a silent broker may take.
-		Close: 3 * time.Second,
-	},
+	Pauses: conn.PausesUpTo(5 * time.Second),
+	// RabbitMQ 3.10 takes a moment to tell consumers that their queue was deleted. A
+	// consumer that did not hear of it before there is another queue of the same name
+	// gets nothing from that one.
+	repair: 500 * time.Millisecond,
 	// A broker in reach accepts within milliseconds; a lost SYN is repeated after 1 s.
 	dial: 3 * time.Second,
 	// Login and virtual host; a broker that is starting may take a while.
@@ -114,6 +106,7 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	if cfg.Shards < 1 || cfg.Shards > maxShards {
 		return nil, fmt.Errorf("shards: want 1 to %d, got %d", maxShards, cfg.Shards)
 	}
+	tm.Cancelled = tm.repair
 	b := &Broker{cfg: cfg, timing: tm, target: target, gap: firstGap}
 	b.conns = conn.New(conn.Config[*session]{
 		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,

@@ -84,7 +84,7 @@ func (s *session) watch() {
 			s.block(b)
 		case <-s.Repair():
 			if repair == nil {
-				repair = time.After(s.broker.timing.Cancelled)
+				repair = time.After(s.broker.timing.repair)
 			}
 		case <-repair:
 			repair = nil

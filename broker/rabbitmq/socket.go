@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"async-data-processor/broker/conn"
 )
 
 const (
@@ -24,14 +26,17 @@ const (
 // The library flushes each frame by itself. Between cork and uncork the socket
 // gathers what any of its goroutines writes, and sends it together.
 type socket struct {
-	net.Conn
+	conn.Socket
 	timeout time.Duration
-	once    sync.Once
 
 	mu       sync.Mutex // orders the writes, and guards what follows
 	corked   bool
 	gathered []byte
 	failed   error // of the first write that did
+}
+
+func newSocket(c net.Conn, timeout time.Duration) *socket {
+	return &socket{Socket: conn.Socket{Conn: c}, timeout: timeout}
 }
 
 func (s *socket) Write(p []byte) (int, error) {
@@ -85,10 +90,4 @@ func (s *socket) write(p []byte) (n int, err error) {
 		_ = s.Close()
 	}
 	return n, err
-}
-
-// Close ends what waits for the socket. It may be called at any time.
-func (s *socket) Close() (err error) {
-	s.once.Do(func() { err = s.Conn.Close() })
-	return err
 }
