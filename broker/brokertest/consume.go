@@ -349,7 +349,7 @@ func closesForGood(t *testing.T, e *Engine) {
 			t.Errorf("Close: %v", err)
 		}
 	}
-	if err := c.Publish(t.Context(), envelope(0, 1)); !errors.Is(err, broker.ErrRejected) || !errors.Is(err, broker.ErrClosed) {
+	if err := Publish(t.Context(), c, envelope(0, 1)); !errors.Is(err, broker.ErrRejected) || !errors.Is(err, broker.ErrClosed) {
 		t.Errorf("Publish: %v, want ErrRejected and ErrClosed", err)
 	}
 	if err := c.Consume(t.Context(), 0, 1, nil); !errors.Is(err, broker.ErrClosed) {
