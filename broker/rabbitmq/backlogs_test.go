@@ -6,47 +6,60 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 )
 
-// TestBeyondGaps: an empty queue is found, too; one that was deleted hides
-// those behind it only if the gap is too wide, and is not made anew.
-func TestBeyondGaps(t *testing.T) {
+// TestBacklogGaps: a look goes over as many missing queues as the one before it has
+// found to be missing, and makes none of them anew.
+func TestBacklogGaps(t *testing.T) {
 	url := sharedNode(t)
-	const from, last = 100, 109 // no other test has them
-	for _, shard := range []int{from, from + 1, from + 6, last} {
+	engine(t, url, url)
+	const from = brokertest.Shards
+	make := func(shard int) {
 		admin(t, url, func(ch *amqp.Channel) error { return declare(ch, shardQueue(shard)) })
 		t.Cleanup(func() { deleteQueue(t, url, queueName(shard)) })
 	}
-	foreign(t, url, last, amqp.Publishing{Body: []byte("x")})
 	b, _ := openBroker(t, url, quick())
 	ready(t, b)
-	for range 2 {
-		for gap, want := range map[int][]int{0: {100, 101}, 3: {100, 101}, 4: {100, 101, 106, 109}, 8: {100, 101, 106, 109}} {
-			found, err := b.Beyond(t.Context(), from, gap)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := shardsOf(found); !slices.Equal(got, want) {
-				t.Errorf("gap %d: found %v, want %v", gap, got, want)
-			}
+	check := func(want ...int) {
+		t.Helper()
+		found, err := b.Backlogs(t.Context(), from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, b := range found {
+			got = append(got, b.Shard)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("found %v, want %v", got, want)
 		}
 	}
+	make(from + firstGap + 1) // one too many are missing
+	check()
+	make(from)
+	check(from) // no gap was found by the look before
+	fresh, _ := openBroker(t, url, quick())
+	b = fresh
+	check(from, from+firstGap+1) // so far a first look sees
+	check(from, from+firstGap+1)
+	make(from + 2)
+	check(from, from+2, from+firstGap+1)
+	deleteQueue(t, url, queueName(from+firstGap+1))
+	check(from, from+2) // the widest gap is one now
+	make(from + 5)
+	check(from, from+2)
+	make(from + 4)
+	check(from, from+2, from+4, from+5)
 	if err := b.Ready(); err != nil {
 		t.Error("not ready after looking:", err)
 	}
 }
 
-func shardsOf(found []broker.Backlog) (shards []int) {
-	for _, b := range found {
-		shards = append(shards, b.Shard)
-	}
-	return shards
-}
-
-// TestBeyondDoesNotCount: a shard beyond the number of shards that cannot be
+// TestOtherShardDoesNotCount: a shard beyond the number of shards that cannot be
 // consumed does not make the process unready.
-func TestBeyondDoesNotCount(t *testing.T) {
+func TestOtherShardDoesNotCount(t *testing.T) {
 	url := sharedNode(t)
 	const shard = 120
 	admin(t, url, func(ch *amqp.Channel) error {
@@ -58,7 +71,7 @@ func TestBeyondDoesNotCount(t *testing.T) {
 	ready(t, b)
 	consume(t, b, shard)
 	within10s(t, "the refusal", func() bool {
-		n, ok := heard.find(broker.Lost, "consume")
+		n, ok := heard.find(event.Unsubscribed, "consume")
 		return ok && n.Shard == shard
 	})
 	if err := b.Ready(); err != nil {

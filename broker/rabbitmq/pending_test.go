@@ -7,8 +7,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// owed is a publication that the broker never confirms.
-func owed(queue string, tag uint64) *publication {
+// unconfirmed is a publication that the broker never confirms.
+func unconfirmed(queue string, tag uint64) *publication {
 	return &publication{queue: queue, confirm: &amqp.DeferredConfirmation{DeliveryTag: tag}}
 }
 
@@ -16,53 +16,53 @@ func owed(queue string, tag uint64) *publication {
 func blames(err error, queue string) bool { return err != nil && strings.Contains(err.Error(), queue) }
 
 // TestOverdue: what is kept of confirms that come before an older one is
-// bounded, whichever queue owes it.
+// bounded, for all queues together.
 func TestOverdue(t *testing.T) {
-	var u unheard
-	if err := u.overdue(1 << 40); err != nil {
-		t.Errorf("nothing is unheard of: %v", err)
+	var p pendingConfirms
+	if err := p.overdue(1 << 40); err != nil {
+		t.Errorf("nothing is pending: %v", err)
 	}
-	u.note(owed("young", 1000))
-	u.note(owed("old", 9))
-	u.note(owed("old", 7))
-	if err := u.overdue(7 + maxUnconfirmed); err != nil {
+	p.add(unconfirmed("young", 1000))
+	p.add(unconfirmed("old", 9))
+	p.add(unconfirmed("old", 7))
+	if err := p.overdue(7 + maxUnconfirmed); err != nil {
 		t.Errorf("too early: %v", err)
 	}
-	if err := u.overdue(8 + maxUnconfirmed); !blames(err, "old") {
+	if err := p.overdue(8 + maxUnconfirmed); !blames(err, "old") {
 		t.Errorf("%v, want an error that names the queue", err)
 	}
 }
 
-// TestMute: a queue is mute by what it owes itself.
-func TestMute(t *testing.T) {
-	var u unheard
-	for tag := range uint64(maxUnheard) {
+// TestStalled: a queue is stalled by the confirms of its own.
+func TestStalled(t *testing.T) {
+	var p pendingConfirms
+	for tag := range uint64(maxPending) {
 		for _, queue := range []string{"a", "b"} {
-			if err := u.mute(queue); err != nil {
+			if err := p.stalled(queue); err != nil {
 				t.Fatalf("after %d: %v", tag, err)
 			}
 		}
-		u.note(owed("a", tag+1))
+		p.add(unconfirmed("a", tag+1))
 	}
-	if err := u.mute("a"); !blames(err, "a") {
+	if err := p.stalled("a"); !blames(err, "a") {
 		t.Errorf("%v, want an error that names the queue", err)
 	}
-	if err := u.mute("b"); err != nil {
+	if err := p.stalled("b"); err != nil {
 		t.Errorf("the other queue: %v", err)
 	}
 }
 
-// TestCheck: each debt has its own time.
+// TestCheck: each pending confirm has its own time.
 func TestCheck(t *testing.T) {
-	var u unheard
-	u.note(owed("a", 1))
+	var p pendingConfirms
+	p.add(unconfirmed("a", 1))
 	for i := range maxChecks {
-		if err := u.check(); err != nil {
+		if err := p.check(); err != nil {
 			t.Fatalf("check %d: %v", i, err)
 		}
-		u.note(owed("b", uint64(i)+2))
+		p.add(unconfirmed("b", uint64(i)+2))
 	}
-	if err := u.check(); !blames(err, "queue a") {
+	if err := p.check(); !blames(err, "queue a") {
 		t.Errorf("%v, want an error that names the queue", err)
 	}
 }
