@@ -9,6 +9,7 @@ import (
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/broker/jetstream/embedded"
 	"async-data-processor/broker/rabbitmq"
+	"async-data-processor/event"
 )
 
 const brokerForms = "amqp://, amqps://, nats://, tls:// or embedded:<folder>"
@@ -51,7 +52,7 @@ func embeddedDir(u *url.URL) (string, error) {
 
 // openBroker opens the engine that the URL chooses. It does not wait for a
 // connection; only an embedded broker is up when it returns.
-func openBroker(cfg Config, notify func(broker.Notice)) (broker.Broker, error) {
+func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 	if err := checkBrokerURL(cfg.BrokerURL); err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ func openBroker(cfg Config, notify func(broker.Notice)) (broker.Broker, error) {
 		}
 		b, err := embedded.Open(embedded.Config{
 			Dir: dir, Shards: cfg.Shards, Listen: cfg.EmbeddedListen, Token: cfg.EmbeddedToken,
-			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Notify: notify,
+			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Events: events,
 		})
 		if errors.Is(err, embedded.ErrStoreDamaged) {
 			return nil, fmt.Errorf("%w\n(to accept the loss: --embedded-accept-loss)", err)
@@ -76,9 +77,9 @@ func openBroker(cfg Config, notify func(broker.Notice)) (broker.Broker, error) {
 	case "nats", "tls":
 		return jetstream.New(jetstream.Config{
 			URL: cfg.BrokerURL, Shards: cfg.Shards, Replicas: cfg.Replicas,
-			Credentials: cfg.NATSCreds, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey, Notify: notify,
+			Credentials: cfg.NATSCreds, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey, Events: events,
 		})
 	default:
-		return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Notify: notify})
+		return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Events: events})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -33,7 +34,7 @@ func lettersOf(t *testing.T, n int) (DeadLetters, *brokertest.Memory) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	open := func(_ Config, notify func(broker.Notice)) (broker.Broker, error) { return memory.Open(notify), nil }
+	open := func(_ Config, events event.Sink) (broker.Broker, error) { return memory.Open(events), nil }
 	return DeadLetters{Config: DefaultConfig(), Timeout: time.Second, open: open}, memory
 }
 
@@ -111,7 +112,7 @@ func (h homeless) Close() error { return nil }
 // TestReplayWithoutOrigin: one that could go nowhere does not hold up the others.
 func TestReplayWithoutOrigin(t *testing.T) {
 	d := DeadLetters{Config: DefaultConfig(), Timeout: time.Second}
-	d.open = func(Config, func(broker.Notice)) (broker.Broker, error) { return homeless{t: t}, nil }
+	d.open = func(Config, event.Sink) (broker.Broker, error) { return homeless{t: t}, nil }
 	n, err := d.Replay(t.Context(), func(DeadLetter) bool { return true })
 	if n != 1 || !errors.Is(err, broker.ErrNoOrigin) || !strings.Contains(err.Error(), `"0"`) || !strings.Contains(err.Error(), `"2"`) {
 		t.Errorf("%d replayed, %v; want 1, and 0 and 2 named", n, err)

@@ -11,8 +11,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"async-data-processor/broker"
-	"async-data-processor/broker/jetstream/embedded"
 	"async-data-processor/event"
 	"async-data-processor/output"
 	"async-data-processor/server"
@@ -51,23 +49,44 @@ func (t *teller) repeating(level zerolog.Level, key string) *zerolog.Event {
 	return e
 }
 
-func (t *teller) notice(n broker.Notice) {
-	var e *zerolog.Event
-	switch n.Kind {
-	case broker.Connected, broker.Unblocked:
-		e = t.log.Info()
-	case embedded.StoreMended:
-		e = t.log.Error() // data was given up: each item, always
-	default:
-		e = t.repeating(zerolog.WarnLevel, fmt.Sprint(n.Kind, n.Role, n.Shard))
+// connectionTexts are the log lines of the connections' states.
+var connectionTexts = map[event.ConnectionState]string{
+	event.Connected:    "broker connected",
+	event.Unreachable:  "cannot connect to broker",
+	event.Lost:         "broker connection lost",
+	event.Blocked:      "broker blocks publishing",
+	event.Unblocked:    "broker takes publishing again",
+	event.Cancelled:    "broker cancelled the consumer",
+	event.Unsubscribed: "cannot consume the shard's queue",
+}
+
+// brokerEvent logs what a broker tells.
+func (t *teller) brokerEvent(e event.Event) {
+	switch e := e.(type) {
+	case event.Connection:
+		line := t.log.Info()
+		if e.State != event.Connected && e.State != event.Unblocked {
+			line = t.repeating(zerolog.WarnLevel, fmt.Sprint(e.State, e.Role, e.Shard))
+		}
+		brokerLine(line, e.Shard, e.Retry).Str("role", e.Role).AnErr("error", e.Err).Msg(connectionTexts[e.State])
+	case event.DeadLettered:
+		brokerLine(t.repeating(zerolog.WarnLevel, fmt.Sprint("dead", e.Shard)), e.Shard, 0).Err(e.Err).Msg("dead-lettered")
+	case event.DeadLetterFailed:
+		brokerLine(t.repeating(zerolog.WarnLevel, fmt.Sprint("dead failed", e.Shard)), e.Shard, e.Retry).
+			Str("envelope", e.Envelope).Err(e.Err).Msg("dead letter cannot be kept")
+	case event.StoreRepaired: // data was given up: each item, always
+		brokerLine(t.log.Error(), -1, 0).Err(e.Err).Msg("broker store repaired")
 	}
-	if n.Shard >= 0 {
-		e = e.Int("shard", n.Shard)
+}
+
+func brokerLine(e *zerolog.Event, shard int, retry time.Duration) *zerolog.Event {
+	if shard >= 0 {
+		e = e.Int("shard", shard)
 	}
-	if n.Retry > 0 {
-		e = e.Dur("retry_ms", n.Retry)
+	if retry > 0 {
+		e = e.Dur("retry_ms", retry)
 	}
-	e.Str("component", "broker").Str("role", n.Role).AnErr("error", n.Err).Msg(string(n.Kind))
+	return e.Str("component", "broker")
 }
 
 func (t *teller) access(a server.Access) {

@@ -16,6 +16,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -77,7 +78,7 @@ func (w *ward) start() {
 		w.half = c
 		return c, nil
 	}
-	open := func(_ Config, notify func(broker.Notice)) (broker.Broker, error) { return w.memory.Open(notify), nil }
+	open := func(_ Config, events event.Sink) (broker.Broker, error) { return w.memory.Open(events), nil }
 	go func() { w.done <- run(ctx, w.cfg, newTeller(zerolog.New(&w.works)), open, build) }()
 	synctest.Wait()
 }

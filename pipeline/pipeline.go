@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/server"
 	"async-data-processor/space"
 )
@@ -109,7 +110,7 @@ func (p *plant) ready() []server.Check {
 }
 
 type (
-	opener  func(Config, func(broker.Notice)) (broker.Broker, error)
+	opener  func(Config, event.Sink) (broker.Broker, error)
 	builder func(*plant) (half, error)
 )
 
@@ -166,7 +167,7 @@ func openUnless(ctx context.Context, cfg Config, t *teller, open opener) (broker
 	}
 	done := make(chan opened, 1)
 	go func() {
-		b, err := open(cfg, t.notice)
+		b, err := open(cfg, t.brokerEvent)
 		done <- opened{b, err}
 	}()
 	select {

@@ -115,7 +115,7 @@ func TestRun(t *testing.T) {
 				var j journal
 				ctx, signal := context.WithCancel(t.Context())
 				time.AfterFunc(time.Minute, signal)
-				open := func(Config, func(broker.Notice)) (broker.Broker, error) { return closing{journal: &j}, nil }
+				open := func(Config, event.Sink) (broker.Broker, error) { return closing{journal: &j}, nil }
 				var builders []builder
 				for _, h := range tc.halves {
 					h.journal = &j
@@ -138,7 +138,7 @@ func TestRun(t *testing.T) {
 func TestRunFailsEarly(t *testing.T) {
 	var j journal
 	errPort := errors.New("the port is taken")
-	open := func(Config, func(broker.Notice)) (broker.Broker, error) { return closing{journal: &j}, nil }
+	open := func(Config, event.Sink) (broker.Broker, error) { return closing{journal: &j}, nil }
 	err := run(t.Context(), DefaultConfig(), newTeller(zerolog.Nop()), open,
 		func(*plant) (half, error) { return fakeHalf{journal: &j}, nil },
 		func(*plant) (half, error) { return nil, errPort })
@@ -224,8 +224,8 @@ func TestOwnedTellsWhatItKnows(t *testing.T) {
 
 func TestLevelsAreHeld(t *testing.T) {
 	lines := logged(t, zerolog.ErrorLevel, func(t *teller) {
-		t.notice(broker.Notice{Kind: broker.Lost, Shard: -1, Err: errors.New("gone"), Retry: time.Second})
-		t.notice(broker.Notice{Kind: broker.Connected, Shard: 3})
+		t.brokerEvent(event.Connection{State: event.Lost, Shard: -1, Err: errors.New("gone"), Retry: time.Second})
+		t.brokerEvent(event.Connection{State: event.Connected, Shard: 3})
 		t.event(event.BatchReturned{Err: errors.New("x")})
 	})
 	if len(lines) != 0 {
@@ -237,8 +237,8 @@ func TestLevelsAreHeld(t *testing.T) {
 // apart, whoever did it, or that it could not be.
 func TestDeadLettersAreTold(t *testing.T) {
 	lines := logged(t, zerolog.WarnLevel, func(t *teller) {
-		t.notice(broker.Notice{Kind: broker.DeadLettered, Shard: 3, Err: errors.New("it came back too often")})
-		t.undecodable(3, "E1", "not JSON") // told by the broker's notice
+		t.brokerEvent(event.DeadLettered{Shard: 3, Err: errors.New("it came back too often")})
+		t.undecodable(3, "E1", "not JSON") // told by the broker's event
 		t.unburied(3, "E2", errors.New("blocked"))
 	})
 	if len(lines) != 2 || lines[0]["error"] != "it came back too often" || lines[1]["envelope"] != "E2" || lines[1]["error"] != "blocked" {

@@ -18,9 +18,6 @@ const (
 	lookInterval = time.Minute
 	// lookRetry is the wait after the first look that failed; it doubles.
 	lookRetry = time.Second
-	// lookGap is how many queues in a row somebody may have deleted without
-	// hiding those behind them.
-	lookGap = 8
 )
 
 // leftover is a shard beyond the number of shards that has a queue. It is
@@ -34,10 +31,10 @@ type leftover struct {
 // reshard finds shards beyond the number of shards until intake ends, and
 // starts the same loop for them in g as for the others.
 func (c *consuming) reshard(g *errgroup.Group, intake, work context.Context) {
-	gap, first, retry := lookGap, true, lookRetry
+	first, retry := true, lookRetry
 	for {
 		pause := lookInterval
-		found, err := c.broker.Beyond(intake, c.cfg.Shards, gap)
+		found, err := c.broker.Backlogs(intake, c.cfg.Shards)
 		switch {
 		case intake.Err() != nil:
 			return
@@ -46,7 +43,7 @@ func (c *consuming) reshard(g *errgroup.Group, intake, work context.Context) {
 			pause, retry = retry, min(2*retry, lookInterval)
 		default:
 			c.adopt(g, intake, work, found, first)
-			gap, first, retry = widestGap(c.cfg.Shards, found), false, lookRetry
+			first, retry = false, lookRetry
 		}
 		select {
 		case <-time.After(pause):
@@ -77,18 +74,6 @@ func (c *consuming) adopt(g *errgroup.Group, intake, work context.Context, found
 			c.teller.drained(n)
 		}
 	}
-}
-
-// widestGap returns how many numbers in a row have no queue, at most, before
-// the last one that has. A look over that gap finds all of them again, and a
-// new one that follows or fills it, at the least expense.
-func widestGap(shards int, found []broker.Backlog) (gap int) {
-	next := shards
-	for _, b := range found {
-		gap = max(gap, b.Shard-next)
-		next = b.Shard + 1
-	}
-	return gap
 }
 
 // leftover returns what is known of a shard beyond the number of shards, nil of
@@ -122,10 +107,11 @@ func (c *consuming) consume(intake context.Context, n int, envelopes chan<- *mes
 		defer close(done)
 		for d := range counted {
 			l.inHand.Add(1)
-			envelopes <- message.NewDelivery(d.Envelope, d.Redelivered, func(o message.Outcome) error {
+			d.OnSettle(func(o message.Outcome, settle func(message.Outcome) error) error {
 				defer l.inHand.Add(-1)
-				return d.Settle(o)
+				return settle(o)
 			})
+			envelopes <- d
 		}
 	}()
 	err := c.broker.Consume(intake, n, c.cfg.prefetch(), counted)

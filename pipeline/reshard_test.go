@@ -17,6 +17,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 	"async-data-processor/message"
 	"async-data-processor/output"
 )
@@ -39,15 +40,15 @@ type resharded struct {
 type looking struct {
 	broker.Broker
 	failures int
-	gaps     []int
+	looks    []int // from which shard on
 }
 
-func (l *looking) Beyond(ctx context.Context, shards, gap int) ([]broker.Backlog, error) {
-	l.gaps = append(l.gaps, gap)
-	if len(l.gaps) <= l.failures {
+func (l *looking) Backlogs(ctx context.Context, from int) ([]broker.Backlog, error) {
+	l.looks = append(l.looks, from)
+	if len(l.looks) <= l.failures {
 		return nil, errors.New("connection lost")
 	}
-	return l.Broker.Beyond(ctx, shards, gap)
+	return l.Broker.Backlogs(ctx, from)
 }
 
 func newResharded(t *testing.T, failures int) *resharded {
@@ -62,7 +63,7 @@ func (r *resharded) start(linger time.Duration) {
 	cfg.Shards, cfg.OutputDir, cfg.BatchLinger = 3, r.dir, linger
 	ctx, signal := context.WithCancel(context.Background())
 	r.signal = signal
-	open := func(Config, func(broker.Notice)) (broker.Broker, error) { return r.broker, nil }
+	open := func(Config, event.Sink) (broker.Broker, error) { return r.broker, nil }
 	capture := func(p *plant) (half, error) {
 		r.plant = p
 		return fakeHalf{journal: new(journal)}, nil
@@ -87,7 +88,7 @@ func (r *resharded) publish(shard, n int) {
 	for i := range n {
 		fmt.Fprintf(&text, `{"message_id":"%s.%d","timestamp":"2019-10-12T08:10:54Z"}`+"\n", id, i)
 	}
-	if err := r.larger.Publish(r.t.Context(), message.Envelope{ID: id, Shard: shard, Count: n, Body: text.Bytes()}); err != nil {
+	if err := brokertest.Publish(r.t.Context(), r.larger, message.Envelope{ID: id, Shard: shard, Count: n, Body: text.Bytes()}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -148,8 +149,8 @@ func TestLeftoversAreDrained(t *testing.T) {
 		if n := r.told(`drained; when no process`, `"level":"info"`); n != 4 {
 			t.Errorf("drained: told %d times, want 4", n)
 		}
-		if want := []int{lookGap, 1, 1, 1}; !slices.Equal(r.broker.gaps, want) {
-			t.Errorf("gaps %v, want %v", r.broker.gaps, want)
+		if want := []int{3, 3, 3, 3}; !slices.Equal(r.broker.looks, want) {
+			t.Errorf("looked from %v on, want %v", r.broker.looks, want)
 		}
 		r.publish(6, 8) // one more, with known ids among them
 		time.Sleep(10 * time.Second)
@@ -249,32 +250,11 @@ func TestLookIsRetried(t *testing.T) {
 		time.Sleep((1 + 2 + 4 + 8) * lookRetry)
 		synctest.Wait()
 		if got := r.written(4); got != 5 {
-			t.Errorf("%d messages of shard 4 are in files after %v", got, r.broker.gaps)
+			t.Errorf("%d messages of shard 4 are in files after %d looks", got, len(r.broker.looks))
 		}
-		if want := slices.Repeat([]int{lookGap}, 5); !slices.Equal(r.broker.gaps, want) {
-			t.Errorf("gaps %v, want %v", r.broker.gaps, want)
+		if want := slices.Repeat([]int{3}, 5); !slices.Equal(r.broker.looks, want) {
+			t.Errorf("looked from %v on, want %v", r.broker.looks, want)
 		}
 		r.stop()
 	})
-}
-
-func TestWidestGap(t *testing.T) {
-	for _, tc := range []struct {
-		found []int
-		want  int
-	}{
-		{nil, 0},
-		{[]int{3, 4, 5}, 0},
-		{[]int{4}, 1},
-		{[]int{3, 6, 7}, 2},
-		{[]int{5, 6, 8}, 2},
-	} {
-		var found []broker.Backlog
-		for _, n := range tc.found {
-			found = append(found, broker.Backlog{Shard: n})
-		}
-		if got := widestGap(3, found); got != tc.want {
-			t.Errorf("%v: %d, want %d", tc.found, got, tc.want)
-		}
-	}
 }

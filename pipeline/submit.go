@@ -14,7 +14,7 @@ import (
 
 // publisher is the half of a broker that submissions need.
 type publisher interface {
-	PublishTogether(ctx context.Context, envelopes []message.Envelope, done func(i int, outcome error))
+	Publish(ctx context.Context, envelopes []message.Envelope, done func(i int, outcome error))
 }
 
 // submitter hands submissions to the lanes of their shards.
@@ -25,7 +25,7 @@ type submitter struct {
 }
 
 func newSubmitter(b publisher, shards int, reserve *space.Watermark) submitter {
-	return submitter{shard.NewLanes(shards, broker.PublishTimeout, b.PublishTogether), reserve}
+	return submitter{shard.NewLanes(shards, broker.PublishTimeout, b.Publish), reserve}
 }
 
 // Submit implements server.Submitter.

@@ -23,7 +23,7 @@ type publishes struct {
 	fail     map[int]error
 }
 
-func (p *publishes) PublishTogether(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
+func (p *publishes) Publish(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.received = append(p.received, envelopes...)

@@ -142,7 +142,7 @@ func TestStandbyIsNotReady(t *testing.T) {
 	owner := newWorks(t, nil)
 	cfg := owner.cfg
 	memory := brokertest.NewMemory(cfg.Shards)
-	open := func(Config, func(broker.Notice)) (broker.Broker, error) { return memory, nil }
+	open := func(Config, event.Sink) (broker.Broker, error) { return memory, nil }
 	ctx, signal := context.WithCancel(t.Context())
 	var log works
 	announce := func(p *plant) (half, error) {
@@ -168,7 +168,7 @@ func TestSignalDuringOpen(t *testing.T) {
 	ctx, signal := context.WithCancel(t.Context())
 	release := make(chan struct{})
 	defer close(release)
-	open := func(Config, func(broker.Notice)) (broker.Broker, error) {
+	open := func(Config, event.Sink) (broker.Broker, error) {
 		signal()
 		<-release
 		return nil, nil
@@ -182,7 +182,7 @@ func TestSignalDuringOpen(t *testing.T) {
 func TestOneEngine(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.BrokerURL = "amqp://guest:guest@127.0.0.1:1/"
-	b, err := openBroker(cfg, func(broker.Notice) {})
+	b, err := openBroker(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

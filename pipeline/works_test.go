@@ -19,6 +19,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 )
 
 // patience bounds the waits of these tests; only one that fails uses it up.
@@ -78,11 +79,11 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config), extra ...bui
 		t.Fatal(err)
 	}
 	w := &works{t: t, memory: brokertest.NewMemory(cfg.Shards), cfg: cfg, done: make(chan error, 1)}
-	open := func(_ Config, notify func(broker.Notice)) (broker.Broker, error) {
+	open := func(_ Config, events event.Sink) (broker.Broker, error) {
 		if around.broker != nil {
-			return around.broker(w.memory.Open(notify)), nil
+			return around.broker(w.memory.Open(events)), nil
 		}
-		return w.memory.Open(notify), nil
+		return w.memory.Open(events), nil
 	}
 	newConsuming := func(p *plant) (half, error) {
 		h, err := newConsuming(p)

@@ -6,6 +6,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/event"
 )
@@ -76,5 +77,27 @@ func TestOtherShardDoesNotCount(t *testing.T) {
 	})
 	if err := b.Ready(); err != nil {
 		t.Error("not ready:", err)
+	}
+}
+
+func TestWidestGap(t *testing.T) {
+	for _, tc := range []struct {
+		found []int
+		want  int
+	}{
+		{nil, 0},
+		{[]int{3, 4, 5}, 0},
+		{[]int{4}, 1},
+		{[]int{3, 6, 7}, 2},
+		{[]int{5, 6, 8}, 2},
+		{[]int{0, 2, 4}, 1}, // those below the number of shards do not count
+	} {
+		var found []broker.Backlog
+		for _, n := range tc.found {
+			found = append(found, broker.Backlog{Shard: n})
+		}
+		if got := widestGap(3, found); got != tc.want {
+			t.Errorf("%v: %d, want %d", tc.found, got, tc.want)
+		}
 	}
 }
