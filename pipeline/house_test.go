@@ -29,20 +29,21 @@ var house = map[string]struct{ ours, theirs []string }{
 	},
 	"message": {theirs: []string{"github.com/go-json-experiment/json/jsontext", "github.com/oklog/ulid/v2"}},
 	"event":   {},
+	"backoff": {},
 	"space":   {theirs: []string{"golang.org/x/sys/unix"}},
 	"server": {
 		ours:   []string{"message"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zstd"},
 	},
 	"shard":       {ours: []string{"message"}},
-	"broker":      {ours: []string{"message", "event"}},
-	"broker/conn": {ours: []string{"broker", "backoff", "message", "event"}},
+	"broker":      {ours: []string{"message"}},
+	"broker/conn": {ours: []string{"broker", "backoff", "event"}},
 	"broker/rabbitmq": {
-		ours:   []string{"broker", "broker/conn", "backoff", "message", "event"},
+		ours:   []string{"broker", "broker/conn", "message", "event"},
 		theirs: []string{"github.com/rabbitmq/amqp091-go"},
 	},
 	"broker/jetstream": {
-		ours:   []string{"broker", "broker/conn", "backoff", "message", "event"},
+		ours:   []string{"broker", "broker/conn", "message", "event"},
 		theirs: []string{"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream"},
 	},
 	"broker/jetstream/embedded": {ours: []string{"broker", "broker/conn", "broker/jetstream", "message", "event", "space"}, theirs: []string{

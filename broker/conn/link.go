@@ -138,6 +138,9 @@ func (l *Link[S]) Await(ctx context.Context) (S, error) {
 		l.mu.Lock()
 		s, err, changed := l.session, l.err, l.changed
 		l.mu.Unlock()
+		if err == nil && s.life().Ended() {
+			err = s.life().cause // it is about to be replaced
+		}
 		if err == nil || errors.Is(err, broker.ErrClosed) {
 			return s, err
 		}
