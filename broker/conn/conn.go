@@ -45,9 +45,9 @@ type Config[S Session] struct {
 
 // Client keeps the connections of an engine's client.
 type Client[S Session] struct {
-	// Publishing is connected in any case, since it carries dead letters, too.
+	// Publishing carries dead letters, too, so it is started in any case.
 	Publishing *Link[S]
-	// Consuming is connected once Consuming.Start was called.
+	// Consuming is started when it is needed.
 	Consuming *Link[S]
 
 	cfg    Config[S]
@@ -61,12 +61,11 @@ type Client[S Session] struct {
 	faults  map[int]error // why a shard is not subscribed, while the connection is up
 }
 
-// New returns a client that connects in the background.
+// New returns a client. Its links connect in the background once they are started.
 func New[S Session](cfg Config[S]) *Client[S] {
 	c := &Client[S]{cfg: cfg, closed: make(chan struct{}), faults: map[int]error{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.Publishing, c.Consuming = newLink(c, Publish), newLink(c, Consume)
-	c.Publishing.Start()
 	return c
 }
 

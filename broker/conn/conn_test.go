@@ -46,16 +46,20 @@ var errDown = errors.New("connection refused")
 
 const shards = 3
 
-func newRig(t *testing.T, down error) *rig {
-	r := &rig{down: down}
+func newRig(t *testing.T, down error) *rig { return startRig(t, &rig{down: down}) }
+
+func startRig(t *testing.T, r *rig) *rig {
+	pauses := PausesUpTo(5 * time.Second)
+	pauses.Cancelled = 500 * time.Millisecond
 	r.Client = New(Config[*fake]{
-		Name: "fake://host", Shards: shards, Pauses: PausesUpTo(5 * time.Second), Dial: r.dial,
+		Name: "fake://host", Shards: shards, Pauses: pauses, Dial: r.dial,
 		Events: func(e event.Event) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.events = append(r.events, e)
 		},
 	})
+	r.Publishing.Start()
 	t.Cleanup(func() { _ = r.Close() })
 	return r
 }
@@ -184,8 +188,7 @@ func TestAwait(t *testing.T) {
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, hangs := range []bool{false, true} {
-			r := newRig(t, nil)
-			r.hangs = hangs
+			r := startRig(t, &rig{hangs: hangs})
 			r.Consuming.Start()
 			synctest.Wait()
 			took := time.Second // of a call
@@ -223,7 +226,6 @@ func TestClose(t *testing.T) {
 func TestConsume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
-		r.cfg.Pauses.Cancelled = 500 * time.Millisecond
 		ctx, cancel := context.WithCancel(t.Context())
 		outcomes, subscribed := make(chan error), make(chan *fake)
 		done := make(chan error)

@@ -120,6 +120,7 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	b.conns = conn.New(conn.Config[*session]{
 		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,
 	})
+	b.conns.Publishing.Start()
 	return b, nil
 }
 
