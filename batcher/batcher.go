@@ -57,7 +57,7 @@ func Run(cfg Config, deliveries <-chan Opened, batches chan<- *message.Batch) {
 	}
 }
 
-// Opened is a delivery with its messages, of which there is at least one.
+// Opened is a delivery with its messages, at least one.
 type Opened struct {
 	Delivery *message.Delivery
 	Messages []message.Message

@@ -6,7 +6,7 @@ import (
 	"async-data-processor/message"
 )
 
-// filler moves runs of messages from the delivery in hand to the batches.
+// filler moves runs of messages from one delivery at a time to the batches.
 type filler struct {
 	size   int // of a full batch
 	most   int // of those that leave together
@@ -24,7 +24,7 @@ type filler struct {
 	released bool
 	cause    message.Cause
 	timer    *time.Timer // runs while there is a next that is not released
-	// rest is what of the delivery in hand has not found a place.
+	// rest is what of the current delivery has not found a place.
 	rest Opened
 }
 

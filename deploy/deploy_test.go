@@ -20,7 +20,7 @@ import (
 // wait longer before it kills.
 const drainTimeout = 25 * time.Second
 
-// settings are the variables of design section 9.
+// settings are variables of the table in docs/operations.md.
 var settings = strings.Fields(`
 	BROKER_URL RABBITMQ_URL BROKER_URL_FILE SHARDS_COUNT LISTEN_ADDR PORT
 	ADMIN_LISTEN_ADDR DATA_OUTPUT_DIR BATCH_SIZE BATCH_LINGER WORKERS_MIN

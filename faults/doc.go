@@ -10,6 +10,6 @@
 // from a seed, which is printed: -seed repeats them, the scheduling of the
 // machine aside.
 //
-// docs/reliability.md has the table of the last long run, and which test covers
-// which fault.
+// docs/guarantees.md says which test covers which fault; docs/results has the
+// tables of long runs.
 package faults

@@ -41,7 +41,7 @@ func equalLines(t *testing.T, got []message.Message, want []string) {
 func TestDecodeLine(t *testing.T) {
 	tests := []struct{ name, entry, want string }{
 		{
-			"the example of the design",
+			"the shortest with a value",
 			`{"timestamp":"2019-10-12T08:10:54.52Z","value":"F"}`,
 			`{"message_id":"S.0","timestamp":"2019-10-12T08:10:54.52Z","value":"F"}`,
 		},

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -13,6 +14,9 @@ import (
 )
 
 const brokerForms = "amqp://, amqps://, nats://, tls:// or embedded:<folder>"
+
+// EmbeddedURL is the broker of a standalone process that is told of no other.
+const EmbeddedURL = "embedded:data/broker"
 
 // checkBrokerURL tells whether there is an engine for the URL. Its error never
 // holds the URL, which may hold a password.
@@ -81,5 +85,26 @@ func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 		})
 	default:
 		return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Events: events})
+	}
+}
+
+// openUnless opens the broker, or returns nil if ctx ends before that: a large
+// embedded store takes a while to check, and leaving it then is as safe as a
+// crash, from which it recovers.
+func openUnless(ctx context.Context, cfg Config, events event.Sink, open opener) (broker.Broker, error) {
+	type opened struct {
+		broker broker.Broker
+		err    error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		b, err := open(cfg, events)
+		done <- opened{b, err}
+	}()
+	select {
+	case o := <-done:
+		return o.broker, o.err
+	case <-ctx.Done():
+		return nil, nil
 	}
 }

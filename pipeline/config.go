@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/output"
 	"async-data-processor/server"
 )
 
@@ -115,13 +116,13 @@ func DefaultConfig() Config {
 		MaxInFlight: server.DefaultMaxInFlight,
 
 		OutputDir: "./data",
-		// Room for what is queued when intake ends, and for everybody else on
-		// the disk to notice.
+		// Room for what is queued when intake ends, and for the other
+		// users of the disk to notice.
 		OutputMinFree: 256 << 20,
 		// Longer than what passes by itself, and then in time to have another
-		// process, or somebody, see to it.
+		// process, or a person, see to it.
 		OutputErrorTimeout: time.Minute,
-		// More than a shard can have in hand: 30 envelopes of 512 KiB are 194,000
+		// More than a shard can have unsettled: 30 envelopes of 512 KiB are 194,000
 		// of the shortest lines. So whatever a broker delivers again after a
 		// crash or an outage is known. 9 MB per shard at most, read back from
 		// 40,000 full files at a start.
@@ -188,7 +189,7 @@ func (c Config) Validate() error {
 	check(!exposed(c.AdminListen) || c.InsecureNoAuth,
 		"--admin-listen %s %s: listen on localhost, or accept it with --insecure-no-auth", c.AdminListen, unprotected)
 	check(!c.Pprof || !exposed(c.Listen) && !exposed(c.AdminListen) || c.InsecureNoAuth,
-		"--pprof lets whoever reaches /debug/pprof/ look into the process: listen on localhost, or accept it with --insecure-no-auth")
+		"--pprof lets every client of /debug/pprof/ look into the process: listen on localhost, or accept it with --insecure-no-auth")
 	check(!slices.Contains(c.AuthTokens, ""), "--auth-tokens holds an empty token")
 	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
 		c.MaxInFlight, server.MinInFlight)
@@ -221,14 +222,43 @@ func exposed(addr string) bool {
 	return host != "localhost" && !net.ParseIP(host).IsLoopback()
 }
 
-// prefetch is how many envelopes a shard has in hand at most: enough to fill,
+// defaultRollInterval is how old a file gets if only its size is set.
+// Without a limit, what comes to a quiet shard would not be visible for days.
+const defaultRollInterval = time.Minute
+
+// togetherFiles and togetherRolled bound what a worker takes at a time of a
+// backlog: as many files with an fsync of their folder for all, and as many
+// messages with one fsync of their file.
+const (
+	togetherFiles  = 8
+	togetherRolled = 4096
+)
+
+// roll is when files are published that batches are appended to.
+func (c Config) roll() output.Roll {
+	r := output.Roll{Bytes: c.RollBytes, Interval: c.RollInterval}
+	if r.Bytes > 0 && r.Interval == 0 {
+		r.Interval = defaultRollInterval
+	}
+	return r
+}
+
+// together is how many messages full batches may have that leave together.
+func (c Config) together() int {
+	if c.roll().Rolls() {
+		return max(c.BatchSize, togetherRolled)
+	}
+	return c.BatchSize * togetherFiles
+}
+
+// prefetch is how many envelopes of a shard are unsettled at most: enough to fill,
 // with one message each, the batches being written, the one that waits and the
 // one that fills. Less could starve a batch.
 //
 // More would let more batches of such envelopes leave together, but this is what
-// bounds the bytes in hand, 512 KiB each, and the ids that come again after a
-// crash (see DedupeIDs). Under load envelopes are not of one message: a lane
-// fills the next one while it waits for the last.
+// bounds the bytes in memory, 512 KiB each, and the ids that come again after a
+// crash (see DedupeIDs). Under load envelopes are not of one message: the next one
+// of a shard fills while the last one is published.
 func (c Config) prefetch() int { return c.BatchSize * (c.WorkersMax + 2) }
 
 // RedactURL returns a broker's URL, or a list of them, without passwords,

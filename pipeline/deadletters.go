@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream/embedded"
 )
@@ -104,7 +102,7 @@ func (d DeadLetters) openBroker(ctx context.Context) (broker.Broker, error) {
 	if open == nil {
 		open = openBroker
 	}
-	b, err := openUnless(ctx, cfg, newTeller(zerolog.Nop()), open)
+	b, err := openUnless(ctx, cfg, nil, open)
 	switch {
 	case errors.Is(err, embedded.ErrStoreInUse):
 		return nil, fmt.Errorf("%w\n(to reach the dead letters of a running process, "+

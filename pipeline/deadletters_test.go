@@ -34,7 +34,7 @@ func lettersOf(t *testing.T, n int) (DeadLetters, *brokertest.Memory) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	open := func(_ Config, events event.Sink) (broker.Broker, error) { return memory.Open(events), nil }
+	open := func(Config, event.Sink) (broker.Broker, error) { return memory.Open(nil), nil }
 	return DeadLetters{Config: DefaultConfig(), Timeout: time.Second, open: open}, memory
 }
 

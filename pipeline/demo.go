@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -17,37 +15,21 @@ const (
 	demoEntries  = 7 // at most, per submission
 )
 
-// demo posts generated entries to its own process, by HTTP as anybody would.
-type demo struct{ plant *plant }
-
-func newDemo(p *plant) (half, error) { return demo{p}, nil }
-
-func (d demo) start(g *errgroup.Group, intake, _ context.Context) {
-	g.Go(func() error {
-		tick := time.NewTicker(demoInterval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				d.post(intake)
-			case <-intake.Done():
-				return nil
-			}
-		}
-	})
+// demo posts generated entries to its own process, by HTTP as any client would.
+type demo struct {
+	addr   string
+	tokens []string // that may submit; the first one is used
 }
-
-func (d demo) end() {}
 
 // post sends one submission. A refusal is in the log of the server already.
 func (d demo) post(ctx context.Context) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.plant.addr.String()+"/message", bytes.NewReader(demoBody(time.Now())))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.addr+"/message", bytes.NewReader(demoBody(time.Now())))
 	if err != nil {
 		return // it has no part that could be wrong
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if tokens := d.plant.cfg.AuthTokens; len(tokens) > 0 {
-		req.Header.Set("Authorization", "Bearer "+tokens[0])
+	if len(d.tokens) > 0 {
+		req.Header.Set("Authorization", "Bearer "+d.tokens[0])
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -1,189 +1,204 @@
-// Package pipeline builds the stages, starts them in order and drains them in
-// order. It is the one place that sees them all:
+// Package pipeline builds the parts of a process, starts them in order and drains
+// them in order. It is the one place that sees them all:
 //
-//	client ── POST /message ──▶ server ──▶ shard ──▶ broker ═══▶ queues      (Serve)
+//	client ── POST /message ──▶ server ──▶ publisher ──▶ broker ═══▶ queues      (Serve)
 //
-//	queues ═══▶ broker ──▶ batcher ──▶ workerpool ──▶ output ──▶ files       (Consume)
-//	              ▲                        │
-//	              └──── settle, after ─────┘
+//	queues ═══▶ consumer: open ──▶ batcher ──▶ workerpool ──▶ output ──▶ files   (Consume)
+//	              ▲                                │
+//	              └───────── settle, after ────────┘
 //
-// It is also the one place that logs: the stages tell what happened through
-// hooks and events, log.go turns that into lines.
+// Every part tells what happens to one event.Hub; package telemetry logs that.
 package pipeline
 
 import (
 	"context"
 	"errors"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"async-data-processor/broker"
+	"async-data-processor/consumer"
 	"async-data-processor/event"
-	"async-data-processor/server"
-	"async-data-processor/space"
+	"async-data-processor/telemetry"
 )
 
-// ErrDrainDeadline is returned when the drain took longer than its time-out.
-// What was unsettled is still at the broker.
-var ErrDrainDeadline = errors.New("the drain took longer than --drain-timeout; what was not finished stays with the broker")
+var (
+	// ErrDrainDeadline is returned when the drain took longer than its time-out.
+	// Unsettled messages are still at the broker.
+	ErrDrainDeadline = errors.New("the drain took longer than --drain-timeout; what was not finished stays with the broker")
+	// ErrOutputFailed is returned when the output has failed for longer than
+	// --output-error-timeout, and not for lack of space. Unwritten messages are
+	// back at the broker.
+	ErrOutputFailed = consumer.ErrOutputFailed
+)
 
 // Serve runs the server until ctx ends, and then drains it. It returns nil
 // after a clean drain. cfg must be valid.
 func Serve(ctx context.Context, cfg Config, log zerolog.Logger) error {
-	return run(ctx, cfg, newTeller(log), openBroker, newServing)
+	return parts{server: true}.run(ctx, cfg, log)
 }
 
 // Consume runs the message-consumer until ctx ends, and then drains it. It
 // returns nil after a clean drain. cfg must be valid.
 func Consume(ctx context.Context, cfg Config, log zerolog.Logger) error {
-	return run(ctx, cfg, newTeller(log), openBroker, newConsuming, newAdmin)
+	return parts{consumer: true, admin: true}.run(ctx, cfg, log)
 }
 
-// half is a half of the pipeline, in front of the broker or behind it.
-type half interface {
-	// start starts the half in g. It works until intake ends, then finishes
-	// what it has in hand, and gives up on that when work ends.
-	start(g *errgroup.Group, intake, work context.Context)
-	// end comes after everything in g has returned, or was given up. It frees
-	// what the half holds and has its last word in the log.
-	end()
+// Standalone runs the server and the message-consumer in one process until ctx
+// ends, and then drains both. It calls ready, with the server's address, when
+// submissions become files. It returns nil after a clean drain. cfg must be valid.
+//
+// With demo it also posts a few generated entries every second.
+func Standalone(ctx context.Context, cfg Config, log zerolog.Logger, demo bool, ready func(net.Addr)) error {
+	return parts{consumer: true, server: true, demo: demo, ready: ready}.run(ctx, cfg, log)
 }
 
-// plant is what the halves of one process share.
-type plant struct {
-	cfg    Config
-	broker broker.Broker
-	teller *teller
-	// checks are the conditions of being ready; complete when the halves start.
-	checks []func() server.Check
-	// addr is where submissions are taken; set by newServing.
-	addr net.Addr
-	// served is closed when every request has its answer; nil without a server.
-	served chan struct{}
-	// reserve is what the output's disk keeps free; nil without a consumer.
-	reserve *space.Watermark
-	// owned counts the shards whose folder this process owns.
-	owned atomic.Int32
-	// writing is what the drain of the files waits for.
-	writing sync.WaitGroup
-}
-
-// afterServing returns the intake of the queues. In a process with a server it
-// lasts until that has stopped, so that what it still accepts is consumed, too.
-func (p *plant) afterServing(intake context.Context) context.Context {
-	if p.served == nil {
-		return intake
-	}
-	later, cancel := context.WithCancelCause(context.WithoutCancel(intake))
-	context.AfterFunc(intake, func() {
-		<-p.served
-		cancel(context.Cause(intake))
-	})
-	return later
-}
-
-// isReady tells whether what is posted now becomes files.
-func (p *plant) isReady() bool {
-	if int(p.owned.Load()) < p.cfg.Shards {
-		return false
-	}
-	for _, c := range p.ready() {
-		if c.Err != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// ready answers for the process.
-func (p *plant) ready() []server.Check {
-	checks := make([]server.Check, len(p.checks))
-	for i, check := range p.checks {
-		checks[i] = check()
-	}
-	return checks
-}
-
-type (
-	opener  func(Config, event.Sink) (broker.Broker, error)
-	builder func(*plant) (half, error)
-)
-
-// run opens the broker, builds the halves, which take their listeners and
-// folders so that a failure is early, and runs them until ctx ends or one of
-// them fails. Then all of them drain, and the broker is closed last.
-func run(ctx context.Context, cfg Config, t *teller, open opener, builders ...builder) (err error) {
-	b, err := openUnless(ctx, cfg, t, open)
-	if err != nil || b == nil {
+// run builds the parts and runs them until ctx ends and all have drained.
+func (p parts) run(ctx context.Context, cfg Config, logger zerolog.Logger) error {
+	var events event.Hub
+	log := telemetry.Start(&events, logger)
+	process, err := p.build(ctx, cfg, &events, log)
+	if err != nil || process == nil {
+		log.Close()
 		return err
 	}
-	p := &plant{cfg: cfg, broker: b, teller: t}
-	p.checks = append(p.checks, func() server.Check { return server.Check{Name: "broker", Err: b.Ready()} })
-	started := false
-	defer func() { // the last word, after those of the halves
-		if started && err == nil {
-			t.stopped()
-		}
-	}()
-	var halves []half
-	for _, build := range builders {
-		h, err := build(p)
-		if err != nil {
-			return errors.Join(err, b.Close())
-		}
-		defer h.end()
-		halves = append(halves, h)
+	err = process.run(ctx)
+	log.Close()
+	if process.consumer != nil {
+		log.History(process.consumer.History(), true)
 	}
-	started = true
+	if err == nil { // else the caller tells the error
+		log.Tell(event.Drained{})
+	}
+	return err
+}
 
-	g, intake := errgroup.WithContext(ctx)
-	work, stop := deadline(intake, cfg.DrainTimeout)
-	defer stop()
+// process is the parts of one process. A part that it does not have is nil.
+type process struct {
+	cfg      Config
+	events   event.Sink
+	broker   broker.Broker
+	consumer shards
+	server   endpoint
+	admin    endpoint
+	// started says which parts there are.
+	started []event.Event
+	// meanwhile is what runs beside the parts until the intake ends.
+	meanwhile []func(context.Context)
+	// closers free what the parts hold, the newest last.
+	closers []func() error
+}
+
+// shards is the view of a consumer.Set.
+type shards interface {
+	Run(intake, work context.Context) error
+	Failed() context.Context
+	History() []event.Worker
+	Status() consumer.Status
+}
+
+// endpoint is an HTTP server with its listener.
+type endpoint interface {
+	Serve() error
+	Drain()
+	Shutdown(ctx context.Context) error
+}
+
+// run is the start list. It returns when ctx has ended, or a part has failed, and
+// everything has drained; or when the time for that is over.
+func (p *process) run(ctx context.Context) error {
+	defer p.close()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	if p.consumer != nil { // it fails as soon as a shard does, and returns when the others have drained
+		defer context.AfterFunc(p.consumer.Failed(), func() { fail(context.Cause(p.consumer.Failed())) })()
+	}
+	g, intake := errgroup.WithContext(ctx) // a part that fails ends the intake of all
+	work, release := deadline(intake, p.cfg.DrainTimeout)
+	defer release()
+	consuming, stopConsuming := context.WithCancelCause(context.WithoutCancel(intake))
+	defer stopConsuming(nil)
+	consumed := make(chan struct{})
+
+	for _, e := range p.started {
+		p.events.Send(e)
+	}
+	if p.consumer != nil {
+		g.Go(func() error {
+			defer close(consumed)
+			return p.consumer.Run(consuming, work)
+		})
+	}
+	if p.server != nil {
+		g.Go(p.server.Serve)
+	}
+	if p.admin != nil {
+		g.Go(p.admin.Serve)
+	}
+	for _, f := range p.meanwhile {
+		g.Go(func() error {
+			f(intake)
+			return nil
+		})
+	}
 	g.Go(func() error {
 		<-intake.Done()
-		t.draining(intake)
-		return nil
+		return p.drain(intake, work, func() {
+			stopConsuming(context.Cause(intake))
+			<-consumed
+		})
 	})
-	for _, h := range halves {
-		h.start(g, intake, work)
-	}
 	done := make(chan error, 1)
-	go func() { done <- errors.Join(g.Wait(), b.Close()) }()
+	go func() { done <- g.Wait() }()
 	return await(intake, work, done)
 }
 
-// openUnless opens the broker, or returns nil if ctx ends before that: a large
-// embedded store takes a while to check, and leaving it then is as safe as a
-// crash, from which it recovers.
-func openUnless(ctx context.Context, cfg Config, t *teller, open opener) (broker.Broker, error) {
-	type opened struct {
-		broker broker.Broker
-		err    error
+// drain is the list of the orderly stop. Every step is bounded by work.
+func (p *process) drain(intake, work context.Context, consume func()) error {
+	p.tellDraining(intake)
+	var errs []error
+	if p.admin != nil {
+		p.admin.Drain() // not ready, for as long as the drain takes
 	}
-	done := make(chan opened, 1)
-	go func() {
-		b, err := open(cfg, t.brokerEvent)
-		done <- opened{b, err}
-	}()
-	select {
-	case o := <-done:
-		return o.broker, o.err
-	case <-ctx.Done():
-		return nil, nil
+	if p.server != nil { // no new requests; those under way are answered, confirms included
+		errs = append(errs, p.server.Shutdown(work))
 	}
+	if p.consumer != nil { // what the server has published until now is consumed, too
+		consume()
+	}
+	if p.admin != nil {
+		errs = append(errs, p.admin.Shutdown(work))
+	}
+	errs = append(errs, p.broker.Close()) // settles are sent; an embedded broker ends last
+	return errors.Join(errs...)
 }
 
-// giveUpDelay is what stages get to return what they hold after the deadline.
+func (p *process) tellDraining(intake context.Context) {
+	cause := context.Cause(intake)
+	if errors.Is(cause, context.Canceled) {
+		cause = nil // a signal
+	}
+	p.events.Send(event.Draining{Cause: cause})
+}
+
+// close frees what the parts hold, in the reverse order of building.
+func (p *process) close() error {
+	var errs []error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// giveUpDelay is what the parts get to return what they hold after the deadline.
 const giveUpDelay = 2 * time.Second
 
 // deadline returns the context of the work: it outlives intake by the drain
 // time-out and is then cancelled with ErrDrainDeadline.
-func deadline(intake context.Context, timeout time.Duration) (work context.Context, stop func()) {
+func deadline(intake context.Context, timeout time.Duration) (work context.Context, release func()) {
 	work, cancel := context.WithCancelCause(context.WithoutCancel(intake))
 	unhook := context.AfterFunc(intake, func() {
 		t := time.AfterFunc(timeout, func() { cancel(ErrDrainDeadline) })
@@ -195,9 +210,9 @@ func deadline(intake context.Context, timeout time.Duration) (work context.Conte
 	}
 }
 
-// await returns the error of done, or ErrDrainDeadline, and why intake ended, if
-// that has not come a moment after work was cancelled: a write may hang in a
-// system call for ever.
+// await returns the error of done. If that has not come a moment after work was
+// cancelled, it returns ErrDrainDeadline, and why intake ended: a write may hang
+// in a system call for ever.
 func await(intake, work context.Context, done <-chan error) error {
 	select {
 	case err := <-done:

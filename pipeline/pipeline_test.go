@@ -1,12 +1,11 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,11 +13,10 @@ import (
 
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
-	"golang.org/x/sync/errgroup"
 
 	"async-data-processor/broker"
+	"async-data-processor/consumer"
 	"async-data-processor/event"
-	"async-data-processor/output"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,62 +50,86 @@ func (c closing) Close() error {
 	return nil
 }
 
-// fakeHalf works for a while after intake has ended.
-type fakeHalf struct {
+// part is a server or a consumer that works for a while after it is told to stop.
+type part struct {
 	journal *journal
+	name    string
 	finish  time.Duration // how long its drain takes; for ever if negative
 	fail    error         // what its work fails with, at once
+	stop    chan struct{} // closed by Shutdown
+	failed  context.Context
 }
 
-func (h fakeHalf) start(g *errgroup.Group, intake, work context.Context) {
-	g.Go(func() error {
-		if h.fail != nil {
-			return h.fail
-		}
-		<-intake.Done()
-		if h.finish < 0 {
-			<-work.Done()
-			h.journal.add("gave up")
-			return nil
-		}
-		time.Sleep(h.finish)
-		h.journal.add("drained")
-		return nil
-	})
+func (p *part) Serve() error {
+	if p.fail != nil {
+		return p.fail
+	}
+	<-p.stop
+	return nil
 }
 
-func (h fakeHalf) end() { h.journal.add("end") }
+func (p *part) Drain() { p.journal.add(p.name + " not ready") }
 
+func (p *part) Shutdown(work context.Context) error {
+	defer close(p.stop)
+	p.drain(work)
+	return nil
+}
+
+func (p *part) Run(intake, work context.Context) error {
+	if p.fail != nil {
+		return p.fail
+	}
+	<-intake.Done()
+	p.drain(work)
+	return nil
+}
+
+func (p *part) drain(work context.Context) {
+	if p.finish < 0 {
+		<-work.Done()
+		p.journal.add(p.name + " gave up")
+		return
+	}
+	time.Sleep(p.finish)
+	p.journal.add(p.name + " drained")
+}
+
+func (p *part) Failed() context.Context { return p.failed }
+func (*part) History() []event.Worker   { return nil }
+func (*part) Status() consumer.Status   { return nil }
+
+// TestRun: parts drain one after the other, the broker is closed last.
 func TestRun(t *testing.T) {
 	errBroken := errors.New("broken")
 	for name, tc := range map[string]struct {
-		halves []fakeHalf
-		err    error
-		steps  []string
+		server, consumer part
+		err              error
+		steps            []string
 	}{
-		"a clean drain closes the broker last": {
-			halves: []fakeHalf{{finish: time.Second}, {finish: 2 * time.Second}},
-			steps:  []string{"drained", "drained", "broker closed", "end", "end"},
+		"a clean drain": {
+			server: part{finish: 2 * time.Second}, consumer: part{finish: time.Second},
+			steps: []string{"admin not ready", "server drained", "consumer drained", "admin drained", "broker closed", "freed"},
 		},
-		"a half that fails drains the other": {
-			halves: []fakeHalf{{fail: errBroken}, {finish: time.Second}},
-			err:    errBroken,
-			steps:  []string{"drained", "broker closed", "end", "end"},
+		"a server that fails": {
+			server: part{fail: errBroken}, consumer: part{finish: time.Second}, err: errBroken,
+			steps: []string{"admin not ready", "server drained", "consumer drained", "admin drained", "broker closed", "freed"},
+		},
+		"a consumer that fails": {
+			consumer: part{fail: errBroken}, err: errBroken,
+			steps: []string{"admin not ready", "server drained", "admin drained", "broker closed", "freed"},
 		},
 		"the deadline makes them give up": {
-			halves: []fakeHalf{{finish: -1}},
-			err:    ErrDrainDeadline,
-			steps:  []string{"gave up", "broker closed", "end"},
+			consumer: part{finish: -1}, err: ErrDrainDeadline,
+			steps: []string{"admin not ready", "server drained", "consumer gave up", "admin drained", "broker closed", "freed"},
 		},
-		"a half that hangs is left behind": {
-			halves: []fakeHalf{{finish: time.Hour}},
-			err:    ErrDrainDeadline,
-			steps:  []string{"end"},
+		"a part that hangs is left behind": {
+			consumer: part{finish: time.Hour}, err: ErrDrainDeadline,
+			steps: []string{"admin not ready", "server drained", "freed"},
 		},
-		"a half that hangs does not hide that the output failed": {
-			halves: []fakeHalf{{fail: ErrOutputFailed}, {finish: time.Hour}},
-			err:    ErrOutputFailed,
-			steps:  []string{"end", "end"},
+		"a part that hangs does not hide that the output failed": {
+			consumer: part{fail: ErrOutputFailed}, server: part{finish: time.Hour}, err: ErrOutputFailed,
+			steps: []string{"admin not ready", "freed"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,13 +137,12 @@ func TestRun(t *testing.T) {
 				var j journal
 				ctx, signal := context.WithCancel(t.Context())
 				time.AfterFunc(time.Minute, signal)
-				open := func(Config, event.Sink) (broker.Broker, error) { return closing{journal: &j}, nil }
-				var builders []builder
-				for _, h := range tc.halves {
-					h.journal = &j
-					builders = append(builders, func(*plant) (half, error) { return h, nil })
+				p := process{
+					cfg: DefaultConfig(), broker: closing{journal: &j},
+					server: tc.server.named("server", &j), consumer: tc.consumer.named("consumer", &j), admin: part{}.named("admin", &j),
+					closers: []func() error{func() error { j.add("freed"); return nil }},
 				}
-				err := run(ctx, DefaultConfig(), newTeller(zerolog.Nop()), open, builders...)
+				err := p.run(ctx)
 				if !errors.Is(err, tc.err) {
 					t.Errorf("error %v, want %v", err, tc.err)
 				}
@@ -135,113 +156,27 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func TestRunFailsEarly(t *testing.T) {
+func (p part) named(name string, j *journal) *part {
+	p.name, p.journal, p.stop, p.failed = name, j, make(chan struct{}), context.Background()
+	return &p
+}
+
+// TestBuildFails: what a failed start has opened is closed.
+func TestBuildFails(t *testing.T) {
 	var j journal
-	errPort := errors.New("the port is taken")
-	open := func(Config, event.Sink) (broker.Broker, error) { return closing{journal: &j}, nil }
-	err := run(t.Context(), DefaultConfig(), newTeller(zerolog.Nop()), open,
-		func(*plant) (half, error) { return fakeHalf{journal: &j}, nil },
-		func(*plant) (half, error) { return nil, errPort })
-	if !errors.Is(err, errPort) || !slices.Equal(j.steps, []string{"broker closed", "end"}) {
-		t.Errorf("error %v after %q", err, j.steps)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-// logged returns the log lines that f makes.
-func logged(t *testing.T, level zerolog.Level, f func(*teller)) (lines []map[string]any) {
-	t.Helper()
-	var buf bytes.Buffer
-	f(newTeller(zerolog.New(&buf).Level(level)))
-	for line := range bytes.Lines(buf.Bytes()) {
-		var fields map[string]any
-		if err := json.Unmarshal(line, &fields); err != nil {
-			t.Fatalf("%q: %v", line, err)
-		}
-		lines = append(lines, fields)
+	defer l.Close()
+	cfg := DefaultConfig()
+	cfg.Listen, cfg.AdminListen, cfg.OutputDir = "127.0.0.1:0", l.Addr().String(), t.TempDir()
+	p := parts{
+		consumer: true, server: true, admin: true,
+		openBroker: func(Config, event.Sink) (broker.Broker, error) { return closing{journal: &j}, nil },
 	}
-	return lines
-}
-
-func TestHistoryTellsChanges(t *testing.T) {
-	a, b := event.Worker{ID: "0-1", State: event.Idle}, event.Worker{ID: "0-2", State: event.Busy}
-	changed := b
-	changed.Messages = 5
-	lines := logged(t, zerolog.InfoLevel, func(t *teller) {
-		t.history([]event.Worker{a, b}, false)
-		t.history([]event.Worker{a, b}, false)
-		t.history([]event.Worker{a, changed}, false)
-		t.history([]event.Worker{a, changed}, true)
-	})
-	var workers []any
-	for _, l := range lines {
-		if l["message"] != "worker history" {
-			t.Errorf("message %q", l["message"])
-		}
-		workers = append(workers, l["worker"])
-	}
-	if want := []any{"0-1", "0-2", "0-2", "0-1", "0-2"}; !slices.Equal(workers, want) {
-		t.Errorf("told %q, want %q", workers, want)
-	}
-}
-
-func TestRepeatedTroubleIsToldSeldom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		trouble := event.BatchHeld{Worker: event.Worker{ID: "0-1"}, Err: errors.New("disk full")}
-		lines := logged(t, zerolog.InfoLevel, func(t *teller) {
-			for range 100 {
-				t.event(trouble)
-			}
-			time.Sleep(repeatInterval)
-			t.event(trouble)
-		})
-		if len(lines) != 2 || lines[0]["error"] != "disk full" || lines[1]["suppressed"] != 99.0 {
-			t.Errorf("lines %v", lines)
-		}
-	})
-}
-
-// TestOwnedTellsWhatItKnows: what a new owner has read, and what it could not.
-func TestOwnedTellsWhatItKnows(t *testing.T) {
-	lines := logged(t, zerolog.InfoLevel, func(t *teller) {
-		t.owned(1, 2, output.Recalled{IDs: 30, Files: 4, Took: 5 * time.Millisecond})
-		t.owned(1, 0, output.Recalled{IDs: 3, Files: 1, Damaged: 1, Foreign: 2, Example: "x.ndjson"})
-		t.owned(1, 0, output.Recalled{IDs: 9, Files: 2, Adopted: 1, Cut: 70})
-	})
-	var texts []string
-	for _, l := range lines {
-		texts = append(texts, fmt.Sprint(l["level"], l["message"], l["ids"], l["files"], l["elapsed_ms"], l["damaged"], l["foreign"], l["file"], l["adopted"], l["cut_bytes"]))
-	}
-	want := []string{
-		fmt.Sprint("info", "shard owned", 30, 4, 5, nil, nil, nil, nil, nil),
-		fmt.Sprint("warn", "not every file could be read for the ids of its messages, those may be written again", nil, nil, nil, 1, 2, "x.ndjson", nil, nil),
-		fmt.Sprint("info", "shard owned", 3, 1, 0, nil, nil, nil, nil, nil),
-		fmt.Sprint("info", "shard owned", 9, 2, 0, nil, nil, nil, 1, 70),
-	}
-	if !slices.Equal(texts, want) {
-		t.Errorf("told %q\nwant %q", texts, want)
-	}
-}
-
-func TestLevelsAreHeld(t *testing.T) {
-	lines := logged(t, zerolog.ErrorLevel, func(t *teller) {
-		t.brokerEvent(event.Connection{State: event.Lost, Shard: -1, Err: errors.New("gone"), Retry: time.Second})
-		t.brokerEvent(event.Connection{State: event.Connected, Shard: 3})
-		t.event(event.BatchReturned{Err: errors.New("x")})
-	})
-	if len(lines) != 0 {
-		t.Errorf("lines below the level: %v", lines)
-	}
-}
-
-// TestDeadLettersAreTold: no level below warn hides that an envelope was set
-// apart, whoever did it, or that it could not be.
-func TestDeadLettersAreTold(t *testing.T) {
-	lines := logged(t, zerolog.WarnLevel, func(t *teller) {
-		t.brokerEvent(event.DeadLettered{Shard: 3, Err: errors.New("it came back too often")})
-		t.undecodable(3, "E1", "not JSON") // told by the broker's event
-		t.unburied(3, "E2", errors.New("blocked"))
-	})
-	if len(lines) != 2 || lines[0]["error"] != "it came back too often" || lines[1]["envelope"] != "E2" || lines[1]["error"] != "blocked" {
-		t.Errorf("lines %v", lines)
+	err = p.run(t.Context(), cfg, zerolog.Nop())
+	if err == nil || !strings.Contains(err.Error(), "--admin-listen") || !slices.Equal(j.so(), []string{"broker closed"}) {
+		t.Errorf("error %v after %q", err, j.so())
 	}
 }

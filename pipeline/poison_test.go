@@ -12,12 +12,13 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/consumer"
 	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
 // fragile is a folder whose writes panic on some messages, always.
-type fragile struct{ folder }
+type fragile struct{ consumer.Folder }
 
 func (f fragile) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
 	for _, m := range b.Messages {
@@ -25,13 +26,13 @@ func (f fragile) Write(ctx context.Context, worker string, b *message.Batch) (fi
 			panic("it is poison")
 		}
 	}
-	return f.folder.Write(ctx, worker, b)
+	return f.Folder.Write(ctx, worker, b)
 }
 
 // TestPoison: a message that its writer panics on is the only one of its batch
 // and of its envelope that is not in a file, and costs one worker at most.
 func TestPoison(t *testing.T) {
-	around := wraps{folder: func(f folder) folder { return fragile{f} }}
+	around := wraps{folder: func(f consumer.Folder) consumer.Folder { return fragile{f} }}
 	w := newWorksWith(t, around, func(cfg *Config) {
 		cfg.Shards, cfg.BatchLinger = 1, time.Minute // so every batch is a full one
 	})
@@ -65,7 +66,7 @@ func TestPoison(t *testing.T) {
 	}
 	w.eventually("workers at the minimum", func() bool {
 		alive, dead := 0, int64(0)
-		for _, r := range w.consuming.pools[0].History() {
+		for _, r := range w.history() {
 			switch {
 			case r.State != event.Stopped:
 				alive++
@@ -94,11 +95,12 @@ func (b blocked) Consume(ctx context.Context, shard, prefetch int, deliveries ch
 	go func() {
 		defer close(done)
 		for d := range in {
+			settle := d.Settle
 			slow := message.NewDelivery(d.Envelope, d.Redelivered, func(o message.Outcome) error {
 				if o.Kind == message.DeadLetter {
 					<-b.release
 				}
-				return d.Settle(o)
+				return settle(o)
 			})
 			select {
 			case deliveries <- slow:

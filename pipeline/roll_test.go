@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"async-data-processor/consumer"
 	"async-data-processor/output"
 )
 
@@ -207,15 +208,15 @@ func TestUnrolledIsNotReady(t *testing.T) {
 	w.written()
 	w.eventually("reason not to be ready", func() bool {
 		is, why := w.ready()
-		return !is && strings.Contains(why, "output") && strings.Contains(why, "1 shards are unrolled, shard 0 because: ")
+		return !is && strings.Contains(why, "output") && strings.Contains(why, "1 shard has an overdue file (shard 0: ")
 	})
-	if !w.logged("the file cannot be published") {
+	if !w.logged("cannot publish the open file") {
 		t.Errorf("nothing is told:\n%s", &w.log)
 	}
 	w.post(body("b"))
 	w.eventually("batch that is held behind it", func() bool {
 		_, why := w.ready()
-		return strings.Contains(why, "1 workers hold their batch")
+		return strings.Contains(why, "1 worker cannot write its batch")
 	})
 	if got := w.memory.Depth(0); got != 1 {
 		t.Errorf("%d envelopes are not acknowledged, want 1", got)
@@ -231,7 +232,7 @@ func TestUnrolledIsNotReady(t *testing.T) {
 
 // rollWith is a folder whose Roll is the test's.
 type rollWith struct {
-	folder
+	consumer.Folder
 	roll func(context.Context) error
 }
 
@@ -267,16 +268,16 @@ func TestRollHangs(t *testing.T) {
 					return nil
 				}
 			}
-			w := newWorksWith(t, wraps{folder: func(f folder) folder { return rollWith{f, roll} }}, func(cfg *Config) {
+			w := newWorksWith(t, wraps{folder: func(f consumer.Folder) consumer.Folder { return rollWith{f, roll} }}, func(cfg *Config) {
 				cfg.Shards, cfg.RollInterval, cfg.WorkerTimeout = 1, MinRollInterval, 300*time.Millisecond
 			})
 			close(began)
 			w.eventually("reason not to be ready", func() bool {
 				is, why := w.ready()
-				return !is && strings.Contains(why, "1 shards are unrolled, shard 0 because: ") && strings.Contains(why, tc.reason)
+				return !is && strings.Contains(why, "1 shard has an overdue file (shard 0: ") && strings.Contains(why, tc.reason)
 			})
-			w.eventually("line", func() bool { return w.logged("the shard's file cannot be looked after") })
-			if w.logged("cannot be published") {
+			w.eventually("line", func() bool { return w.logged("cannot check whether the open file is due") })
+			if w.logged("cannot publish the open file") {
 				t.Errorf("a file is told of that there is not:\n%s", &w.log)
 			}
 			close(over)
@@ -342,7 +343,7 @@ func TestRollingLostFolder(t *testing.T) {
 		is, _ := w.ready()
 		return err == nil && is
 	})
-	if !w.logged("the shard's file cannot be looked after") || w.logged("cannot be published") {
+	if !w.logged("cannot check whether the open file is due") || w.logged("cannot publish the open file") {
 		t.Errorf("a file is told of that there is not:\n%s", &w.log)
 	}
 	w.post(body("a"))

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,7 +18,6 @@ import (
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/event"
-	"async-data-processor/space"
 )
 
 func TestWhole(t *testing.T) {
@@ -112,46 +110,20 @@ func TestLostFolder(t *testing.T) {
 	}
 }
 
-// TestHeldIsNotReady: a process says which of its workers hold a batch and why.
-func TestHeldIsNotReady(t *testing.T) {
-	c := &consuming{
-		plant: &plant{teller: newTeller(zerolog.Nop()), reserve: space.New("/", 0)},
-		held:  make(map[string]hold), untaken: make(map[int]error),
-	}
-	full := errors.New("no space left on device")
-	for _, id := range []string{"0-2", "0-1"} {
-		c.observe(event.BatchHeld{Worker: event.Worker{ID: id}, Err: full}, func(error) {})
-	}
-	if err := c.check().Err; !errors.Is(err, full) || !strings.Contains(err.Error(), "2 workers hold their batch, 0-1") {
-		t.Errorf("check: %v", err)
-	}
-	c.observe(event.BatchWritten{Worker: event.Worker{ID: "0-1"}}, nil)
-	c.observe(event.BatchReturned{Worker: event.Worker{ID: "0-2"}, Err: full}, nil)
-	if err := c.check().Err; err != nil {
-		t.Errorf("check after both are rid of it: %v", err)
-	}
-	c.observe(event.BatchReturned{Worker: event.Worker{ID: "0-2"}, Err: errHeldLong}, nil)
-	if err := c.check().Err; !errors.Is(err, errHeldLong) {
-		t.Errorf("check of a shard that was given up: %v", err)
-	}
-}
-
 // TestStandbyIsNotReady: a process whose shards somebody else owns does not
 // say that it is ready, and stops all the same.
 func TestStandbyIsNotReady(t *testing.T) {
 	owner := newWorks(t, nil)
-	cfg := owner.cfg
-	memory := brokertest.NewMemory(cfg.Shards)
-	open := func(Config, event.Sink) (broker.Broker, error) { return memory, nil }
+	memory := brokertest.NewMemory(owner.cfg.Shards)
 	ctx, signal := context.WithCancel(t.Context())
 	var log works
-	announce := func(p *plant) (half, error) {
-		return &announcing{p, func(net.Addr) { t.Error("a standby says that it is ready") }}, nil
+	standby := parts{
+		consumer: true, server: true,
+		ready:      func(net.Addr) { t.Error("a standby says that it is ready") },
+		openBroker: func(Config, event.Sink) (broker.Broker, error) { return memory, nil },
 	}
 	done := make(chan error, 1)
-	go func() {
-		done <- run(ctx, cfg, newTeller(zerolog.New(&log)), open, newConsuming, newServing, announce)
-	}()
+	go func() { done <- standby.run(ctx, owner.cfg, zerolog.New(&log)) }()
 	owner.eventually("a standby", func() bool { return log.logged("standing by") })
 	signal()
 	if err := <-done; err != nil {
@@ -168,12 +140,12 @@ func TestSignalDuringOpen(t *testing.T) {
 	ctx, signal := context.WithCancel(t.Context())
 	release := make(chan struct{})
 	defer close(release)
-	open := func(Config, event.Sink) (broker.Broker, error) {
+	p := parts{server: true, openBroker: func(Config, event.Sink) (broker.Broker, error) {
 		signal()
 		<-release
 		return nil, nil
-	}
-	if err := run(ctx, DefaultConfig(), newTeller(zerolog.Nop()), open); err != nil {
+	}}
+	if err := p.run(ctx, DefaultConfig(), zerolog.Nop()); err != nil {
 		t.Error(err)
 	}
 }
@@ -223,7 +195,7 @@ func TestLostBroker(t *testing.T) {
 }
 
 func TestDemo(t *testing.T) {
-	w := newWorks(t, func(cfg *Config) { cfg.AuthTokens = []string{"secret"} }, newDemo)
+	w := newWorksWith(t, wraps{demo: true}, func(cfg *Config) { cfg.AuthTokens = []string{"secret"} })
 	w.eventually("demo entries in files", func() bool { return len(w.values()) > 0 })
 	if err := w.stop(); err != nil {
 		t.Error(err)

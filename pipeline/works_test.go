@@ -19,7 +19,9 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/consumer"
 	"async-data-processor/event"
+	"async-data-processor/output"
 )
 
 // patience bounds the waits of these tests; only one that fails uses it up.
@@ -33,8 +35,6 @@ type works struct {
 	signal context.CancelFunc
 	done   chan error
 	base   string // of the server's URLs
-	// consuming is set before it is ready.
-	consuming *consuming
 
 	mu  sync.Mutex // guards log
 	log bytes.Buffer
@@ -53,18 +53,19 @@ func (w *works) logged(text string) bool {
 }
 
 // newWorks starts a standalone pipeline and waits until it is ready.
-func newWorks(t *testing.T, change func(*Config), extra ...builder) *works {
+func newWorks(t *testing.T, change func(*Config)) *works {
 	t.Helper()
-	return newWorksWith(t, wraps{}, change, extra...)
+	return newWorksWith(t, wraps{}, change)
 }
 
 // wraps is what a test puts around parts of the pipeline.
 type wraps struct {
 	broker func(broker.Broker) broker.Broker
-	folder func(folder) folder
+	folder func(consumer.Folder) consumer.Folder
+	demo   bool
 }
 
-func newWorksWith(t *testing.T, around wraps, change func(*Config), extra ...builder) *works {
+func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.AdminListen = "127.0.0.1:0", "127.0.0.1:0"
@@ -79,36 +80,31 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config), extra ...bui
 		t.Fatal(err)
 	}
 	w := &works{t: t, memory: brokertest.NewMemory(cfg.Shards), cfg: cfg, done: make(chan error, 1)}
-	open := func(_ Config, events event.Sink) (broker.Broker, error) {
-		if around.broker != nil {
-			return around.broker(w.memory.Open(events)), nil
-		}
-		return w.memory.Open(events), nil
+	addr := make(chan net.Addr, 1)
+	p := parts{
+		consumer: true, server: true, admin: true, demo: around.demo,
+		ready: func(a net.Addr) { addr <- a },
+		openBroker: func(Config, event.Sink) (broker.Broker, error) {
+			if around.broker != nil {
+				return around.broker(w.memory.Open(nil)), nil
+			}
+			return w.memory.Open(nil), nil
+		},
 	}
-	newConsuming := func(p *plant) (half, error) {
-		h, err := newConsuming(p)
-		if err == nil {
-			w.consuming = h.(*consuming)
-			if take := w.consuming.takeShard; around.folder != nil {
-				w.consuming.takeShard = func(ctx context.Context, n int, onStandby func()) (folder, error) {
-					f, err := take(ctx, n, onStandby)
-					if err != nil {
-						return nil, err
-					}
-					return around.folder(f), nil
+	if around.folder != nil {
+		p.openFolder = func(dir *output.Dir) openFolder {
+			return func(ctx context.Context, n int, onStandby func()) (consumer.Folder, error) {
+				f, err := dir.Shard(ctx, n, onStandby)
+				if err != nil {
+					return nil, err
 				}
+				return around.folder(f), nil
 			}
 		}
-		return h, err
-	}
-	addr := make(chan net.Addr, 1)
-	announce := func(p *plant) (half, error) {
-		return &announcing{p, func(a net.Addr) { addr <- a }}, nil
 	}
 	ctx, signal := context.WithCancel(t.Context())
 	w.signal = signal
-	builders := append([]builder{newConsuming, newServing, newAdmin, announce}, extra...)
-	go func() { w.done <- run(ctx, cfg, newTeller(zerolog.New(w)), open, builders...) }()
+	go func() { w.done <- p.run(ctx, cfg, zerolog.New(w)) }()
 	t.Cleanup(func() {
 		signal()
 		http.DefaultClient.CloseIdleConnections()
@@ -171,6 +167,27 @@ func (w *works) values() (values []string) {
 		}
 	}
 	return values
+}
+
+// history returns the records of the workers, as logged last.
+func (w *works) history() map[string]event.Worker {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	records := make(map[string]event.Worker)
+	for line := range bytes.Lines(w.log.Bytes()) {
+		var l struct {
+			Message, Worker, State string
+			WhyStopped             string `json:"why_stopped"`
+			Dead                   int64
+		}
+		if err := json.Unmarshal(line, &l); err != nil {
+			w.t.Fatalf("%q: %v", line, err)
+		}
+		if l.Message == "worker history" {
+			records[l.Worker] = event.Worker{State: event.State(l.State), WhyStopped: l.WhyStopped, Dead: l.Dead}
+		}
+	}
+	return records
 }
 
 func (w *works) eventually(what string, ok func() bool) {

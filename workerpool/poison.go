@@ -15,12 +15,12 @@ type panicked struct {
 	stack []byte
 }
 
-// isolate settles a batch whose writing panicked. Which of its messages are to
-// blame nobody can tell but by writing them apart: it halves the batch until
-// what panics is one message, and that one is dead.
+// isolate settles a batch whose writing panicked. Only writing its messages apart
+// tells which of them do it: isolate halves the batch until what panics is one
+// message, and that one becomes a dead letter.
 func (w *worker) isolate(ctx context.Context, b *message.Batch, p *panicked) {
 	if len(b.Messages) == 1 {
-		w.bury(b, p)
+		w.deadLetter(b, p)
 		return
 	}
 	first, second := b.Split()
@@ -32,12 +32,13 @@ func (w *worker) isolate(ctx context.Context, b *message.Batch, p *panicked) {
 	}
 }
 
-// bury makes a dead letter of a batch of one message.
-func (w *worker) bury(b *message.Batch, p *panicked) {
+// deadLetter makes a dead letter of a batch of one message.
+func (w *worker) deadLetter(b *message.Batch, p *panicked) {
 	why := fmt.Errorf("writing it panicked: %v", p.value)
 	err := errors.Join(why, b.Settle(message.Outcome{Kind: message.DeadLetter, Reason: why.Error()}))
 	w.pool.mu.Lock()
 	w.record.Dead++
+	delete(w.pool.held, w.record.ID)
 	w.pool.mu.Unlock()
 	w.send(event.MessageDied{Worker: w.snapshot(), ID: b.Messages[0].ID(), Err: err})
 }

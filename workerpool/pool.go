@@ -2,6 +2,7 @@ package workerpool
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type Pool struct {
 	// writes has a place for each write under way, those of timed-out workers
 	// included; only they can fill it.
 	writes chan struct{}
+	stuck  error // why a worker waits for a place
 	// kick wakes the supervisor; it holds one wake-up.
 	kick chan struct{}
 
@@ -35,6 +37,8 @@ type Pool struct {
 	workers int  // those that count for the policy
 	busy    int  // of workers
 	drained bool // batches is closed and empty
+	// held is why the output does not take a batch, by the worker that keeps it.
+	held map[string]error
 	// spareSince is since when there has been a worker without a batch, if there is one.
 	spareSince time.Time
 }
@@ -48,7 +52,9 @@ func New(cfg Config, batches <-chan *message.Batch) *Pool {
 		retire:  make(chan string),
 		retired: make(chan struct{}),
 		writes:  make(chan struct{}, 2*cfg.Max),
+		stuck:   fmt.Errorf("all %d write slots are stuck: the disk does not respond", 2*cfg.Max),
 		kick:    make(chan struct{}, 1),
+		held:    make(map[string]error),
 		history: history{shard: cfg.Shard, seq: cfg.After},
 	}
 }
@@ -75,6 +81,19 @@ func (p *Pool) Last() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.history.seq
+}
+
+// Held returns how many workers keep a batch that the output does not take, and
+// one of them with the reason.
+func (p *Pool) Held() (workers int, worker string, why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for w, err := range p.held {
+		if worker == "" || w < worker {
+			worker, why = w, err
+		}
+	}
+	return len(p.held), worker, why
 }
 
 // supervise brings the number of workers to the ideal, whenever either may have

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"async-data-processor/backoff"
 	"async-data-processor/event"
 	"async-data-processor/message"
 )
@@ -20,8 +21,6 @@ type worker struct {
 var (
 	// errTimedOut is the cause of a write that was given up.
 	errTimedOut = errors.New("worker timeout exceeded")
-	// errHung: the output hangs.
-	errHung = errors.New("as many writes hang as there may be workers")
 	// errNoReturn: Write ended its goroutine (runtime.Goexit), so it has not
 	// said that the batch is durable.
 	errNoReturn = errors.New("the write did not return")
@@ -93,8 +92,9 @@ func (w *worker) write(ctx context.Context, b *message.Batch) (p *panicked, why 
 		w.giveBack(b, context.Cause(ctx))
 		return nil, ""
 	}
-	began := time.Now()
-	hold, late := holdMin, false
+	began, late := time.Now(), false
+	pause := backoff.Backoff{Min: holdMin, Max: holdMax}
+	var failing time.Time // since when
 	for attempt := 1; ; attempt++ {
 		out := w.attempt(ctx, b)
 		late = late || out.late
@@ -103,30 +103,58 @@ func (w *worker) write(ctx context.Context, b *message.Batch) (p *panicked, why 
 			return out.panicked, ""
 		case out.abandoned:
 			w.giveBack(b, out.err)
-			if late {
-				return nil, timedOut
-			}
-			return nil, cancelled
+			return nil, stopReason(late, cancelled)
 		case out.err == nil:
 			w.finish(b, out, time.Since(began))
-			if late {
-				return nil, timedOut
-			}
-			return nil, ""
+			return nil, stopReason(late, "")
 		case ctx.Err() != nil:
-			w.giveBack(b, errors.Join(context.Cause(ctx), out.err))
+			w.giveBack(b, because(context.Cause(ctx), out.err))
 			return nil, cancelled
 		}
-		w.set(event.Holding)
-		w.send(event.BatchHeld{Worker: w.snapshot(), Attempt: attempt, Err: out.err, Retry: hold})
-		select {
-		case <-time.After(hold):
-		case <-ctx.Done():
-			w.giveBack(b, errors.Join(context.Cause(ctx), out.err))
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		retry := pause.Next()
+		giveUp := w.hold(attempt, out.err, time.Since(failing), retry)
+		if giveUp == nil && !backoff.Sleep(ctx, retry) {
+			giveUp = context.Cause(ctx)
+		}
+		if giveUp != nil {
+			w.giveBack(b, because(giveUp, out.err))
 			return nil, cancelled
 		}
-		hold = min(2*hold, holdMax)
 	}
+}
+
+// stopReason is why a worker stops after a batch, if it was late, or otherwise.
+func stopReason(late bool, otherwise string) string {
+	if late {
+		return timedOut
+	}
+	return otherwise
+}
+
+// because joins why a batch is given up with what failed, unless that says it.
+func because(why, failed error) error {
+	if errors.Is(why, failed) {
+		return why
+	}
+	return errors.Join(why, failed)
+}
+
+// hold records that the batch cannot be written, and asks the policy. It returns
+// why the batch is to go back to the broker, nil if it is tried again after retry.
+func (w *worker) hold(attempt int, err error, failingFor, retry time.Duration) (giveUp error) {
+	w.set(event.Holding)
+	p := w.pool
+	p.mu.Lock()
+	p.held[w.record.ID] = err
+	p.mu.Unlock()
+	w.send(event.BatchHeld{Worker: w.snapshot(), Attempt: attempt, Err: err, Retry: retry})
+	if p.cfg.OnRetry == nil {
+		return nil
+	}
+	return p.cfg.OnRetry(err, failingFor)
 }
 
 // outcome is how one attempt to write a batch ended.
@@ -134,7 +162,7 @@ type outcome struct {
 	file      string
 	written   int // messages; the others were duplicates
 	err       error
-	abandoned bool // the writer lost its right to the batch
+	abandoned bool // there was no write, or it lost its right to the batch
 	late      bool // it took longer than the worker timeout
 	panicked  *panicked
 }
@@ -146,7 +174,7 @@ func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := w.admit(ctx); err != nil {
-		return outcome{err: err}
+		return outcome{err: err, abandoned: true}
 	}
 	lateBefore := w.pool.late.Load()
 	timeout := time.NewTimer(w.pool.timeout(lateBefore))
@@ -190,22 +218,29 @@ func (w *worker) attempt(ctx context.Context, b *message.Batch) outcome {
 	return out
 }
 
-// admit waits while as many writes hang as the pool may have workers. Without
-// that bound a hung disk would take batch after batch, and return each, until
-// the broker took them for poison.
+// admit waits while every write slot is taken by a write that hangs. Without that
+// bound a hung disk would take batch after batch, and return each, until the
+// broker took them for poison.
 func (w *worker) admit(ctx context.Context) error {
-	select {
-	case w.pool.writes <- struct{}{}:
-		return nil
-	default:
-	}
-	w.set(event.Holding)
-	w.send(event.BatchHeld{Worker: w.snapshot(), Err: errHung})
-	select {
-	case w.pool.writes <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for began := time.Now(); ; {
+		select {
+		case w.pool.writes <- struct{}{}:
+			return nil
+		default:
+		}
+		if giveUp := w.hold(0, w.pool.stuck, time.Since(began), holdMax); giveUp != nil {
+			return giveUp
+		}
+		again := time.NewTimer(holdMax)
+		select {
+		case w.pool.writes <- struct{}{}:
+			again.Stop()
+			return nil
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -229,6 +264,7 @@ func (w *worker) finish(b *message.Batch, out outcome, took time.Duration) {
 		w.record.LastFile = out.file
 	}
 	w.record.Duplicates += int64(duplicates)
+	delete(p.held, w.record.ID)
 	now := *w.record
 	p.mu.Unlock()
 	if err != nil {
@@ -243,6 +279,9 @@ func (w *worker) finish(b *message.Batch, out outcome, took time.Duration) {
 // giveBack returns an unwritten batch to the broker.
 func (w *worker) giveBack(b *message.Batch, why error) {
 	err := errors.Join(why, b.Settle(message.Outcome{Kind: message.Return, Reason: why.Error()}))
+	w.pool.mu.Lock()
+	delete(w.pool.held, w.record.ID)
+	w.pool.mu.Unlock()
 	w.send(event.BatchReturned{Worker: w.snapshot(), Messages: len(b.Messages), Err: err})
 }
 

@@ -5,8 +5,9 @@
 //
 // A batch is settled once: acknowledged after it is durable, returned if its
 // worker was given up. One whose writing panics is split, until the messages
-// that do it are dead letters and the others are written. An output that cannot take a batch is never held
-// against the batch: its worker keeps it and tries again.
+// that do it are dead letters and the others are written. That the output fails
+// is no fault of a batch: its worker keeps it and tries again, as long as the
+// policy allows.
 package workerpool
 
 import (
@@ -43,7 +44,12 @@ type Config struct {
 	// would otherwise get every batch back until it took them for poison.
 	Timeout time.Duration
 	Writer  Writer
-	// Events hears of workers and batches; it may be nil.
+	// OnRetry is asked each time a batch could not be written. failingFor is how
+	// long ago its first attempt failed. An error ends the attempts: it is why the
+	// batch goes back to the broker. OnRetry is called concurrently and must not
+	// block. Without it there is no end of attempts.
+	OnRetry func(err error, failingFor time.Duration) (giveUp error)
+	// Events is told of workers and batches.
 	Events event.Sink
 }
 

@@ -76,7 +76,8 @@ it asks first, anywhere else it wants --yes.`,
 	return cmd
 }
 
-// confirm asks a question on a terminal; elsewhere nobody could answer.
+// confirm asks a question on a terminal. Elsewhere there is no one to answer, so
+// it refuses.
 func confirm(cmd *cobra.Command, question string) error {
 	if in, ok := cmd.InOrStdin().(*os.File); !ok || !isatty.IsTerminal(in.Fd()) {
 		return misused(cmd, errors.New("what is purged is nowhere else: say --yes if that is meant"))

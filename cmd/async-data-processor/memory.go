@@ -11,9 +11,10 @@ const (
 // heapRoom and half of what is live, unless the environment says otherwise. What
 // lives in a busy process is some 5 MB, and Go would wait until that has
 // doubled: hundreds of collections a second, which cost as much as the work.
-// Only a ballast gives a small heap room without giving a large one, of which
-// some settings make hundreds of megabytes, several times its size. Nobody ever
-// touches it, so the system gives no memory for it.
+//
+// A ballast gives a small heap room. A larger percentage would also let a large
+// heap, hundreds of megabytes with some settings, grow to several times its size.
+// The ballast is never touched, so the system gives no memory for it.
 //
 // It lasts until release is called.
 func giveHeapRoom(lookup lookupEnv) (release func()) {

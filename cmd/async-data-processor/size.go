@@ -30,7 +30,7 @@ func (s *size) Set(text string) error {
 	return nil
 }
 
-// String loses nothing: it has the largest unit of which it is a multiple.
+// String loses nothing: its unit is the largest that divides the size.
 func (s *size) String() string {
 	n, unit := int64(*s), ""
 	for _, next := range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {

@@ -40,13 +40,13 @@ the folder may be in use. Wrong, and exit 1, is
   foreign     a name that the program does not give, in DIR or a shard's folder
   misplaced   a message in the folder of another shard than its timestamp's
   oversized   a file with more lines than a batch
-  leftover    a temporary file that nobody is writing; one that batches were
+  leftover    a temporary file that no process is writing; one that batches were
               appended to is published by the next owner of its folder
   unreadable  a file or folder that could not be read; the others are
 
 Noted, and no reason for exit 1, is
 
-  gap          a submission of which a message is missing, and one of a higher
+  gap          a message of a submission that is missing, while one of a higher
                index is there: it may be queued, a dead letter, or moved away
                with its file (--gaps-fail makes it exit 1)
   in-progress  a temporary file that is being written

@@ -1,0 +1,113 @@
+// Package consumer owns shards: it takes the messages of their queues and has
+// them written to files.
+//
+// A Set knows which shards it should own: those it was told to Start, those
+// beyond the number of shards that have a queue, and those in which a crash has
+// left an open file. It compares them with the shards that run, and starts and
+// stops shards until both agree. Each running shard is a state machine:
+//
+//	           ┌──────── retry ────────┐
+//	           ▼                       │
+//	start ─▶ opening ──────────────▶ retrying       the folder cannot be taken
+//	           │  │
+//	           │  └─▶ standby ─┐                    another process owns it
+//	           ▼               ▼
+//	         running ◀─────────┘                    consumed and written
+//	           │   │
+//	           │   └─▶ returning ─▶ opening         messages go back to the broker
+//	           ▼
+//	         stopped                                by Stop, by the drain, or it failed
+//
+// While a shard runs, its messages go through the stages:
+//
+//	Queues ──envelopes──▶ open ──messages──▶ batcher ──batches──▶ workerpool ──▶ folder
+//	  ▲                                                                            │
+//	  └──────────────────────── settle, after the file is durable ─────────────────┘
+package consumer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"async-data-processor/batcher"
+	"async-data-processor/broker"
+	"async-data-processor/event"
+	"async-data-processor/message"
+	"async-data-processor/output"
+	"async-data-processor/workerpool"
+)
+
+// ErrOutputFailed is returned when the output has failed for longer than
+// Config.ErrorTimeout, and not for lack of space. The messages that were not
+// written are back at the broker.
+var ErrOutputFailed = errors.New("the output has failed for too long")
+
+// Config sets up a Set.
+type Config struct {
+	// Shards is the number of shards. Those from this number on are owned only
+	// for what is left there.
+	Shards int
+	// Queues is where the messages come from.
+	Queues Queues
+	// Prefetch is how many envelopes of a shard are unsettled at most.
+	Prefetch int
+	// Batch is the shape of batches.
+	Batch batcher.Config
+	// WorkersMin and WorkersMax bound the workers of a shard.
+	WorkersMin, WorkersMax int
+	// WorkerTimeout is how long an attempt to write a batch may take.
+	WorkerTimeout time.Duration
+	// Dir is where the files go.
+	Dir *output.Dir
+	// Open takes a shard's folder; Dir.Shard by default.
+	Open func(ctx context.Context, shard int, onStandby func()) (Folder, error)
+	// RollInterval is how old an open file may get, 0 if files do not roll.
+	RollInterval time.Duration
+	// ErrorTimeout is how long the output of a shard may fail, other than for
+	// lack of space, before the Set ends with ErrOutputFailed.
+	ErrorTimeout time.Duration
+	// Events is told what happens.
+	Events event.Sink
+}
+
+// Queues is the view of a broker that a Set needs.
+type Queues interface {
+	Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error
+	Backlogs(ctx context.Context, from int) ([]broker.Backlog, error)
+}
+
+// Folder is a shard's folder that this process owns.
+type Folder interface {
+	workerpool.Writer
+	Swept() int
+	Recalled() output.Recalled
+	// Roll publishes the open file if it is due.
+	Roll(ctx context.Context) error
+	// Unrolled returns why acknowledged messages are in no visible file yet.
+	Unrolled() error
+	Close() error
+}
+
+// Status is what a Set has at a moment, in the order of the shards.
+type Status []ShardStatus
+
+// ShardStatus is a shard that a Set owns or wants to own.
+type ShardStatus struct {
+	Shard int
+	State event.ShardState
+	// Since is when it came to this state.
+	Since time.Time
+	// Err is why it is not running; nil while it runs, stands by, or is opened for
+	// the first time.
+	Err error
+	// Holding is how many workers keep a batch that the output does not take.
+	// HeldBy is one of them, and Held the reason.
+	Holding int
+	HeldBy  string
+	Held    error
+	// Overdue is why the open file is not published although it is due.
+	Overdue error
+	// Unsettled is how many envelopes were received and not settled.
+	Unsettled int
+}

@@ -1,0 +1,227 @@
+package consumer
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"async-data-processor/event"
+	"async-data-processor/output"
+	"async-data-processor/workerpool"
+)
+
+// Set owns shards. Its methods may be called concurrently.
+type Set struct {
+	cfg Config
+	// failed ends, with the reason, when a shard can never go on. Shards whose
+	// output takes nothing then give up at once.
+	failed context.Context
+	fail   context.CancelCauseFunc
+	// changed wakes up reconcile; it holds one wake-up.
+	changed chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	assigned map[int]bool
+	extra    map[int]*extraShard // beyond the number of shards, with a queue
+	left     map[int]bool        // beyond the number of shards, with an open file
+	running  map[int]*shard
+	past     []event.Worker // the workers of pools that have ended
+	last     map[int]int    // the number of the newest worker, by shard
+}
+
+// New returns a Set to which no shard is assigned.
+func New(cfg Config) *Set {
+	s := &Set{
+		cfg: cfg, changed: make(chan struct{}, 1),
+		assigned: make(map[int]bool), extra: make(map[int]*extraShard), left: make(map[int]bool),
+		running: make(map[int]*shard), last: make(map[int]int),
+	}
+	if s.cfg.Open == nil {
+		s.cfg.Open = func(ctx context.Context, n int, onStandby func()) (Folder, error) {
+			return cfg.Dir.Shard(ctx, n, onStandby)
+		}
+	}
+	s.failed, s.fail = context.WithCancelCause(context.Background())
+	return s
+}
+
+// Start assigns a shard to the Set, which owns it from then on, when no other
+// process does. It does not wait for that.
+func (s *Set) Start(shard int) { s.assign(shard, true) }
+
+// Stop takes a shard from the Set. What of it was received is finished and
+// settled, then its folder is free for another owner. Stop does not wait for
+// that: see Status.
+func (s *Set) Stop(shard int) { s.assign(shard, false) }
+
+func (s *Set) assign(shard int, to bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.assigned[shard] = to
+	s.wake()
+}
+
+// wake has the shards compared with what they should be.
+func (s *Set) wake() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Failed ends, with the reason, when a shard can never go on; then the process
+// has to end.
+func (s *Set) Failed() context.Context { return s.failed }
+
+// Run owns the shards until intake ends. Then every shard finishes what it has
+// received, and Run returns; it gives up on that when work ends. It is called
+// once. The error is why a shard could not go on, or not finish.
+func (s *Set) Run(intake, work context.Context) error {
+	defer s.fail(nil)
+	intake, stop := context.WithCancelCause(intake)
+	defer stop(nil)
+	defer context.AfterFunc(s.failed, func() { stop(context.Cause(s.failed)) })()
+	var others sync.WaitGroup
+	others.Go(func() { s.lookForQueues(intake) })
+	others.Go(func() { s.lookForFiles(intake) })
+
+	ended := make(chan *shard)
+	err := s.reconcileAll(intake, work, ended)
+	others.Wait()
+	return err
+}
+
+// reconcileAll starts and stops shards until intake has ended and none runs any
+// more. It alone changes which shards run.
+func (s *Set) reconcileAll(intake, work context.Context, ended chan *shard) (err error) {
+	done := intake.Done()
+	for {
+		if s.reconcile(intake, work, ended) == 0 && intake.Err() != nil {
+			return err
+		}
+		select {
+		case <-s.changed:
+		case <-done:
+			done = nil
+		case sh := <-ended:
+			if e := s.remove(sh, intake.Err() != nil); e != nil && err == nil {
+				err = e
+			}
+		}
+	}
+}
+
+// reconcile starts the shards that should run and do not, and stops those that
+// run and should not. It returns how many run.
+func (s *Set) reconcile(intake, work context.Context, ended chan<- *shard) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted := s.wanted()
+	for n, sh := range s.running {
+		if p, ok := wanted[n]; !ok || p != sh.purpose {
+			sh.stop()
+		}
+	}
+	if intake.Err() == nil && s.failed.Err() == nil {
+		for _, n := range slices.Sorted(maps.Keys(wanted)) {
+			if s.running[n] != nil {
+				continue
+			}
+			sh := newShard(s, intake, n, wanted[n])
+			s.running[n] = sh
+			go func() {
+				sh.err = sh.run(work)
+				ended <- sh
+			}()
+		}
+	}
+	return len(s.running)
+}
+
+// purpose is what a shard is owned for.
+type purpose bool
+
+const (
+	toConsume     purpose = true
+	toPublishFile purpose = false // the open file that a crash has left
+)
+
+// wanted returns what this process should own, and for what. mu is held.
+func (s *Set) wanted() map[int]purpose {
+	wanted := make(map[int]purpose)
+	for n := range s.left {
+		wanted[n] = toPublishFile
+	}
+	for n := range s.extra {
+		wanted[n] = toConsume
+	}
+	for n, assigned := range s.assigned {
+		if assigned {
+			wanted[n] = toConsume
+		}
+	}
+	return wanted
+}
+
+// remove forgets a shard that has ended. It returns the error that ends the Set.
+func (s *Set) remove(sh *shard, draining bool) error {
+	s.mu.Lock()
+	delete(s.running, sh.n)
+	if sh.purpose == toPublishFile {
+		delete(s.left, sh.n)
+	}
+	stopped := sh.stopping.Err() != nil
+	s.mu.Unlock()
+	s.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardStopped, Err: sh.err})
+	switch {
+	case sh.err == nil:
+		return nil
+	case stopped && !draining && s.failed.Err() == nil:
+		return nil // it was given up, and has told why not in order
+	}
+	s.fail(sh.err)
+	return sh.err
+}
+
+// History returns a record of every worker that ever lived.
+func (s *Set) History() []event.Worker {
+	s.mu.Lock()
+	workers := slices.Clone(s.past)
+	var pools []*workerpool.Pool
+	for _, sh := range s.running {
+		if sh.pool != nil {
+			pools = append(pools, sh.pool)
+		}
+	}
+	s.mu.Unlock()
+	for _, p := range pools {
+		workers = append(workers, p.History()...)
+	}
+	return workers
+}
+
+// lastWorker returns the number of the newest worker of a shard.
+func (s *Set) lastWorker(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last[n]
+}
+
+// use makes the pool that of the shard.
+func (s *Set) use(sh *shard, pool *workerpool.Pool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sh.pool = pool
+}
+
+// retire keeps of the shard's pool, which has ended, its history only.
+func (s *Set) retire(sh *shard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.past = append(s.past, sh.pool.History()...)
+	s.last[sh.n] = sh.pool.Last()
+	sh.pool = nil
+}
+
+var _ Folder = (*output.Shard)(nil)

@@ -1,0 +1,157 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"async-data-processor/backoff"
+	"async-data-processor/event"
+	"async-data-processor/output"
+	"async-data-processor/workerpool"
+)
+
+// shard is the state machine of one shard, from its start to its end.
+type shard struct {
+	set     *Set
+	n       int
+	purpose purpose
+	// stopping ends when the shard has to finish what it has; stop ends it.
+	stopping context.Context
+	stop     context.CancelFunc
+	// outage is how long its output has been failing.
+	outage outage
+	// unsettled counts the envelopes that were received and not settled.
+	unsettled atomic.Int64
+	// consumes tells that the shard has begun to consume its queue.
+	consumes atomic.Bool
+	// err is why it could not go on; set before it is sent as ended.
+	err error
+
+	// Guarded by set.mu.
+	state   event.ShardState
+	since   time.Time
+	why     error            // it does not run
+	overdue error            // why a file that is due is not published
+	pool    *workerpool.Pool // nil while it does not run
+}
+
+func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
+	sh := &shard{set: s, n: n, purpose: p, state: event.ShardOpening, since: time.Now(), why: errOpening}
+	sh.stopping, sh.stop = context.WithCancel(intake)
+	sh.outage = outage{
+		shard: n, dir: s.cfg.Dir.Path(), patience: s.cfg.ErrorTimeout,
+		quiet: s.cfg.WorkerTimeout + 2*retryMax, // more than an attempt and the pause before it
+	}
+	return sh
+}
+
+// run goes through the states until the shard is to stop, or can never go on.
+func (sh *shard) run(work context.Context) error {
+	defer sh.stop()
+	if sh.purpose == toPublishFile {
+		return sh.publishFile()
+	}
+	for {
+		folder, err := sh.open()
+		if folder == nil {
+			return err
+		}
+		sh.enter(event.ShardRunning, nil)
+		err = sh.consume(work, folder)
+		if sh.stopping.Err() != nil || !errors.Is(err, output.ErrLost) && !errors.Is(err, errHeldLong) {
+			return err
+		}
+		sh.enter(event.ShardReturning, err)
+		sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardReturning, Err: err})
+	}
+}
+
+// enter sets the state, and why the shard does not run.
+func (sh *shard) enter(state event.ShardState, why error) {
+	sh.set.mu.Lock()
+	defer sh.set.mu.Unlock()
+	if sh.state != state {
+		sh.state, sh.since = state, time.Now()
+	}
+	sh.why = why
+}
+
+const (
+	// retryMin and retryMax bound the pause before a folder that could not be
+	// taken is tried again.
+	retryMin = 100 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// open takes the shard's folder. It tries again for as long as the disk does not
+// let it, and nothing is consumed meanwhile. It returns nil when the shard is to
+// stop, or with an error when the disk has failed for too long.
+func (sh *shard) open() (Folder, error) {
+	pause := backoff.Backoff{Min: retryMin, Max: retryMax}
+	for failed := false; ; failed = true {
+		folder, err := sh.set.cfg.Open(sh.stopping, sh.n, func() {
+			sh.outage.over() // waiting for another owner is no failure
+			sh.enter(event.ShardStandby, nil)
+			sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardStandby})
+		})
+		switch {
+		case err == nil:
+			if failed {
+				sh.outage.over() // opening was what had failed
+			}
+			sh.opened(folder)
+			return folder, nil
+		case sh.stopping.Err() != nil:
+			return nil, nil
+		}
+		sh.enter(event.ShardRetrying, err)
+		if err := sh.outage.met(err); err != nil {
+			sh.set.fail(err)
+			return nil, err
+		}
+		retry := pause.Next()
+		sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardRetrying, Err: err, Retry: retry})
+		backoff.Sleep(sh.stopping, retry)
+	}
+}
+
+func (sh *shard) opened(f Folder) {
+	found := f.Recalled()
+	sh.set.cfg.Events.Send(event.ShardOpened{
+		Shard: sh.n, RemovedTemps: f.Swept(), IDs: found.IDs, Files: found.Files,
+		Damaged: found.Damaged, Foreign: found.Foreign, Example: found.Example,
+		Recovered: found.Adopted, CutBytes: found.Cut, Took: found.Took,
+	})
+}
+
+// publishFile takes the folder, which publishes the open file that a crash has
+// left there, and gives it back.
+func (sh *shard) publishFile() error {
+	folder, err := sh.set.cfg.Open(sh.stopping, sh.n, func() {
+		sh.enter(event.ShardStandby, nil)
+		sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardStandby})
+	})
+	switch {
+	case err == nil:
+		err = closeFolder(folder)
+	case sh.stopping.Err() != nil:
+		return nil
+	}
+	sh.set.cfg.Events.Send(event.LeftFile{Shard: sh.n, Err: err})
+	return nil
+}
+
+// publishedLater is said of acknowledged messages that are not visible yet.
+const publishedLater = "what is in the open file is durable, the next start publishes it"
+
+// closeFolder closes the folder, which publishes its open file.
+func closeFolder(f Folder) error {
+	err := f.Close()
+	if f.Unrolled() != nil {
+		return fmt.Errorf("%w; %s", err, publishedLater)
+	}
+	return err
+}

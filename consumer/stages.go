@@ -1,0 +1,140 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"async-data-processor/batcher"
+	"async-data-processor/event"
+	"async-data-processor/message"
+	"async-data-processor/workerpool"
+)
+
+// consume runs the stages on a folder, each until the one before it is finished,
+// and closes the folder. It ends when the shard is to stop, when its output is
+// given up, or when work ends.
+func (sh *shard) consume(work context.Context, f Folder) (err error) {
+	cfg := sh.set.cfg
+	intake, stopIntake := context.WithCancel(sh.stopping)
+	defer stopIntake()
+	writing, cancel := context.WithCancelCause(work)
+	defer cancel(nil)
+	giveUp := func(why error) {
+		stopIntake()
+		cancel(why)
+	}
+	var (
+		envelopes = make(chan *message.Delivery)
+		opened    = make(chan batcher.Opened)
+		// Room for one, so that a worker finds its next batch ready. With more,
+		// batches would wait in line instead of going on filling.
+		batches = make(chan *message.Batch, 1)
+	)
+	pool := workerpool.New(workerpool.Config{
+		Shard: sh.n, After: sh.set.lastWorker(sh.n),
+		Min: cfg.WorkersMin, Max: cfg.WorkersMax, Timeout: cfg.WorkerTimeout,
+		Writer:  recovering{f, &sh.outage},
+		OnRetry: sh.policy(giveUp),
+		Events:  cfg.Events,
+	}, batches)
+	sh.set.use(sh, pool)
+	// Another shard's output can never go on, so the process ends. Batches that
+	// are kept would only hold up the drain of the shards that can still write.
+	defer context.AfterFunc(sh.set.failed, func() {
+		if workers, _, _ := pool.Held(); workers > 0 {
+			giveUp(context.Cause(sh.set.failed))
+		}
+	})()
+
+	var stages, deadLetters sync.WaitGroup
+	stages.Go(func() {
+		defer close(envelopes)
+		sh.consumes.Store(true)
+		err = cfg.Queues.Consume(intake, sh.n, cfg.Prefetch, envelopes)
+	})
+	stages.Go(func() {
+		defer close(opened)
+		sh.unpack(envelopes, opened, &deadLetters)
+	})
+	stages.Go(func() { batcher.Run(cfg.Batch, opened, batches) })
+	stages.Go(func() { pool.Run(writing) })
+	rolling, stopRolling := context.WithCancel(writing)
+	var roller sync.WaitGroup
+	roller.Go(func() { sh.roll(rolling, f, giveUp) })
+	stages.Wait()
+	stopRolling()
+	roller.Wait()
+	deadLetters.Wait()
+	sh.set.retire(sh)
+	if why := context.Cause(writing); why != context.Cause(work) {
+		err = errors.Join(err, why)
+	}
+	return sh.end(f, err)
+}
+
+// end closes the folder, and returns why the stages could not finish.
+func (sh *shard) end(f Folder, err error) error {
+	closed := closeFolder(f)
+	if errors.Is(err, ErrOutputFailed) { // which says all there is to say, in one line
+		if f.Unrolled() != nil {
+			err = fmt.Errorf("%w; %s", err, publishedLater)
+		}
+		return err
+	}
+	if err = errors.Join(err, closed); err != nil {
+		err = fmt.Errorf("shard %d: %w", sh.n, err)
+	}
+	return err
+}
+
+// unpack opens envelopes. Lines that can never be written become dead letters,
+// the envelope's others go on. An envelope that cannot be opened becomes a dead
+// letter as a whole.
+func (sh *shard) unpack(envelopes <-chan *message.Delivery, opened chan<- batcher.Opened, deadLetters *sync.WaitGroup) {
+	settle := sh.settle(deadLetters)
+	for d := range envelopes {
+		sh.unsettled.Add(1)
+		d.OnSettle(settle)
+		messages, dead, err := d.Open()
+		if err != nil {
+			sh.undecodable(d, err.Error())
+			_ = d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: err.Error()}) // settle tells its error
+			continue
+		}
+		d.Expect(len(messages) + len(dead))
+		if len(dead) > 0 {
+			for _, line := range dead {
+				sh.undecodable(d, line.Reason)
+			}
+			_ = d.Resolve(len(dead), message.Outcome{Kind: message.DeadLetter, Reason: dead[0].Reason, Dead: dead})
+		}
+		if len(messages) > 0 {
+			opened <- batcher.Opened{Delivery: d, Messages: messages}
+		}
+	}
+}
+
+func (sh *shard) undecodable(d *message.Delivery, why string) {
+	sh.set.cfg.Events.Send(event.EnvelopeUndecodable{Shard: sh.n, Envelope: d.ID, Err: errors.New(why)})
+}
+
+// settle returns what settles every delivery of the shard. Dead letters are
+// settled on a goroutine of their own: publishing them takes seconds while the
+// broker takes none. The prefetch bounds how many wait.
+func (sh *shard) settle(deadLetters *sync.WaitGroup) func(message.Outcome, func(message.Outcome) error) error {
+	return func(o message.Outcome, tell func(message.Outcome) error) error {
+		if o.Kind != message.DeadLetter {
+			defer sh.unsettled.Add(-1)
+			return tell(o)
+		}
+		deadLetters.Go(func() {
+			defer sh.unsettled.Add(-1)
+			if err := tell(o); err != nil {
+				sh.set.cfg.Events.Send(event.DeadLetterFailed{Shard: sh.n, Err: err})
+			}
+		})
+		return nil
+	}
+}

@@ -1,0 +1,94 @@
+package consumer
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"async-data-processor/event"
+	"async-data-processor/workerpool"
+)
+
+// errOpening is why a shard is not running yet: its folder is being taken.
+var errOpening = errors.New("its folder is being opened")
+
+// Status returns the shards that the Set owns or wants to own.
+func (s *Set) Status() Status {
+	s.mu.Lock()
+	all := make(Status, 0, len(s.running))
+	pools := make([]*workerpool.Pool, 0, len(s.running))
+	for _, n := range slices.Sorted(maps.Keys(s.running)) {
+		sh := s.running[n]
+		all = append(all, ShardStatus{
+			Shard: n, State: sh.state, Since: sh.since, Err: sh.why, Overdue: sh.overdue,
+			Unsettled: int(sh.unsettled.Load()),
+		})
+		pools = append(pools, sh.pool)
+	}
+	s.mu.Unlock()
+	for i, p := range pools {
+		if p != nil {
+			all[i].Holding, all[i].HeldBy, all[i].Held = p.Held()
+		}
+	}
+	return all
+}
+
+// Running counts the shards below n that run.
+func (s Status) Running(n int) (running int) {
+	for _, sh := range s {
+		if sh.Shard < n && sh.State == event.ShardRunning {
+			running++
+		}
+	}
+	return running
+}
+
+// Err returns why the output does not take everything, nil if it does: first
+// shards that are not open, then batches that cannot be written, then files that
+// cannot be published. Shards from n on count only for the last two.
+func (s Status) Err(n int) error {
+	var closed, holding, overdue problem
+	for _, sh := range s {
+		if sh.Shard < n && sh.Err != nil {
+			closed.add(1, fmt.Sprintf("shard %d", sh.Shard), sh.Err)
+		}
+		if sh.Holding > 0 {
+			holding.add(sh.Holding, "worker "+sh.HeldBy, sh.Held)
+		}
+		if sh.Overdue != nil {
+			overdue.add(1, fmt.Sprintf("shard %d", sh.Shard), sh.Overdue)
+		}
+	}
+	switch {
+	case closed.count > 0:
+		return closed.err("shard is not open", "shards are not open")
+	case holding.count > 0:
+		return holding.err("worker cannot write its batch", "workers cannot write their batch")
+	case overdue.count > 0:
+		return overdue.err("shard has an overdue file", "shards have an overdue file")
+	}
+	return nil
+}
+
+// problem is a number of things in one kind of trouble, and the first of them.
+type problem struct {
+	count int
+	first string
+	why   error
+}
+
+func (p *problem) add(n int, what string, why error) {
+	if p.count == 0 {
+		p.first, p.why = what, why
+	}
+	p.count += n
+}
+
+func (p *problem) err(one, many string) error {
+	if p.count == 1 {
+		many = one
+	}
+	return fmt.Errorf("%d %s (%s: %w)", p.count, many, p.first, p.why)
+}

@@ -1,0 +1,245 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"async-data-processor/batcher"
+	"async-data-processor/broker"
+	"async-data-processor/consumer"
+	"async-data-processor/event"
+	"async-data-processor/output"
+	"async-data-processor/server"
+	"async-data-processor/space"
+	"async-data-processor/telemetry"
+)
+
+// parts says which parts a process has.
+type parts struct {
+	server, consumer, admin, demo bool
+	// ready is called once, with the address of the server, when what is posted
+	// becomes files; nil for nothing.
+	ready func(net.Addr)
+
+	// Tests put their own in place of these.
+	openBroker opener
+	openFolder func(*output.Dir) openFolder
+}
+
+type (
+	opener     func(Config, event.Sink) (broker.Broker, error)
+	openFolder func(ctx context.Context, shard int, onStandby func()) (consumer.Folder, error)
+)
+
+// build opens the broker and takes listeners and folders, so that a failure is
+// early. It returns nil if ctx ends while the broker is being opened.
+func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *telemetry.Log) (_ *process, err error) {
+	open := p.openBroker
+	if open == nil {
+		open = openBroker
+	}
+	b, err := openUnless(ctx, cfg, events.Send, open)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	process := &process{cfg: cfg, events: events.Send, broker: b}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, process.close(), b.Close())
+		}
+	}()
+
+	var reserve *space.Watermark // of the output's disk, where this process writes files
+	if p.consumer {
+		dir, err := output.Open(cfg.OutputDir, output.Window{IDs: cfg.DedupeIDs, Age: cfg.DedupeWindow}, cfg.roll())
+		if err != nil {
+			return nil, fmt.Errorf("--output-dir: %w", err)
+		}
+		process.closers = append(process.closers, dir.Close)
+		reserve = space.New(dir.Path(), cfg.OutputMinFree)
+		process.consume(p.newSet(cfg, b, dir, events.Send), reserve, log)
+	}
+	ready := process.readiness(reserve)
+	if p.server {
+		if err := p.serve(process, b, reserve, ready); err != nil {
+			return nil, err
+		}
+	}
+	if p.admin {
+		process.admin, err = process.listen("admin-listen", cfg.AdminListen, server.NewAdmin(process.serverConfig(ready)))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return process, nil
+}
+
+// newSet returns the consumer of all configured shards.
+func (p parts) newSet(cfg Config, b broker.Broker, dir *output.Dir, events event.Sink) *consumer.Set {
+	c := consumer.Config{
+		Shards: cfg.Shards, Queues: b, Prefetch: cfg.prefetch(),
+		Batch:      batcher.Config{Size: cfg.BatchSize, Together: cfg.together(), Linger: cfg.BatchLinger},
+		WorkersMin: cfg.WorkersMin, WorkersMax: cfg.WorkersMax, WorkerTimeout: cfg.WorkerTimeout,
+		Dir: dir, RollInterval: cfg.roll().Interval, ErrorTimeout: cfg.OutputErrorTimeout, Events: events,
+	}
+	if p.openFolder != nil {
+		c.Open = p.openFolder(dir)
+	}
+	set := consumer.New(c)
+	for n := range cfg.Shards {
+		set.Start(n)
+	}
+	return set
+}
+
+// consume gives the process its consumer.
+func (p *process) consume(set *consumer.Set, reserve *space.Watermark, log *telemetry.Log) {
+	p.consumer = set
+	reserve.Look() // watchSpace tells of it
+	p.started = append(p.started, event.Started{Component: "message-consumer", Broker: RedactURL(p.cfg.BrokerURL), Shards: p.cfg.Shards, Output: p.cfg.OutputDir})
+	p.meanwhile = append(p.meanwhile,
+		func(ctx context.Context) { watchSpace(ctx, reserve, p.cfg.OutputDir, p.events) },
+		func(ctx context.Context) {
+			every(ctx, p.cfg.HistoryInterval, func() { log.History(set.History(), false) })
+		},
+	)
+}
+
+// serve gives the process its server, and what goes with it.
+func (p parts) serve(process *process, b broker.Broker, reserve *space.Watermark, ready func() []server.Check) error {
+	c := process.serverConfig(ready)
+	c.Submitter = newSubmitter(b, process.cfg.Shards, reserve)
+	c.Tokens, c.MaxInFlight, c.PublishTimeout = process.cfg.AuthTokens, process.cfg.MaxInFlight, broker.PublishTimeout
+	e, err := process.listen("listen", process.cfg.Listen, server.New(c))
+	if err != nil {
+		return err
+	}
+	process.server = e
+	if p.ready != nil {
+		process.meanwhile = append(process.meanwhile, func(ctx context.Context) { process.announce(ctx, ready, e.Addr(), p.ready) })
+	}
+	if p.demo {
+		d := demo{addr: e.Addr().String(), tokens: process.cfg.AuthTokens}
+		process.meanwhile = append(process.meanwhile, func(ctx context.Context) { every(ctx, demoInterval, func() { d.post(ctx) }) })
+	}
+	return nil
+}
+
+func (p *process) serverConfig(ready func() []server.Check) server.Config {
+	return server.Config{Ready: ready, Profiles: p.cfg.Pprof, Observe: func(a server.Access) { // TEMP
+		r := event.Request{ID: a.RequestID, Peer: a.Peer, Method: a.Method, Path: a.Path, Status: a.Status, Bytes: a.Bytes, Elapsed: a.Elapsed, Err: a.Err}
+		if a.Status == 201 {
+			p.events.Send(event.Submitted{Request: r, Submission: a.Submission, Accepted: a.Accepted})
+		} else if a.Status >= 400 {
+			p.events.Send(event.Refused{Request: r, Submission: a.Submission, Stack: a.Stack})
+		}
+	}}
+}
+
+// bound is a server with its listener.
+type bound struct {
+	*server.Server
+	listener net.Listener
+}
+
+func (b bound) Serve() error   { return b.Server.Serve(b.listener) }
+func (b bound) Addr() net.Addr { return b.listener.Addr() }
+
+// listen binds a server to the address of the setting.
+func (p *process) listen(setting, addr string, s *server.Server) (bound, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return bound{}, fmt.Errorf("--%s %s: %w", setting, addr, err)
+	}
+	p.closers = append(p.closers, func() error {
+		_ = l.Close() // an error says that the server has closed it
+		return nil
+	})
+	started := event.Started{Component: "admin", Addr: l.Addr().String()}
+	if setting == "listen" {
+		started = event.Started{
+			Component: "server", Addr: l.Addr().String(), Broker: RedactURL(p.cfg.BrokerURL),
+			Shards: p.cfg.Shards, Tokens: len(p.cfg.AuthTokens),
+		}
+	}
+	p.started = append(p.started, started)
+	return bound{s, l}, nil
+}
+
+// readiness returns what answers for the process, in a fixed order.
+func (p *process) readiness(reserve *space.Watermark) func() []server.Check {
+	return func() []server.Check {
+		checks := []server.Check{{Name: "broker", Err: p.broker.Ready()}}
+		if p.consumer != nil {
+			err := p.consumer.Status().Err(p.cfg.Shards)
+			if err == nil {
+				err = reserve.Low()
+			}
+			checks = append(checks, server.Check{Name: "output", Err: err})
+		}
+		return checks
+	}
+}
+
+// readyInterval is how often a process that starts is asked whether it is ready.
+const readyInterval = 10 * time.Millisecond
+
+// announce calls ready once, when every shard runs and every check holds.
+func (p *process) announce(ctx context.Context, checks func() []server.Check, addr net.Addr, ready func(net.Addr)) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	every(ctx, readyInterval, func() {
+		if p.consumer != nil && p.consumer.Status().Running(p.cfg.Shards) < p.cfg.Shards {
+			return
+		}
+		for _, c := range checks() {
+			if c.Err != nil {
+				return
+			}
+		}
+		stop()
+		ready(addr)
+	})
+}
+
+// spaceInterval is how often the free space is looked at. The fastest consumer
+// writes some ten megabytes in it.
+const spaceInterval = 250 * time.Millisecond
+
+// watchSpace tells when the output's disk runs low and when that is over, until
+// ctx ends.
+func watchSpace(ctx context.Context, reserve *space.Watermark, dir string, events event.Sink) {
+	told := false
+	every(ctx, spaceInterval, func() {
+		low := reserve.Look()
+		if low == nil {
+			reserve.Clear()
+		}
+		if told == (low != nil) {
+			return
+		}
+		told = !told
+		change := event.SpaceChanged{Dir: dir}
+		if low != nil {
+			change.Err = low
+		}
+		events.Send(change)
+	})
+}
+
+// every calls f every interval, until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			f()
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,271 @@
+package telemetry
+
+import (
+	"fmt"
+
+	"github.com/rs/zerolog"
+
+	"async-data-processor/event"
+)
+
+// tell logs an event.
+func (l *Log) tell(e event.Event) {
+	switch e := e.(type) {
+	case event.Started, event.Draining, event.Drained:
+		l.process(e)
+	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
+		l.request(e)
+	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.StoreRepaired:
+		l.broker(e)
+	case event.ShardChanged, event.ShardOpened, event.FileOverdue, event.SpaceChanged, event.EnvelopeUndecodable:
+		l.shard(e)
+	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
+		l.extraShard(e)
+	case event.WorkerStarted, event.WorkerStopped, event.WorkerTimedOut, event.WorkerPanicked:
+		l.worker(e)
+	default:
+		l.batch(e)
+	}
+}
+
+func (l *Log) process(e event.Event) {
+	switch e := e.(type) {
+	case event.Started:
+		line := l.logger.Info().Str("component", e.Component)
+		if e.Addr != "" {
+			line = line.Str("addr", e.Addr)
+		}
+		if e.Broker != "" {
+			line = line.Str("broker", e.Broker).Int("shards", e.Shards)
+		}
+		switch e.Component {
+		case "server":
+			line = line.Int("tokens", e.Tokens)
+		case "message-consumer":
+			line = line.Str("output", e.Output)
+		}
+		line.Msg(e.Component + " started")
+	case event.Draining:
+		line := l.logger.Info()
+		if e.Cause != nil {
+			line = l.logger.Error().Err(e.Cause) // a part failed
+		}
+		line.Msg("draining")
+	case event.Drained:
+		l.logger.Info().Msg("stopped")
+	}
+}
+
+func (l *Log) request(e event.Event) {
+	switch e := e.(type) {
+	case event.Submitted:
+		request(l.logger.Debug(), e.Request).Str("submission", e.Submission).Int("accepted", e.Accepted).Msg("request answered")
+	case event.Served:
+		request(l.logger.Debug(), e.Request).Msg("request answered")
+	case event.Refused:
+		var line *zerolog.Event
+		switch {
+		case e.Stack != nil:
+			line = l.logger.Error().Bytes("stack", e.Stack)
+		case e.Status >= 500:
+			line = l.repeating(zerolog.WarnLevel, "request 5xx")
+		default:
+			line = l.repeating(zerolog.InfoLevel, "request 4xx")
+		}
+		request(line, e.Request).Str("submission", e.Submission).Msg("request answered")
+	case event.Probed:
+		// Probes come every few seconds; only what changes is worth a line.
+		ready, line := e.Err == nil, l.logger.Debug()
+		if ready != l.ready {
+			line = l.logger.Info()
+		}
+		l.ready = ready
+		request(line, e.Request).Msg("health checked")
+	case event.ConnectionFailed:
+		l.repeating(zerolog.InfoLevel, "http").Str("component", "server").Err(e.Err).Msg("connection failed")
+	}
+}
+
+func request(line *zerolog.Event, r event.Request) *zerolog.Event {
+	return line.Str("component", "server").Str("request", r.ID).Str("peer", r.Peer).
+		Str("method", r.Method).Str("path", r.Path).Int("status", r.Status).Int("bytes", r.Bytes).
+		Dur("elapsed_ms", r.Elapsed).AnErr("error", r.Err)
+}
+
+func (l *Log) broker(e event.Event) {
+	var line *zerolog.Event
+	var text string
+	shard := -1
+	switch e := e.(type) {
+	case event.Connection:
+		line, text = l.connection(e)
+		shard = e.Shard
+		if e.Retry > 0 {
+			line = line.Dur("retry_ms", e.Retry)
+		}
+		line = line.Str("role", e.Role).AnErr("error", e.Err)
+	case event.DeadLettered:
+		shard, text = e.Shard, "dead-lettered"
+		line = l.repeating(zerolog.WarnLevel, fmt.Sprint(text, shard)).Err(e.Err)
+	case event.DeadLetterFailed:
+		shard, text = e.Shard, "dead letter cannot be kept, the envelope waits for the dead-letter queue"
+		line = l.repeating(zerolog.WarnLevel, fmt.Sprint(text, shard)).Err(e.Err)
+		if e.Retry > 0 {
+			line = line.Dur("retry_ms", e.Retry)
+		} else {
+			text = "dead letter cannot be kept, the broker will deliver the envelope again"
+		}
+		if e.Envelope != "" {
+			line = line.Str("envelope", e.Envelope)
+		}
+	case event.StoreRepaired:
+		// Data was given up: each item, always.
+		line, text = l.logger.Error().Err(e.Err), "broker store repaired"
+	}
+	if shard >= 0 {
+		line = line.Int("shard", shard)
+	}
+	line.Str("component", "broker").Msg(text)
+}
+
+func (l *Log) connection(e event.Connection) (*zerolog.Event, string) {
+	var text string
+	switch e.State {
+	case event.Connected:
+		return l.logger.Info(), "broker connected"
+	case event.Unblocked:
+		return l.logger.Info(), "broker takes publishing again"
+	case event.Unreachable:
+		text = "cannot connect to broker"
+	case event.Lost:
+		text = "broker connection lost"
+	case event.Blocked:
+		text = "broker blocks publishing"
+	case event.Cancelled:
+		text = "broker cancelled the consumer"
+	case event.Unsubscribed:
+		text = "cannot consume the shard's queue"
+	}
+	return l.repeating(zerolog.WarnLevel, fmt.Sprint(e.State, e.Role, e.Shard)), text
+}
+
+func (l *Log) shard(e event.Event) {
+	switch e := e.(type) {
+	case event.ShardChanged:
+		l.shardChanged(e)
+	case event.ShardOpened:
+		if e.Damaged > 0 || e.Foreign > 0 {
+			l.logger.Warn().Int("shard", e.Shard).Int("damaged", e.Damaged).Int("foreign", e.Foreign).Str("file", e.Example).
+				Msg("cannot read the ids of some files, their messages may be written again")
+		}
+		line := l.logger.Info().Int("shard", e.Shard).Int("removed_temps", e.RemovedTemps).Int("ids", e.IDs).Int("files", e.Files)
+		if e.Recovered > 0 {
+			line = line.Int("recovered", e.Recovered)
+		}
+		if e.CutBytes > 0 {
+			line = line.Int64("cut_bytes", e.CutBytes)
+		}
+		line.Dur("elapsed_ms", e.Took).Msg("shard owned")
+	case event.FileOverdue:
+		text := "cannot check whether the open file is due"
+		if e.Durable {
+			text = "cannot publish the open file, what is in it is durable and waits"
+		}
+		l.repeating(zerolog.WarnLevel, "file overdue").Int("shard", e.Shard).Err(e.Err).Msg(text)
+	case event.SpaceChanged:
+		if e.Err == nil {
+			l.logger.Info().Str("output", e.Dir).Msg("the output's disk has enough space again")
+			return
+		}
+		l.logger.Warn().Str("output", e.Dir).Err(e.Err).Msg("the output's disk runs low")
+	case event.EnvelopeUndecodable:
+		l.logger.Debug().Int("shard", e.Shard).Str("envelope", e.Envelope).Err(e.Err).Msg("envelope cannot be decoded")
+	}
+}
+
+func (l *Log) shardChanged(e event.ShardChanged) {
+	switch e.State {
+	case event.ShardStandby:
+		l.logger.Info().Int("shard", e.Shard).Msg("another process owns the shard's folder, standing by")
+	case event.ShardRetrying:
+		l.repeating(zerolog.WarnLevel, "shard retrying").Int("shard", e.Shard).Err(e.Err).Dur("retry_ms", e.Retry).
+			Msg("cannot open the shard, consuming nothing of it")
+	case event.ShardReturning:
+		l.repeating(zerolog.WarnLevel, "shard returning").Int("shard", e.Shard).Err(e.Err).
+			Msg("returned the messages to the broker, reopening the shard")
+	case event.ShardStopped:
+		if e.Err != nil {
+			l.logger.Warn().Int("shard", e.Shard).Err(e.Err).Msg("shard stopped with an error")
+			return
+		}
+		l.logger.Debug().Int("shard", e.Shard).Msg("shard stopped")
+	}
+}
+
+func (l *Log) extraShard(e event.Event) {
+	switch e := e.(type) {
+	case event.ExtraShardFound:
+		line := l.logger.Info()
+		if !e.AtStart { // the processes do not agree on the number
+			line = l.logger.Warn().Str("reason", "another process has a larger --shards")
+		}
+		line.Int("shard", e.Shard).Int("envelopes", e.Envelopes).Msg("found a queue beyond SHARDS_COUNT, draining it")
+	case event.ExtraShardDrained:
+		l.logger.Info().Int("shard", e.Shard).
+			Msg("drained a queue beyond SHARDS_COUNT; when no process with that number runs, stop this one to delete it")
+	case event.LeftFile:
+		if e.Err == nil {
+			l.logger.Info().Int("shard", e.Shard).Msg("published the open file of a shard beyond SHARDS_COUNT")
+			return
+		}
+		l.repeating(zerolog.WarnLevel, "left file").Int("shard", e.Shard).Err(e.Err).
+			Msg("cannot publish the open file of a shard beyond SHARDS_COUNT, trying again")
+	case event.LookFailed:
+		l.repeating(zerolog.WarnLevel, "look "+e.What).Str("component", "message-consumer").Err(e.Err).
+			Msg("cannot look for " + e.What + " beyond SHARDS_COUNT, trying again")
+	}
+}
+
+func (l *Log) worker(e event.Event) {
+	switch e := e.(type) {
+	case event.WorkerStarted:
+		worker(l.logger.Info(), e.Worker).Str("reason", e.Worker.WhyStarted).Msg("worker started")
+	case event.WorkerStopped:
+		worker(l.logger.Info(), e.Worker).Str("reason", e.Worker.WhyStopped).
+			Int64("messages", e.Worker.Messages).Int64("batches", e.Worker.Batches).
+			Int64("duplicates", e.Worker.Duplicates).Int64("dead", e.Worker.Dead).Msg("worker stopped")
+	case event.WorkerTimedOut:
+		worker(l.logger.Warn(), e.Worker).Bool("returned", e.Returned).Msg("worker timed out")
+	case event.WorkerPanicked:
+		worker(l.logger.Error(), e.Worker).Str("panic", fmt.Sprint(e.Value)).Bytes("stack", e.Stack).Msg("worker panicked")
+	}
+}
+
+func (l *Log) batch(e event.Event) {
+	switch e := e.(type) {
+	case event.BatchWritten:
+		if e.Duplicates > 0 {
+			worker(l.logger.Debug(), e.Worker).Int("duplicates", e.Duplicates).Msg("duplicates not written again")
+		}
+		if e.Messages > 0 {
+			worker(l.logger.Debug(), e.Worker).Int("messages", e.Messages).Int("batches", e.Batches).Str("cause", e.Cause).
+				Str("file", e.File).Dur("elapsed_ms", e.Took).Msg("batch written")
+		}
+	case event.BatchHeld:
+		worker(l.repeating(zerolog.WarnLevel, "batch held"), e.Worker).Int("attempt", e.Attempt).
+			Err(e.Err).Dur("retry_ms", e.Retry).Msg("cannot write the batch, keeping it and trying again")
+	case event.BatchReturned:
+		worker(l.repeating(zerolog.WarnLevel, "batch returned"), e.Worker).Int("messages", e.Messages).
+			Err(e.Err).Msg("batch returned to the broker")
+	case event.MessageDied:
+		worker(l.repeating(zerolog.WarnLevel, "message died"), e.Worker).Str("message_id", e.ID).Err(e.Err).
+			Msg("message cannot be written")
+	case event.SettleFailed:
+		worker(l.repeating(zerolog.WarnLevel, "settle failed"), e.Worker).Err(e.Err).
+			Msg("batch is written but the broker could not be told, it will deliver it again")
+	}
+}
+
+func worker(line *zerolog.Event, w event.Worker) *zerolog.Event {
+	return line.Str("component", "workerpool").Int("shard", w.Shard).Str("worker", w.ID)
+}

@@ -1,0 +1,202 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"async-data-processor/event"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// logged returns the lines of what f sends.
+func logged(t *testing.T, level zerolog.Level, f func(event.Sink, *Log)) (lines []map[string]any) {
+	t.Helper()
+	var buf bytes.Buffer
+	var hub event.Hub
+	l := Start(&hub, zerolog.New(&buf).Level(level))
+	f(hub.Send, l)
+	l.Close()
+	for line := range bytes.Lines(buf.Bytes()) {
+		var fields map[string]any
+		if err := json.Unmarshal(line, &fields); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		lines = append(lines, fields)
+	}
+	return lines
+}
+
+func TestHistoryTellsChanges(t *testing.T) {
+	a, b := event.Worker{ID: "0-1", State: event.Idle}, event.Worker{ID: "0-2", State: event.Busy}
+	changed := b
+	changed.Messages = 5
+	lines := logged(t, zerolog.InfoLevel, func(_ event.Sink, l *Log) {
+		l.History([]event.Worker{a, b}, false)
+		l.History([]event.Worker{a, b}, false)
+		l.History([]event.Worker{a, changed}, false)
+		l.History([]event.Worker{a, changed}, true)
+	})
+	var workers []any
+	for _, l := range lines {
+		if l["message"] != "worker history" {
+			t.Errorf("message %q", l["message"])
+		}
+		workers = append(workers, l["worker"])
+	}
+	if want := []any{"0-1", "0-2", "0-2", "0-1", "0-2"}; !slices.Equal(workers, want) {
+		t.Errorf("told %q, want %q", workers, want)
+	}
+}
+
+func TestRepeatedTroubleIsToldSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		trouble := event.BatchHeld{Worker: event.Worker{ID: "0-1"}, Err: errors.New("disk full")}
+		lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+			for range 100 {
+				s.Send(trouble)
+			}
+			time.Sleep(repeatInterval)
+			s.Send(trouble)
+		})
+		if len(lines) != 2 || lines[0]["error"] != "disk full" || lines[1]["suppressed"] != 99.0 {
+			t.Errorf("lines %v", lines)
+		}
+	})
+}
+
+// TestLimiterForgets: keys name shards, so those of ended trouble do not stay.
+func TestLimiterForgets(t *testing.T) {
+	var l limiter
+	now := time.Now()
+	for i := range 5000 {
+		l.allow(fmt.Sprint(i), now.Add(time.Duration(i)*time.Second))
+	}
+	if len(l) > 1000 {
+		t.Errorf("it remembers %d keys", len(l))
+	}
+}
+
+// TestProbes: health endpoints are asked every few seconds. Only a change is
+// told at info, none as a warning, and they hide no refusal.
+func TestProbes(t *testing.T) {
+	ok := event.Probed{Request: event.Request{Path: "/readyz", Status: 200}}
+	not := event.Probed{Request: event.Request{Path: "/readyz", Status: 503, Err: errors.New("broker: gone")}}
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		for _, p := range []event.Probed{ok, ok, not, not, not, ok, ok} {
+			s.Send(p)
+		}
+		s.Send(event.Refused{Request: event.Request{Path: "/message", Status: 503, Err: errors.New("no confirm")}})
+	})
+	var got []string
+	for _, l := range lines {
+		got = append(got, fmt.Sprint(l["level"], l["path"], l["status"]))
+	}
+	if want := []string{"info/readyz200", "info/readyz503", "info/readyz200", "warn/message503"}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
+// TestOpenedTellsWhatItKnows: what a new owner has read, and what it could not.
+func TestOpenedTellsWhatItKnows(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		s.Send(event.ShardOpened{Shard: 1, RemovedTemps: 2, IDs: 30, Files: 4, Took: 5 * time.Millisecond})
+		s.Send(event.ShardOpened{Shard: 1, IDs: 3, Files: 1, Damaged: 1, Foreign: 2, Example: "x.ndjson"})
+		s.Send(event.ShardOpened{Shard: 1, IDs: 9, Files: 2, Recovered: 1, CutBytes: 70})
+	})
+	var texts []string
+	for _, l := range lines {
+		texts = append(texts, fmt.Sprint(l["level"], l["message"], l["ids"], l["files"], l["elapsed_ms"], l["damaged"], l["foreign"], l["file"], l["recovered"], l["cut_bytes"]))
+	}
+	want := []string{
+		fmt.Sprint("info", "shard owned", 30, 4, 5, nil, nil, nil, nil, nil),
+		fmt.Sprint("warn", "cannot read the ids of some files, their messages may be written again", nil, nil, nil, 1, 2, "x.ndjson", nil, nil),
+		fmt.Sprint("info", "shard owned", 3, 1, 0, nil, nil, nil, nil, nil),
+		fmt.Sprint("info", "shard owned", 9, 2, 0, nil, nil, nil, 1, 70),
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("told %q\nwant %q", texts, want)
+	}
+}
+
+func TestLevelsAreHeld(t *testing.T) {
+	lines := logged(t, zerolog.ErrorLevel, func(s event.Sink, _ *Log) {
+		s.Send(event.Connection{State: event.Lost, Shard: -1, Err: errors.New("gone"), Retry: time.Second})
+		s.Send(event.Connection{State: event.Connected, Shard: 3})
+		s.Send(event.BatchReturned{Err: errors.New("x")})
+	})
+	if len(lines) != 0 {
+		t.Errorf("lines below the level: %v", lines)
+	}
+}
+
+// TestConnectionsAreTold: a connection that never was is not called lost.
+func TestConnectionsAreTold(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		s.Send(event.Connection{State: event.Unreachable, Role: "publish", Shard: -1, Err: errors.New("refused"), Retry: time.Second})
+		s.Send(event.Connection{State: event.Connected, Role: "publish", Shard: -1})
+		s.Send(event.Connection{State: event.Lost, Role: "publish", Shard: -1, Err: errors.New("gone")})
+		s.Send(event.Connection{State: event.Cancelled, Role: "consume", Shard: 3})
+	})
+	var texts []string
+	for _, l := range lines {
+		texts = append(texts, fmt.Sprintf("%v %v %v %v %v %v", l["level"], l["message"], l["role"], l["shard"], l["error"], l["retry_ms"]))
+	}
+	want := []string{
+		"warn cannot connect to broker publish <nil> refused 1000", "info broker connected publish <nil> <nil> <nil>",
+		"warn broker connection lost publish <nil> gone <nil>", "warn broker cancelled the consumer consume 3 <nil> <nil>",
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("told %q\nwant %q", texts, want)
+	}
+}
+
+// TestDeadLettersAreTold: no level below warn hides that an envelope was set
+// apart, or that it could not be.
+func TestDeadLettersAreTold(t *testing.T) {
+	lines := logged(t, zerolog.WarnLevel, func(s event.Sink, _ *Log) {
+		s.Send(event.DeadLettered{Shard: 3, Err: errors.New("it came back too often")})
+		s.Send(event.EnvelopeUndecodable{Shard: 3, Envelope: "E1", Err: errors.New("not JSON")}) // told as dead-lettered
+		s.Send(event.DeadLetterFailed{Shard: 3, Envelope: "E2", Err: errors.New("blocked")})
+	})
+	if len(lines) != 2 || lines[0]["error"] != "it came back too often" || lines[1]["envelope"] != "E2" || lines[1]["error"] != "blocked" {
+		t.Errorf("lines %v", lines)
+	}
+}
+
+// stuck is a log whose reader is gone until it is closed.
+type stuck chan struct{}
+
+func (s stuck) Write(p []byte) (int, error) {
+	<-s
+	return len(p), nil
+}
+
+// TestSlowLogHoldsUpNothing: who sends does not wait for the log; what it
+// could not take is counted, and said.
+func TestSlowLogHoldsUpNothing(t *testing.T) {
+	reader := make(stuck)
+	var lines bytes.Buffer
+	var hub event.Hub
+	l := Start(&hub, zerolog.New(zerolog.MultiLevelWriter(reader, &lines)))
+	const sent = queueSize + 1000
+	for range sent {
+		hub.Send(event.ExtraShardDrained{})
+	}
+	close(reader)
+	l.Close()
+	written := strings.Count(lines.String(), "drained a queue")
+	if written >= sent || written < queueSize || !strings.Contains(lines.String(), fmt.Sprintf(`"dropped":%d`, sent-written)) {
+		t.Errorf("%d of %d lines are written, and the others are not told of", written, sent)
+	}
+}
