@@ -251,12 +251,12 @@ func hasOneConsumer(t *testing.T, e *Engine) {
 
 	// The other dies, holding one; a third gets it.
 	standby.publish(envelope(0, 1))
-	orphan := second.next()
+	left := second.next()
 	third := active.consume(0, 5)
 	third.none() // while the other lives
 	_ = standby.Close()
 	d := third.next()
-	sameEnvelope(t, d, orphan.Envelope)
+	sameEnvelope(t, d, left.Envelope)
 	if !d.Redelivered {
 		t.Error("what another consumer held is not called redelivered")
 	}

@@ -300,7 +300,7 @@ func cutInTheMiddle(t *testing.T, e *Engine) {
 		in := c.consume(shard, 50)
 		last := envelope(shard, 1)
 		c.insist(last)
-		// It is the last but for what comes again, of which nothing does.
+		// Behind it only redeliveries could come, and there are none.
 		for came := false; !came; {
 			d := in.next()
 			came = d.ID == last.ID

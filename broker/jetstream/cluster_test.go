@@ -52,7 +52,7 @@ func leader(t *testing.T, url string, nodes []*node) (found *node) {
 	return found
 }
 
-// clusterOf is the state of the shards' stream's replicas, nil if nobody tells.
+// clusterOf is the state of the shards' stream's replicas, nil if no server tells.
 func clusterOf(url string) *jetstream.ClusterInfo {
 	conn, err := nats.Connect(url, nats.Timeout(time.Second))
 	if err != nil {

@@ -11,7 +11,7 @@
 //     is settled on the connection that brought it or not at all.
 //   - JetStream does not tie a delivery to a connection. What was unsettled when
 //     one was lost is therefore returned through the next one; what was on its
-//     way, and what a dead process held, comes back when nobody has extended it
+//     way, and what a dead process held, comes back when it was not extended
 //     for some seconds.
 //   - A settle is sent and not waited for, which would cost a round trip each: if
 //     it goes lost with its connection, the envelope comes again, as with any

@@ -131,7 +131,7 @@ func (sub *subscription) request() error {
 	unsettled += sub.session.settling.pending(sub.shard, sub.broker.timing.ackWait)
 	silent := now.Sub(sub.askedAt)
 	if sub.asked > 0 && silent > sub.interval+sub.interval/2 {
-		// The request has ended and nobody said so: the server has forgotten it.
+		// The request has ended without a word: the server has forgotten it.
 		sub.asked = 0
 		if err := sub.check(); err != nil {
 			return err

@@ -49,7 +49,7 @@ func TestOtherConfiguration(t *testing.T) {
 	awaitReady(t, b)
 }
 
-// TestOverlap: the subjects belong to a stream of somebody else.
+// TestOverlap: the subjects belong to another stream.
 func TestOverlap(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
