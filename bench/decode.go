@@ -9,26 +9,27 @@ import (
 	"time"
 
 	"async-data-processor/message"
-	"async-data-processor/shard"
+	"async-data-processor/publisher"
 )
 
 // decode compares decoding and carrying a body with reading its JSON alone.
 func decode(ctx context.Context, l *lab) ([]result, error) {
 	const size = 100
 	body := array(size, 0)
-	lanes := shard.NewLanes(shardCount, patience, func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
-		for i := range envelopes {
-			done(i, nil)
-		}
-	})
+	p := publisher.New(publisher.Config{Shards: shardCount, Timeout: patience, Broker: publisher.Func(
+		func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
+			for i := range envelopes {
+				done(i, nil)
+			}
+		})})
 	carry := func() error {
 		s, err := message.Decode(message.NewID(), body, message.JSON)
 		if err != nil {
 			return err
 		}
-		_, outcomes := lanes.Submit(ctx, s)
+		_, err = p.Submit(ctx, s)
 		s.Recycle()
-		return errors.Join(outcomes...)
+		return err
 	}
 	row, err := l.compare(ctx, result{
 		Target: 6, Name: "decode", Unit: "MB/s of a processor", Want: 0.6,

@@ -2,8 +2,8 @@ package event
 
 import "time"
 
-// Request is what can be told about one answered HTTP request. It holds nothing
-// of the body, the query or the credentials.
+// Request describes an answered HTTP request. It holds nothing of the body, the
+// query or the credentials.
 type Request struct {
 	// ID is the X-Request-Id of the response.
 	ID string
@@ -11,7 +11,7 @@ type Request struct {
 	Peer string
 	// Method and Path are the client's, shortened, the path escaped.
 	Method, Path string
-	// Status is the HTTP status of the response, whether or not it arrived.
+	// Status is the HTTP status of the response, which may not have arrived.
 	Status int
 	// Bytes is the length of the body after decompression.
 	Bytes int
@@ -22,7 +22,7 @@ type Request struct {
 	Err error
 }
 
-// Submitted tells that a submission was answered with 201.
+// Submitted tells that a submission was published and answered with 201.
 type Submitted struct {
 	Request
 	// Submission is its id, and Accepted the number of its messages.
@@ -39,16 +39,20 @@ type Refused struct {
 	Stack []byte
 }
 
-// Served tells that a request was answered that is neither a submission nor an
-// error, for example for a profile.
+// Served tells that another request was answered without an error, for example
+// one for a profile.
 type Served struct{ Request }
 
-// Probed tells that a health endpoint was asked. Not being ready is no error of
-// the request.
-type Probed struct{ Request }
+// Probed tells that a health endpoint has answered.
+type Probed struct {
+	Request
+	// Readiness tells that the question was whether the process is ready, not only
+	// whether it answers. Err is why it is not.
+	Readiness bool
+}
 
-// ConnectionFailed tells what net/http says about a connection on which no
-// request arrived.
+// ConnectionFailed tells what net/http reports about a connection, most often one
+// on which no request arrived.
 type ConnectionFailed struct{ Err error }
 
 func (Submitted) event()        {}

@@ -91,5 +91,12 @@ func (e *InvalidError) Error() string {
 	return text
 }
 
+// ErrNotPublished is in the chain of the error of a submission of which certainly
+// nothing was published.
+var ErrNotPublished = errors.New("nothing was published")
+
+// ErrNoRoom is ErrNotPublished because there would be no room for the files.
+var ErrNoRoom = fmt.Errorf("%w: there is no room for the files", ErrNotPublished)
+
 // ErrTooLarge is in the chain of every error about a limit of this package.
 var ErrTooLarge = errors.New("too large")

@@ -12,6 +12,7 @@ import (
 	"async-data-processor/consumer"
 	"async-data-processor/event"
 	"async-data-processor/output"
+	"async-data-processor/publisher"
 	"async-data-processor/server"
 	"async-data-processor/space"
 	"async-data-processor/telemetry"
@@ -111,7 +112,11 @@ func (p *process) consume(set *consumer.Set, reserve *space.Watermark, log *tele
 // serve gives the process its server, and what goes with it.
 func (p parts) serve(process *process, b broker.Broker, reserve *space.Watermark, ready func() []server.Check) error {
 	c := process.serverConfig(ready)
-	c.Submitter = newSubmitter(b, process.cfg.Shards, reserve)
+	submissions := publisher.Config{Broker: b, Shards: process.cfg.Shards, Timeout: broker.PublishTimeout}
+	if reserve != nil {
+		submissions.Room = reserve.Low
+	}
+	c.Submitter = publisher.New(submissions)
 	c.Tokens, c.MaxInFlight, c.PublishTimeout = process.cfg.AuthTokens, process.cfg.MaxInFlight, broker.PublishTimeout
 	e, err := process.listen("listen", process.cfg.Listen, server.New(c))
 	if err != nil {
@@ -129,14 +134,11 @@ func (p parts) serve(process *process, b broker.Broker, reserve *space.Watermark
 }
 
 func (p *process) serverConfig(ready func() []server.Check) server.Config {
-	return server.Config{Ready: ready, Profiles: p.cfg.Pprof, Observe: func(a server.Access) { // TEMP
-		r := event.Request{ID: a.RequestID, Peer: a.Peer, Method: a.Method, Path: a.Path, Status: a.Status, Bytes: a.Bytes, Elapsed: a.Elapsed, Err: a.Err}
-		if a.Status == 201 {
-			p.events.Send(event.Submitted{Request: r, Submission: a.Submission, Accepted: a.Accepted})
-		} else if a.Status >= 400 {
-			p.events.Send(event.Refused{Request: r, Submission: a.Submission, Stack: a.Stack})
-		}
-	}}
+	c := server.Config{Ready: ready, Events: p.events}
+	if p.cfg.Pprof {
+		c.Mount = server.Profiles()
+	}
+	return c
 }
 
 // bound is a server with its listener.

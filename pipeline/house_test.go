@@ -1,7 +1,12 @@
 package pipeline
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +27,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	},
 	"pipeline": {
 		ours: []string{
-			"message", "event", "server", "shard", "broker", "broker/rabbitmq", "broker/jetstream",
+			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream",
 			"broker/jetstream/embedded", "batcher", "consumer", "output", "space", "telemetry",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
@@ -36,10 +41,11 @@ var house = map[string]struct{ ours, theirs []string }{
 	"backoff": {},
 	"space":   {theirs: []string{"golang.org/x/sys/unix"}},
 	"server": {
-		ours:   []string{"message"},
+		ours:   []string{"message", "event"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zstd"},
 	},
-	"shard":       {ours: []string{"message"}},
+	"publisher":   {ours: []string{"shard", "broker", "message"}},
+	"shard":       {},
 	"broker":      {ours: []string{"message"}},
 	"broker/conn": {ours: []string{"broker", "backoff", "event"}},
 	"broker/rabbitmq": {
@@ -71,7 +77,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"faults/lossyfs": {theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},
 	"output/verify":  {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 	"bench": {
-		ours:   []string{"message", "shard"},
+		ours:   []string{"message", "publisher"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/rabbitmq/amqp091-go"},
 	},
 }
@@ -115,4 +121,60 @@ func TestHouse(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSizes keeps every part of the house readable: files, functions, and types
+// by the number of their methods.
+func TestSizes(t *testing.T) {
+	const lines, functionLines, methods = 400, 70, 25
+	files, count := token.NewFileSet(), make(map[string]int)
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		file, err := parser.ParseFile(files, path, nil, 0)
+		if err != nil {
+			return err
+		}
+		if n := files.File(file.Pos()).LineCount(); n > lines {
+			t.Errorf("%s has %d lines, want at most %d", path, n, lines)
+		}
+		if strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			if n := files.Position(f.End()).Line - files.Position(f.Pos()).Line + 1; n > functionLines {
+				t.Errorf("%s: %s has %d lines, want at most %d", path, f.Name, n, functionLines)
+			}
+			if f.Recv != nil {
+				count[filepath.Dir(path)+"."+receiver(f.Recv.List[0].Type)]++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, n := range count {
+		if n > methods {
+			t.Errorf("%s has %d methods, want at most %d", name, n, methods)
+		}
+	}
+}
+
+// receiver returns the name of a method's type.
+func receiver(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.StarExpr:
+		return receiver(e.X)
+	case *ast.IndexExpr:
+		return receiver(e.X)
+	case *ast.Ident:
+		return e.Name
+	}
+	return ""
 }

@@ -17,15 +17,16 @@ import (
 )
 
 const (
-	// maxEncodedBytes is the longest compressed body. Formats that hold a part
-	// uncompressed put a header of a few bytes before each block of it, so a
-	// body within MaxBodyBytes may be a bit longer on the wire.
+	// maxEncodedBytes is the longest compressed body. What a format cannot compress
+	// it stores in blocks, with a header each: so a body of MaxBodyBytes may be a
+	// bit longer on the wire.
 	maxEncodedBytes = MaxBodyBytes + 64<<10
-	// firstChunk is the room for a body of which nothing was read yet, and so
-	// what each request counts for at least.
+	// firstChunk is the room for a body before its first byte is read, and so what
+	// each request counts for at least.
 	firstChunk = 16 << 10
-	// MinInFlight is the least Config.MaxInFlight, some 20 MiB: it admits the largest body, compressed as badly as can be. The
-	// extra byte of each is the one that shows that a body is too long.
+	// MinInFlight is the least Config.MaxInFlight, about 20 MiB: it admits the
+	// largest body, compressed as badly as can be. The extra byte of each form
+	// shows that a body is too long.
 	MinInFlight = maxEncodedBytes + 1 + MaxBodyBytes + 1
 	// maxPooled is the largest buffer that is kept for another body. Few bodies
 	// are longer, and those should not stay in memory.
@@ -44,8 +45,8 @@ type budget struct {
 	used  atomic.Int64
 }
 
-// share is what one request has taken of the budget. It belongs to the
-// request's goroutine, and may outlive the buffers that it was taken for.
+// share is what one request has taken of the budget. Only the request's goroutine
+// uses it. It may outlive the buffers that it was taken for.
 type share struct {
 	of    *budget
 	bytes int64
@@ -53,7 +54,7 @@ type share struct {
 
 func (s *share) take(n int64) bool {
 	for {
-		// An Add that is taken back would make others fail meanwhile.
+		// To add first and undo it would make others fail meanwhile.
 		used := s.of.used.Load()
 		if used+n > s.of.limit {
 			return false
@@ -74,7 +75,7 @@ func (s *share) give(n int64) {
 type buffer struct {
 	data []byte
 	// room is how long data may get with what was taken of the budget. The
-	// capacity may be more: buffers are pooled.
+	// capacity may be larger, because buffers are pooled.
 	room int64
 }
 
@@ -83,7 +84,7 @@ var buffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, 0, f
 
 func newBuffer() *buffer { return buffers.Get().(*buffer) }
 
-// recycle ends the use of the buffer and its data.
+// recycle gives the buffer back; its data must not be used after.
 func (b *buffer) recycle() {
 	if cap(b.data) <= maxPooled {
 		b.data, b.room = b.data[:0], 0
@@ -91,9 +92,10 @@ func (b *buffer) recycle() {
 	}
 }
 
-// fill reads src to its end. Room is made, and taken from the budget, while
-// bytes arrive, so that to announce a long body costs nobody anything. It never
-// reads more than limit+1 bytes; hint is the expected length, or -1.
+// fill reads src to its end. It makes room, and takes it from the budget, while
+// bytes arrive: a client that only announces a long body takes no room from
+// others. It never reads more than limit+1 bytes; hint is the expected length, or
+// -1.
 //
 // It fails with errTooLong, errOverBudget or the error of src.
 func (b *buffer) fill(src io.Reader, hint, limit int64, s *share) error {
@@ -110,7 +112,7 @@ func (b *buffer) fill(src io.Reader, hint, limit int64, s *share) error {
 			}
 			b.room = room
 			if int64(cap(b.data)) < room {
-				// Exactly so much: append would round up, unaccounted for.
+				// Exactly so much: append would round up, beyond the budget.
 				b.data = append(make([]byte, 0, room), b.data...)
 			}
 		}
@@ -128,8 +130,8 @@ func (b *buffer) fill(src io.Reader, hint, limit int64, s *share) error {
 }
 
 // readBody returns the request's body, decompressed, or why it is refused. The
-// caller recycles it. What it takes of the budget remains taken, but for what
-// only the compressed form needed.
+// caller recycles it, and gives back what it has taken of the budget; the room of
+// the compressed form is given back here.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c coding, taken *share) (*buffer, error) {
 	limit := int64(MaxBodyBytes)
 	if c != identity {
@@ -156,7 +158,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c coding, take
 }
 
 // receive reads the body as it was sent. A shutdown does not wait for a client
-// that trickles its body: from then on it has bodyGrace left.
+// that trickles its body: the body has bodyGrace left from then on.
 func (s *Server) receive(b *buffer, w http.ResponseWriter, r *http.Request, limit int64, taken *share) error {
 	hurried := make(chan struct{})
 	stop := context.AfterFunc(s.closing, func() {
@@ -196,10 +198,10 @@ func (s *Server) refuseBody(err error, c coding) *problem {
 	return p
 }
 
-// inflate decompresses encoded into b. It starts when all of it has arrived,
-// and few do it at a time: so the window of a decompressor, which for zstd is
-// as large as the client says, is never held for a client that trickles, and
-// their number does not grow with the number of requests.
+// inflate decompresses encoded, which has arrived completely, into b. Few requests
+// do that at a time. So no client that trickles its body holds a decompressor's
+// window, which for zstd is as large as the client says; and the number of windows
+// does not grow with the number of requests.
 func (s *Server) inflate(b *buffer, encoded []byte, c coding, taken *share) error {
 	s.inflaters <- struct{}{}
 	defer func() { <-s.inflaters }()
@@ -216,7 +218,7 @@ func (s *Server) inflate(b *buffer, encoded []byte, c coding, taken *share) erro
 	default:
 		z := unzstds.Get().(*zstd.Decoder)
 		defer func() {
-			_ = z.Reset(nil) // lets go of encoded; it cannot fail on an open decoder
+			_ = z.Reset(nil) // drops encoded; it cannot fail on an open decoder
 			unzstds.Put(z)
 		}()
 		if err = z.Reset(bytes.NewReader(encoded)); err == nil {
@@ -233,8 +235,8 @@ func (s *Server) inflate(b *buffer, encoded []byte, c coding, taken *share) erro
 	}
 }
 
-// gunzipper is a gzip.Reader with its source in place, because it has no way to
-// let go of one.
+// gunzipper is a gzip.Reader with its source, because a gzip.Reader cannot drop
+// its source.
 type gunzipper struct {
 	gzip.Reader
 	src bytes.Reader
@@ -247,13 +249,13 @@ func (z *gunzipper) recycle() {
 
 var gunzippers = sync.Pool{New: func() any { return new(gunzipper) }}
 
-// unzstds keeps *zstd.Decoder, which without goroutines need no Close.
+// unzstds keeps *zstd.Decoder. Without goroutines they need no Close.
 var unzstds = sync.Pool{New: func() any {
 	z, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1), // no goroutines
-		// For a stream this bounds the window. RFC 9659 lets it have 8 MiB, but
-		// a frame that is one segment has a window as large as its content, and
-		// that costs no more than a body.
+		// For a stream this bounds the window. RFC 9659 allows 8 MiB. But the window
+		// of a frame with one segment is as large as its content, which costs no
+		// more than a body.
 		zstd.WithDecoderMaxMemory(MaxBodyBytes),
 	)
 	if err != nil {

@@ -85,7 +85,7 @@ func TestLargestCompressed(t *testing.T) {
 	wantProblem(t, rg.post(gzipOf(t, body+" "), "Content-Encoding", "gzip"), tooLarge)
 }
 
-// TestZstdWindow claims a window that nobody should allocate: a frame header
+// TestZstdWindow claims a window that is too large to allocate: a frame header
 // with a window of 256 MiB and one raw block of one byte.
 func TestZstdWindow(t *testing.T) {
 	frame := "\x28\xb5\x2f\xfd" + "\x00" + string([]byte{18 << 3}) + "\x09\x00\x00" + "x"

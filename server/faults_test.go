@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -118,7 +119,7 @@ func TestRow09OverALimit(t *testing.T) {
 	a := rg.raw("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10485761\r\n\r\n")
 	wantProblem(t, a, tooLarge)
 	if !a.Close {
-		t.Error("the connection stays open with a body on it that nobody read")
+		t.Error("the connection stays open with an unread body on it")
 	}
 	wantProblem(t, rg.post(entries(10_000)), invalidSubmission)
 	rg.wantSubmitted(2)
@@ -210,7 +211,7 @@ func TestRow12OneBadOfThousand(t *testing.T) {
 }
 
 // TestRow13ClientGone cuts the connection while the broker is asked: the
-// publish goes on, its outcome is observed, and goleak finds nothing.
+// publish goes on, its outcome is told, and goleak finds nothing.
 func TestRow13ClientGone(t *testing.T) {
 	requests := make(chan context.Context, 1)
 	rg := start(t, Config{}, func(s *Server) {
@@ -235,8 +236,8 @@ func TestRow13ClientGone(t *testing.T) {
 	}
 	<-(<-requests).Done() // the server has noticed
 	close(release)
-	if a := <-rg.accesses; a.Status != 201 || a.Accepted != 1 || len(a.Submission) != 26 || cancelled != nil {
-		t.Errorf("got %+v and Submit's context %v, want the outcome", a, cancelled)
+	if e := told[event.Submitted](rg); e.Status != 201 || e.Accepted != 1 || len(e.Submission) != 26 || cancelled != nil {
+		t.Errorf("got %+v and Submit's context %v, want the outcome", e, cancelled)
 	}
 }
 
@@ -341,7 +342,7 @@ func TestRow15Tokens(t *testing.T) {
 			if !strings.HasPrefix(challenge, "Bearer ") || strings.Contains(challenge, `error="invalid_token"`) != tc.sent {
 				t.Errorf("got the challenge %q", challenge)
 			}
-			told := fmt.Sprintf("%+v", <-rg.accesses) + rg.log.String() + string(a.body)
+			told := fmt.Sprintf("%+v", told[event.Refused](rg)) + string(a.body)
 			if strings.Contains(told, "s3cret") || strings.Contains(told, megabyte[:100]) {
 				t.Errorf("a token was told: %.1000s", told)
 			}
@@ -359,8 +360,8 @@ func TestRow15Tokens(t *testing.T) {
 	}
 }
 
-// TestRow15BeforeTheBody checks that nobody without a token makes the server
-// read a body.
+// TestRow15BeforeTheBody checks that the server reads no body of a client
+// without a token.
 func TestRow15BeforeTheBody(t *testing.T) {
 	s := New(Config{Submitter: new(fake), Tokens: []string{"x"}})
 	r := httptest.NewRequest("POST", "/message", unreadable{t})

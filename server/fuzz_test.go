@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"async-data-processor/event"
 )
 
 // FuzzSubmit sends anything at all. Whatever it is, the answer is one of the
-// contract's, and the Submitter hears of it exactly if the answer is 201.
+// contract's, and the Submitter gets it exactly if the answer is 201.
 func FuzzSubmit(f *testing.F) {
 	type header = string
 	for _, seed := range []struct {
@@ -31,8 +33,8 @@ func FuzzSubmit(f *testing.F) {
 	allowed := []int{201, 400, 401, 413, 415}
 	f.Fuzz(func(t *testing.T, body, media, encoding, key, token, reqID string) {
 		sub := new(fake)
-		var told []Access
-		s := New(Config{Submitter: sub, Tokens: []string{"x"}, Observe: func(a Access) { told = append(told, a) }})
+		var told []event.Event
+		s := New(Config{Submitter: sub, Tokens: []string{"x"}, Events: func(e event.Event) { told = append(told, e) }})
 		r := httptest.NewRequest("POST", "/message", strings.NewReader(body))
 		for name, value := range map[string]string{
 			"Content-Type": media, "Content-Encoding": encoding, "Idempotency-Key": key, "Authorization": token, "X-Request-Id": reqID,
@@ -50,8 +52,20 @@ func FuzzSubmit(f *testing.F) {
 		if used := s.budget.used.Load(); used != 0 {
 			t.Errorf("%d bytes were not given back", used)
 		}
-		if len(told) != 1 || told[0].Status != w.Code || told[0].Stack != nil || (told[0].Err == nil) != (w.Code == 201) {
-			t.Errorf("observed %+v, want one with %d", told, w.Code)
+		if len(told) != 1 {
+			t.Fatalf("told %+v, want one event", told)
+		}
+		switch e := told[0].(type) {
+		case event.Submitted:
+			if e.Status != w.Code || e.Err != nil || w.Code != 201 {
+				t.Errorf("told %+v, want %d", e, w.Code)
+			}
+		case event.Refused:
+			if e.Status != w.Code || e.Err == nil || e.Stack != nil || w.Code == 201 {
+				t.Errorf("told %+v, want %d", e, w.Code)
+			}
+		default:
+			t.Errorf("told %+v", e)
 		}
 		if id := w.Header().Get("X-Request-Id"); !only(id, idSafe) || len(id) > 128 {
 			t.Errorf("got X-Request-Id %q", id)

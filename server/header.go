@@ -22,8 +22,8 @@ func hashTokens(plain []string) tokens {
 	return t
 }
 
-// match compares hashes, which have one length, and always all of them, so that
-// the time it takes depends on nothing but the length of what the client sent.
+// match compares hashes, which have one length, and always all of them. So the
+// time it takes depends only on the length of what the client sent.
 func (t tokens) match(token string) bool {
 	sum := sha256.Sum256([]byte(token))
 	found := 0
@@ -34,8 +34,8 @@ func (t tokens) match(token string) bool {
 }
 
 // authorize checks the request's bearer token (RFC 6750, section 2.1), and
-// refuses with the challenge of section 3. A token in the query or in a form
-// body would end up in logs and histories, so those are not looked at.
+// refuses with the challenge of section 3. It ignores a token in the query or in a
+// form body, which would end up in logs and histories.
 func (s *Server) authorize(h http.Header, answer http.Header) error {
 	if len(s.tokens) == 0 {
 		return nil
@@ -56,7 +56,7 @@ func (s *Server) authorize(h http.Header, answer http.Header) error {
 }
 
 // bearer returns the token in the Authorization header, and whether the client
-// tried to send one. Two headers are two credentials, of which none counts.
+// tried to send one. Two headers are two credentials, and none of them counts.
 func bearer(h http.Header) (token string, sent bool) {
 	values := h["Authorization"]
 	if len(values) > 1 {
@@ -73,11 +73,11 @@ func bearer(h http.Header) (token string, sent bool) {
 	return token, token != ""
 }
 
-// bodyFormat reads the Content-Type, of which there must be one.
+// bodyFormat reads the one Content-Type that there must be.
 func bodyFormat(h http.Header, answer http.Header) (message.Format, error) {
 	values := h["Content-Type"]
 	if len(values) == 1 {
-		switch values[0] { // what nearly everybody sends
+		switch values[0] { // what most clients send
 		case "application/json":
 			return message.JSON, nil
 		case "application/x-ndjson":
@@ -111,8 +111,8 @@ const (
 	zstandard coding = "zstd"
 )
 
-// bodyCoding reads the Content-Encoding. Only one coding can be undone: what is
-// compressed twice is a mistake or an attack.
+// bodyCoding reads the Content-Encoding. It accepts one coding at most: a body
+// that is compressed twice is a mistake or an attack.
 func bodyCoding(h http.Header, answer http.Header) (coding, error) {
 	values := h["Content-Encoding"]
 	if len(values) == 0 {

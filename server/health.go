@@ -13,8 +13,8 @@ import (
 // errDraining is the check that fails while the server drains.
 var errDraining = errors.New("the server is stopping")
 
-// routeHealth adds the health resources, which need no token: whoever probes
-// them decides about the process, not about its data.
+// routeHealth adds the health resources. They need no token: a probe decides about
+// the process, not about its data.
 func (s *Server) routeHealth(e *echo.Echo) {
 	for path, h := range map[string]echo.HandlerFunc{
 		"/livez":  s.live,
@@ -28,49 +28,72 @@ func (s *Server) routeHealth(e *echo.Echo) {
 
 // health is the body of the health resources.
 type health struct {
-	Status string            `json:"status"`
-	Checks map[string]string `json:"checks,omitempty"`
+	Status string `json:"status"`
+	Checks checks `json:"checks,omitempty"`
 }
 
-// live says that the process answers. It must not depend on anything else, or a
-// broker that is away would get every process restarted.
+// checks is an object of JSON, from names to results, in the order of the list.
+type checks []Check
+
+func (c checks) MarshalJSON() ([]byte, error) {
+	object := []byte{'{'}
+	for i, check := range c {
+		result := "ok"
+		if check.Err != nil {
+			result = check.Err.Error()
+		}
+		member, err := json.Marshal(map[string]string{check.Name: result})
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			object = append(object, ',')
+		}
+		object = append(object, member[1:len(member)-1]...)
+	}
+	return append(object, '}'), nil
+}
+
+// live says that the process answers. It must not depend on anything else:
+// orchestrators restart a process that is not live, and a broker that is down
+// would restart them all.
 func (s *Server) live(c echo.Context) error {
-	return writeHealth(c, http.StatusOK, health{Status: "ok"})
+	return answerProbe(c, http.StatusOK, health{Status: "ok"})
 }
 
 // ready says whether a submission would be tried now; with ?verbose, whatever
 // its value, also why.
 func (s *Server) ready(c echo.Context) error {
-	checks := s.cfg.Ready()
+	results := checks(s.cfg.Ready())
 	if s.draining.Load() {
-		checks = append(checks[:len(checks):len(checks)], Check{"server", errDraining})
+		// The first, because the other parts fail as they stop.
+		results = append(checks{{"server", errDraining}}, results...)
 	}
-	h := health{Status: "ok", Checks: make(map[string]string, len(checks))}
 	var failed []error
-	for _, check := range checks {
-		h.Checks[check.Name] = "ok"
+	for _, check := range results {
 		if check.Err != nil {
-			h.Checks[check.Name] = check.Err.Error()
 			failed = append(failed, fmt.Errorf("%s: %w", check.Name, check.Err))
 		}
 	}
-	if !c.QueryParams().Has("verbose") {
-		h.Checks = nil
+	c.(*call).readiness = true
+	h, status := health{Status: "ok"}, http.StatusOK
+	if len(failed) > 0 {
+		h.Status, status = "unavailable", http.StatusServiceUnavailable
+		c.(*call).request.Err = errors.Join(failed...)
+		c.Response().Header().Set("Retry-After", strconv.Itoa(notPublished.retryAfter))
 	}
-	if len(failed) == 0 {
-		return writeHealth(c, http.StatusOK, h)
+	if c.QueryParams().Has("verbose") {
+		h.Checks = results
 	}
-	c.(*call).access.Err = errors.Join(failed...)
-	h.Status = "unavailable"
-	c.Response().Header().Set("Retry-After", strconv.Itoa(notPublished.retryAfter))
-	return writeHealth(c, http.StatusServiceUnavailable, h)
+	return answerProbe(c, status, h)
 }
 
-func writeHealth(c echo.Context, status int, h health) error {
+func answerProbe(c echo.Context, status int, h health) error {
 	text, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
+	c.(*call).probe = true
 	c.Response().Header().Set("Cache-Control", "no-store")
 	return c.Blob(status, "application/json", text)
 }

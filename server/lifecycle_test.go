@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -24,8 +25,8 @@ func TestPublishFails(t *testing.T) {
 		kind   kind
 		detail string
 	}{
-		"no room":           {fmt.Errorf("%w: 3 MiB are free", ErrNoRoom), nil, notPublished, "the disk of the output takes no more now; nothing was published"},
-		"not published":     {fmt.Errorf("broker is down: %w", ErrNotPublished), nil, notPublished, "nothing was published"},
+		"no room":           {fmt.Errorf("%w: 3 MiB are free", message.ErrNoRoom), nil, notPublished, "the disk of the output takes no more now; nothing was published"},
+		"not published":     {fmt.Errorf("broker is down: %w", message.ErrNotPublished), nil, notPublished, "nothing was published"},
 		"unknown, no key":   {errors.New("connection lost"), nil, outcomeUnknown, "may be written twice"},
 		"unknown, with key": {errors.New("connection lost"), []string{"Idempotency-Key", "k"}, outcomeUnknown, "is safe"},
 	} {
@@ -36,8 +37,8 @@ func TestPublishFails(t *testing.T) {
 			if !strings.Contains(p.Detail, tc.detail) {
 				t.Errorf("got the detail %q, want %q", p.Detail, tc.detail)
 			}
-			if a := <-rg.accesses; !errors.Is(a.Err, tc.err) || a.Accepted != 0 || a.Submission == "" || a.Bytes != len(entry) {
-				t.Errorf("got %+v", a)
+			if e := told[event.Refused](rg); !errors.Is(e.Err, tc.err) || e.Submission == "" || e.Bytes != len(entry) {
+				t.Errorf("got %+v", e)
 			}
 		})
 	}
@@ -47,14 +48,14 @@ func TestPublishFails(t *testing.T) {
 func TestPublishTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{0, time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			var told Access
+			var told event.Refused
 			s := New(Config{
 				Submitter: &fake{then: func(ctx context.Context, _ message.Submission) error {
 					<-ctx.Done()
 					return ctx.Err()
 				}},
 				PublishTimeout: timeout,
-				Observe:        func(a Access) { told = a },
+				Events:         func(e event.Event) { told = e.(event.Refused) },
 			})
 			began := time.Now()
 			w := httptest.NewRecorder()
@@ -65,7 +66,7 @@ func TestPublishTimeout(t *testing.T) {
 				want = DefaultPublishTimeout
 			}
 			if got := time.Since(began); got != want || told.Elapsed != want {
-				t.Errorf("answered after %v, observed %v, want %v", got, told.Elapsed, want)
+				t.Errorf("answered after %v, told %v, want %v", got, told.Elapsed, want)
 			}
 			if !errors.Is(told.Err, context.DeadlineExceeded) || !strings.Contains(told.Err.Error(), "no confirm within") {
 				t.Errorf("got the error %v", told.Err)
@@ -84,37 +85,41 @@ func TestPanic(t *testing.T) {
 	rg := start(t, Config{})
 	rg.then = func(context.Context, message.Submission) error { panic("boom") }
 	wantProblem(t, rg.post(entry), internalError)
-	if a := <-rg.accesses; a.Status != 500 || !strings.Contains(a.Err.Error(), "panic: boom") || !strings.Contains(string(a.Stack), "lifecycle_test.go") {
-		t.Errorf("got %+v with the stack %s", a, a.Stack)
+	if e := told[event.Refused](rg); e.Status != 500 || !strings.Contains(e.Err.Error(), "panic: boom") || !strings.Contains(string(e.Stack), "lifecycle_test.go") {
+		t.Errorf("got %+v with the stack %s", e, e.Stack)
 	}
 	rg.then = nil
 	want201(t, rg.post(entry), 1)
-	if a := <-rg.accesses; a.Stack != nil || a.Err != nil {
-		t.Errorf("got %+v", a)
+	if e := told[event.Submitted](rg); e.Err != nil {
+		t.Errorf("got %+v", e)
 	}
 }
 
-func TestAccess(t *testing.T) {
+func TestEvents(t *testing.T) {
 	rg := start(t, Config{})
 	id := want201(t, rg.post(gzipOf(t, entry), "X-Request-Id", "req-1._Z", "Content-Encoding", "gzip"), 1)
-	a := <-rg.accesses
-	if a.Elapsed <= 0 || a.Peer == "" {
-		t.Errorf("got %+v", a)
+	e := told[event.Submitted](rg)
+	if e.Elapsed <= 0 || e.Peer == "" {
+		t.Errorf("got %+v", e)
 	}
-	a.Elapsed, a.Peer = 0, ""
-	if want := (Access{RequestID: "req-1._Z", Method: "POST", Path: "/message", Status: 201, Submission: id, Accepted: 1, Bytes: len(entry)}); fmt.Sprint(a) != fmt.Sprint(want) {
-		t.Errorf("got %+v, want %+v", a, want)
+	e.Elapsed, e.Peer = 0, ""
+	want := event.Submitted{
+		Request:    event.Request{ID: "req-1._Z", Method: "POST", Path: "/message", Status: 201, Bytes: len(entry)},
+		Submission: id, Accepted: 1,
+	}
+	if e != want {
+		t.Errorf("got %+v, want %+v", e, want)
 	}
 
 	rg.do("GET", "/%0a"+strings.Repeat("x", 1000)+"?token=1", nil)
-	if a := <-rg.accesses; !strings.HasPrefix(a.Path, "/%0Axxx") && !strings.HasPrefix(a.Path, "/%0axxx") || len(a.Path) > 150 || strings.Contains(a.Path, "token") {
-		t.Errorf("got the path %q", a.Path)
+	if e := told[event.Refused](rg); !strings.HasPrefix(e.Path, "/%0Axxx") && !strings.HasPrefix(e.Path, "/%0axxx") || len(e.Path) > 150 || strings.Contains(e.Path, "token") {
+		t.Errorf("got the path %q", e.Path)
 	}
 
 	// The names in a body are the client's data as much as the values.
 	rg.post(`[{"timestamp":"2019-10-12T08:10:54Z","p4yload":1,"p4yload":"p4yload"}]`)
-	if a := <-rg.accesses; a.Err == nil || strings.Contains(a.Err.Error(), "p4yload") {
-		t.Errorf("got the error %v", a.Err)
+	if e := told[event.Refused](rg); e.Err == nil || strings.Contains(e.Err.Error(), "p4yload") {
+		t.Errorf("got the error %v", e.Err)
 	}
 }
 
@@ -147,7 +152,8 @@ func TestReceipt(t *testing.T) {
 func TestHealth(t *testing.T) {
 	down := errors.New("broker is away")
 	var checks []Check
-	cfg := Config{Ready: func() []Check { return checks }, Observe: func(Access) {}}
+	var probed event.Probed // the last one
+	cfg := Config{Ready: func() []Check { return checks }, Events: func(e event.Event) { probed, _ = e.(event.Probed) }}
 	for name, s := range map[string]*Server{"server": New(cfg), "admin": NewAdmin(cfg)} {
 		t.Run(name, func(t *testing.T) {
 			get := func(method, path string) answer {
@@ -161,6 +167,9 @@ func TestHealth(t *testing.T) {
 				if a.StatusCode != status || string(a.body) != body || (a.Header.Get("Retry-After") != "") != (status == 503) {
 					t.Errorf("%s: got %d %s %v, want %d %s", path, a.StatusCode, a.body, a.Header, status, body)
 				}
+				if probed.Status != status || (probed.Err != nil) != (status == 503) || probed.Readiness != (path != "/livez") {
+					t.Errorf("%s: told %+v", path, probed)
+				}
 				if a := get("HEAD", path); a.StatusCode != status {
 					t.Errorf("HEAD %s: got %d, want %d", path, a.StatusCode, status)
 				}
@@ -169,16 +178,20 @@ func TestHealth(t *testing.T) {
 			want("/livez", 200, `{"status":"ok"}`)
 			want("/readyz", 200, `{"status":"ok"}`)
 			want("/health?verbose", 200, `{"status":"ok","checks":{"broker":"ok"}}`)
-			checks = []Check{{"broker", down}, {"output", nil}}
+			checks = []Check{{"broker", down}, {"output", nil}, {"a", down}}
 			want("/livez", 200, `{"status":"ok"}`)
 			want("/readyz", 503, `{"status":"unavailable"}`)
-			want("/readyz?verbose=1", 503, `{"status":"unavailable","checks":{"broker":"broker is away","output":"ok"}}`)
+			want("/readyz?verbose=1", 503, `{"status":"unavailable","checks":{"broker":"broker is away","output":"ok","a":"broker is away"}}`)
+			if got := probed.Err.Error(); got != "broker: broker is away\na: broker is away" {
+				t.Errorf("told %q, want the order of the checks", got)
+			}
 			checks = nil
 			want("/readyz?verbose", 200, `{"status":"ok"}`)
+			checks = []Check{{Name: "broker"}}
 			s.Drain()
 			want("/livez", 200, `{"status":"ok"}`)
 			want("/readyz", 503, `{"status":"unavailable"}`)
-			want("/health?verbose", 503, `{"status":"unavailable","checks":{"server":"the server is stopping"}}`)
+			want("/health?verbose", 503, `{"status":"unavailable","checks":{"server":"the server is stopping","broker":"ok"}}`)
 		})
 	}
 	w := httptest.NewRecorder()
@@ -291,8 +304,8 @@ func TestShutdownDeadline(t *testing.T) {
 		t.Error("the connection is still open")
 	}
 	close(release)
-	if a := <-rg.accesses; a.Accepted != 1 {
-		t.Errorf("got %+v", a)
+	if e := told[event.Submitted](rg); e.Accepted != 1 {
+		t.Errorf("got %+v", e)
 	}
 }
 
@@ -326,15 +339,18 @@ func TestServeFails(t *testing.T) {
 	}
 }
 
-func TestErrorLog(t *testing.T) {
-	// A panic of the hook itself is net/http's to report, to the ErrorLog.
-	rg := start(t, Config{}, func(s *Server) { s.cfg.Observe = func(Access) { panic("hook") } })
+// TestConnectionFailed: what net/http has to report, here a panic outside of the
+// server's handlers, is an event.
+func TestConnectionFailed(t *testing.T) {
+	rg := start(t, Config{}, func(s *Server) {
+		s.http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("outside") })
+	})
 	c := rg.conn("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	if _, err := io.Copy(io.Discard, c); err != nil {
 		t.Log(err) // the connection was cut, as expected
 	}
-	if !strings.Contains(rg.log.String(), "hook") {
-		t.Errorf("got the log %q", rg.log.String())
+	if e := told[event.ConnectionFailed](rg); !strings.Contains(e.Err.Error(), "outside") {
+		t.Errorf("got %v", e.Err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -28,7 +29,7 @@ const problemTypes = "urn:async-data-processor:problem:"
 
 // Every kind of problem there is. The names are part of the HTTP contract.
 var (
-	// The body is not what section 4 of the design asks for; errors says where.
+	// The body is not a valid submission; errors says where.
 	invalidSubmission = kind{"invalid-submission", "The submission is invalid", http.StatusBadRequest, 0}
 	// The body broke off, is badly framed, or cannot be decompressed.
 	unreadableBody = kind{"unreadable-body", "The body cannot be read", http.StatusBadRequest, 0}
@@ -46,19 +47,20 @@ var (
 	tooLarge = kind{"too-large", "The submission is too large", http.StatusRequestEntityTooLarge, 0}
 	// The Content-Type is not one of the two; see Accept-Post.
 	unsupportedMediaType = kind{"unsupported-media-type", "The media type is not supported", http.StatusUnsupportedMediaType, 0}
-	// The Content-Encoding is not one of the two; see Accept-Encoding.
+	// The Content-Encoding is not gzip, zstd or none; see Accept-Encoding.
 	unsupportedEncoding = kind{"unsupported-content-encoding", "The content encoding is not supported", http.StatusUnsupportedMediaType, 0}
-	// This process holds too many bytes of other requests; soon it will not.
+	// This process holds too many bytes of other requests now.
 	overloaded = kind{"overloaded", "Too much is in flight", http.StatusTooManyRequests, 1}
 	// A bug. The outcome may be unknown.
 	internalError = kind{"internal-error", "The server made a mistake", http.StatusInternalServerError, 0}
-	// The broker is away or refuses, or the output takes no more; certainly nothing was published.
+	// The broker is down or refuses, or the output's disk is full; certainly
+	// nothing was published.
 	notPublished = kind{"not-published", "Nothing was published", http.StatusServiceUnavailable, 2}
 	// The broker did not confirm everything in time; all, some or nothing of
 	// the submission may be published.
 	outcomeUnknown = kind{"outcome-unknown", "The outcome is unknown", http.StatusServiceUnavailable, 2}
-	// The process is about to stop; another one, or this one's successor, is
-	// not. Nothing was published.
+	// The process is stopping, so the client needs another one. Nothing was
+	// published.
 	draining = kind{"draining", "The server is stopping", http.StatusServiceUnavailable, 2}
 )
 
@@ -69,7 +71,7 @@ type problem struct {
 	detail string
 	// entries lists what is wrong with the body, for a 400 about it.
 	entries []message.EntryError
-	// cause is for whoever observes the server, and never sent.
+	// cause is for the event, and never sent to the client.
 	cause error
 	// stack is where a handler panicked.
 	stack []byte
@@ -90,36 +92,56 @@ func wholeBody(detail string) []message.EntryError {
 }
 
 // call is one request on its way through the handlers: echo's context, and what
-// will be told about it.
+// the event about it will tell.
 type call struct {
 	echo.Context
-	access Access
+	request    event.Request
+	submission string // its id, empty if the body was not read
+	accepted   int    // how many messages were published
+	stack      []byte // where the handler panicked
+	// probe tells that a health resource answered, readiness that it was asked
+	// whether the process is ready.
+	probe, readiness bool
+}
+
+// event returns what to tell about the answered request.
+func (c *call) event() event.Event {
+	switch {
+	case c.probe:
+		return event.Probed{Request: c.request, Readiness: c.readiness}
+	case c.stack != nil || c.request.Status >= http.StatusBadRequest:
+		return event.Refused{Request: c.request, Submission: c.submission, Stack: c.stack}
+	case c.accepted > 0:
+		return event.Submitted{Request: c.request, Submission: c.submission, Accepted: c.accepted}
+	default:
+		return event.Served{Request: c.request}
+	}
 }
 
 // observe is the outermost middleware: it gives the request its id, answers for
-// a handler that failed or panicked, and tells Config.Observe.
+// a handler that failed or panicked, and sends the event.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(ctx echo.Context) error {
 		start := time.Now()
 		r, w := ctx.Request(), ctx.Response()
-		c := &call{Context: ctx, access: Access{
-			RequestID: requestID(r.Header),
-			Peer:      r.RemoteAddr,
-			Method:    clip(r.Method, 16),
-			Path:      clip(r.URL.EscapedPath(), 128),
+		c := &call{Context: ctx, request: event.Request{
+			ID:     requestID(r.Header),
+			Peer:   r.RemoteAddr,
+			Method: clip(r.Method, 16),
+			Path:   clip(r.URL.EscapedPath(), 128),
 		}}
-		w.Header().Set("X-Request-Id", c.access.RequestID)
+		w.Header().Set("X-Request-Id", c.request.ID)
 		if s.draining.Load() {
-			// The next request had better use a connection to somebody else.
+			// The next request needs a connection to another process.
 			w.Header().Set("Connection", "close")
 		}
 		if err := guard(c, next); err != nil {
-			c.access.Err = err
+			c.request.Err = err
 			c.fail(err)
 		}
-		c.access.Status = w.Status
-		c.access.Elapsed = time.Since(start)
-		s.cfg.Observe(c.access)
+		c.request.Status = w.Status
+		c.request.Elapsed = time.Since(start)
+		s.cfg.Events.Send(c.event())
 		return nil
 	}
 }
@@ -140,13 +162,13 @@ func guard(c *call, next echo.HandlerFunc) (err error) {
 	return next(c)
 }
 
-// fail answers with the problem that err is, unless there already is an answer.
+// fail answers with the problem that err is, unless the answer has begun.
 func (c *call) fail(err error) {
 	p, ok := errors.AsType[*problem](err)
 	if !ok {
 		p = c.routing(err)
 	}
-	c.access.Stack = p.stack
+	c.stack = p.stack
 	if c.Response().Committed {
 		return
 	}
@@ -160,17 +182,16 @@ func (c *call) fail(err error) {
 		Detail    string               `json:"detail"`
 		RequestID string               `json:"request_id"`
 		Errors    []message.EntryError `json:"errors,omitempty"`
-	}{problemTypes + p.kind.name, p.kind.title, p.kind.status, p.detail, c.access.RequestID, p.entries})
+	}{problemTypes + p.kind.name, p.kind.title, p.kind.status, p.detail, c.request.ID, p.entries})
 	if err == nil {
 		err = c.Blob(p.kind.status, "application/problem+json", text)
 	}
 	if err != nil {
-		c.access.Err = errors.Join(c.access.Err, fmt.Errorf("write the answer: %w", err))
+		c.request.Err = errors.Join(c.request.Err, fmt.Errorf("write the answer: %w", err))
 	}
 }
 
-// routing returns the problem for an error of echo's router, which has set
-// Allow.
+// routing returns the problem for an error of echo's router, which sets Allow.
 func (c *call) routing(err error) *problem {
 	switch {
 	case errors.Is(err, echo.ErrNotFound):

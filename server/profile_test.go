@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"async-data-processor/event"
 )
 
 func TestProfiles(t *testing.T) {
@@ -20,10 +22,15 @@ func TestProfiles(t *testing.T) {
 			if !on {
 				want = http.StatusNotFound
 			}
-			w := httptest.NewRecorder()
-			NewAdmin(Config{Profiles: on}).http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-			if w.Code != want {
-				t.Errorf("GET %s, on %v: got %d, want %d", path, on, w.Code, want)
+			w, served := httptest.NewRecorder(), false
+			var mounted []Route
+			if on {
+				mounted = Profiles()
+			}
+			told := func(e event.Event) { _, served = e.(event.Served) }
+			NewAdmin(Config{Mount: mounted, Events: told}).http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			if w.Code != want || served != (want == http.StatusOK) {
+				t.Errorf("GET %s, on %v: got %d, told as served %v, want %d", path, on, w.Code, served, want)
 			}
 		}
 	}
@@ -32,7 +39,7 @@ func TestProfiles(t *testing.T) {
 // TestProfileEndsAtShutdown records for longer than a drain may take.
 func TestProfileEndsAtShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewAdmin(Config{Profiles: true})
+		s := NewAdmin(Config{Mount: Profiles()})
 		done := make(chan struct{})
 		go func() {
 			defer close(done)

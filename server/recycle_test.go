@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -13,14 +12,14 @@ import (
 	"time"
 
 	"async-data-processor/message"
-	"async-data-processor/shard"
+	"async-data-processor/publisher"
 )
 
-// carrier is a Submitter of real lanes, whose broker is slow now and then: that
-// publish goes on after its submissions were answered, and others have their
-// memory.
+// carrier is a Submitter with a real publisher, whose broker is slow now and
+// then: that publish goes on after its submissions were answered, when others use
+// their memory.
 type carrier struct {
-	lanes     *shard.Lanes
+	publisher *publisher.Publisher
 	published atomic.Int64
 
 	mu     sync.Mutex
@@ -29,9 +28,9 @@ type carrier struct {
 }
 
 func (c *carrier) Submit(ctx context.Context, s message.Submission) (map[int]int, error) {
-	counts, outcomes := c.lanes.Submit(ctx, s)
+	shards, err := c.publisher.Submit(ctx, s)
 	c.check(s.Messages, nil) // they are still its own
-	return counts, errors.Join(outcomes...)
+	return shards, err
 }
 
 func (c *carrier) publish(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
@@ -65,11 +64,13 @@ func (c *carrier) check(messages []message.Message, err error) {
 	}
 }
 
-// TestMemoryIsUsedAgain: what is published is what was sent, although the
-// memory of a submission is another's as soon as it is answered.
+// TestMemoryIsUsedAgain: what is published is what was sent, although others use
+// the memory of a submission as soon as it is answered.
 func TestMemoryIsUsedAgain(t *testing.T) {
 	c := &carrier{values: make(map[string]string)}
-	c.lanes = shard.NewLanes(3, 40*time.Millisecond, c.publish)
+	c.publisher = publisher.New(publisher.Config{
+		Broker: publisher.Func(c.publish), Shards: 3, Timeout: 40 * time.Millisecond,
+	})
 	rg := start(t, Config{PublishTimeout: 10 * time.Millisecond}, func(s *Server) { s.cfg.Submitter = c })
 	var clients sync.WaitGroup
 	for client := range 8 {

@@ -1,18 +1,20 @@
-// Package server is the HTTP side of the pipeline. It promises that a
-// submission is answered with 201 only after every one of its envelopes is
-// durable at the broker, that a refused one (4xx) was not published at all,
-// and that a client can tell the two from "unknown" (503), after which a retry
-// with the same Idempotency-Key is safe.
+// Package server is the HTTP side of the pipeline. It promises that
+//
+//   - a submission is answered with 201 only after every one of its envelopes is
+//     durable at the broker;
+//   - a refused one (4xx) was not published at all;
+//   - a client can tell the two from "unknown" (503), after which a retry with the
+//     same Idempotency-Key is safe.
 //
 // What a client may hold of this process is bounded: a body by MaxBodyBytes
 // after decompression, all bodies together by Config.MaxInFlight, a request by
 // its time-outs.
 //
-// The package never logs: what there is to tell goes to Config.Observe and
-// Config.ErrorLog.
+// The package never logs: it sends events.
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +28,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -43,97 +46,69 @@ const (
 	DefaultMaxInFlight = 64 << 20
 )
 
-// Submitter is the server's view of what is behind it. Submit may be called
+// Submitter is the server's view of a publisher. Submit may be called
 // concurrently and must return soon after ctx ends.
 type Submitter interface {
 	// Submit returns the number of messages per shard once every envelope of
 	// the submission is durable at the broker. An error that wraps
-	// ErrNotPublished means that nothing of it was published; after any other
-	// error the outcome may be unknown.
+	// message.ErrNotPublished means that nothing of it was published; after any
+	// other error the outcome may be unknown.
 	//
-	// Once it has returned, with or without an error, nothing refers to the
-	// submission's messages: their memory is another's.
+	// After the return, with or without an error, nothing refers to the
+	// submission's messages: their memory is used again.
 	Submit(ctx context.Context, s message.Submission) (shards map[int]int, err error)
 }
-
-// ErrNotPublished is in the chain of a Submitter's error when certainly
-// nothing of the submission was published.
-var ErrNotPublished = errors.New("nothing was published")
-
-// ErrNoRoom is ErrNotPublished because there would be no room for the files.
-var ErrNoRoom = fmt.Errorf("%w: the output's disk takes no more", ErrNotPublished)
 
 // Check is one condition of being ready.
 type Check struct {
 	// Name is unique among the checks, for example "broker".
 	Name string
-	// Err is nil if the condition holds. Its text is shown to anybody who asks
-	// /readyz?verbose, so credentials must be redacted already.
+	// Err is nil if the condition holds. /readyz?verbose shows its text without
+	// asking for a token, so it must hold no credentials.
 	Err error
 }
 
-// Access is what can be told about one finished request. It holds nothing of
-// the body, the query or the credentials.
-type Access struct {
-	// RequestID is the X-Request-Id of the response.
-	RequestID string
-	// Peer is the address of the connection's other end, which may be a proxy.
-	Peer string
-	// Method and Path are the client's, shortened, the path escaped.
-	Method, Path string
-	// Status is the HTTP status of the response, whether or not it arrived.
-	Status int
-	// Submission is the id given to the body, empty if it was not read.
-	Submission string
-	// Accepted is the number of messages answered with 201.
-	Accepted int
-	// Bytes is the length of the body after decompression.
-	Bytes int
-	// Elapsed is the time from the end of the request's header to the answer.
-	Elapsed time.Duration
-	// Err is why the status is not 2xx, or why the answer could not be
-	// written; nil otherwise.
-	Err error
-	// Stack is where the handler panicked; nil if it did not.
-	Stack []byte
+// Route is a resource of another part of the process. Its requests need no token,
+// and their context ends when Shutdown begins.
+type Route struct {
+	Method string
+	// Path is matched exactly, or as a prefix if it ends with "/*".
+	Path    string
+	Handler http.Handler
 }
 
 // Config is what a server needs. The zero value of a field means its default.
 type Config struct {
 	// Submitter takes the submissions; required by New, ignored by NewAdmin.
 	Submitter Submitter
-	// Tokens are the bearer tokens (RFC 6750) that may submit, any of them.
-	// None means that everybody may; an empty string among them lets nobody in.
+	// Tokens are the bearer tokens (RFC 6750) that may submit, any of them. None
+	// means that every client may; an empty string among them never matches.
 	Tokens []string
-	// MaxInFlight bounds the bytes of bodies, as received and decompressed,
-	// that are held from their arrival to their answer; beyond it requests are
-	// answered with 429. Every request counts for at least 16 KiB. It is raised
-	// to what one body of the largest size needs. Default DefaultMaxInFlight.
+	// MaxInFlight bounds the bytes of bodies, as received and decompressed, that
+	// are held from their arrival to their answer; beyond it requests are answered
+	// with 429. Every request counts for at least 16 KiB. It is never less than
+	// MinInFlight. Default DefaultMaxInFlight.
 	MaxInFlight int64
 	// PublishTimeout is the time that Submit gets. Default DefaultPublishTimeout.
 	PublishTimeout time.Duration
-	// Ready returns the checks behind /readyz. It is called for each request,
-	// concurrently, and must not block. Default: no checks, always ready.
+	// Ready returns the checks behind /readyz, the most important first: answers
+	// and events keep the order. It is called for each request, concurrently, and
+	// must not block. Default: no checks, always ready.
 	Ready func() []Check
-	// Observe is told about each request after its answer. It is called
-	// concurrently, on the request's goroutine, and must not block. Default:
-	// nobody is told.
-	Observe func(Access)
-	// Profiles serves /debug/pprof/ beside the health resources. Whoever can reach
-	// it may look into the process, so it is not for other people's networks.
-	Profiles bool
-	// ErrorLog gets what net/http has to say about connections that never
-	// became a request. Default: nobody gets it.
-	ErrorLog *log.Logger
+	// Mount is what is served beside the server's own resources.
+	Mount []Route
+	// Events is sent one event for each answered request: event.Submitted,
+	// Refused, Probed or Served; and event.ConnectionFailed.
+	Events event.Sink
 }
 
 // Time-outs of a connection.
 const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 60 * time.Second
-	// readTimeout bounds the arrival of a whole request, so that a client that
-	// trickles its body cannot hold a connection and its share of MaxInFlight
-	// for ever. The largest body needs 1.4 Mbit/s to make it.
+	// readTimeout bounds the arrival of a whole request. So a client that trickles
+	// its body cannot hold its connection and its share of MaxInFlight for ever.
+	// The largest body needs 1.4 Mbit/s to arrive in time.
 	readTimeout = 60 * time.Second
 	// answerTimeout is left for writing the answer of a request that used up
 	// the time-outs of reading and publishing.
@@ -143,8 +118,8 @@ const (
 	bodyGrace = 5 * time.Second
 )
 
-// maxHeaderBytes is a bit more than 1 MiB, so that a token of a megabyte is
-// refused with the 401 that it deserves instead of net/http's bare 431.
+// maxHeaderBytes is a bit more than 1 MiB. So a token of a megabyte is refused
+// with 401 and a problem, not with net/http's bare 431.
 const maxHeaderBytes = 1<<20 + 64<<10
 
 // Server answers HTTP requests. Its methods may be called concurrently.
@@ -165,15 +140,15 @@ type Server struct {
 }
 
 // New returns the server of the whole HTTP contract: POST /message, /livez,
-// /readyz and /health.
+// /readyz and /health, and what Config.Mount adds.
 func New(cfg Config) *Server {
 	s, e := newServer(cfg)
 	e.POST("/message", s.submit)
 	return s
 }
 
-// NewAdmin returns a server of /livez, /readyz and /health only, for processes
-// that take no submissions.
+// NewAdmin returns the same server without POST /message, for processes that
+// take no submissions.
 func NewAdmin(cfg Config) *Server {
 	s, _ := newServer(cfg)
 	return s
@@ -188,13 +163,6 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	}
 	if cfg.Ready == nil {
 		cfg.Ready = func() []Check { return nil }
-	}
-	if cfg.Observe == nil {
-		cfg.Observe = func(Access) {}
-	}
-	if cfg.ErrorLog == nil {
-		// A nil logger would make net/http write to stderr by itself.
-		cfg.ErrorLog = log.New(io.Discard, "", 0)
 	}
 
 	s := &Server{
@@ -211,8 +179,8 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	e.Logger.SetOutput(io.Discard) // it would write to stdout
 	e.Use(s.observe)
 	s.routeHealth(e)
-	if cfg.Profiles {
-		s.routeProfiles(e)
+	for _, r := range cfg.Mount {
+		e.Add(r.Method, r.Path, s.untilShutdown(r.Handler))
 	}
 	s.http = &http.Server{
 		Handler:           e,
@@ -221,11 +189,31 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 		WriteTimeout:      readTimeout + cfg.PublishTimeout + answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          cfg.ErrorLog,
+		ErrorLog:          log.New(connectionErrors(cfg.Events), "", 0),
 		// "OPTIONS *" is answered like everything else, with a request id.
 		DisableGeneralOptionsHandler: true,
 	}
 	return s, e
+}
+
+// untilShutdown ends the context of a request when Shutdown begins. Shutdown
+// would otherwise wait for a recording of half a minute, or a stream without end.
+func (s *Server) untilShutdown(h http.Handler) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		ctx, cancel := context.WithCancel(c.Request().Context())
+		defer cancel()
+		defer context.AfterFunc(s.closing, cancel)()
+		h.ServeHTTP(c.Response(), c.Request().WithContext(ctx))
+		return nil
+	}
+}
+
+// connectionErrors makes events of the lines that net/http wants to log.
+type connectionErrors event.Sink
+
+func (c connectionErrors) Write(line []byte) (int, error) {
+	event.Sink(c).Send(event.ConnectionFailed{Err: errors.New(string(bytes.TrimSpace(line)))})
+	return len(line), nil
 }
 
 // Serve answers requests on l, which it closes, until Shutdown is called; then
@@ -237,15 +225,15 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Drain makes the server not ready and refuse new submissions. The listener
-// stays open, so that load balancers see why; submissions under way go on.
+// Drain makes the server not ready, and has it refuse new submissions. The
+// listener stays open, so that load balancers see why; submissions under way go on.
 func (s *Server) Drain() { s.draining.Store(true) }
 
 // Shutdown drains the server, closes its listeners and idle connections, and
-// returns nil once every request under way has been answered. Bodies that are
-// still arriving get a few seconds, then 503. If ctx ends first, Shutdown
-// closes the connections and returns an error that wraps the context's cause;
-// what is being published is still bounded by the publish time-out.
+// returns nil once every request under way is answered. Bodies that are still
+// arriving get a few seconds, then 503. If ctx ends first, Shutdown closes the
+// connections and returns an error that wraps the context's cause; the publish
+// time-out still bounds what is being published.
 //
 // It may be called more than once, and before Serve.
 func (s *Server) Shutdown(ctx context.Context) error {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
 
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -63,30 +63,22 @@ func (f *fake) submissions() []message.Submission {
 // rig is a server on a real listener, and a client.
 type rig struct {
 	*fake
-	t        testing.TB
-	server   *Server
-	addr     string
-	client   *http.Client
-	accesses chan Access
-	log      *syncBuffer
+	t      testing.TB
+	server *Server
+	addr   string
+	client *http.Client
+	events chan event.Event
 }
 
-// syncBuffer is the ErrorLog's end.
-type syncBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
+// told returns the server's next event, which must be an E.
+func told[E event.Event](rg *rig) E {
+	rg.t.Helper()
+	got := <-rg.events
+	e, ok := got.(E)
+	if !ok {
+		rg.t.Fatalf("told %T %+v, want %T", got, got, e)
+	}
+	return e
 }
 
 // start runs a server until the test ends; adjust may change it before that.
@@ -94,12 +86,11 @@ func (b *syncBuffer) String() string {
 func start(t testing.TB, cfg Config, adjust ...func(*Server)) *rig {
 	t.Helper()
 	rg := &rig{
-		fake: new(fake), t: t, accesses: make(chan Access, 1<<10), log: new(syncBuffer),
+		fake: new(fake), t: t, events: make(chan event.Event, 1<<10),
 		client: &http.Client{Transport: &http.Transport{DisableCompression: true}},
 	}
 	cfg.Submitter = rg.fake
-	cfg.Observe = func(a Access) { rg.accesses <- a }
-	cfg.ErrorLog = log.New(rg.log, "", 0)
+	cfg.Events = func(e event.Event) { rg.events <- e }
 	rg.server = New(cfg)
 	for _, f := range adjust {
 		f(rg.server)

@@ -14,9 +14,8 @@ import (
 	"async-data-processor/message"
 )
 
-// submit is POST /message. The order of its steps is the order of what they
-// cost: whoever may not submit, or sends what cannot be read, is refused before
-// a byte of the body is.
+// submit is POST /message. The cheap steps come first: a client that may not
+// submit, or sends what cannot be read, is refused before its body is read.
 func (s *Server) submit(ctx echo.Context) error {
 	c := ctx.(*call)
 	r, answer := c.Request(), c.Response().Header()
@@ -39,45 +38,43 @@ func (s *Server) submit(ctx echo.Context) error {
 		return err
 	}
 
-	// The share is given back after the answer and not with the buffer: the
-	// messages are copies of the body, and they are held until then.
+	// The share is given back after the answer, not with the buffer: the messages
+	// are copies of the body, and held until then.
 	taken := share{of: &s.budget}
 	defer func() { taken.give(taken.bytes) }()
 	body, err := s.readBody(c.Response().Writer, r, coding, &taken)
 	if err != nil {
 		return err
 	}
-	c.access.Bytes = len(body.data)
+	c.request.Bytes = len(body.data)
 	// The key is hashed with the body as the client wrote it, so that a retry
 	// may compress it or not.
 	if key != "" {
-		c.access.Submission = message.KeyedID(key, body.data)
+		c.submission = message.KeyedID(key, body.data)
 	} else {
-		c.access.Submission = message.NewID()
+		c.submission = message.NewID()
 	}
-	submission, err := message.Decode(c.access.Submission, body.data, format)
+	submission, err := message.Decode(c.submission, body.data, format)
 	body.recycle()
 	if err != nil {
 		return refuseSubmission(err)
 	}
 
-	accepted := len(submission.Messages)
+	accepted := len(submission.Messages) // Recycle takes them
 	shards, err := s.publish(r.Context(), submission)
 	submission.Recycle()
 	if err != nil {
 		return refusePublish(err, key != "")
 	}
-	c.access.Accepted = accepted
-	return c.Blob(http.StatusCreated, "application/json", receipt(submission.ID, c.access.Accepted, shards))
+	c.accepted = accepted
+	return c.Blob(http.StatusCreated, "application/json", receipt(submission.ID, accepted, shards))
 }
 
-// publish hands the submission over and waits for the confirms, for as long as
-// the publish time-out allows.
+// publish publishes the submission and waits for the confirms, for as long as the
+// publish time-out allows.
 //
-// A client that goes away does not cancel it. The envelopes may be at the
-// broker already, so to give up would save nothing and turn an outcome that is
-// about to be known, and observed, into an unknown one; and the time-out sees
-// to it that nothing is left behind.
+// A client that goes away does not cancel it. The envelopes may be at the broker
+// already: to give up would save nothing, and make the outcome unknown.
 func (s *Server) publish(ctx context.Context, m message.Submission) (map[int]int, error) {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.cfg.PublishTimeout,
 		fmt.Errorf("no confirm within %v", s.cfg.PublishTimeout))
@@ -103,7 +100,7 @@ func refuseSubmission(err error) error {
 	}
 	return &problem{
 		kind:    invalidSubmission,
-		detail:  fmt.Sprintf("errors lists %s%d that must be mended; nothing was published", some, n),
+		detail:  fmt.Sprintf("errors lists %s%d to correct; nothing was published", some, n),
 		entries: invalid.Entries,
 		// Not the error itself: its pointers quote names that the client chose.
 		cause: fmt.Errorf("%d invalid, entry %d the first: %s", n, invalid.Entries[0].Index, invalid.Entries[0].Detail),
@@ -111,10 +108,10 @@ func refuseSubmission(err error) error {
 }
 
 func refusePublish(err error, keyed bool) *problem {
-	if errors.Is(err, ErrNoRoom) {
+	if errors.Is(err, message.ErrNoRoom) {
 		return &problem{kind: notPublished, detail: "the disk of the output takes no more now; nothing was published, try again", cause: err}
 	}
-	if errors.Is(err, ErrNotPublished) {
+	if errors.Is(err, message.ErrNotPublished) {
 		return &problem{kind: notPublished, detail: "the broker cannot take it now; nothing was published, try again", cause: err}
 	}
 	detail := "the broker has not confirmed everything; a retry with the same Idempotency-Key and body is safe"
@@ -124,8 +121,8 @@ func refusePublish(err error, keyed bool) *problem {
 	return &problem{kind: outcomeUnknown, detail: detail, cause: err}
 }
 
-// receipt is the body of a 201. Everything in it is a number or an id without
-// characters to escape, and the shards are in order.
+// receipt is the body of a 201, with the shards in order. It needs no escapes: it
+// holds numbers, and an id of letters and digits.
 func receipt(id string, accepted int, shards map[int]int) []byte {
 	b := make([]byte, 0, 64+16*len(shards))
 	b = append(b, `{"id":"`...)

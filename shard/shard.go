@@ -1,6 +1,4 @@
-// Package shard decides which shard a message belongs to, and carries
-// submissions there: on the lane of each shard, messages of many submissions
-// share envelopes.
+// Package shard decides which shard a message belongs to.
 package shard
 
 import (
@@ -8,12 +6,12 @@ import (
 	"time"
 )
 
-// Of returns the shard of an instant, 0 to n-1. It is a pure function of the
-// instant and n, the same in every version: files of a shard stay in its
-// folder. n must be positive.
+// Of returns the shard of an instant, 0 to n-1. It depends on the instant and n
+// only, and is the same in every version: files of a shard stay in its folder. n
+// must be positive.
 //
-// Timestamps are far from uniform (whole seconds, whole milliseconds, steps of
-// a sensor's period), so their seconds and nanoseconds are mixed first, and the
+// Timestamps are far from uniform: whole seconds, whole milliseconds, steps of a
+// sensor's period. So their seconds and nanoseconds are mixed first, and the
 // mix is scaled to n by its high bits (Lemire, "Fast Random Integer Generation
 // in an Interval", 2019). time.Time.UnixNano would overflow outside 1678..2262.
 func Of(t time.Time, n int) int {

@@ -75,11 +75,10 @@ func (l *Log) request(e event.Event) {
 		request(line, e.Request).Str("submission", e.Submission).Msg("request answered")
 	case event.Probed:
 		// Probes come every few seconds; only what changes is worth a line.
-		ready, line := e.Err == nil, l.logger.Debug()
-		if ready != l.ready {
-			line = l.logger.Info()
+		line := l.logger.Debug()
+		if ready := e.Err == nil; e.Readiness && ready != l.ready {
+			l.ready, line = ready, l.logger.Info()
 		}
-		l.ready = ready
 		request(line, e.Request).Msg("health checked")
 	case event.ConnectionFailed:
 		l.repeating(zerolog.InfoLevel, "http").Str("component", "server").Err(e.Err).Msg("connection failed")

@@ -90,10 +90,11 @@ func TestLimiterForgets(t *testing.T) {
 // TestProbes: health endpoints are asked every few seconds. Only a change is
 // told at info, none as a warning, and they hide no refusal.
 func TestProbes(t *testing.T) {
-	ok := event.Probed{Request: event.Request{Path: "/readyz", Status: 200}}
-	not := event.Probed{Request: event.Request{Path: "/readyz", Status: 503, Err: errors.New("broker: gone")}}
+	live := event.Probed{Request: event.Request{Path: "/livez", Status: 200}}
+	ok := event.Probed{Request: event.Request{Path: "/readyz", Status: 200}, Readiness: true}
+	not := event.Probed{Request: event.Request{Path: "/readyz", Status: 503, Err: errors.New("broker: gone")}, Readiness: true}
 	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
-		for _, p := range []event.Probed{ok, ok, not, not, not, ok, ok} {
+		for _, p := range []event.Probed{live, ok, ok, not, live, not, not, live, ok, ok} {
 			s.Send(p)
 		}
 		s.Send(event.Refused{Request: event.Request{Path: "/message", Status: 503, Err: errors.New("no confirm")}})

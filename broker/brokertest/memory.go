@@ -252,22 +252,22 @@ func (m *Memory) drop(q *memoryQueue, item *memoryItem) {
 	item.holder = nil
 }
 
-// publishDeadLetter makes a dead letter of an item, or of each message that is dead of it.
+// publishDeadLetter makes a dead letter of an item, or of each message that is dead
+// of it.
 func (m *Memory) publishDeadLetter(item *memoryItem, o message.Outcome) {
 	e := item.envelope
+	keep := func(e message.Envelope, reason string) {
+		m.dead = append(m.dead, &deadItem{envelope: e, DeadLetter: DeadLetter{
+			ID: e.ID, Body: e.Body, Reason: reason, Shard: e.Shard, Time: time.Now(),
+		}})
+	}
 	if len(o.Dead) == 0 {
-		m.keepDead(e, o.Reason)
+		keep(e, o.Reason)
 	}
 	for _, d := range o.Dead {
-		m.keepDead(message.Envelope{
+		keep(message.Envelope{
 			ID: cmp.Or(d.ID(), e.ID), Shard: e.Shard, Count: 1, Body: slices.Concat(d.Line, []byte{'\n'}),
 			Attributes: e.Attributes,
 		}, d.Reason)
 	}
-}
-
-func (m *Memory) keepDead(e message.Envelope, reason string) {
-	m.dead = append(m.dead, &deadItem{envelope: e, DeadLetter: DeadLetter{
-		ID: e.ID, Body: e.Body, Reason: reason, Shard: e.Shard, Time: time.Now(),
-	}})
 }

@@ -90,7 +90,7 @@ func (sub *subscription) end() {
 		sub.unpin()
 		sub.pin = ""
 	}
-	_ = s.flush()
+	_ = s.conn.FlushTimeout(s.broker.timing.Close) // until the server has read it
 }
 
 // unpin lets another consumer of the shard take over, if it is still this one's turn.

@@ -130,7 +130,7 @@ func TestHolds(t *testing.T) {
 	if got := depthOf(t, n.url(), 0); got != 0 {
 		t.Errorf("%d envelopes are left", got)
 	}
-	if subs := active.session(t).all(); len(subs) != 0 {
+	if subs := active.session(t).subs.all(); len(subs) != 0 {
 		t.Errorf("%d subscriptions are remembered with nothing held", len(subs))
 	}
 }
@@ -170,7 +170,7 @@ func TestCloseConfirms(t *testing.T) {
 	for _, d := range held {
 		settled(t, d, message.Ack)
 	}
-	if s := b.session(t); !s.behind() {
+	if s := b.session(t); !s.settling.behind(defaultTiming.ackWait) {
 		t.Log("the server was as fast")
 	}
 	if err := b.Close(); err != nil {
@@ -186,11 +186,11 @@ func TestBehind(t *testing.T) {
 	s := &session{broker: &Broker{timing: impatient()}}
 	s.settling.unconfirmed.Store(window)
 	s.settling.lastConfirm.Store(time.Now().UnixNano())
-	if !s.behind() {
+	if !s.settling.behind(impatient().ackWait) {
 		t.Error("a full window is not behind")
 	}
 	s.settling.lastConfirm.Store(time.Now().Add(-2 * impatient().ackWait).UnixNano())
-	if s.behind() || s.settling.unconfirmed.Load() != 0 {
+	if s.settling.behind(impatient().ackWait) || s.settling.unconfirmed.Load() != 0 {
 		t.Error("it waits forever")
 	}
 	s.ackConfirmed(0)
@@ -240,7 +240,7 @@ func TestDeliversOnce(t *testing.T) {
 	in := consume(t, b, 0, 5)
 	d := in.next()
 	s := b.session(t)
-	sub := s.all()[0]
+	sub := s.subs.all()[0]
 	sub.mu.Lock()
 	var u *unacked
 	for _, u = range sub.unacked {

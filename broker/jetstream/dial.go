@@ -105,7 +105,7 @@ func (p inProcess) InProcessConn() (net.Conn, error) {
 func (b *Broker) dial(ctx context.Context, role string) (*session, error) {
 	s := &session{
 		Life: conn.NewLife(), broker: b, role: role,
-		dialer: &dialer{ctx: ctx, timeout: b.timing.dial}, subs: map[*subscription]struct{}{},
+		dialer: &dialer{ctx: ctx, timeout: b.timing.dial},
 	}
 	options := []nats.Option{
 		nats.Name("async-data-processor " + role),

@@ -103,7 +103,7 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 	}
 	var once sync.Once
 	sub.inboxSub.SetClosedHandler(func(string) { once.Do(func() { close(sub.drained) }) })
-	if !s.register(sub) {
+	if !s.subs.register(sub) {
 		return nil, s.Cause()
 	}
 	return sub, nil
@@ -139,7 +139,7 @@ func (sub *subscription) request() error {
 	}
 	want := sub.prefetch - unsettled - sub.asked
 	switch {
-	case want > 0 && (sub.asked == 0 || want >= (sub.prefetch+1)/2) && !sub.session.behind():
+	case want > 0 && (sub.asked == 0 || want >= (sub.prefetch+1)/2) && !sub.session.settling.behind(sub.broker.timing.ackWait):
 		sub.asked += want
 		return sub.pull(fetching, pullRequest{Batch: want, Expires: sub.interval})
 	case sub.asked == 0 && sub.pin != "" && silent >= sub.interval:

@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,10 +21,8 @@ type session struct {
 	js        jetstream.JetStream // for administration
 	publisher *publisher          // set by Prepare, read-only after; nil when consuming
 
-	settling settling // not used when publishing
-
-	mu   sync.Mutex                 // guards what follows
-	subs map[*subscription]struct{} // those with something unsettled; nil when it leaves
+	settling settling // these two are not used when publishing
+	subs     subscriptions
 }
 
 // Prepare implements conn.Session.
@@ -107,6 +104,3 @@ func (s *session) probe() {
 		b.block(&b.full, nil)
 	}
 }
-
-// flush waits until the server has read what was sent, for a bounded time.
-func (s *session) flush() error { return s.conn.FlushTimeout(s.broker.timing.Close) }

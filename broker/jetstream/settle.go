@@ -117,7 +117,7 @@ func (sub *subscription) drop(d *unacked) bool {
 	idle := sub.ended && len(sub.unacked) == 0
 	sub.mu.Unlock()
 	if idle {
-		sub.session.unregister(sub)
+		sub.session.subs.unregister(sub)
 	}
 	return true
 }
@@ -169,7 +169,7 @@ func (s *session) openSettling() error {
 	if err != nil {
 		return fmt.Errorf("subscribing to the confirms: %w", err)
 	}
-	s.Loops.Go(s.extendHeld)
+	s.Loops.Go(func() { s.subs.extend(s.broker.timing.ackWait/3, s.Gone()) })
 	return nil
 }
 
@@ -241,7 +241,7 @@ func (g *settling) reset() {
 
 func (s *session) ackConfirmed(shard int) {
 	if s.settling.confirmed(shard)%pokeEach == 0 {
-		s.poke(shard)
+		s.subs.poke(shard)
 	}
 	s.settling.lastConfirm.Store(time.Now().UnixNano())
 	switch s.settling.unconfirmed.Add(-1) {
@@ -253,36 +253,34 @@ func (s *session) ackConfirmed(shard int) {
 		default: // the last time was not heard of yet
 		}
 	case window - 1:
-		for _, sub := range s.all() {
-			sub.poke()
-		}
+		s.subs.poke(-1)
 	}
 }
 
 // behind tells whether the server has much to catch up with. One that confirms
-// nothing at all for a while has lost what it was told, with its leader.
-func (s *session) behind() bool {
-	if s.settling.unconfirmed.Load() < window {
+// nothing at all for the patience has lost what it was told, with its leader.
+func (g *settling) behind(patience time.Duration) bool {
+	if g.unconfirmed.Load() < window {
 		return false
 	}
-	if time.Since(time.Unix(0, s.settling.lastConfirm.Load())) > s.broker.timing.ackWait {
-		s.settling.reset()
+	if time.Since(time.Unix(0, g.lastConfirm.Load())) > patience {
+		g.reset()
 		return false
 	}
 	return true
 }
 
-// settled waits until the server has confirmed all settles, and tells whether
-// it did, in bounded time.
-func (s *session) settled() bool {
-	timeout := time.NewTimer(s.broker.timing.Close)
+// wait waits until the server has confirmed all settles, and tells whether it did,
+// in bounded time.
+func (g *settling) wait(c *nats.Conn, limit time.Duration) bool {
+	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
-	for s.settling.unconfirmed.Load() > 0 {
-		if s.conn.IsClosed() {
+	for g.unconfirmed.Load() > 0 {
+		if c.IsClosed() {
 			return false
 		}
 		select {
-		case <-s.settling.none:
+		case <-g.none:
 		case <-timeout.C:
 			return false
 		}

@@ -2,6 +2,9 @@ package jetstream
 
 import (
 	"cmp"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -28,7 +31,7 @@ func (sub *subscription) takeBackUnsent() []*unacked {
 	idle := len(sub.unacked) == 0
 	sub.mu.Unlock()
 	if idle {
-		sub.session.unregister(sub)
+		sub.session.subs.unregister(sub)
 	}
 	return waiting
 }
@@ -56,64 +59,91 @@ func (sub *subscription) cancel(forgotten bool) {
 	} else {
 		sub.session.settling.reset() // it confirms nothing any more
 	}
-	sub.session.unregister(sub)
+	sub.session.subs.unregister(sub)
 }
 
-// register remembers a subscription while it may have something unsettled; false
-// if the session is over.
-func (s *session) register(sub *subscription) bool {
+// subscriptions are those of a session that may have something unsettled.
+type subscriptions struct {
+	mu   sync.Mutex // guards what follows
+	open map[*subscription]struct{}
+	over bool // nothing is added any more
+}
+
+// register remembers a subscription; false if the session is over.
+func (s *subscriptions) register(sub *subscription) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.subs == nil {
+	if s.over {
 		return false
 	}
-	s.subs[sub] = struct{}{}
+	if s.open == nil {
+		s.open = map[*subscription]struct{}{}
+	}
+	s.open[sub] = struct{}{}
 	return true
 }
 
-func (s *session) unregister(sub *subscription) {
+func (s *subscriptions) unregister(sub *subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.subs, sub)
+	delete(s.open, sub)
 }
 
-// poke wakes the shard's subscriptions.
-func (s *session) poke(shard int) {
+// poke wakes the subscriptions of a shard, or all for a negative number.
+func (s *subscriptions) poke(shard int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for sub := range s.subs {
-		if sub.shard == shard {
+	for sub := range s.open {
+		if shard < 0 || sub.shard == shard {
 			sub.poke()
 		}
 	}
 }
 
-func (s *session) all() []*subscription {
+func (s *subscriptions) all() []*subscription {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*subscription, 0, len(s.subs))
-	for sub := range s.subs {
-		all = append(all, sub)
-	}
+	return slices.Collect(maps.Keys(s.open))
+}
+
+// close returns those that are open, and none after that.
+func (s *subscriptions) close() []*subscription {
+	all := s.all()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open, s.over = nil, true
 	return all
+}
+
+// extend tells the server, until the session is gone, that what is unsettled is
+// still worked on, so that it does not deliver it anew. One loop does it for all.
+func (s *subscriptions) extend(interval time.Duration, gone <-chan struct{}) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			for _, sub := range s.all() {
+				sub.extend()
+			}
+		case <-gone:
+			return
+		}
+	}
 }
 
 // returnUnsettled returns what is unsettled when the session ends: at once if the
 // connection still works, else on the next one.
 func (s *session) returnUnsettled() {
-	all := s.all()
-	s.mu.Lock()
-	s.subs = nil
-	s.mu.Unlock()
 	abandoned := map[*subscription][]*unacked{}
 	var err error
-	for _, sub := range all {
+	for _, sub := range s.subs.close() {
 		abandoned[sub] = sub.abandon()
 		for _, d := range abandoned[sub] {
 			err = cmp.Or(err, s.send(d, nak))
 		}
 	}
-	if err == nil && s.settled() {
+	if err == nil && s.settling.wait(s.conn, s.broker.timing.Close) {
 		return
 	}
 	for sub, unacked := range abandoned {
@@ -145,24 +175,6 @@ func (s *session) returnLost(shard int, created time.Time) {
 	}
 	for _, d := range l.unacked {
 		_ = s.send(d, nak)
-	}
-}
-
-// extendHeld tells the server, as long as the session lasts, that what is
-// unsettled is still worked on, so that it does not deliver it anew. One loop
-// does it for all consumers.
-func (s *session) extendHeld() {
-	tick := time.NewTicker(s.broker.timing.ackWait / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			for _, sub := range s.all() {
-				sub.extend()
-			}
-		case <-s.Gone():
-			return
-		}
 	}
 }
 

@@ -31,31 +31,7 @@ func newVerify(lookup lookupEnv) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify DIR",
 		Short: "Check an output folder: exit 0 if nothing is wrong in it, else 1",
-		Long: `verify reads an output folder and reports what is wrong in it. It only reads, and
-the folder may be in use. Wrong, and exit 1, is
-
-  duplicate   an id that is in more than one line
-  torn        a visible file that is empty, has no newline at its end, or holds a
-              line that the program cannot have written
-  foreign     a name that the program does not give, in DIR or a shard's folder
-  misplaced   a message in the folder of another shard than its timestamp's
-  oversized   a file with more lines than a batch
-  leftover    a temporary file that no process is writing; one that batches were
-              appended to is published by the next owner of its folder
-  unreadable  a file or folder that could not be read; the others are
-
-Noted, and no reason for exit 1, is
-
-  gap          a message of a submission that is missing, while one of a higher
-               index is there: it may be queued, a dead letter, or moved away
-               with its file (--gaps-fail makes it exit 1)
-  in-progress  a temporary file that is being written
-  vanished     a file that was moved away meanwhile
-  skipped      a folder in DIR that is not a shard's, such as a broker's
-
-All are counted, the first ` + strconv.Itoa(verify.MaxListed) + ` of each listed. A tree of any size takes less than
-100 MB of memory; what does not fit goes to files without a name in --tmp-dir, 24
-bytes for each message and about 50 for each file.`,
+		Long:  verifyHelp(),
 		Example: `  async-data-processor verify ./data
   async-data-processor verify /srv/data --batch-size 0     # files that were rolled
   ROLL_BYTES=64MiB async-data-processor verify /srv/data   # the same
@@ -95,6 +71,34 @@ bytes for each message and about 50 for each file.`,
 	cmd.Flags().StringVar(&file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
 	cmd.Flags().SortFlags = false
 	return cmd
+}
+
+func verifyHelp() string {
+	return `verify reads an output folder and reports what is wrong in it. It only reads, and
+the folder may be in use. Wrong, and exit 1, is
+
+  duplicate   an id that is in more than one line
+  torn        a visible file that is empty, has no newline at its end, or holds a
+              line that the program cannot have written
+  foreign     a name that the program does not give, in DIR or a shard's folder
+  misplaced   a message in the folder of another shard than its timestamp's
+  oversized   a file with more lines than a batch
+  leftover    a temporary file that no process is writing; one that batches were
+              appended to is published by the next owner of its folder
+  unreadable  a file or folder that could not be read; the others are
+
+Noted, and no reason for exit 1, is
+
+  gap          a message of a submission that is missing, while one of a higher
+               index is there: it may be queued, a dead letter, or moved away
+               with its file (--gaps-fail makes it exit 1)
+  in-progress  a temporary file that is being written
+  vanished     a file that was moved away meanwhile
+  skipped      a folder in DIR that is not a shard's, such as a broker's
+
+All are counted, the first ` + strconv.Itoa(verify.MaxListed) + ` of each listed. A tree of any size takes less than
+100 MB of memory; what does not fit goes to files without a name in --tmp-dir, 24
+bytes for each message and about 50 for each file.`
 }
 
 func checkVerify(o verify.Options, dir string) error {

@@ -1,4 +1,4 @@
-package shard_test
+package publisher_test
 
 import (
 	"context"
@@ -9,22 +9,24 @@ import (
 	"time"
 
 	"async-data-processor/message"
-	"async-data-processor/shard"
+	"async-data-processor/publisher"
 )
 
 // pacedFor is how long, in fake time, clients of paced go on.
 const pacedFor = 3 * time.Second
 
-// paced has clients submit to a shard each, again and again, where the confirm of an envelope takes what confirm says. It returns the
-// submissions and envelopes of each shard.
+// paced has clients submit to a shard each, again and again. The confirm of an
+// envelope takes what confirm says. It returns the submissions and envelopes of
+// each shard.
 func paced(t *testing.T, confirm func(shard int) time.Duration) (submissions, envelopes [5]int64) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, len(submissions))
-		lanes := shard.NewLanes(len(submissions), timeout, oneByOne(func(_ context.Context, e message.Envelope) error {
-			atomic.AddInt64(&envelopes[e.Shard], 1)
-			time.Sleep(confirm(e.Shard))
-			return nil
-		}))
+		at := instants(len(submissions))
+		p := publisher.New(publisher.Config{Shards: len(submissions), Timeout: timeout, Broker: oneByOne(
+			func(_ context.Context, e message.Envelope) error {
+				atomic.AddInt64(&envelopes[e.Shard], 1)
+				time.Sleep(confirm(e.Shard))
+				return nil
+			})})
 		over := time.Now().Add(pacedFor)
 		const clients = 50
 		done := make(chan error)
@@ -33,9 +35,9 @@ func paced(t *testing.T, confirm func(shard int) time.Duration) (submissions, en
 			go func() {
 				var errs []error
 				for time.Now().Before(over) {
-					s := message.Submission{ID: "S", Messages: []message.Message{numbered(0, 100, f.at[n])}}
-					_, outcomes := lanes.Submit(t.Context(), s)
-					errs = append(errs, outcomes...)
+					s := message.Submission{ID: "S", Messages: []message.Message{numbered(0, 100, at[n])}}
+					_, err := p.Submit(t.Context(), s)
+					errs = append(errs, err)
 					atomic.AddInt64(&submissions[n], 1)
 				}
 				done <- errors.Join(errs...)
@@ -50,8 +52,8 @@ func paced(t *testing.T, confirm func(shard int) time.Duration) (submissions, en
 	return submissions, envelopes
 }
 
-// TestSlowLane: a queue that confirms slowly sets its own pace, and no other's.
-func TestSlowLane(t *testing.T) {
+// TestSlowShard: a queue that confirms slowly sets its own pace, and no other's.
+func TestSlowShard(t *testing.T) {
 	const usual = 2 * time.Millisecond
 	alone, _ := paced(t, func(int) time.Duration { return usual })
 	for _, slow := range []time.Duration{20 * time.Millisecond, 45 * time.Millisecond, 60 * time.Millisecond, time.Second} {
@@ -83,28 +85,31 @@ func TestSlowBroker(t *testing.T) {
 	}
 }
 
-// TestNextWaiter: one that got its answer at its deadline leaves nothing behind
-// for the next, which would take it for its own.
+// TestNextWaiter: a submission that is confirmed at its deadline leaves no signal
+// behind, which the next one would take for its own.
 func TestNextWaiter(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 200 {
-		landed, confirm, first := make(chan struct{}), make(chan struct{}), true
-		lanes := shard.NewLanes(1, timeout, func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
+		confirmed, confirm, first := make(chan struct{}), make(chan struct{}), true
+		broker := func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
 			if first {
 				first = false
-				defer close(landed)
+				defer close(confirmed)
 			} else {
 				<-confirm
 			}
 			for i := range envelopes {
 				done(i, nil)
 			}
-		})
-		lanes.Submit(lateContext{gone, landed}, decoded(t, 3))
+		}
+		p := publisher.New(publisher.Config{Broker: publisher.Func(broker), Shards: 1, Timeout: timeout})
+		if _, err := p.Submit(lateContext{gone, confirmed}, decoded(t, 3)); err != nil {
+			t.Fatal(err)
+		}
 		answered := make(chan bool)
 		go func() {
-			lanes.Submit(t.Context(), decoded(t, 3))
+			_, _ = p.Submit(t.Context(), decoded(t, 3))
 			answered <- true
 		}()
 		select {

@@ -1,4 +1,4 @@
-package shard_test
+package publisher_test
 
 import (
 	"bytes"
@@ -16,8 +16,12 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"async-data-processor/message"
+	"async-data-processor/publisher"
 	"async-data-processor/shard"
 )
+
+// counts are the shard counts that the tests try.
+var counts = []int{1, 2, 5, 16, 50}
 
 // epoch is an instant for messages whose instant is not the point.
 var epoch = time.Unix(0, 0).UTC()
@@ -28,28 +32,29 @@ func numbered(i, size int, at time.Time) message.Message {
 	return message.Message{Line: []byte(head + strings.Repeat("x", size-len(head)-2) + `"}`), Time: at}
 }
 
-// carried submits to idle lanes that publish everything, and returns the
-// envelopes, those of a shard in the order of their messages.
+// carried submits to an idle publisher, whose broker confirms everything. It
+// returns the envelopes, those of a shard in the order of their messages.
 func carried(tb testing.TB, s message.Submission, n int) []message.Envelope {
 	tb.Helper()
 	var r recorder
-	counts, outcomes := shard.NewLanes(n, time.Second, oneByOne(r.publish)).Submit(tb.Context(), s)
-	if outcomes != nil {
-		tb.Fatalf("outcomes %v, want none of what is published", outcomes)
+	p := publisher.New(publisher.Config{Broker: oneByOne(r.publish), Shards: n, Timeout: time.Second})
+	shards, err := p.Submit(tb.Context(), s)
+	if err != nil {
+		tb.Fatal(err)
 	}
 	total := 0
-	for _, count := range counts {
+	for _, count := range shards {
 		total += count
 	}
 	if total != len(s.Messages) {
-		tb.Fatalf("%d of %d messages are counted: %v", total, len(s.Messages), counts)
+		tb.Fatalf("%d of %d messages are counted: %v", total, len(s.Messages), shards)
 	}
 	slices.SortFunc(r.envelopes, func(a, b message.Envelope) int { return firstIndex(tb, a) - firstIndex(tb, b) })
 	return r.envelopes
 }
 
 // oneByOne is a broker that publishes each envelope by itself.
-func oneByOne(publish func(context.Context, message.Envelope) error) shard.Publish {
+func oneByOne(publish func(context.Context, message.Envelope) error) publisher.Func {
 	return func(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
 		var all sync.WaitGroup
 		for i, e := range envelopes {
@@ -183,7 +188,7 @@ func TestEnvelopesFill(t *testing.T) {
 		{"a byte too many", []int{half, half + 1}, 2},
 		{"full twice", []int{half, half, half, half}, 2},
 		{"full, and one more", []int{half, half, 100}, 2},
-		{"a small one cannot slip into an envelope left behind", []int{half, half + 1, 100, half}, 3},
+		{"a small one comes after larger ones, whose order it keeps", []int{half, half + 1, 100, half}, 3},
 		{"one alone as big as an envelope", []int{message.MaxEnvelopeBytes - 1, 100}, 2},
 		{"many big ones", []int{half, half, half, half, half, half, half}, 4},
 	}
@@ -238,7 +243,7 @@ func TestSubmitCopies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var bodies, before [][]byte
 		silent := true
-		lanes := shard.NewLanes(1, time.Second, oneByOne(func(ctx context.Context, e message.Envelope) error {
+		broker := oneByOne(func(ctx context.Context, e message.Envelope) error {
 			if !silent {
 				return nil
 			}
@@ -246,17 +251,20 @@ func TestSubmitCopies(t *testing.T) {
 			before = append(before, bytes.Clone(e.Body))
 			<-ctx.Done()
 			return context.Cause(ctx)
-		}))
+		})
+		p := publisher.New(publisher.Config{Broker: broker, Shards: 1, Timeout: time.Second})
 		s := decoded(t, 50)
-		if _, outcomes := lanes.Submit(t.Context(), s); len(outcomes) != 1 {
-			t.Fatalf("outcomes %v, want one", outcomes)
+		if _, err := p.Submit(t.Context(), s); err == nil {
+			t.Fatal("no error although nothing was confirmed")
 		}
 		for _, m := range s.Messages {
 			clear(m.Line)
 		}
 		silent = false
 		for range 20 {
-			lanes.Submit(t.Context(), decoded(t, 40)) // less, so that its body would do
+			if _, err := p.Submit(t.Context(), decoded(t, 40)); err != nil { // less, so that its body would do
+				t.Fatal(err)
+			}
 		}
 		for i, body := range bodies {
 			if !bytes.Equal(body, before[i]) {
@@ -267,11 +275,12 @@ func TestSubmitCopies(t *testing.T) {
 }
 
 func BenchmarkSubmit(b *testing.B) {
-	lanes := shard.NewLanes(5, time.Second, func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
-		for i := range envelopes {
-			done(i, nil)
-		}
-	})
+	p := publisher.New(publisher.Config{Shards: 5, Timeout: time.Second, Broker: publisher.Func(
+		func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
+			for i := range envelopes {
+				done(i, nil)
+			}
+		})})
 	for _, size := range []int{1, 100, 1000} {
 		s := decoded(b, size)
 		total := 0
@@ -287,14 +296,14 @@ func BenchmarkSubmit(b *testing.B) {
 		}
 		run("alone", func(b *testing.B) {
 			for b.Loop() {
-				lanes.Submit(b.Context(), s)
+				_, _ = p.Submit(b.Context(), s)
 			}
 		})
 		run("together", func(b *testing.B) {
 			b.SetParallelism(16)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					lanes.Submit(b.Context(), s)
+					_, _ = p.Submit(b.Context(), s)
 				}
 			})
 		})
