@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,7 +148,7 @@ func (l *Link[S]) Await(ctx context.Context) (S, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return s, err
+			return s, cmp.Or(errors.Unwrap(err), err) // nothing is tried again for this caller
 		}
 	}
 }
