@@ -31,7 +31,7 @@ type outlet struct {
 // each time from empty queues and a quiet broker on, so that none has an
 // advantage.
 func backlog(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer srv.kill()
+	defer srv.Kill()
 	outlets := []*outlet{{name: "files of five"}}
 	if l.rolls(ctx) {
 		outlets = append(outlets, &outlet{name: "rolling files", settings: rolled})
@@ -55,7 +55,7 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 	for range min(l.pairs, backlogRounds) {
 		for _, i := range order {
 			for _, o := range outlets {
-				rate, waiting, err := l.grow(ctx, srv.addr, l.backlogs[i])
+				rate, waiting, err := l.grow(ctx, srv.Addr, l.backlogs[i])
 				if err != nil {
 					return nil, err
 				}
@@ -145,12 +145,12 @@ func (l *lab) take(ctx context.Context, r *rabbit, o *outlet, length, waiting in
 	if err != nil {
 		return err
 	}
-	defer consumer.kill()
+	defer consumer.Kill()
 	written := func() (float64, error) {
 		n, err := bytesIn(dir)
 		return n * backlogArray / float64(lineBytes(backlogArray)), err
 	}
-	pids := l.with(map[string]int{"consumer": consumer.pid()})
+	pids := l.with(map[string]int{"consumer": consumer.PID()})
 	all := newMeter(pids)
 	if _, err := until(ctx, written, func(n float64) bool { return n > 0 }); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (l *lab) take(ctx context.Context, r *rabbit, o *outlet, length, waiting in
 	s := m.sample(after - before)
 	o.samples, o.rates[length] = append(o.samples, s), append(o.rates[length], s.value)
 	if l.backlogs[length] <= memoryBacklog {
-		o.peak = max(o.peak, peakMemory(consumer.pid()))
+		o.peak = max(o.peak, peakMemory(consumer.PID()))
 	}
 	return nil
 }

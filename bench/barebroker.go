@@ -166,7 +166,7 @@ func (b *bareBroker) done() (float64, error) {
 
 // measure runs a bareBroker with the settings of b for a while.
 func (b *bareBroker) measure(ctx context.Context, l *lab) (sample, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return sample{}, err
 	}
@@ -213,7 +213,7 @@ func (l *lab) barePublisher(ctx context.Context) (*bareBroker, error) {
 	if l.bare != nil {
 		return l.bare, nil
 	}
-	if _, err := l.broker(ctx); err != nil { // trials share it
+	if _, err := l.broker(); err != nil { // trials share it
 		return nil, err
 	}
 	var candidates []*bareBroker

@@ -120,10 +120,10 @@ func (l *lab) compare(ctx context.Context, r result, product, limit contender) (
 // does than the rates do.
 func factsOf(name string, samples []sample) (facts []string, cost float64) {
 	var parts []string
-	for _, process := range slices.Sorted(maps.Keys(samples[0].cores)) {
-		cores := medianOf(samples, func(s sample) float64 { return s.cores[process] })
-		each := medianOf(samples, func(s sample) float64 { return s.cores[process] / s.value * 1e6 })
-		parts = append(parts, fmt.Sprintf("%s %.2f (%.2f µs each)", process, cores, each))
+	for _, name := range slices.Sorted(maps.Keys(samples[0].cores)) {
+		cores := medianOf(samples, func(s sample) float64 { return s.cores[name] })
+		each := medianOf(samples, func(s sample) float64 { return s.cores[name] / s.value * 1e6 })
+		parts = append(parts, fmt.Sprintf("%s %.2f (%.2f µs each)", name, cores, each))
 		cost += each
 	}
 	if len(parts) > 0 {

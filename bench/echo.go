@@ -10,13 +10,15 @@ import (
 	"os"
 
 	"github.com/labstack/echo/v4"
+
+	"async-data-processor/faults/process"
 )
 
 // echoCommand makes this program the bare HTTP server, a process of its own.
 const echoCommand = "bare-http"
 
 // startEcho starts it.
-func startEcho(ctx context.Context) (*process, error) {
+func startEcho(ctx context.Context) (*process.Process, error) {
 	own, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -37,7 +39,7 @@ func serveEcho(ctx context.Context, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(log, "{\"addr\":%q}\n", listener.Addr())
+	fmt.Fprintf(log, "{\"message\":\"listening\",\"addr\":%q}\n", listener.Addr())
 	s := &http.Server{Handler: e}
 	context.AfterFunc(ctx, func() { _ = s.Close() })
 	if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -11,11 +11,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"async-data-processor/faults/process"
 )
 
 // files compares the whole way to files of five with writing bare files.
 func files(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +25,7 @@ func files(ctx context.Context, l *lab) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer srv.kill()
+	defer srv.Kill()
 	row, err := l.compare(ctx, result{
 		Target: 4, Name: "files", Unit: "files/s", Want: 0.7,
 		What: "whole way (POST → durable files of five), backlog present ÷ bare files",
@@ -36,20 +38,20 @@ func files(ctx context.Context, l *lab) ([]result, error) {
 
 // wholeWay measures files per second while there is a backlog, which posts keep
 // as long as it is.
-func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process) (sample, error) {
+func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process.Process) (sample, error) {
 	dir, err := l.folder("data")
 	if err != nil {
 		return sample{}, err
 	}
-	if err := fill(ctx, srv.addr, l.queued); err != nil {
+	if err := fill(ctx, srv.Addr, l.queued); err != nil {
 		return sample{}, err
 	}
 	consumer, err := l.consumer(ctx, r.url, dir)
 	if err != nil {
 		return sample{}, err
 	}
-	defer consumer.kill()
-	p := newLoad(srv.addr, 100, arrayConns).post(0)
+	defer consumer.Kill()
+	p := newLoad(srv.Addr, 100, arrayConns).post(0)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	// The files are counted seldom, because that costs processor time, too.
@@ -61,7 +63,7 @@ func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process) (sample, er
 		}
 	}()
 	s, err := l.rate(ctx, func() (float64, error) { return visibleFiles(dir) },
-		l.with(map[string]int{"server": srv.pid(), "consumer": consumer.pid()}))
+		l.with(map[string]int{"server": srv.PID(), "consumer": consumer.PID()}))
 	err = errors.Join(err, p.stop())
 	s.refused = float64(p.refused.Load())
 	return s, err
@@ -135,7 +137,7 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer srv.kill()
+	defer srv.Kill()
 	row, err = l.compare(ctx, row, contender{"whole way", func(ctx context.Context) (sample, error) {
 		return l.carryAll(ctx, srv)
 	}}, limit)
@@ -152,7 +154,7 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 
 // carryAll measures entries per second from the first POST to the end of a
 // message-consumer that has drained, when all of them are in durable files.
-func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
+func (l *lab) carryAll(ctx context.Context, srv *process.Process) (sample, error) {
 	dir, err := l.folder("data")
 	if err != nil {
 		return sample{}, err
@@ -161,9 +163,9 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	defer consumer.kill()
-	m := newMeter(l.with(map[string]int{"server": srv.pid(), "consumer": consumer.pid()}))
-	p := newLoad(srv.addr, 100, arrayConns).post(l.carried / 100)
+	defer consumer.Kill()
+	m := newMeter(l.with(map[string]int{"server": srv.PID(), "consumer": consumer.PID()}))
+	p := newLoad(srv.Addr, 100, arrayConns).post(l.carried / 100)
 	defer context.AfterFunc(ctx, func() { p.ended.Store(true) })()
 	if err := p.wait(); err != nil {
 		return sample{}, err
@@ -174,7 +176,7 @@ func (l *lab) carryAll(ctx context.Context, srv *process) (sample, error) {
 		return sample{}, err
 	}
 	cores := m.sample(0).cores // the consumer's are not known once it is gone
-	if err := consumer.drain(); err != nil {
+	if err := drain(ctx, consumer); err != nil {
 		return sample{}, err
 	}
 	elapsed := m.elapsed()

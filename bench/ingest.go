@@ -10,6 +10,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/faults/process"
 )
 
 // arrayConns is how many connections post arrays, singleConns single entries.
@@ -27,9 +29,9 @@ func (l *lab) rateOf(ctx context.Context, g load, pids map[string]int) (s sample
 }
 
 // overRabbit is the contender that posts to a server in front of RabbitMQ.
-func (l *lab) overRabbit(name string, r *rabbit, srv *process, entries, conns int) contender {
+func (l *lab) overRabbit(name string, r *rabbit, srv *process.Process, entries, conns int) contender {
 	return contender{name, func(ctx context.Context) (sample, error) {
-		s, posted, err := l.rateOf(ctx, newLoad(srv.addr, entries, conns), l.with(map[string]int{"server": srv.pid()}))
+		s, posted, err := l.rateOf(ctx, newLoad(srv.Addr, entries, conns), l.with(map[string]int{"server": srv.PID()}))
 		if err != nil {
 			return s, err
 		}
@@ -51,7 +53,7 @@ func ingest(target, size int, want float64) func(context.Context, *lab) ([]resul
 		if err != nil {
 			return nil, err
 		}
-		defer srv.kill()
+		defer srv.Kill()
 		row := result{
 			Target: target, Name: fmt.Sprintf("ingest-%d", size), Unit: "entries/s", Want: want,
 			What:  fmt.Sprintf("ingest over RabbitMQ, arrays of %d, %d connections ÷ bare broker's publish rate", size, arrayConns),
@@ -67,10 +69,10 @@ func ingest(target, size int, want float64) func(context.Context, *lab) ([]resul
 }
 
 // memoryRow holds the peak of a process against its target.
-func memoryRow(name, what string, p *process) result {
+func memoryRow(name, what string, p *process.Process) result {
 	r := result{
 		Target: 8, Name: name, What: "peak memory: " + what, Unit: "MiB",
-		Value: peakMemory(p.pid()), Want: 150, AtMost: true,
+		Value: peakMemory(p.PID()), Want: 150, AtMost: true,
 	}
 	r.judge()
 	return r
@@ -78,7 +80,7 @@ func memoryRow(name, what string, p *process) result {
 
 // single compares the ingest of single entries with a bare HTTP server.
 func single(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -86,17 +88,17 @@ func single(ctx context.Context, l *lab) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer srv.kill()
+	defer srv.Kill()
 	echo, err := startEcho(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer echo.kill()
+	defer echo.Kill()
 	row, err := l.compare(ctx, result{
 		Target: 3, Name: "single", Unit: "requests/s", Want: 0.75,
 		What: fmt.Sprintf("ingest of single entries over RabbitMQ, %d connections ÷ bare HTTP", singleConns),
 	}, l.overRabbit("server", r, srv, 1, singleConns), contender{"bare HTTP", func(ctx context.Context) (sample, error) {
-		s, _, err := l.rateOf(ctx, newLoad(echo.addr, 1, singleConns), map[string]int{"server": echo.pid()})
+		s, _, err := l.rateOf(ctx, newLoad(echo.Addr, 1, singleConns), map[string]int{"server": echo.PID()})
 		return s, err
 	}})
 	return []result{row}, err
@@ -104,7 +106,7 @@ func single(ctx context.Context, l *lab) ([]result, error) {
 
 // embedded compares the embedded broker with RabbitMQ.
 func embedded(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +114,7 @@ func embedded(ctx context.Context, l *lab) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer srv.kill()
+	defer srv.Kill()
 	row, err := l.compare(ctx, result{
 		Target: 10, Name: "embedded", Unit: "entries/s", Want: 1,
 		What: fmt.Sprintf("ingest over the embedded broker, arrays of 100, %d connections ÷ the same over RabbitMQ", arrayConns),
@@ -125,8 +127,8 @@ func embedded(ctx context.Context, l *lab) ([]result, error) {
 		if err != nil {
 			return sample{}, err
 		}
-		defer srv.kill()
-		s, _, err := l.rateOf(ctx, newLoad(srv.addr, 100, arrayConns), map[string]int{"server": srv.pid()})
+		defer srv.Kill()
+		s, _, err := l.rateOf(ctx, newLoad(srv.Addr, 100, arrayConns), map[string]int{"server": srv.PID()})
 		return s, err
 	}}, l.overRabbit("RabbitMQ", r, srv, 100, arrayConns))
 	return []result{row}, err
@@ -134,7 +136,7 @@ func embedded(ctx context.Context, l *lab) ([]result, error) {
 
 // shards measures the ingest with several numbers of shards.
 func shards(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -145,8 +147,8 @@ func shards(ctx context.Context, l *lab) ([]result, error) {
 			if err != nil {
 				return nil, err
 			}
-			s, _, err := l.rateOf(ctx, newLoad(srv.addr, 100, arrayConns), nil)
-			srv.kill()
+			s, _, err := l.rateOf(ctx, newLoad(srv.Addr, 100, arrayConns), nil)
+			srv.Kill()
 			if err = errors.Join(err, r.drop(productQueues, n)); err != nil {
 				return nil, err
 			}
@@ -170,7 +172,7 @@ func shards(ctx context.Context, l *lab) ([]result, error) {
 
 // latency compares one entry at a time with a bare confirmed publish.
 func latency(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker(ctx)
+	r, err := l.broker()
 	if err != nil {
 		return nil, err
 	}
@@ -178,13 +180,13 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer srv.kill()
-	conn, err := net.Dial("tcp", srv.addr)
+	defer srv.Kill()
+	conn, err := net.Dial("tcp", srv.Addr)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	requests, answer := newLoad(srv.addr, 1, 1).requests, make([]byte, 4<<10)
+	requests, answer := newLoad(srv.Addr, 1, 1).requests, make([]byte, 4<<10)
 	ch, err := r.conn.Channel()
 	if err != nil {
 		return nil, err

@@ -7,8 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
+
+	"async-data-processor/faults/process"
 )
 
 // plan is how thoroughly is measured.
@@ -61,11 +62,11 @@ type lab struct {
 }
 
 func newLab(ctx context.Context, p plan, program string, output io.Writer) (*lab, error) {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	root, err := process.Repository()
 	if err != nil {
-		return nil, fmt.Errorf("find the repository: %w", err)
+		return nil, err
 	}
-	l := &lab{plan: p, repo: strings.TrimSpace(string(root)), program: program, output: output}
+	l := &lab{plan: p, repo: root, program: program, output: output}
 	if p.disk == "" {
 		p.disk = filepath.Join(l.repo, ".run")
 	}

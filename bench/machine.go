@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"async-data-processor/faults/process"
 )
 
 // machine is what the numbers of a run depend on.
@@ -92,15 +94,7 @@ func processorTime(pid int) time.Duration {
 }
 
 // peakMemory is the most memory that a process ever had resident, in MiB.
-func peakMemory(pid int) float64 {
-	for line := range linesOf(fmt.Sprintf("/proc/%d/status", pid)) {
-		var kB float64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kB); n == 1 {
-			return kB / 1024
-		}
-	}
-	return 0
-}
+func peakMemory(pid int) float64 { return float64(process.UsageOf(pid).Peak) / 1024 }
 
 // linesOf yields the lines of a file; none if it cannot be read.
 func linesOf(file string) iter.Seq[string] { return strings.Lines(string(contentOf(file))) }

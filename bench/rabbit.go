@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -12,6 +10,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/faults/process"
 )
 
 // The queues of the program, and those of the bare contenders.
@@ -24,23 +24,22 @@ const (
 // rabbit is a RabbitMQ node: a private one, or that of RABBITMQ_URL, which must
 // not hold messages of the program.
 type rabbit struct {
-	url    string
-	pid    int    // 0 if it is not ours
-	dir    string // "" if it is not ours
-	script string
-	conn   *amqp.Connection
-	ch     *amqp.Channel
+	url  string
+	pid  int          // 0 if it is not ours
+	node process.Node // "" if it is not ours
+	conn *amqp.Connection
+	ch   *amqp.Channel
 }
 
 // broker returns the node, started by the first call.
-func (l *lab) broker(ctx context.Context) (*rabbit, error) {
+func (l *lab) broker() (*rabbit, error) {
 	if l.rabbit != nil {
 		return l.rabbit, nil
 	}
-	r := &rabbit{url: os.Getenv("RABBITMQ_URL"), script: filepath.Join(l.repo, "scripts", "rabbitmq")}
+	r := &rabbit{url: os.Getenv("RABBITMQ_URL")}
 	if r.url == "" {
-		r.dir = filepath.Join(l.dir, "rabbitmq")
-		if err := r.start(ctx); err != nil {
+		r.node = process.Node(filepath.Join(l.dir, "rabbitmq"))
+		if err := r.start(); err != nil {
 			r.stop()
 			return nil, err
 		}
@@ -53,26 +52,15 @@ func (l *lab) broker(ctx context.Context) (*rabbit, error) {
 	return r, nil
 }
 
-func (r *rabbit) start(ctx context.Context) (err error) {
-	if _, err = r.call(ctx, "start"); err != nil {
+func (r *rabbit) start() (err error) {
+	if _, err = r.node.Run("start"); err != nil {
 		return err
 	}
-	if r.url, err = r.call(ctx, "url"); err != nil {
+	if r.url, err = r.node.Run("url"); err != nil {
 		return err
 	}
-	r.pid, err = strconv.Atoi(strings.TrimSpace(string(contentOf(filepath.Join(r.dir, "pid")))))
+	r.pid, err = strconv.Atoi(strings.TrimSpace(string(contentOf(filepath.Join(string(r.node), "pid")))))
 	return err
-}
-
-func (r *rabbit) call(ctx context.Context, command string) (string, error) {
-	cmd := exec.CommandContext(ctx, r.script, command)
-	cmd.Env = append(os.Environ(), "RABBITMQ_DIR="+r.dir)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("scripts/rabbitmq %s: %w", command, err)
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 // connect makes the contenders' queues, and refuses a broker that holds messages
@@ -177,7 +165,7 @@ func (r *rabbit) stop() {
 		}
 		_ = r.conn.Close()
 	}
-	if r.dir != "" {
-		_, _ = r.call(context.Background(), "stop")
+	if r.node != "" {
+		_, _ = r.node.Run("stop")
 	}
 }

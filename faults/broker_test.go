@@ -14,7 +14,7 @@ import (
 const (
 	publishTimeout = 5 * time.Second
 	// slack is for what a machine that has other things to do adds to a bound.
-	slack = 5 * time.Second
+	slack = 30 * time.Second
 	// backAgain is how soon everything has to work after the broker does.
 	backAgain = 10 * time.Second
 )
@@ -28,7 +28,9 @@ func TestRabbitMQ(t *testing.T) {
 		scenario func(*campaign, rig.Node)
 	}{
 		{"broker absent at start", absent},
-		{"broker restarted", restarted},
+		{"broker restarted", func(c *campaign, n rig.Node) {
+			restarted(c, func() { n.Do(c, "stop") }, func() { n.Do(c, "start") })
+		}},
 		{"broker silent (SIGSTOP)", silent},
 		{"memory alarm", func(c *campaign, n rig.Node) {
 			alarm(c, n, []string{"set_vm_memory_high_watermark", "0.00001"}, []string{"set_vm_memory_high_watermark", "0.4"})
@@ -51,8 +53,7 @@ func absent(c *campaign, n rig.Node) {
 			c.stop()
 		}
 		n.Do(c, "stop")
-		c.server = rig.Start(c, "server", c.environment("BROKER_URL="+c.Server)...)
-		c.consumer = rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
+		c.begin()
 		if status, _, _ := c.server.Post(rig.Entries(0, 1)); status != http.StatusServiceUnavailable {
 			c.Errorf("status %d without a broker, want 503", status)
 		}
@@ -62,7 +63,7 @@ func absent(c *campaign, n rig.Node) {
 		}
 		c.load.Aim(c.server)
 		c.load.More(1000)
-		c.cycles++
+		c.cycle()
 	}
 	c.finish()
 }
@@ -70,14 +71,14 @@ func absent(c *campaign, n rig.Node) {
 // restarted stops the broker in order and starts it again. (After a kill -9 a
 // quorum queue of RabbitMQ 3.10 may stay without a leader, rabbitmq-server
 // issue 10070.)
-func restarted(c *campaign, n rig.Node) {
+func restarted(c *campaign, stop, start func()) {
 	c.start(rig.LoadConfig{Pause: 20 * time.Millisecond})
 	for range either(1, 20) {
 		c.load.More(1000)
 		c.moment(time.Second)
-		n.Do(c, "stop")
+		stop()
 		c.moment(time.Second)
-		n.Do(c, "start")
+		start()
 		back := time.Now()
 		c.server.Ready()
 		c.consumer.Ready()
@@ -85,9 +86,60 @@ func restarted(c *campaign, n rig.Node) {
 		if took := time.Since(back); took > backAgain+slack {
 			c.Errorf("ready again after %v", took)
 		}
-		c.cycles++
+		c.cycle()
 	}
 	c.finish()
+}
+
+// TestJetStream kills a NATS server under load and starts it again.
+func TestJetStream(t *testing.T) {
+	on(t, "broker restarted", func(c *campaign) { restarted(c, c.Stop, c.Broker.Start) }, jetstream)
+}
+
+// TestNoBroker: without a broker both processes are up, not ready, and stop
+// cleanly; the server answers 503, and the log has no password.
+func TestNoBroker(t *testing.T) {
+	nowhere := rig.Broker{Server: "amqp://guest:hunter2@127.0.0.1:1/", Consumer: "amqp://guest:hunter2@127.0.0.1:1/"}
+	on(t, "no broker", func(c *campaign) {
+		c.begin()
+		processes := []*rig.Process{c.server, c.consumer}
+		status, _, header := c.server.Post(rig.Entries(0, 1))
+		if status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
+			c.Errorf("status %d, Retry-After %q", status, header.Get("Retry-After"))
+		}
+		for _, p := range processes {
+			p.Await("the reason", func(l rig.Line) bool { return strings.Contains(l.Error, "refused") })
+		}
+		c.stop()
+		for _, p := range processes {
+			if strings.Contains(p.Dump(), "hunter2") {
+				c.Errorf("the password is in the log:\n%s", p.Dump())
+			}
+		}
+	}, engine{name: "nowhere", open: func(testing.TB) rig.Broker { return nowhere }})
+}
+
+// TestDrainDeadline: a broker that does not answer makes the drain run into its
+// deadline; exit 3. What was in hand is in a file, and in no second one after
+// the broker has come back and delivered it again.
+func TestDrainDeadline(t *testing.T) {
+	on(t, "broker silent in a drain", func(c *campaign) {
+		c.settings = []string{"DRAIN_TIMEOUT=200ms", "BATCH_LINGER=10m", "SHARDS_COUNT=1", "LOG_LEVEL=debug"}
+		c.up()
+		_, r, _ := c.server.Post(rig.Entries(0, 8))
+		c.consumer.Await("the full batch", func(l rig.Line) bool { return l.Message == "batch written" })
+		c.Stall()
+		if code := c.consumer.Stop(); code != 3 {
+			c.Errorf("exit %d, want 3", code)
+		}
+		c.gone(c.consumer)
+		c.Stop()
+		c.Broker.Start()
+		c.settings = []string{"SHARDS_COUNT=1"}
+		c.up()
+		c.server.Ready()
+		c.settled(1, r.IDs())
+	}, jetstream)
 }
 
 // flat is by how many goroutines a process may differ from itself: a few for
@@ -116,7 +168,7 @@ func silent(c *campaign, n rig.Node) {
 		n.Do(c, "resume")
 		c.server.Ready()
 		c.load.More(1000)
-		c.cycles++
+		c.cycle()
 	}
 	c.finish()
 	if c.tally.Slowest > publishTimeout+slack {
@@ -150,7 +202,7 @@ func alarm(c *campaign, n rig.Node, on, off []string) {
 		n.Do(c, append([]string{"ctl"}, off...)...)
 		c.server.Ready()
 		c.load.More(500)
-		c.cycles++
+		c.cycle()
 	}
 	c.finish()
 }
@@ -170,7 +222,7 @@ func TestSilentServer(t *testing.T) {
 			}
 			c.server.Signal(syscall.SIGCONT)
 			c.load.More(1000)
-			c.cycles++
+			c.cycle()
 		}
 		c.finish()
 	}, listener)

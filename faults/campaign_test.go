@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,6 +125,18 @@ func (c *campaign) up() {
 	}
 }
 
+// begin is up for processes that need not come to be ready.
+func (c *campaign) begin() {
+	c.Helper()
+	if c.Consumer == "" {
+		c.consumer = rig.Start(c, "standalone", c.environment("BROKER_URL="+c.Server)...)
+		c.server = c.consumer
+		return
+	}
+	c.server = rig.Start(c, "server", c.environment(append(c.Settings, "BROKER_URL="+c.Server)...)...)
+	c.consumer = rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
+}
+
 // victims are processes to hurt: the consumer, the server, or both.
 func (c *campaign) victims() (found []*rig.Process) {
 	if c.Consumer == "" {
@@ -148,7 +161,7 @@ func (c *campaign) gone(processes ...*rig.Process) {
 func (c *campaign) kill(processes ...*rig.Process) {
 	c.measure()
 	for _, p := range processes {
-		p.Signal(9)
+		p.Signal(syscall.SIGKILL)
 		c.kills++
 	}
 	for _, p := range processes {
@@ -187,9 +200,41 @@ func (c *campaign) moment(most time.Duration) {
 	time.Sleep(time.Duration(c.rng.Int64N(int64(most))))
 }
 
+// cycle counts one, and logs it: a campaign that goes on is not silent.
+func (c *campaign) cycle() {
+	c.cycles++
+	c.Logf("%d cycles, %d kills", c.cycles, c.kills)
+}
+
 // note adds a line to the report.
 func (c *campaign) note(format string, args ...any) {
 	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+}
+
+// written waits until all messages are in files of so many shards.
+func (c *campaign) written(shards int, ids []string) {
+	c.Helper()
+	rig.Eventually(c, "every accepted message in a file", func() error {
+		if n, example := rig.ReadTree(c, c.dir, shards, c.batch).Missing(ids); n > 0 {
+			return fmt.Errorf("%d of %d missing, one is %s", n, len(ids), example)
+		}
+		return nil
+	})
+}
+
+// settled is finish without a load: the messages, and no others, end up in files,
+// each once.
+func (c *campaign) settled(shards int, ids []string) {
+	c.Helper()
+	c.written(shards, ids)
+	c.stop()
+	tr := rig.ReadTree(c, c.dir, shards, c.batch)
+	if n, example := tr.Twice(); n > 0 || len(tr.Lines) != len(ids) {
+		c.Errorf("%d messages in files, want %d; %d twice, one is %s", len(tr.Lines), len(ids), n, example)
+	}
+	if left := rig.Temporary(c, c.dir); len(left) > 0 {
+		c.Errorf("temporary files are left: %v", left)
+	}
 }
 
 // finish ends the load, lets the dust settle, and judges what is there.

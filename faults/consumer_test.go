@@ -1,15 +1,10 @@
 package faults
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"async-data-processor/faults/rig"
 )
@@ -21,26 +16,18 @@ func TestStandby(t *testing.T) {
 		c.start(rig.LoadConfig{Pause: 50 * time.Millisecond})
 		owner := c.consumer
 		for range either(2, 20) {
-			c.owns(owner)
+			owner.AwaitShards(shards)
 			next := rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
 			next.Await("a standby", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "standing by") })
 			c.load.More(500)
 			c.moment(200 * time.Millisecond)
 			c.kill(owner)
 			owner, c.consumer = next, next
-			c.cycles++
+			c.cycle()
 		}
-		c.owns(owner)
+		owner.AwaitShards(shards)
 		c.finish()
 	}, inBothModes(rabbitmq, listener)...)
-}
-
-// owns waits until a consumer owns every shard.
-func (c *campaign) owns(p *rig.Process) {
-	c.Helper()
-	for n := range shards {
-		p.Await("its shards", func(l rig.Line) bool { return l.Message == "shard owned" && l.Shard == n })
-	}
 }
 
 // TestSlowSink lets a single worker write every message to a file of its own
@@ -60,7 +47,7 @@ func TestSlowSink(t *testing.T) {
 		c.stop()
 		c.batch, c.settings = 100, nil
 		c.check = c.checker()
-		c.cycles++
+		c.cycle()
 		c.finish()
 		c.bounded()
 	}, rabbitmq, embedded, listener)
@@ -76,51 +63,6 @@ func (c *campaign) bounded() {
 	if c.peak > most {
 		c.Errorf("a process took %d MB of memory", c.peak/1024)
 	}
-}
-
-// TestDiskFull fills the disk of the output under load, and frees it again.
-func TestDiskFull(t *testing.T) {
-	on(t, "output's disk full", func(c *campaign) {
-		if err := unix.Mount("none", c.dir, "tmpfs", 0, "size=256m"); err != nil {
-			// Who may not mount cannot fill a disk either; the tests of output
-			// inject the error there.
-			c.note("cannot mount a file system here: %v", err)
-			return
-		}
-		c.Cleanup(func() { _ = unix.Unmount(c.dir, unix.MNT_DETACH) })
-		c.settings = []string{"OUTPUT_MIN_FREE=0"} // or it would never be ready on so small a disk
-		c.start(rig.LoadConfig{Pause: 20 * time.Millisecond})
-		for range either(1, 5) {
-			c.load.More(500)
-			free := c.fill()
-			rig.Eventually(c, "noticing it", func() error {
-				if c.consumer.NotReady() == nil {
-					return errors.New("the consumer is ready")
-				}
-				return nil
-			})
-			c.moment(2 * time.Second)
-			free()
-			c.consumer.Ready()
-			c.cycles++
-		}
-		c.finish()
-	}, inBothModes(rabbitmq, embedded)...)
-}
-
-// fill takes what is left of the output's disk, and returns how to free it.
-func (c *campaign) fill() (free func()) {
-	c.Helper()
-	path := filepath.Join(c.dir, ".ballast")
-	f, err := os.Create(path)
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer f.Close()
-	for block := make([]byte, 1<<20); err == nil; {
-		_, err = f.Write(block)
-	}
-	return func() { _ = os.Remove(path) }
 }
 
 // TestBacklog lets one consumer drain a long queue, with as many ids in mind as
@@ -156,7 +98,7 @@ func TestBacklog(t *testing.T) {
 		if *long && most[true] > most[false]*5/4 {
 			c.Errorf("the memory grows with what was drained: %d KiB, then %d KiB", most[false], most[true])
 		}
-		c.cycles++
+		c.cycle()
 		c.finish()
 		c.bounded()
 	}, rabbitmq, listener)

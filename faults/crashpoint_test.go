@@ -58,7 +58,7 @@ func (m *machine) revive(victim *rig.Process) {
 	m.Helper()
 	victim.Kill()
 	m.kills++
-	m.cycles++
+	m.cycle()
 	m.gone(victim)
 	m.up()
 }

@@ -130,7 +130,7 @@ func (m *machine) recovers() {
 	within(m, "file after the error", published)
 	m.disk.SetHook(nil)
 	m.local().Ready()
-	m.cycles++
+	m.cycle()
 	select {
 	case <-m.local().Exited():
 		m.Error(errors.New("it has ended"))

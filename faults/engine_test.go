@@ -15,9 +15,10 @@ type engine struct {
 }
 
 var (
-	rabbitmq = engine{name: "rabbitmq", open: rig.NewVhost}
-	embedded = engine{name: "embedded", open: rig.NewStore}
-	listener = engine{name: "embedded, listening", open: rig.NewListener}
+	rabbitmq  = engine{name: "rabbitmq", open: rig.NewVhost}
+	jetstream = engine{name: "jetstream", open: rig.NewNATS}
+	embedded  = engine{name: "embedded", open: rig.NewStore}
+	listener  = engine{name: "embedded, listening", open: rig.NewListener}
 )
 
 // rolling is what makes files roll: several of a shard in a second, of a few

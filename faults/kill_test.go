@@ -11,7 +11,7 @@ import (
 // TestKill kills the server, the consumer or both, again and again at random
 // moments of a load.
 func TestKill(t *testing.T) {
-	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 200), 500) }, inBothModes(rabbitmq, embedded, listener)...)
+	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 200), 500) }, append(inBothModes(rabbitmq, embedded, listener), jetstream)...)
 }
 
 // TestKillLong is the same over many entries, in larger files.
@@ -33,9 +33,7 @@ func killLoop(c *campaign, cycles, entries int) {
 		c.moment(200 * time.Millisecond)
 		c.kill(c.victims()...)
 		c.up()
-		if c.cycles++; c.cycles%25 == 0 {
-			c.Logf("%d cycles, %d kills, %d entries accepted", c.cycles, c.kills, c.load.Accepted())
-		}
+		c.cycle()
 	}
 	c.finish()
 }
@@ -53,7 +51,7 @@ func TestKillDraining(t *testing.T) {
 			c.moment(100 * time.Millisecond)
 			c.kill(victims...)
 			c.up()
-			c.cycles++
+			c.cycle()
 		}
 		c.finish()
 	}, inBothModes(rabbitmq, embedded, listener)...)
@@ -84,7 +82,7 @@ func TestTerminate(t *testing.T) {
 			}
 			c.gone(victims...)
 			c.up()
-			c.cycles++
+			c.cycle()
 		}
 		c.finish()
 	}, inBothModes(rabbitmq, embedded, listener)...)
@@ -113,7 +111,7 @@ func TestTerminateStarting(t *testing.T) {
 					c.Errorf("exit %d", code)
 				}
 			}
-			c.cycles++
+			c.cycle()
 		}
 		c.finish()
 	}, rabbitmq, embedded, listener)

@@ -21,8 +21,9 @@ type machine struct {
 	mount *lossyfs.Mount
 }
 
-// steady is a load that a process which is away now and then catches up with.
-var steady = rig.LoadConfig{Size: 20, Pause: 100 * time.Millisecond}
+// steady is a load that a process which is away most of the time catches up with,
+// on a slow machine, too.
+var steady = rig.LoadConfig{Clients: 2, Size: 20, Pause: 400 * time.Millisecond}
 
 // onMachine runs a scenario on each of the engines, side by side: the embedded
 // broker is on the disk, RabbitMQ elsewhere.

@@ -1,11 +1,14 @@
 package faults
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"async-data-processor/faults/rig"
@@ -18,8 +21,12 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == rig.NATSCommand {
+		rig.NATSServer()
+		return
+	}
 	// They wait for processes more than they compute.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
 	}
 	flag.Parse()
@@ -35,6 +42,11 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		err = rig.Build(dir)
+	}
+	if err == nil {
+		var own string
+		own, err = os.Executable()
+		err = errors.Join(err, os.Symlink(own, filepath.Join(dir, rig.NATSCommand)))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -61,7 +61,7 @@ func network(c *campaign, hurt func(*brokertest.Proxy)) {
 		c.server.Ready()
 		c.consumer.Ready()
 		c.load.More(1)
-		c.cycles++
+		c.cycle()
 	}
 	c.finish()
 }

@@ -73,7 +73,7 @@ func (c *campaign) inject(what string, seen *regexp.Regexp) {
 		c.kills++
 		c.up()
 	}
-	c.cycles++
+	c.cycle()
 	before := c.files()
 	rig.Eventually(c, "file after "+what, func() error {
 		if now := c.files(); now <= before {

@@ -25,7 +25,7 @@ import (
 )
 
 // patience bounds the waits of these tests; only one that fails uses it up.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // works is a whole pipeline in this process, over a broker in memory.
 type works struct {

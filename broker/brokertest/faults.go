@@ -153,7 +153,7 @@ func failUnknown(t *testing.T, e *Engine, c *client, env message.Envelope) {
 	if err := Publish(ctx, c, other); !errors.Is(err, broker.ErrUnknown) {
 		t.Fatalf("without an answer: %v, want ErrUnknown", err)
 	}
-	if took := time.Since(began); took > quiet+time.Second {
+	if took := time.Since(began); took > quiet+slack {
 		t.Errorf("Publish outlived its context by %v", took-quiet)
 	}
 	failed := make(chan error, 1)
@@ -197,7 +197,7 @@ func survivesRestart(t *testing.T, e *Engine) {
 		if err := Publish(t.Context(), c, envelope(0, 1)); !errors.Is(err, broker.ErrRejected) {
 			t.Errorf("%s: %v, want ErrRejected", name, err)
 		}
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > slack {
 			t.Errorf("%s: rejected after %v, want at once", name, took)
 		}
 	}
@@ -227,7 +227,7 @@ func survivesRestart(t *testing.T, e *Engine) {
 
 // neverOutlivesContext fills the sockets of a silent engine.
 func neverOutlivesContext(t *testing.T, e *Engine) {
-	const publishers, limit, slack = 40, 500 * time.Millisecond, 1500 * time.Millisecond
+	const publishers, limit = 40, 500 * time.Millisecond
 	c := open(t, e)
 	body := make([]byte, message.MaxEnvelopeBytes)
 	c.publish(message.Envelope{ID: "before", Shard: 0, Count: 1, Body: body})
@@ -305,7 +305,7 @@ func rejectsWhenBlocked(t *testing.T, e *Engine) {
 		if !errors.Is(err, broker.ErrRejected) {
 			t.Fatalf("blocked: %v, want ErrRejected", err)
 		}
-		if took := time.Since(began); took > 100*time.Millisecond {
+		if took := time.Since(began); took > slack {
 			t.Fatalf("rejected after %v, want at once", took)
 		}
 	}
@@ -315,7 +315,7 @@ func rejectsWhenBlocked(t *testing.T, e *Engine) {
 			t.Errorf("blocked, envelope %d of several: %v, want ErrRejected", i, err)
 		}
 	}
-	if took := time.Since(began); took > 100*time.Millisecond {
+	if took := time.Since(began); took > slack {
 		t.Errorf("several are rejected after %v, want at once", took)
 	}
 	if c.Ready() == nil {

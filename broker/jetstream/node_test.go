@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds every wait for something that has to happen.
-const patience = 10 * time.Second
+const patience = 2 * time.Minute
 
 // optionsVariable holds a nodeConfig for a child that is a server.
 const optionsVariable = "JETSTREAM_TEST_OPTIONS"

@@ -71,7 +71,7 @@ func TestOtherShardDoesNotCount(t *testing.T) {
 	b, heard := openBroker(t, url, quick())
 	ready(t, b)
 	consume(t, b, shard)
-	within10s(t, "the refusal", func() bool {
+	soon(t, "the refusal", func() bool {
 		n, ok := heard.find(event.Unsubscribed, "consume")
 		return ok && n.Shard == shard
 	})

@@ -76,7 +76,7 @@ func TestReplayWithoutOrigin(t *testing.T) {
 	if err := replayAll(t, b); !errors.Is(err, broker.ErrNoOrigin) {
 		t.Errorf("%v, want ErrNoOrigin", err)
 	}
-	within10s(t, "it stays", func() bool { return len(deadLettersOf(t, url)) == 1 })
+	soon(t, "it stays", func() bool { return len(deadLettersOf(t, url)) == 1 })
 }
 
 // TestReplayBeyondShards: the queue that an earlier, larger number of shards

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -37,7 +36,7 @@ const script = "../../scripts/rabbitmq"
 // developer's.
 func run(dir string, args ...string) (string, error) {
 	cmd := exec.Command(script, args...)
-	cmd.Env = append(os.Environ(), "RABBITMQ_URL=", "RABBITMQ_DIR="+dir)
+	cmd.Env = append(os.Environ(), "RABBITMQ_URL=", "RABBITMQ_DIR="+dir, fmt.Sprint("RABBITMQ_OWNER=", os.Getpid()))
 	// A file, since for a buffer exec starts goroutines, which the other tests
 	// would take for leaks while the node starts.
 	f, err := os.CreateTemp("", "rabbitmq-output-")
@@ -66,14 +65,11 @@ type node struct {
 
 var private node
 
-const nodePrefix = "adp-rabbitmq-"
-
 // start starts the node in the background, once.
 func (n *node) start() { n.once.Do(n.launch) }
 
 func (n *node) launch() {
-	n.stopOrphans()
-	n.dir = filepath.Join(os.TempDir(), fmt.Sprint(nodePrefix, os.Getpid()))
+	n.dir = filepath.Join(os.TempDir(), fmt.Sprint("adp-rabbitmq-", os.Getpid()))
 	n.started = make(chan struct{})
 	go func() {
 		defer close(n.started)
@@ -81,20 +77,6 @@ func (n *node) launch() {
 			n.url, n.err = run(n.dir, "url")
 		}
 	}()
-}
-
-// stopOrphans stops the nodes of test processes that were killed.
-func (n *node) stopOrphans() {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), nodePrefix+"*"))
-	for _, dir := range dirs {
-		var pid int
-		_, err := fmt.Sscanf(filepath.Base(dir), nodePrefix+"%d", &pid)
-		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			if _, err := run(dir, "stop"); err == nil {
-				_ = os.RemoveAll(dir)
-			}
-		}
-	}
 }
 
 func (n *node) stop() {

@@ -68,18 +68,18 @@ func openBroker(t *testing.T, url string, tm timing) (*Broker, *events) {
 	return b, heard
 }
 
-func within10s(t *testing.T, what string, ok func() bool) {
+func soon(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within 2 minutes: %s", what)
 		}
 	}
 }
 
 func ready(t *testing.T, b *Broker) {
 	t.Helper()
-	within10s(t, "ready", func() bool { return b.Ready() == nil })
+	soon(t, "ready", func() bool { return b.Ready() == nil })
 }
 
 func consume(t *testing.T, b *Broker, shard int) <-chan *message.Delivery {
@@ -111,8 +111,8 @@ func next(t *testing.T, deliveries <-chan *message.Delivery) *message.Delivery {
 	select {
 	case d := <-deliveries:
 		return d
-	case <-time.After(10 * time.Second):
-		t.Fatal("no delivery within 10 s")
+	case <-time.After(2 * time.Minute):
+		t.Fatal("no delivery within 2 minutes")
 		return nil
 	}
 }

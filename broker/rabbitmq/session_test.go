@@ -74,7 +74,7 @@ func TestOtherArguments(t *testing.T) {
 		return err
 	})
 	b, heard := openBroker(t, url, quick())
-	within10s(t, "told", func() bool { _, ok := heard.find(event.Unreachable, "publish"); return ok })
+	soon(t, "told", func() bool { _, ok := heard.find(event.Unreachable, "publish"); return ok })
 	lost, _ := heard.find(event.Unreachable, "publish")
 	for _, err := range []error{b.Ready(), lost.Err} {
 		for _, want := range []string{queueName(1), "x-delivery-limit", "drain and delete it", b.target.name} {
@@ -104,7 +104,7 @@ func TestNoAccess(t *testing.T) {
 	} {
 		t.Run(want, func(t *testing.T) {
 			b, heard := openBroker(t, url, quick())
-			within10s(t, "told", func() bool { _, ok := heard.find(event.Unreachable, "publish"); return ok })
+			soon(t, "told", func() bool { _, ok := heard.find(event.Unreachable, "publish"); return ok })
 			err := b.Ready()
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), b.target.name) {
 				t.Errorf("%v, want %q and %q", err, want, b.target.name)
@@ -200,7 +200,7 @@ func TestDeadLetterImpossible(t *testing.T) {
 	deleteQueue(t, url, deadQueue)
 	settled := make(chan error, 1)
 	go func() { settled <- d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "poison"}) }()
-	within10s(t, "told", func() bool {
+	soon(t, "told", func() bool {
 		_, ok := first[event.DeadLetterFailed](heard)
 		return ok
 	})
@@ -220,7 +220,7 @@ func TestDeadLetterImpossible(t *testing.T) {
 		t.Errorf("told %+v", n)
 	}
 	_ = b.Close()
-	within10s(t, "back in its queue", func() bool { return e.Depth(t, 0) == 1 })
+	soon(t, "back in its queue", func() bool { return e.Depth(t, 0) == 1 })
 }
 
 // TestShardBeyond: a queue left by a larger number of shards can be drained.
@@ -231,7 +231,7 @@ func TestShardBeyond(t *testing.T) {
 	b, _ := openBroker(t, url, defaultTiming)
 	ready(t, b)
 	deliveries := consume(t, b, brokertest.Shards)
-	within10s(t, "connected", func() bool {
+	soon(t, "connected", func() bool {
 		_, err := b.conns.Consuming.Current()
 		return err == nil
 	})
@@ -256,7 +256,7 @@ func TestSubscriptionRefused(t *testing.T) {
 	const shard = brokertest.Shards - 1
 	b, heard := openBroker(t, url, quick())
 	consume(t, b, 0)
-	within10s(t, "connected", func() bool {
+	soon(t, "connected", func() bool {
 		_, ok := heard.find(event.Connected, "consume")
 		return ok && b.Ready() == nil
 	})
@@ -266,7 +266,7 @@ func TestSubscriptionRefused(t *testing.T) {
 		return err
 	})
 	deliveries := consume(t, b, shard)
-	within10s(t, "not ready", func() bool {
+	soon(t, "not ready", func() bool {
 		err := b.Ready()
 		return err != nil && strings.Contains(err.Error(), queueName(shard)) && strings.Contains(err.Error(), "inequivalent arg")
 	})
@@ -294,7 +294,7 @@ func TestSilentBroker(t *testing.T) {
 	}
 	next(t, deliveries)
 	p.Lose(brokertest.Answers)
-	within10s(t, "told of both connections", func() bool {
+	soon(t, "told of both connections", func() bool {
 		_, publish := heard.find(event.Lost, "publish")
 		_, consume := heard.find(event.Lost, "consume")
 		return publish && consume
@@ -310,7 +310,7 @@ func TestSilentBroker(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("Close took %v", took)
 	}
 }
@@ -322,7 +322,7 @@ func TestClosedByOperator(t *testing.T) {
 	b, heard := openBroker(t, url, defaultTiming)
 	ready(t, b)
 	private.must(t, "ctl", "close_all_connections", "go home")
-	within10s(t, "told", func() bool { _, ok := heard.find(event.Lost, "publish"); return ok })
+	soon(t, "told", func() bool { _, ok := heard.find(event.Lost, "publish"); return ok })
 	if n, _ := heard.find(event.Lost, "publish"); !strings.Contains(n.Err.Error(), "go home") {
 		t.Errorf("told %q, want the broker's reason", n.Err)
 	}

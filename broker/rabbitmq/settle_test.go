@@ -118,5 +118,5 @@ func TestLeaveTells(t *testing.T) {
 		}
 	}
 	leave(s)
-	within10s(t, "one is back in its queue", func() bool { return e.Depth(t, 0) == 1 })
+	soon(t, "one is back in its queue", func() bool { return e.Depth(t, 0) == 1 })
 }

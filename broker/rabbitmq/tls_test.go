@@ -66,7 +66,7 @@ func TestTLS(t *testing.T) {
 		t.Error("the body was altered")
 	}
 	strict, _ := openBroker(t, secure, quick())
-	within10s(t, "refused", func() bool {
+	soon(t, "refused", func() bool {
 		return strings.Contains(fmt.Sprint(strict.Ready()), "certificate")
 	})
 	_ = strict.Close()

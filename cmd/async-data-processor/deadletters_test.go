@@ -31,18 +31,30 @@ import (
 
 // TestDeadLetters: what cannot be written is listed, shown and replayed; what
 // can be after all is then in one file, once, and the rest dies again.
-func TestDeadLetters(t *testing.T) { rig.OnEach(t, testDeadLetters) }
+func TestDeadLetters(t *testing.T) {
+	for name, open := range map[string]func(testing.TB) rig.Broker{
+		"rabbitmq": rig.NewVhost, "embedded": rig.NewStore, "listener": rig.NewListener,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testDeadLetters(t, open(t))
+		})
+	}
+}
 
-func testDeadLetters(t *testing.T, b rig.Broker, e rig.Engine) {
+func testDeadLetters(t *testing.T, b rig.Broker) {
 	const shards = 5
 	dir := t.TempDir()
-	if e.Name == "listener" { // its broker is in the server
+	if b.Consumer != "" && len(b.Settings) > 0 { // its broker is in the server
 		b.LaunchServer(t)
 	}
 	at := time.Date(2019, 10, 12, 8, 10, 54, 0, time.UTC)
 	own := shard.Of(at, shards)
 	line := `{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.0","timestamp":"2019-10-12T08:10:54Z"}`
-	seed(t, b, e, func(a access) {
+	// An envelope with one bad line: the others are written.
+	good := [2]string{strings.Replace(line, "E.0", "F.0", 1), strings.Replace(line, "E.0", "F.2", 1)}
+	bad := `{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5F.1"` + "\n"
+	seed(t, b, func(a access) {
 		// Two that can be written, with the same message, and a foreign one.
 		a.publish(message.Envelope{ID: "valid-1", Shard: own, Count: 1, Body: []byte(line + "\n")})
 		a.publish(message.Envelope{ID: "valid-2", Shard: own, Count: 1, Body: []byte(line + "\n")})
@@ -51,10 +63,11 @@ func testDeadLetters(t *testing.T, b rig.Broker, e rig.Engine) {
 		// And two that cannot be.
 		a.publish(message.Envelope{ID: "broken", Shard: own, Count: 1, Body: []byte("no newline at the end")})
 		a.foreign(own, "garbage", "not JSON \x00\xff")
+		a.publish(message.Envelope{ID: "mixed", Shard: own, Count: 3, Body: []byte(good[0] + "\n" + bad + good[1] + "\n")})
 	})
 
 	run := newWriter(t, b, "DATA_OUTPUT_DIR="+dir)
-	first := run.until("all five dead", func(dead []listed) bool { return len(dead) == 5 })
+	first := run.until("all six dead", func(dead []listed) bool { return len(dead) == 6 })
 	byID := map[string]listed{}
 	for _, l := range first {
 		byID[l.ID] = l
@@ -66,14 +79,22 @@ func testDeadLetters(t *testing.T, b rig.Broker, e rig.Engine) {
 		t.Errorf("listed %+v, want it foreign, 36 bytes, killed by the test", l)
 	}
 
+	mixed := "01JD8Y6G5V3X9Q2R7T4B1C0D5F.1"
+	if l := byID[mixed]; !strings.HasPrefix(l.Reason, "line 2 of the envelope is not strict JSON") || l.Bytes != len(bad) {
+		t.Errorf("listed %+v, want line 2 alone, and why", l)
+	}
+	if shown := run.deadLetters(0, "show", mixed); !strings.HasSuffix(shown, "\n\n"+bad) {
+		t.Errorf("shown: %q, want the line as it came", shown)
+	}
+
 	table := run.deadLetters(0, "list")
 	for _, want := range []string{"ID ", "TIME ", "valid-1 ", "killed by the test", fmt.Sprintf("shard %d", own)} {
 		if !strings.Contains(table, want) {
 			t.Errorf("the table has no %q:\n%s", want, table)
 		}
 	}
-	if lines := strings.Count(table, "\n"); lines != 6 {
-		t.Errorf("the table has %d lines, want 6:\n%s", lines, table)
+	if lines := strings.Count(table, "\n"); lines != 7 {
+		t.Errorf("the table has %d lines, want 7:\n%s", lines, table)
 	}
 	if shown := run.deadLetters(0, "show", "garbage"); !strings.HasSuffix(shown, "\n\nnot JSON \x00\xff\n") || !strings.Contains(shown, "another program") {
 		t.Errorf("shown: %q", shown)
@@ -87,13 +108,13 @@ func testDeadLetters(t *testing.T, b rig.Broker, e rig.Engine) {
 	if out := run.deadLetters(0, "replay", "valid-1"); out != "replayed 1 dead letter\n" {
 		t.Errorf("replay: %q", out)
 	}
-	if out := run.deadLetters(0, "replay", "--all"); out != "replayed 4 dead letters\n" {
+	if out := run.deadLetters(0, "replay", "--all"); out != "replayed 5 dead letters\n" {
 		t.Errorf("replay: %q", out)
 	}
 
-	again := run.until("the bad ones dead again", func(dead []listed) bool { return len(dead) == 2 })
+	again := run.until("the bad ones dead again", func(dead []listed) bool { return len(dead) == 3 })
 	for _, l := range again {
-		if old := byID[l.ID]; l.ID != "broken" && l.ID != "garbage" || !l.Time.After(old.Time) || l.Foreign != old.Foreign {
+		if old := byID[l.ID]; l.ID != "broken" && l.ID != "garbage" && l.ID != mixed || !l.Time.After(old.Time) || l.Foreign != old.Foreign {
 			t.Errorf("listed %+v, want one of the bad ones, dead after %v", l, old.Time)
 		}
 	}
@@ -104,14 +125,14 @@ func testDeadLetters(t *testing.T, b rig.Broker, e rig.Engine) {
 	if out := run.deadLetters(0, "purge", "--yes", "broken"); out != "purged 1 dead letter\n" {
 		t.Errorf("purge: %q", out)
 	}
-	if out := run.deadLetters(0, "purge", "--yes"); out != "purged 1 dead letter\n" {
+	if out := run.deadLetters(0, "purge", "--yes"); out != "purged 2 dead letters\n" {
 		t.Errorf("purge: %q", out)
 	}
 	run.until("none", func(dead []listed) bool { return len(dead) == 0 })
 	run.stop()
 
 	tr := rig.ReadTree(t, dir, shards, 5)
-	if len(tr.Lines) != 2 || tr.Lines["01JD8Y6G5V3X9Q2R7T4B1C0D5E.0"][0] != line {
+	if len(tr.Lines) != 4 || len(tr.Lines["01JD8Y6G5V3X9Q2R7T4B1C0D5F.0"]) != 1 || len(tr.Lines["01JD8Y6G5V3X9Q2R7T4B1C0D5F.2"]) != 1 || tr.Lines["01JD8Y6G5V3X9Q2R7T4B1C0D5E.0"][0] != line {
 		t.Errorf("files hold %v", tr.Lines)
 	}
 	if n, example := tr.Twice(); n > 0 {
@@ -223,14 +244,14 @@ type access struct {
 }
 
 // seed uses the broker while no consumer does.
-func seed(t *testing.T, b rig.Broker, e rig.Engine, use func(access)) {
+func seed(t *testing.T, b rig.Broker, use func(access)) {
 	t.Helper()
 	a := access{t: t, url: b.Consumer}
 	var err error
-	switch e.Name {
-	case "rabbitmq":
+	switch {
+	case strings.HasPrefix(a.url, "amqp:"):
 		a.b, err = rabbitmq.New(rabbitmq.Config{URL: a.url, Shards: 5})
-	case "embedded":
+	case a.url == "":
 		var own *embedded.Broker
 		dir := filepath.FromSlash(strings.TrimPrefix(b.Server, "embedded://"))
 		own, err = embedded.Open(embedded.Config{Dir: dir, Shards: 5, Listen: "127.0.0.1:0", Token: "hunter2", MinFree: 1})

@@ -1,7 +1,8 @@
 package main
 
 import (
-	"flag"
+	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -10,19 +11,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"async-data-processor/faults/rig"
+	"async-data-processor/pipeline"
 )
 
 // TestMain lets the test binary be the program, too: the scripts and the
-// end-to-end tests run it as processes of its own, race detector included.
+// tests run it as processes of its own, race detector included.
 func TestMain(m *testing.M) {
-	// They wait for processes more than they compute.
-	if err := flag.Set("test.parallel", "6"); err != nil {
-		panic(err)
-	}
-	testscript.Main(rig.Suite{M: m}, map[string]func(){
-		"async-data-processor": program,
-		rig.NATSCommand:        rig.NATSServer,
-	})
+	testscript.Main(rig.Suite{M: m}, map[string]func(){"async-data-processor": program})
 }
 
 func program() {
@@ -33,4 +28,13 @@ func program() {
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata"})
+}
+
+// TestExitOfAFailedOutput: that its drain took too long as well is not what a
+// supervisor has to hear.
+func TestExitOfAFailedOutput(t *testing.T) {
+	err := failure{errors.Join(pipeline.ErrDrainDeadline, pipeline.ErrOutputFailed), true}
+	if code := exitCode(err, io.Discard); code != exitFailure {
+		t.Errorf("exit %d, want %d", code, exitFailure)
+	}
 }

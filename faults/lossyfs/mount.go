@@ -4,11 +4,16 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"async-data-processor/faults/process"
 )
 
 const (
@@ -36,6 +41,9 @@ func (d *Disk) Mount(path string) (_ *Mount, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
+	if err := guarded(); err != nil {
+		return nil, err
+	}
 	fd, err := openDevice()
 	if err != nil {
 		return nil, err
@@ -44,7 +52,7 @@ func (d *Disk) Mount(path string) (_ *Mount, err error) {
 	// processes, who would keep the mount alive.
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,allow_other,max_read=%d",
 		fd, unix.Geteuid(), unix.Getegid(), maxWrite)
-	if err := unix.Mount("lossyfs", path, "fuse.lossyfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+	if err := unix.Mount(source, path, "fuse.lossyfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("mount at %s: %w", path, err)
 	}
@@ -67,6 +75,40 @@ func (d *Disk) Mount(path string) (_ *Mount, err error) {
 	}
 	return m, nil
 }
+
+// source names the mounts of this process.
+var source = fmt.Sprint("lossyfs-", os.Getpid())
+
+// guarded starts a process, once, that ends the mounts of this one after its death.
+// The kernel does not: a thread that waits for a mount of its own process cannot be
+// killed, and keeps the descriptor by which the kernel would notice. It also ends
+// the mounts of processes that are dead already.
+var guarded = sync.OnceValue(func() error {
+	const script = `
+		end() {
+			while read -r source path _; do
+				case $source in lossyfs-*) ;; *) continue ;; esac
+				if [ "$source" = "$1" ] || ! [ -d "/proc/${source#lossyfs-}" ]; then umount -i -f -l "$path"; fi
+			done </proc/self/mounts
+		}
+		sleep infinity &
+		trap 'kill $!' TERM
+		end none
+		echo
+		wait
+		end "$0"`
+	guard := exec.Command("sh", "-c", script, source)
+	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	out, err := guard.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if _, err := process.Start(guard); err != nil {
+		return fmt.Errorf("guard the mounts: %w", err)
+	}
+	_, err = out.Read(make([]byte, 1)) // it is ready
+	return err
+})
 
 // Unmount ends the mount, whoever still uses it: their operations fail from
 // then on. The disk keeps what they have done. Unmounting again does nothing.

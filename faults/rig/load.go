@@ -14,7 +14,7 @@ import (
 
 // answerTimeout is when a client gives up. It is beyond every answer that the
 // server promises, so that one it never gives shows.
-const answerTimeout = 20 * time.Second
+const answerTimeout = 2 * time.Minute
 
 // LoadConfig says what the clients of a Load do. The zero value is a load.
 type LoadConfig struct {

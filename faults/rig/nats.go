@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"syscall"
 	"testing"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
+
+	"async-data-processor/faults/process"
 )
 
 // NATSCommand is the name under which NewNATS expects NATSServer in the PATH.
@@ -19,23 +20,23 @@ func NewNATS(t testing.TB) Broker {
 	t.Helper()
 	port, dir := freePort(t), t.TempDir()
 	url := "nats://user:hunter2@127.0.0.1:" + port
-	var cmd *exec.Cmd
+	var p *process.Process
 	b := Broker{Server: url, Consumer: url}
 	b.Start = func() {
-		cmd = exec.Command(NATSCommand, port, dir)
-		cmd.Env = append(os.Environ(), "GOCOVERDIR="+dir)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
+		var err error
+		if p, err = process.Spawn([]string{"GOCOVERDIR=" + dir}, NATSCommand, port, dir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.Stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	b.Stall = func() { _ = cmd.Process.Signal(syscall.SIGSTOP) }
+	b.Stop = func() { p.Kill() }
+	b.Stall = func() { p.Signal(syscall.SIGSTOP) }
 	b.Start()
-	t.Cleanup(func() { b.Stop() })
+	t.Cleanup(func() {
+		b.Stop()
+		if t.Failed() {
+			t.Logf("the log of %s:\n%s", NATSCommand, p.Dump())
+		}
+	})
 	return b
 }
 

@@ -9,17 +9,18 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"async-data-processor/faults/process"
 )
 
 // program is the command that Start runs.
 const program = "async-data-processor"
 
 // Patience bounds every wait of the end-to-end tests. It is no expectation of
-// speed: only a test that fails uses it up.
-const Patience = 60 * time.Second
+// speed: only a test that hangs uses it up, on a machine however busy.
+const Patience = 5 * time.Minute
 
 // Eventually polls until check returns nil.
 func Eventually(t testing.TB, what string, check func() error) {
@@ -49,9 +50,9 @@ func (s Suite) Run() int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	common = Node(dir)
+	common = Node{process.Node(dir)}
 	code := s.M.Run()
-	if _, err := common.run("stop"); err != nil {
+	if _, err := common.Run("stop"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -61,7 +62,7 @@ func (s Suite) Run() int {
 // Build compiles the program into dir and puts it in the PATH; with the race
 // detector, if the tests have it.
 func Build(dir string) error {
-	root, err := repository()
+	root, err := process.Repository()
 	if err != nil {
 		return err
 	}
@@ -75,18 +76,4 @@ func Build(dir string) error {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
-}
-
-// repository is the folder of go.mod, at or above that of the tests.
-func repository() (string, error) {
-	dir, err := os.Getwd()
-	for ; err == nil; dir = filepath.Dir(dir) {
-		if _, missing := os.Stat(filepath.Join(dir, "go.mod")); missing == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("no go.mod at or above the tests: %w", os.ErrNotExist)
-		}
-	}
-	return "", err
 }

@@ -5,15 +5,6 @@ import (
 	"testing"
 )
 
-// Engine is a broker that the pipeline runs over.
-type Engine struct {
-	Name string
-	// Submissions is how many the test of the whole way makes.
-	Submissions int
-	// Open returns a broker for one test alone.
-	Open func(t testing.TB) Broker
-}
-
 // Broker is a broker for one test.
 type Broker struct {
 	// Server and Consumer are the URLs for the two processes. Without one for
@@ -24,33 +15,6 @@ type Broker struct {
 	Stop, Start func()
 	// Stall stops it from answering, for good; nil like Stop.
 	Stall func()
-}
-
-var engines = []Engine{
-	{Name: "rabbitmq", Open: NewVhost, Submissions: 1000},
-	{Name: "jetstream", Open: NewNATS, Submissions: 300},
-	{Name: "embedded", Open: NewStore, Submissions: 300},
-	{Name: "listener", Open: NewListener, Submissions: 100},
-}
-
-// OnEach runs a test over every engine, side by side.
-func OnEach(t *testing.T, test func(t *testing.T, b Broker, e Engine)) {
-	for _, e := range engines {
-		t.Run(e.Name, func(t *testing.T) {
-			t.Parallel()
-			test(t, e.Open(t), e)
-		})
-	}
-}
-
-// OnBoth runs a test over the brokers that live in processes of their own.
-func OnBoth(t *testing.T, test func(t *testing.T, b Broker)) {
-	for _, e := range engines[:2] {
-		t.Run(e.Name, func(t *testing.T) {
-			t.Parallel()
-			test(t, e.Open(t))
-		})
-	}
 }
 
 // Launch starts the pipeline with the settings, and waits until it is ready.

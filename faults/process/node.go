@@ -1,0 +1,44 @@
+package process
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Node is a folder of scripts/rabbitmq, which makes it a private RabbitMQ node.
+// One that is started ends with this process.
+type Node string
+
+// Run runs scripts/rabbitmq on the node and returns what it prints.
+func (n Node) Run(args ...string) (string, error) {
+	root, err := Repository()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command(filepath.Join(root, "scripts", "rabbitmq"), args...)
+	cmd.Env = append(os.Environ(), "RABBITMQ_DIR="+string(n), fmt.Sprint("RABBITMQ_OWNER=", os.Getpid()))
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("scripts/rabbitmq %s: %w\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// Repository is the folder of go.mod, at or above the working directory.
+func Repository() (string, error) {
+	dir, err := os.Getwd()
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if _, missing := os.Stat(filepath.Join(dir, "go.mod")); missing == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("no go.mod at or above the working directory: %w", os.ErrNotExist)
+		}
+	}
+	return "", err
+}
