@@ -80,12 +80,12 @@ type Queues interface {
 // Folder is a shard's folder that this process owns.
 type Folder interface {
 	workerpool.Writer
-	Swept() int
-	Recalled() output.Recalled
+	RemovedTemps() int
+	Rebuilt() output.Rebuilt
 	// Roll publishes the open file if it is due.
 	Roll(ctx context.Context) error
 	// Unrolled returns why acknowledged messages are in no visible file yet.
-	Unrolled() error
+	RollErr() error
 	Close() error
 }
 

@@ -45,7 +45,7 @@ func (sh *shard) roll(ctx context.Context, f Folder, giveUp func(why error)) {
 		case waits:
 			sh.tellOverdue(err, false)
 		case err != nil:
-			sh.tellOverdue(err, f.Unrolled() != nil)
+			sh.tellOverdue(err, f.RollErr() != nil)
 			if why := sh.hopeless(err); why != nil {
 				giveUp(why)
 			}

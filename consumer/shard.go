@@ -119,11 +119,11 @@ func (sh *shard) open() (Folder, error) {
 }
 
 func (sh *shard) opened(f Folder) {
-	found := f.Recalled()
+	found := f.Rebuilt()
 	sh.set.cfg.Events.Send(event.ShardOpened{
-		Shard: sh.n, RemovedTemps: f.Swept(), IDs: found.IDs, Files: found.Files,
+		Shard: sh.n, RemovedTemps: f.RemovedTemps(), IDs: found.IDs, Files: found.Files,
 		Damaged: found.Damaged, Foreign: found.Foreign, Example: found.Example,
-		Recovered: found.Adopted, CutBytes: found.Cut, Took: found.Took,
+		Recovered: found.Recovered, CutBytes: found.Cut, Took: found.Took,
 	})
 }
 
@@ -150,7 +150,7 @@ const publishedLater = "what is in the open file is durable, the next start publ
 // closeFolder closes the folder, which publishes its open file.
 func closeFolder(f Folder) error {
 	err := f.Close()
-	if f.Unrolled() != nil {
+	if f.RollErr() != nil {
 		return fmt.Errorf("%w; %s", err, publishedLater)
 	}
 	return err

@@ -78,7 +78,7 @@ func (sh *shard) consume(work context.Context, f Folder) (err error) {
 func (sh *shard) end(f Folder, err error) error {
 	closed := closeFolder(f)
 	if errors.Is(err, ErrOutputFailed) { // which says all there is to say, in one line
-		if f.Unrolled() != nil {
+		if f.RollErr() != nil {
 			err = fmt.Errorf("%w; %s", err, publishedLater)
 		}
 		return err

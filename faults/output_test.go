@@ -80,7 +80,7 @@ func TestDiskFull(t *testing.T) {
 		for range either(1, 5) {
 			c.load.More(500)
 			free := c.fill(0)
-			c.consumer.Await("a batch that is held", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "holding it") })
+			c.consumer.Await("a batch that is held", func(l rig.Line) bool { return strings.HasPrefix(l.Message, "cannot write the batch") })
 			c.notReady("no space left on device")
 			c.moment(2 * time.Second)
 			free()
@@ -104,7 +104,7 @@ func TestDiskFullAtStart(t *testing.T) {
 		c.notReady("no space left on device")
 		ids := c.server.PostAll(20, 7)
 		c.consumer.Await("a warning", func(l rig.Line) bool {
-			return l.Level == "warn" && strings.HasPrefix(l.Message, "the shard cannot be taken")
+			return l.Level == "warn" && strings.HasPrefix(l.Message, "cannot open the shard")
 		})
 		if files := rig.ReadTree(c, c.dir, shards, c.batch).Files; len(files) > 0 {
 			c.Errorf("%d files on a full disk", len(files))

@@ -192,7 +192,7 @@ func TestResharded(t *testing.T) {
 				consumer := c.consumer
 				for n := after; n < before; n++ {
 					consumer.Await("the old queue", func(l rig.Line) bool {
-						return strings.HasPrefix(l.Message, "queue of a larger number of shards found") && l.Shard == n
+						return strings.HasPrefix(l.Message, "found a queue beyond SHARDS_COUNT") && l.Shard == n
 					})
 				}
 				c.settled(before, ids)

@@ -120,8 +120,8 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// TestBatchNamesTheDead: of what comes in several batches, dead is what was in
-// the batch that is.
+// TestBatchNamesTheDead: of a delivery in several batches, only the messages of the
+// dead batch are dead.
 func TestBatchNamesTheDead(t *testing.T) {
 	var l1, l2 ledger
 	d1, d2 := l1.delivery(), l2.delivery()
@@ -271,8 +271,8 @@ func TestBatchRightsExclude(t *testing.T) {
 	}
 }
 
-// TestBatchTellsOfAbandon: whoever asked hears of it before Abandon returns, or
-// at once if it is too late for that; a batch with a writer tells nothing.
+// TestBatchTellsOfAbandon: OnAbandon's function is called before Abandon returns, or
+// at once if it was abandoned before. A batch with a writer calls nothing.
 func TestBatchTellsOfAbandon(t *testing.T) {
 	var told []string
 	tell := func(what string) func() { return func() { told = append(told, what) } }
@@ -312,7 +312,7 @@ func TestBatchTellsInARace(t *testing.T) {
 		wg.Go(func() { b.Abandon() })
 		wg.Wait()
 		if told.Load() == 0 {
-			t.Fatal("nobody was told")
+			t.Fatal("the function was not called")
 		}
 	}
 }

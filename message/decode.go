@@ -22,9 +22,9 @@ const (
 )
 
 // Decode turns a body into the submission with the given id. It is strict: one
-// JSON value, valid UTF-8, no duplicate names, nothing behind it; what the
-// entries hold beside timestamp and value is kept as sent. The messages do not
-// refer to body.
+// JSON value, valid UTF-8, no duplicate names, nothing behind the value. Members
+// other than timestamp and value are kept as sent. The messages do not refer to
+// body.
 //
 // It fails with an *InvalidError that lists every bad entry, or with an error
 // that wraps ErrTooLarge.
@@ -34,14 +34,15 @@ func Decode(id string, body []byte, f Format) (Submission, error) {
 		return Submission{ID: id, Messages: m.messages, memory: m}, nil
 	}
 	m.giveBack()
-	s, err := decode(id, body, f)
+	s, err := examine(id, body, f, 1)
 	if err == nil || errors.Is(err, ErrTooLarge) {
 		return s, err
 	}
-	return Submission{}, diagnose(body, f)
+	lax := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+	return examine(id, body, f, MaxReported, lax...)
 }
 
-// decoder reads JSON where it stands: from a bytes.Buffer jsontext does not copy.
+// decoder reads JSON in place: jsontext does not copy from a bytes.Buffer.
 type decoder struct {
 	jsontext.Decoder
 	source bytes.Buffer
@@ -53,7 +54,7 @@ func (d *decoder) read(text []byte, opts ...jsontext.Options) {
 	d.Reset(&d.source, opts...)
 }
 
-// decoders are kept for what they have allocated, not for what they read.
+// decoders are kept for their memory, not for what they read.
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
 func borrow() *decoder { return decoders.Get().(*decoder) }
@@ -63,37 +64,60 @@ func (d *decoder) giveBack() {
 	decoders.Put(d)
 }
 
-// decode is Decode for the body that is fine but has something rare about it;
-// its error says only that the body is not fine.
-func decode(id string, body []byte, f Format) (Submission, error) {
-	dec := borrow()
+// examine is Decode for a body that the scanner did not accept. The body is wrong,
+// or has something rare about it. It reports that many faults at most.
+//
+// With the options, for a body that is wrong, it reads without the rules on names
+// and UTF-8, so that it finds the end of an entry that breaks them and can go on.
+// Then it reads each entry again, with the rules.
+func examine(id string, body []byte, f Format, most int, lax ...jsontext.Options) (Submission, error) {
+	dec, strict := borrow(), borrow()
 	defer dec.giveBack()
-
-	var failed error
-	report := func(f fault) { failed = f.err }
-	head := append([]byte(linePrefix), id...)
-	head = append(head, '.')
+	defer strict.giveBack()
+	var (
+		found    []EntryError
+		messages []Message
+		ends     []int // of the messages in lines, which may move when it grows
+		index    int
+	)
+	var lines []byte
+	if len(lax) == 0 {
+		// Most entries are longer than the id that is put in front of them, so
+		// this seldom grows.
+		lines = make([]byte, 0, 2*len(body))
+	}
+	head := append(append([]byte(linePrefix), id...), '.')
 	base := len(head)
-
-	// Most entries are longer than the id that is put in front of them, so
-	// this seldom grows.
-	lines := make([]byte, 0, 2*len(body))
-	var messages []Message
-	var ends []int
-	for raw, err := range entries(dec, body, f) {
-		if err != nil {
+	for raw, err := range entries(dec, body, f, lax...) {
+		if errors.Is(err, ErrTooLarge) {
 			return Submission{}, err
 		}
-		head = strconv.AppendInt(head[:base], int64(len(messages)), 10)
-		head = append(head, `",`...)
-		var m Message
-		if lines, m.Time = appendEntry(lines, head, raw, report); failed != nil {
-			return Submission{}, failed
+		if whole, ok := errors.AsType[bodyError](err); ok {
+			found = append(found, EntryError{Index: -1, Detail: whole.Error()})
+		} else if err != nil {
+			found = append(found, grammarError(index, err))
+		} else if err := readAgain(strict, raw, lax); err != nil {
+			found = append(found, ruleError(index, err))
+		} else {
+			if len(lax) > 0 {
+				lines = lines[:0] // only the faults are needed
+			}
+			head = append(strconv.AppendInt(head[:base], int64(index), 10), `",`...)
+			var m Message
+			lines, m.Time = appendEntry(lines, head, raw, func(f fault) {
+				found = append(found, entryError(index, f.member, f.err))
+			})
+			messages, ends = append(messages, m), append(ends, len(lines))
 		}
-		messages = append(messages, m)
-		ends = append(ends, len(lines))
+		if len(found) >= most {
+			found = found[:most]
+			break
+		}
+		index++
 	}
-	// lines may have moved while it grew, so the messages get theirs now.
+	if len(found) > 0 || len(lax) > 0 {
+		return Submission{}, &InvalidError{Entries: found}
+	}
 	start := 0
 	for i, end := range ends {
 		messages[i].Line = lines[start:end:end]
@@ -102,38 +126,12 @@ func decode(id string, body []byte, f Format) (Submission, error) {
 	return Submission{ID: id, Messages: messages}, nil
 }
 
-// diagnose lists what is wrong with a body that decode refused. It reads the
-// body again without the rules on names and UTF-8, so that it can find the end
-// of an entry that breaks them and go on to the next.
-func diagnose(body []byte, f Format) error {
-	var (
-		lax, strict = new(decoder), new(decoder)
-		found       []EntryError
-		scratch     []byte
-		index       int
-	)
-	for raw, err := range entries(lax, body, f, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
-		if errors.Is(err, ErrTooLarge) {
-			return err
-		}
-		if whole, ok := errors.AsType[bodyError](err); ok {
-			found = append(found, EntryError{Index: -1, Detail: whole.Error()})
-		} else if err != nil {
-			found = append(found, grammarError(index, err))
-		} else if err := readOne(strict, raw); err != nil {
-			found = append(found, ruleError(index, err))
-		} else {
-			scratch, _ = appendEntry(scratch[:0], nil, raw, func(f fault) {
-				found = append(found, entryError(index, f.member, f.err))
-			})
-		}
-		if len(found) >= MaxReported {
-			found = found[:MaxReported]
-			break
-		}
-		index++
+// readAgain is readOne for an entry that was read with the options.
+func readAgain(strict *decoder, raw []byte, lax []jsontext.Options) error {
+	if len(lax) == 0 {
+		return nil
 	}
-	return &InvalidError{Entries: found}
+	return readOne(strict, raw)
 }
 
 // readOne checks that raw is one strict JSON value and nothing else.
@@ -164,8 +162,8 @@ func grammarError(index int, err error) EntryError {
 	return entryError(index, "", err)
 }
 
-// maxPointer is the longest pointer into an entry that is reported, in bytes:
-// the names in it are the client's.
+// maxPointer is the longest pointer into an entry that is reported, in bytes. The
+// client chose the names in it.
 const maxPointer = 256
 
 // ruleError reports JSON that breaks the rules on names or UTF-8.

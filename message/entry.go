@@ -29,9 +29,9 @@ var (
 // and without insignificant white space, and returns the instant of its
 // timestamp.
 //
-// raw is a syntactically valid JSON value. One walk over its bytes finds the
-// members that have rules, measures the depth and copies; nothing is decoded
-// but the timestamp. Faults are told to report.
+// raw is a valid JSON value. One walk over its bytes finds the members that have
+// rules, measures the depth and copies. Only the timestamp is decoded. It calls
+// report for each fault.
 func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) {
 	if raw[0] != '{' {
 		report(fault{"", errNotObject})
@@ -53,10 +53,10 @@ func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) 
 			dst = append(dst, raw[from:i]...)
 			from = i + 1
 		case '"':
-			end := stringEnd(raw, i)
+			end, _ := textEnd(raw, i)
 			if depth == 1 {
 				if awaitName {
-					member, awaitName = nameOf(raw[i:end]), false
+					member, awaitName = nameOf(unquote(raw[i:end])), false
 				} else if awaitValue {
 					awaitValue = false
 					if member == timestamp {
@@ -102,8 +102,8 @@ func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) 
 	return dst, instant
 }
 
-// reportKind reports a member that had to be a string; it returns whether that
-// was the timestamp, which is then not missing, only wrong.
+// reportKind reports a member that had to be a string. It returns whether that was
+// the timestamp, which then is wrong but not missing.
 func reportKind(member name, report func(fault)) (isTimestamp bool) {
 	switch member {
 	case timestamp:
@@ -124,9 +124,9 @@ const (
 	messageID
 )
 
-// nameOf recognises a quoted member name, escaped or not.
-func nameOf(quoted []byte) name {
-	switch string(unquote(quoted)) {
+// nameOf recognises a member name, without quotes and escapes.
+func nameOf(text []byte) name {
+	switch string(text) {
 	case "timestamp":
 		return timestamp
 	case "value":
@@ -141,20 +141,8 @@ func nameOf(quoted []byte) name {
 func unquote(quoted []byte) []byte {
 	text := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(text, '\\') >= 0 {
-		// The string was validated, so there is no error to hear of.
+		// The string was validated, so there is no error.
 		text, _ = jsontext.AppendUnquote(nil, quoted)
 	}
 	return text
-}
-
-// stringEnd returns the index behind the string that starts at raw[start].
-func stringEnd(raw []byte, start int) int {
-	for i := start + 1; ; i++ {
-		switch raw[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
 }

@@ -145,10 +145,10 @@ func (d *Delivery) Expect(n int) {
 }
 
 // Resolve records the outcome of n of the delivery's messages; DeadLetter names
-// them in Dead, or else speaks for the whole envelope. The call that resolves
-// the last one settles the delivery with the heaviest outcome. So an envelope
-// with a message to return comes again as a whole: what of it is written is
-// then a duplicate, and what is dead is found to be so again.
+// them in Dead, or else is about the whole envelope. The call that resolves the
+// last one settles the delivery with the heaviest outcome. So an envelope with a
+// message to return comes again as a whole. Then its written messages are
+// duplicates, and its dead messages are found to be dead again.
 func (d *Delivery) Resolve(n int, o Outcome) error {
 	d.mu.Lock()
 	if o.Kind > d.worst.Kind {

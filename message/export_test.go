@@ -15,7 +15,7 @@ func Scan(id string, body []byte, f Format) (Submission, bool) {
 }
 
 // Read is what Decode does when Scan fails, but for the reasons.
-var Read = decode
+func Read(id string, body []byte, f Format) (Submission, error) { return examine(id, body, f, 1) }
 
 // ScanLine is what ParseLine does first with a line that has an id.
 func ScanLine(line []byte) (time.Time, bool) {
@@ -27,8 +27,8 @@ func ScanLine(line []byte) (time.Time, bool) {
 // ReadLine is what ParseLine does when ScanLine fails.
 var ReadLine = readLine
 
-// ScanText is what Open does first with lines that have an id; it tells what
-// comes of the last one.
+// ScanText is what Open does first with lines that have an id; it returns the
+// result of the last one.
 func ScanText(lines ...[]byte) (ok bool) {
 	var s scanner
 	for _, line := range lines {

@@ -201,7 +201,7 @@ func TestDecodeRefusesBody(t *testing.T) {
 		}},
 		{message.NDJSON, good + "\n{\"a\":", []found{{1, "/1", "unexpected EOF"}}},
 
-		// what comes before broken text is reported with it
+		// what is before broken text is reported with it
 		{message.JSON, `[null,` + good + `,{"value":1,` + at + `},nul`, []found{
 			{0, "/0", "JSON object"}, {2, "/2/value", "string"}, {3, "/3", "unexpected EOF"},
 		}},

@@ -6,8 +6,7 @@ import "sync"
 // Few need a longer one, and those should not stay in memory.
 const maxKept = 1 << 20
 
-// memory is where the messages of a submission are. It is used again once the
-// submission was recycled.
+// memory holds the messages of a submission. After Recycle it is used again.
 type memory struct {
 	head     []byte // what an entry's opening brace becomes, but for its index and what follows
 	lines    []byte // those of the messages, at least of the last ones
@@ -24,8 +23,8 @@ func (m *memory) reserve(n int) {
 	}
 }
 
-// Recycle lets another submission have the memory of this one. It is called at
-// most once, when nothing refers to the messages any more, and may be left out.
+// Recycle gives the memory of this submission to another one. It is called at most
+// once, when nothing refers to the messages any more, and may be left out.
 func (s *Submission) Recycle() {
 	if s.memory != nil {
 		s.memory.giveBack()

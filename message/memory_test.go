@@ -61,7 +61,7 @@ func TestRecycleOnce(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(line, want) {
-		t.Errorf("a line that is nobody's became %s", line)
+		t.Errorf("a line that is not ours became %s", line)
 	}
 }
 
@@ -74,7 +74,7 @@ func decodeOne(t *testing.T, value string) message.Submission {
 	return s
 }
 
-// TestDecodeLeavesThePoolClean: what a refused body left behind is not seen.
+// TestDecodeLeavesThePoolClean: what a refused body has left is not seen.
 func TestDecodeLeavesThePoolClean(t *testing.T) {
 	for range 100 {
 		if _, err := message.Decode(testID, []byte(`[{`+at+`},{`+at+`},{]`), message.JSON); err == nil {
@@ -86,7 +86,7 @@ func TestDecodeLeavesThePoolClean(t *testing.T) {
 	}
 }
 
-// TestMemoryKept: a large submission does not leave a large buffer behind.
+// TestMemoryKept: a large submission does not leave a large buffer.
 func TestMemoryKept(t *testing.T) {
 	for lines, want := range map[int]bool{1 << 10: true, 1 << 20: true, 1<<20 + 1: false, 20 << 20: false} {
 		if got := message.Kept(lines); got != want {

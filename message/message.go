@@ -34,12 +34,12 @@ type Message struct {
 	// final newline: the entry as sent, insignificant white space removed,
 	// with message_id put first.
 	Line []byte
-	// Time is the instant of the entry's timestamp, in UTC. It is zero behind
+	// Time is the instant of the entry's timestamp, in UTC. It is zero after
 	// the broker, where the message already has its shard.
 	Time time.Time
 }
 
-// ID is the message's id, "<submission id>.<index>" unless somebody else
+// ID is the message's id, "<submission id>.<index>" unless another program
 // published it.
 func (m Message) ID() string { return string(m.RawID()) }
 
@@ -59,7 +59,7 @@ type Submission struct {
 	ID       string
 	Messages []Message
 
-	memory *memory // nil if nobody may have it after this submission
+	memory *memory // nil if it is not to be used again
 }
 
 // InvalidError lists what is wrong with the entries of a body.

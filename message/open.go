@@ -10,11 +10,11 @@ import (
 // is what an AMQP short string can hold.
 const maxForeignID = 255
 
-// Open returns the envelope's messages, their Time unset, and apart from them
-// the lines that can never be written. They refer to Body. It fails if nothing
-// of the envelope can be told for sure, or more than MaxReported of its lines
-// are bad. An error, like a dead line, is a matter for the dead-letter queue,
-// not for another try.
+// Open returns the envelope's messages, their Time unset, and apart from them the
+// lines that can never be written. Both refer to Body. It fails if the envelope
+// cannot be divided into its lines, or more than MaxReported of them are bad.
+// Another try would not help: an error, like a dead line, is for the dead-letter
+// queue.
 func (e Envelope) Open() ([]Message, []Dead, error) {
 	dec := borrow()
 	defer dec.giveBack()
@@ -25,8 +25,8 @@ func (e Envelope) Open() ([]Message, []Dead, error) {
 	if len(e.Body) == 0 {
 		return nil, nil, errors.New("the envelope is empty")
 	}
-	// Count is what a header says and may be anything, but no line is shorter
-	// than its prefix.
+	// Count is from a header and may be any number, but no line is shorter than its
+	// prefix.
 	messages := make([]Message, 0, min(max(e.Count, 0), len(e.Body)/len(linePrefix)))
 	var (
 		dead []Dead

@@ -75,7 +75,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestOpenSetsBadLinesApart puts a bad line ahead of, between and behind good
+// TestOpenSetsBadLinesApart puts a bad line before, between and after good
 // ones.
 func TestOpenSetsBadLinesApart(t *testing.T) {
 	const noID, strict = "does not start with a message_id", "is not strict JSON: "

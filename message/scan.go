@@ -8,8 +8,8 @@ import (
 
 // scanner walks over text once: it validates it, finds the members that have
 // rules, and copies entries without insignificant white space. It is as strict
-// as jsontext and appendEntry together. What it does not accept is wrong or
-// merely rare; they know which.
+// as jsontext and appendEntry together. Text that it does not accept is wrong, or
+// has something rare about it. Then jsontext and appendEntry decide.
 type scanner struct {
 	src  []byte
 	form form
@@ -84,7 +84,7 @@ func (s *scanner) lines() bool {
 	return len(s.to.messages) > 0
 }
 
-// entry makes a message of the entry at src[i] and returns the index behind it.
+// entry makes a message of the entry at src[i] and returns the index after it.
 func (s *scanner) entry(i int) int {
 	n := len(s.to.messages)
 	if i >= len(s.src) || s.src[i] != '{' || n == MaxEntries {

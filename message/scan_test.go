@@ -78,7 +78,7 @@ func agree(t *testing.T, body []byte, f message.Format) bool {
 	return true
 }
 
-// agreeOnEntry holds an entry against jsontext wherever it may stand.
+// agreeOnEntry holds an entry against jsontext in every place that it may have.
 func agreeOnEntry(t *testing.T, entry string) {
 	t.Helper()
 	const other = `{` + at + `,"value":"x"}`
@@ -286,7 +286,7 @@ func TestScanLimits(t *testing.T) {
 }
 
 // TestScanAfterBadLines: those that are cut in the middle of an object leave
-// nothing behind for the next.
+// nothing for the next.
 func TestScanAfterBadLines(t *testing.T) {
 	bad := slices.Repeat([][]byte{[]byte(`{"message_id":"S.0","a":{"b":{"c":1,"d":`)}, message.MaxNames)
 	if !message.ScanText(append(bad, []byte(line0))...) {

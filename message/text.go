@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// bad stands for the index behind a token that is not one.
+// bad stands for the index after a token that is not one.
 const bad = -1
 
-// textEnd returns the index behind the JSON string whose quote is at src[i],
+// textEnd returns the index after the JSON string whose quote is at src[i],
 // and whether it holds an escape. The string is valid UTF-8 without control
 // characters or unpaired surrogates, else the index is bad.
 func textEnd(src []byte, i int) (end int, escaped bool) {
@@ -107,7 +107,7 @@ func hex4(src []byte) int {
 	return unit
 }
 
-// numberEnd returns the index behind the JSON number that starts at src[i], or
+// numberEnd returns the index after the JSON number that starts at src[i], or
 // bad.
 func numberEnd(src []byte, i int) int {
 	if src[i] == '-' {
@@ -132,7 +132,7 @@ func numberEnd(src []byte, i int) int {
 	return end
 }
 
-// digitsEnd returns the index behind the digits at src[i], or bad if there are
+// digitsEnd returns the index after the digits at src[i], or bad if there are
 // none.
 func digitsEnd(src []byte, i int) int {
 	from := i

@@ -8,10 +8,9 @@ import (
 var errTimestamp = errors.New(`want an RFC 3339 date-time such as "2019-10-12T08:10:54.52Z"`)
 
 // parseTimestamp parses an RFC 3339 date-time (section 5.6) strictly: capital T
-// and Z, a point before the fraction, offsets within ±23:59, no leap second,
-// years 0001 to 9999, days that exist. Digits of the fraction beyond
-// nanoseconds are read and dropped. time.Parse is laxer (it takes ",5Z" and
-// "+24:00") and allocates a location for every offset.
+// and Z, a point before the fraction, offsets within ±23:59, no leap second, years
+// 0001 to 9999, days that exist. It drops the digits of a fraction after nanoseconds.
+// time.Parse accepts more (",5Z", "+24:00") and allocates for every offset.
 func parseTimestamp(s []byte) (time.Time, error) {
 	// 0123456789012345678
 	// 2006-01-02T15:04:05

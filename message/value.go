@@ -2,7 +2,7 @@ package message
 
 import "bytes"
 
-// object returns the index behind the object at src[i], or bad. The entry
+// object returns the index after the object at src[i], or bad. The entry
 // itself has depth 1.
 func (s *scanner) object(i, depth int) int {
 	if depth > MaxDepth {
@@ -23,7 +23,7 @@ func (s *scanner) object(i, depth int) int {
 		}
 		member := otherName
 		if depth == 1 && s.form != anyObject {
-			if member = plainNameOf(s.src[i:end]); member == messageID && s.form != ourLine {
+			if member = nameOf(s.src[i+1 : end-1]); member == messageID && s.form != ourLine {
 				return bad
 			}
 		}
@@ -50,7 +50,7 @@ func (s *scanner) object(i, depth int) int {
 	}
 }
 
-// ruled returns the index behind the value of a member that must be a string.
+// ruled returns the index after the value of a member that must be a string.
 func (s *scanner) ruled(member name, c byte, i int) int {
 	if c != '"' {
 		return bad
@@ -66,7 +66,7 @@ func (s *scanner) ruled(member name, c byte, i int) int {
 	return end
 }
 
-// value returns the index behind the value at src[i], which starts with c and
+// value returns the index after the value at src[i], which starts with c and
 // stands in something of that depth, or bad.
 func (s *scanner) value(c byte, i, depth int) int {
 	switch c {
@@ -89,7 +89,7 @@ func (s *scanner) value(c byte, i, depth int) int {
 	return bad
 }
 
-// list returns the index behind the array at src[i], or bad.
+// list returns the index after the array at src[i], or bad.
 func (s *scanner) list(i, depth int) int {
 	if depth > MaxDepth {
 		return bad
@@ -142,17 +142,4 @@ func (s *scanner) blankToken(i int) (byte, int) {
 	s.to.lines = append(s.to.lines, s.src[s.from:i]...)
 	s.from = end
 	return s.src[end], end
-}
-
-// plainNameOf is nameOf without escapes.
-func plainNameOf(quoted []byte) name {
-	switch string(quoted) {
-	case `"timestamp"`:
-		return timestamp
-	case `"value"`:
-		return value
-	case `"message_id"`:
-		return messageID
-	}
-	return otherName
 }

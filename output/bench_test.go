@@ -9,7 +9,7 @@ import (
 	"async-data-processor/message"
 )
 
-// numberedBatch is a batch of which every call of next makes another one.
+// numberedBatch is a batch that every call of next turns into another one.
 type numberedBatch struct {
 	*message.Batch
 	n int
@@ -72,7 +72,7 @@ func BenchmarkWrite(b *testing.B) {
 	})
 }
 
-// BenchmarkSeveral is eight full batches behind one fsync of the folder.
+// BenchmarkSeveral is eight full batches with one fsync of the folder.
 func BenchmarkSeveral(b *testing.B) {
 	s := openShard(b, b.TempDir())
 	batch := newNumberedBatch(40)

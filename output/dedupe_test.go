@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"async-data-processor/message"
 	"async-data-processor/output/committed"
 )
 
@@ -49,7 +48,7 @@ func testDuplicates(t *testing.T, r Roll) {
 }
 
 // TestWindowOfTheShard: what is beyond it is written again. The next owner has
-// the newest files in its window, as TestRecallReadsNoMore shows.
+// the newest files in its window, as TestRebuildReadsNoMore shows.
 func TestWindowOfTheShard(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -59,7 +58,7 @@ func TestWindowOfTheShard(t *testing.T) {
 		s := takeShard(t, d)
 		later := func(want int, lines ...string) {
 			t.Helper()
-			time.Sleep(time.Millisecond) // or nobody could tell which file is newer
+			time.Sleep(time.Millisecond) // or the order of the files is unknown
 			write(t, s, want, lines...)
 		}
 		for batch := range slices.Chunk(lines[:20], 5) {
@@ -72,38 +71,10 @@ func TestWindowOfTheShard(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if r := takeShard(t, d).Recalled(); r.IDs != 10 || r.Files != 2 {
-			t.Errorf("recalled %+v, want 10 ids of 2 files", r)
+		if r := takeShard(t, d).Rebuilt(); r.IDs != 10 || r.Files != 2 {
+			t.Errorf("rebuilt %+v, want 10 ids of 2 files", r)
 		}
 	})
-}
-
-// heldUp writes on a goroutine of its own and stops at the first call of a
-// kind, until resume is closed; then that call gets the verdict.
-type heldUp struct {
-	batch  *message.Batch
-	resume chan struct{}
-	result chan error
-}
-
-func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *heldUp {
-	t.Helper()
-	h := &heldUp{batch: newBatch(lines...), resume: make(chan struct{}), result: make(chan error, 1)}
-	held := false
-	newFaulty(t, s, func(_ int, kind string) verdict {
-		if kind != call || held {
-			return pass
-		}
-		held = true
-		<-h.resume
-		return v
-	}, unix.EIO)
-	go func() {
-		_, _, err := s.Write(t.Context(), worker, h.batch)
-		h.result <- err
-	}()
-	synctest.Wait()
-	return h
 }
 
 // startWrite starts a Write that has to wait for another.
@@ -121,8 +92,8 @@ func startWrite(t *testing.T, ctx context.Context, s *Shard, lines ...string) <-
 	return outcome
 }
 
-// TestInTwoBatchesAtOnce: who meets a message that another is about to publish
-// waits for the outcome, and then writes what is left.
+// TestInTwoBatchesAtOnce: a batch with a message that another one is about to
+// publish waits for the outcome, and then writes what is left.
 func TestInTwoBatchesAtOnce(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call    string
@@ -143,7 +114,7 @@ func TestInTwoBatchesAtOnce(t *testing.T) {
 				lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
 				first := holdUp(t, s, tt.call, tt.verdict, lines[:5]...)
 				outcome := startWrite(t, t.Context(), s, lines[5], lines[4], lines[3])
-				close(first.resume)
+				first.resume()
 				if err := <-first.result; (err == nil) != (tt.verdict == pass) {
 					t.Errorf("the first one: %v", err)
 				}
@@ -159,8 +130,8 @@ func TestInTwoBatchesAtOnce(t *testing.T) {
 	}
 }
 
-// TestAbandonedFreesItsMessages: from the moment a batch is abandoned nobody
-// waits for its writer, which may hang for ever.
+// TestAbandonedFreesItsMessages: once a batch is abandoned, no other waits for its
+// writer, which may hang for ever.
 func TestAbandonedFreesItsMessages(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -176,7 +147,7 @@ func TestAbandonedFreesItsMessages(t *testing.T) {
 			t.Errorf("who waited: %s", got)
 		}
 		write(t, s, 4, lines[:5]...)
-		close(first.resume)
+		first.resume()
 		if err := <-first.result; !errors.Is(err, ErrAbandoned) {
 			t.Errorf("got error %v, want %v", err, ErrAbandoned)
 		}
@@ -203,11 +174,11 @@ func TestWaitIsBounded(t *testing.T) {
 		if got := <-outcome; got != "0 write to shard-0: drain" {
 			t.Errorf("cancelled: %s", got)
 		}
-		if got := <-startWrite(t, t.Context(), s, lines...); got != "0 write to shard-0: "+committed.ErrInHand.Error() {
+		if got := <-startWrite(t, t.Context(), s, lines...); got != "0 write to shard-0: "+committed.ErrPending.Error() {
 			t.Errorf("waited for long: %s", got)
 		}
 		write(t, s, 1, lines[1]) // the others are not held up
-		close(first.resume)
+		first.resume()
 		if err := <-first.result; err != nil {
 			t.Error(err)
 		}
@@ -230,7 +201,7 @@ func TestStillVisibleElsewhere(t *testing.T) {
 				<-resume
 				return fail
 			case kind == "remove" && i > slices.Index(cleanCalls, "folder fsync") && failing:
-				failing = false // once: the undo fails, what comes then does not
+				failing = false // only the undo fails
 				return fail
 			}
 			return pass
@@ -308,7 +279,7 @@ func testEachOnce(t *testing.T, r Roll) {
 		}
 		writers.Wait()
 		// A failed attempt may be left visible only until the next Write.
-		s.folder.(*faulty).plan = func(int, string) verdict { return pass }
+		s.dir.folder.(*faulty).plan = func(int, string) verdict { return pass }
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -371,8 +342,8 @@ func testTakeOver(t *testing.T, how string) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if r := s.Recalled(); r.IDs < 5*len(promised) || how == "write" && r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
-		t.Errorf("recalled %+v, want %d batches at least", r, len(promised))
+	if r := s.Rebuilt(); r.IDs < 5*len(promised) || how == "write" && r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
+		t.Errorf("rebuilt %+v, want %d batches at least", r, len(promised))
 	}
 	for id := range promised {
 		write(t, s, 0, numbered(id, 5)...)

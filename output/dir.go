@@ -1,98 +1,159 @@
 package output
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"async-data-processor/durable"
 )
 
-// Open returns the output folder at dir. A missing one is made, parents
-// included, and durable once Open returns. Each of its shards remembers what w
-// says, and rolls its files as r says. The error of a folder that cannot be used says which, why, and what to
-// do about it.
-func Open(dir string, w Window, r Roll) (*Dir, error) {
-	return openDir(dir, w, r, syncPath)
+var (
+	// errMoved: a new process would find another output folder. The folder is not
+	// made again here, because what is missing may be a mount.
+	errMoved = errors.New("the output folder was moved away or replaced; move it back, or start again")
+
+	// errBusy: another process, or another Shard of this one, has the lock.
+	errBusy = errors.New("another process owns the shard's folder")
+)
+
+// standbyInterval is how often a standby asks for the lock. It bounds how long
+// a shard stays without an owner after a crash.
+const standbyInterval = 200 * time.Millisecond
+
+// Dir is the output folder. Its methods may be called concurrently.
+type Dir struct {
+	root   *os.Root
+	path   string // absolute, so that a change of working directory does not matter
+	window Window
+	roll   Roll
+
+	mu         sync.Mutex               // guards probeSizes
+	probeSizes map[string]*atomic.Int64 // see shardDir; by the shard's name
+
+	// Set before the first Shard, read-only after; tests put theirs in.
+	standby time.Duration
+	sync    func(path string) error
+	wrap    func(folder) folder
 }
 
-// openDir is Open with the fsync of a folder as a parameter.
-func openDir(dir string, w Window, r Roll, sync func(path string) error) (_ *Dir, err error) {
-	if dir == "" {
-		return nil, errors.New("output folder: no path given")
-	}
+// Open returns the output folder at dir. A missing one is made, parents included,
+// and durable when Open returns. Each of its shards remembers what w says, and
+// rolls its files as r says. If the folder cannot be used, the error says which
+// one, why, and what to do about it.
+func Open(dir string, w Window, r Roll) (*Dir, error) {
 	if w.IDs < 1 || w.Age <= 0 {
 		return nil, fmt.Errorf("output folder: a window of %d ids for %v remembers nothing", w.IDs, w.Age)
 	}
 	if r.Bytes < 0 || r.Interval < 0 {
 		return nil, fmt.Errorf("output folder: files cannot be rolled at %d bytes and %v", r.Bytes, r.Interval)
 	}
-	path, err := filepath.Abs(dir)
+	path, err := durable.Folder("output folder", dir, 0o755)
 	if err != nil {
-		return nil, fmt.Errorf("output folder %s: %w", dir, err)
-	}
-	if info, err := os.Stat(path); err == nil && !info.IsDir() {
-		return nil, fmt.Errorf("output folder %s: %w; move that file away or choose another folder", path, unix.ENOTDIR)
-	}
-	if err := makeDir(path, sync); err != nil {
-		return nil, fmt.Errorf("make output folder: %w; make %s by hand or choose another folder", err, path)
+		return nil, err
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, fmt.Errorf("open output folder: %w", err)
 	}
-	// Asked, not tried out with a file: on a full disk that would refuse a
-	// start which has only to wait for space.
-	err = unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK|unix.X_OK, unix.AT_EACCESS)
-	if err != nil {
-		return nil, errors.Join(
-			fmt.Errorf("output folder %s: %w; let user %d read and write it or choose another folder", path, err, os.Geteuid()),
-			root.Close(),
-		)
-	}
 	return &Dir{
-		root: root, path: path, window: w, roll: r, wanted: make(map[string]*atomic.Int64),
-		standby: standbyInterval, sync: sync,
+		root: root, path: path, window: w, roll: r, probeSizes: make(map[string]*atomic.Int64),
+		standby: standbyInterval, sync: durable.SyncDir,
 	}, nil
 }
 
 // Path is the folder's absolute path.
 func (d *Dir) Path() string { return d.path }
 
-// Close lets go of the output folder. The shards taken from it stay open.
+// Close closes the output folder. The shards opened from it stay open.
 func (d *Dir) Close() error {
 	return d.root.Close()
 }
 
-// makeDir makes the folder at path with the parents it lacks, and each durable
-// by the fsync of the one that holds it.
-func makeDir(path string, sync func(path string) error) error {
-	var missing []string
-	for p := path; ; p = filepath.Dir(p) {
-		if _, err := os.Stat(p); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		missing = append(missing, p)
+// probeSize returns what the owners of a shard tell each other.
+func (d *Dir) probeSize(name string) *atomic.Int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.probeSizes[name] == nil {
+		d.probeSizes[name] = new(atomic.Int64)
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		return err
-	}
-	for _, p := range missing {
-		if err := sync(filepath.Dir(p)); err != nil {
-			return err
+	return d.probeSizes[name]
+}
+
+// await is acquire once no other process owns the shard's folder.
+func (d *Dir) await(ctx context.Context, name string, onStandby func()) (folder, error) {
+	for waited := false; ; waited = true {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for %s: %w", name, context.Cause(ctx))
 		}
+		// A standby starts over each time, so that it never waits for the lock
+		// of a folder that was moved away meanwhile.
+		f, err := d.acquire(name)
+		if !errors.Is(err, errBusy) {
+			return f, err
+		}
+		if !waited && onStandby != nil {
+			onStandby()
+		}
+		pause := time.NewTimer(d.standby)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+}
+
+// acquire makes and opens the folder and takes its lock, or fails with errBusy.
+func (d *Dir) acquire(name string) (folder, error) {
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(d.path, name)
+	if err := d.root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, failed("mkdir", path, err)
+	}
+	root, err := d.root.OpenRoot(name)
+	if err != nil {
+		return nil, failed("open", path, err)
+	}
+	disk, err := lock(root, path)
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	if d.wrap != nil {
+		return d.wrap(disk), nil
+	}
+	return disk, nil
+}
+
+// check fails unless the output folder is what is found at its path.
+func (d *Dir) check() error {
+	ours, err := d.root.Stat(".")
+	if err != nil {
+		return failed("stat", d.path, err)
+	}
+	found, err := os.Stat(d.path)
+	if err == nil && !os.SameFile(ours, found) {
+		err = errMoved
+	}
+	if err != nil {
+		return failed("stat", d.path, err)
 	}
 	return nil
 }
 
-// syncPath makes the names in the folder at path durable.
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+// syncName makes the name of a shard's folder durable. It is done for an old
+// folder too: an earlier process may have died before it came to this.
+func (d *Dir) syncName(name string) error {
+	if err := d.sync(d.path); err != nil {
+		return fmt.Errorf("make the name %s durable: %w", name, err)
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return nil
 }

@@ -11,47 +11,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestOpenMakesMissingFolders(t *testing.T) {
-	base := t.TempDir()
-	path := filepath.Join(base, "a", "b", "c")
+// TestNamesOfFolders: a missing output folder is made, and the name of a shard's
+// folder is durable before anything is in it. How names become durable is tested
+// in package durable.
+func TestNamesOfFolders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "b")
+	d := openTestDir(t, path)
+	d.sync = func(string) error { return unix.EIO }
+	if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) {
+		t.Errorf("got error %v, want %v", err, unix.EIO)
+	}
 	var synced []string
-	d, err := openDir(path, testWindow, Roll{}, func(path string) error {
+	d.sync = func(path string) error {
 		synced = append(synced, path)
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	defer d.Close()
-	for _, parent := range []string{base, filepath.Join(base, "a"), filepath.Join(base, "a", "b")} {
-		if !slices.Contains(synced, parent) {
-			t.Errorf("the new name in %s is not durable", parent)
-		}
-	}
-	if info, err := os.Stat(path); err != nil || !info.IsDir() {
-		t.Errorf("got %v, %v", info, err)
-	}
-
-	s := takeShard(t, d)
-	if !slices.Contains(synced, path) {
-		t.Errorf("the new name in %s is not durable", path)
+	s := takeShard(t, d) // nothing was kept
+	if !slices.Equal(synced, []string{path}) {
+		t.Errorf("synced %q, want %q", synced, path)
 	}
 	mustWrite(t, s, newBatch("{}"))
-}
-
-func TestOpenFailsWithTheSync(t *testing.T) {
-	failing := func(string) error { return unix.EIO }
-	if _, err := openDir(filepath.Join(t.TempDir(), "a"), testWindow, Roll{}, failing); !errors.Is(err, unix.EIO) {
-		t.Errorf("got error %v", err)
-	}
-
-	d := openTestDir(t, t.TempDir())
-	d.sync = failing
-	if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) {
-		t.Errorf("got error %v", err)
-	}
-	d.sync = syncPath
-	takeShard(t, d) // nothing was kept
 }
 
 func TestOpenRelative(t *testing.T) {
@@ -77,7 +56,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ path, want string }{
-		{"", "no path"},
+		{"", "no folder given"},
 		{plain, "move that file away or choose another folder"},
 		{filepath.Join(plain, "below"), "choose another folder"},
 		{dangling, "choose another folder"},

@@ -12,7 +12,7 @@ import (
 )
 
 // TestLostWhileRolling: the file of a folder that may be another's is left alone,
-// and whoever closes the shard hears what is in it.
+// and the error of Close says what is in it.
 func TestLostWhileRolling(t *testing.T) {
 	for name, lose := range map[string]func(lock string) error{
 		"lock removed": os.Remove,
@@ -39,7 +39,7 @@ func TestLostWhileRolling(t *testing.T) {
 				}
 			}
 			told := filepath.Base(hidden) + " stays hidden in that folder, with entries that were acknowledged"
-			for what, err := range map[string]error{"close": closed, "unrolled": s.Unrolled()} {
+			for what, err := range map[string]error{"close": closed, "late": s.RollErr()} {
 				if !strings.Contains(fmt.Sprint(err), told) {
 					t.Errorf("%s: %v, want %q", what, err, told)
 				}
@@ -57,7 +57,7 @@ func TestLostWhileRolling(t *testing.T) {
 	}
 }
 
-// TestLostWithNothing: a file without an entry is nobody's loss.
+// TestLostWithNothing: a file without an entry is not reported.
 func TestLostWithNothing(t *testing.T) {
 	path := t.TempDir()
 	s := rollingShard(t, path, neverFull)
@@ -79,7 +79,7 @@ func TestLostWithNothing(t *testing.T) {
 }
 
 // TestMovedWhileRolling: what was acknowledged is published in the folder that
-// was moved away, as nobody else would look for it there.
+// was moved away, as no other process would look for it there.
 func TestMovedWhileRolling(t *testing.T) {
 	for name, move := range map[string]func(data, folder, away string) error{
 		"folder":        func(_, folder, away string) error { return os.Rename(folder, away) },
@@ -100,7 +100,7 @@ func TestMovedWhileRolling(t *testing.T) {
 			s := rollingShard(t, data, neverFull)
 			f := newFaulty(t, s, at(-1, pass), unix.EIO)
 			write(t, s, 5, lines[:5]...)
-			// When an append has failed, and is to be mended.
+			// When an append has failed, and is to be repaired.
 			f.calls, f.plan = nil, func(i int, call string) verdict {
 				switch {
 				case call == "reopen" && i == 3:
@@ -119,8 +119,8 @@ func TestMovedWhileRolling(t *testing.T) {
 			if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, ErrLost) {
 				t.Errorf("got error %v, want %v", err, ErrLost)
 			}
-			if err := s.Close(); !errors.Is(err, ErrLost) || s.Unrolled() != nil {
-				t.Errorf("closed: %v, want %v; unrolled: %v", err, ErrLost, s.Unrolled())
+			if err := s.Close(); !errors.Is(err, ErrLost) || s.RollErr() != nil {
+				t.Errorf("closed: %v, want %v; late: %v", err, ErrLost, s.RollErr())
 			}
 			checkFolder(t, filepath.Dir(away), content(lines[:5]))
 			next := openShard(t, data)
@@ -130,9 +130,9 @@ func TestMovedWhileRolling(t *testing.T) {
 	}
 }
 
-// TestClosedBeforeItIsMended: what a failed append has left in the file becomes
-// visible with the next owner, who knows it when it comes again.
-func TestClosedBeforeItIsMended(t *testing.T) {
+// TestClosedBeforeItIsRepaired: what a failed append has left in the file becomes
+// visible with the next owner, which knows it when it comes again.
+func TestClosedBeforeItIsRepaired(t *testing.T) {
 	path := memoryDir(t)
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
 	s := rollingShard(t, path, neverFull)

@@ -9,10 +9,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"async-data-processor/message"
 )
@@ -28,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// worker is who writes in these tests.
+// worker is the worker that writes in these tests.
 const worker = "0-2"
 
 // testWindow is more than any test writes.
@@ -121,6 +124,40 @@ func write(t testing.TB, s *Shard, want int, lines ...string) {
 	if err != nil || written != want || (name == "") != (want == 0) {
 		t.Errorf("wrote %d messages into %q, %v; want %d", written, name, err, want)
 	}
+}
+
+// heldUp is a Write that stops at its first call of a kind, until it is resumed.
+// Then the call gets the verdict.
+type heldUp struct {
+	batch  *message.Batch
+	resume func()
+	result chan error
+}
+
+func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *heldUp {
+	t.Helper()
+	resume, reached := make(chan struct{}), make(chan struct{})
+	h := &heldUp{newBatch(lines...), sync.OnceFunc(func() { close(resume) }), make(chan error, 1)}
+	t.Cleanup(h.resume)
+	var held atomic.Bool
+	newFaulty(t, s, func(_ int, kind string) verdict {
+		if kind != call || held.Swap(true) {
+			return pass
+		}
+		close(reached)
+		<-resume
+		return v
+	}, unix.EIO)
+	go func() {
+		_, _, err := s.Write(t.Context(), worker, h.batch)
+		h.result <- err
+	}()
+	select {
+	case <-reached:
+	case err := <-h.result:
+		t.Fatalf("there was no %s: %v", call, err)
+	}
+	return h
 }
 
 func linesOf(t testing.TB, name string) []string {

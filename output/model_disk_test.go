@@ -2,7 +2,10 @@ package output
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -62,13 +65,78 @@ func (n *inode) sync() {
 }
 
 // forget leaves what the disk has: not what a fsync failed to write.
-func (n *inode) forget() {
+func (n *inode) forget() (forgotten bool) {
 	if n.poisoned {
 		n.written, n.poisoned = bytes.Clone(n.synced), false
+		return true
 	}
+	return false
 }
 
 func (n *inode) durable() bool { return bytes.Equal(n.synced, n.written) }
+
+// load takes over what is in a real folder, as durable.
+func (d *modelDisk) load(real folder) (err error) {
+	listing := real.names(func(name string) {
+		if name == lockName {
+			return
+		}
+		in, opening := real.read(name)
+		if opening != nil {
+			err = opening
+			return
+		}
+		defer in.Close()
+		n := new(inode)
+		if n.written, err = io.ReadAll(in); err == nil {
+			n.synced = bytes.Clone(n.written)
+			d.live[name], d.durable[name] = n, n
+		}
+	})
+	return errors.Join(listing, err)
+}
+
+func (d *modelDisk) find(name string) (*inode, error) {
+	if n := d.live[name]; n != nil {
+		return n, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (d *modelDisk) create(name string) (*inode, error) {
+	if d.live[name] != nil {
+		return nil, fs.ErrExist
+	}
+	n := new(inode)
+	d.set(name, n)
+	return n, nil
+}
+
+func (d *modelDisk) link(temp, final string) error {
+	if d.live[final] != nil {
+		return fs.ErrExist
+	}
+	n, err := d.find(temp)
+	if err == nil {
+		d.set(final, n)
+	}
+	return err
+}
+
+func (d *modelDisk) linked(temp, final string) (bool, error) {
+	there := d.live[final]
+	if there == nil {
+		return false, nil
+	}
+	n, err := d.find(temp)
+	return n == there, err
+}
+
+func (d *modelDisk) remove(name string) {
+	if d.live[name] != nil {
+		d.set(name, nil)
+	}
+}
 
 func (d *modelDisk) set(name string, n *inode) {
 	d.pending = append(d.pending, change{name, n})
@@ -133,7 +201,7 @@ func (d *modelDisk) check(after string) {
 			d.breach("after %s %s is visible, with %d bytes of which %d are durable", after, name, len(n.written), len(n.synced))
 		}
 		for _, id := range n.ids() {
-			if other := seen[id]; other != "" {
+			if other := seen[id]; other != "" && id != "" {
 				d.breach("after %s %s is in %s and in %s", after, id, other, name)
 			}
 			seen[id] = name
@@ -168,5 +236,5 @@ func (d *modelDisk) kept() map[string]bool {
 
 // has tells whether there is a file of a visible name, or that will have it.
 func (d *modelDisk) has(names map[string]*inode, name string) bool {
-	return names[name] != nil || names[tempPrefix+strings.TrimSuffix(name, visibleSuffix)+rollingSuffix] != nil
+	return names[name] != nil || names[rollingName(strings.TrimSuffix(name, visibleSuffix))] != nil
 }

@@ -45,7 +45,7 @@ type process struct {
 	// Guarded by the world's lock.
 	crashed   bool
 	folders   []*modelFolder
-	unsettled int // deliveries in hand
+	unsettled int // deliveries
 }
 
 // launch starts a process in a slot, unless the schedule is over.
@@ -103,7 +103,7 @@ func (p *process) run() {
 			p.own(shard)
 			continue
 		}
-		select { // as whoever supervises it would start it again
+		select { // as the consumer would start it again
 		case <-time.After(time.Second):
 		case <-p.intake.Done():
 		}
@@ -113,12 +113,12 @@ func (p *process) run() {
 // dir is the output folder as the process has opened it.
 func (p *process) dir() *Dir {
 	d := p.world.dir
-	return &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, wanted: map[string]*atomic.Int64{}}
+	return &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, probeSizes: map[string]*atomic.Int64{}}
 }
 
 // wrap puts the model's folder in the place of the real one, whose lock it keeps.
 func (p *process) wrap(real folder) folder {
-	f := &modelFolder{folder: real, p: p, closing: make(chan struct{})}
+	f := p.newFolder(real)
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
 	p.folders = append(p.folders, f)
@@ -134,7 +134,7 @@ func (p *process) own(shard *Shard) {
 	pool := workerpool.New(workerpool.Config{
 		Min: 3, Max: 4, Timeout: modelTimeout, Writer: &modelWriter{shard, p.world},
 	}, batches)
-	f := shard.folder.(*modelFolder)
+	f := shard.dir.folder.(*modelFolder)
 	f.written.Store(true)
 	var stages sync.WaitGroup
 	stages.Go(func() {
@@ -178,7 +178,7 @@ func (p *process) tick(shard *Shard, done <-chan struct{}) {
 		select {
 		case <-time.After(modelTick):
 			func() {
-				defer func() { _ = recover() }() // as whoever calls it would
+				defer func() { _ = recover() }() // as its caller would
 				_ = shard.Roll(p.work)           // it is tried again
 			}()
 		case <-done:
@@ -187,7 +187,7 @@ func (p *process) tick(shard *Shard, done <-chan struct{}) {
 	}
 }
 
-// checkSettled checks that nothing is left in hand at an orderly end.
+// checkSettled checks that no delivery is unsettled at an orderly end.
 func (p *process) checkSettled() {
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()

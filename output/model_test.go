@@ -84,7 +84,7 @@ func (w *world) takeOver() {
 			w.disk.breach("%s is left", name)
 		}
 	}
-	if got, ids := shard.Recalled(), len(w.disk.kept()); got.IDs != ids || got.Files != files || got.Damaged+got.Foreign != 0 {
-		w.disk.breach("the last owner recalled %+v, want %d ids in %d files", got, ids, files)
+	if got, ids := shard.Rebuilt(), len(w.disk.kept()); got.IDs != ids || got.Files != files || got.Damaged+got.Foreign != 0 {
+		w.disk.breach("the last owner rebuilt %+v, want %d ids in %d files", got, ids, files)
 	}
 }

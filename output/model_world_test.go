@@ -108,7 +108,7 @@ func (w *world) account() {
 	for _, name := range w.disk.names() {
 		for l := range strings.Lines(string(w.disk.live[name].written)) {
 			if !known[strings.TrimSuffix(l, "\n")] {
-				w.breach("%s has a line that nobody sent: %s", name, l)
+				w.breach("%s has a line that was never sent: %s", name, l)
 			}
 			found[idOf([]byte(l))] = true
 		}

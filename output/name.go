@@ -1,83 +1,120 @@
 package output
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"async-data-processor/message"
+	"async-data-processor/output/committed"
+)
+
+// Names in the output folder and in a shard's folder:
+//
+//	shard-<n>/.lock                      held by the owner
+//	shard-<n>/<worker>_<ULID>.ndjson     visible
+//	shard-<n>/.<worker>_<ULID>.tmp       being written, or left by a crash
+//	shard-<n>/.<worker>_<ULID>.rolling   appended to, or left by a crash
+//
+// The dot hides a name from a shell's globs, the ending from any other "*.ndjson".
+// The stem of a name is <worker>_<ULID>: it stays when a file is published.
+const (
+	// ShardPrefix begins the name of every shard's folder.
+	ShardPrefix   = "shard-"
+	lockName      = ".lock"
+	hiddenPrefix  = "."
+	visibleSuffix = ".ndjson"
+	tempSuffix    = ".tmp"
+	rollingSuffix = ".rolling"
+
+	// ulidLen is the length of a ULID, which sorts by time.
+	ulidLen = 26
+	// probeWorker is the worker in the names of a probe.
+	probeWorker   = "probe"
+	maxWorkerName = 64
 )
 
 // Kind is what a name in a shard's folder stands for.
 type Kind uint8
 
 const (
-	// Foreign: the name is nothing that this package gives.
+	// Foreign: the package does not give such a name.
 	Foreign Kind = iota
 	// Visible: a published file, complete.
 	Visible
-	// Temporary: a file being written, or left over by a crash.
+	// Temporary: a file being written, or left by a crash.
 	Temporary
-	// Rolling: a file that batches are appended to, or that a crash has left.
+	// Rolling: a file that batches are appended to, or left by a crash.
 	Rolling
 	// Lock: the file whose lock the folder's owner holds.
 	Lock
 )
 
-const shardPrefix = "shard-"
+func newStem(worker string) string { return worker + "_" + message.NewID() }
 
-var visibleName = regexp.MustCompile(`^` + workerPattern + `_` + ulidPattern + `\.ndjson$`)
+func visibleName(stem string) string { return stem + visibleSuffix }
+
+func tempName(stem string) string { return hiddenPrefix + stem + tempSuffix }
+
+func rollingName(stem string) string { return hiddenPrefix + stem + rollingSuffix }
 
 // ParseName tells what a name in a shard's folder stands for.
 func ParseName(name string) Kind {
-	switch {
-	case visibleName.MatchString(name):
-		return Visible
-	case tempName.MatchString(name):
-		return Temporary
-	case rollingName.MatchString(name):
-		return Rolling
-	case name == lockName:
+	if name == lockName {
 		return Lock
-	default:
+	}
+	kind, stem := splitName(name)
+	if _, _, _, ok := splitStem(stem); !ok {
 		return Foreign
 	}
+	return kind
+}
+
+// splitName tells what a name looks like; its stem need not be one.
+func splitName(name string) (kind Kind, stem string) {
+	if stem, ok := strings.CutSuffix(name, visibleSuffix); ok {
+		return Visible, stem
+	}
+	hidden, ok := strings.CutPrefix(name, hiddenPrefix)
+	if !ok {
+		return Foreign, ""
+	}
+	if stem, ok := strings.CutSuffix(hidden, tempSuffix); ok {
+		return Temporary, stem
+	}
+	if stem, ok := strings.CutSuffix(hidden, rollingSuffix); ok {
+		return Rolling, stem
+	}
+	return Foreign, ""
+}
+
+// splitStem returns the parts of a stem, and when the ULID was made.
+func splitStem(stem string) (worker, ulid string, at time.Time, ok bool) {
+	ulid = stem[max(0, len(stem)-ulidLen):]
+	worker, ok = strings.CutSuffix(stem[:len(stem)-len(ulid)], "_")
+	if !ok || !isWorkerName(worker) {
+		return "", "", time.Time{}, false
+	}
+	at, ok = committed.TimeOf(ulid)
+	return worker, ulid, at, ok
+}
+
+// isWorkerName tells whether a name is 1 to 64 letters, digits and hyphens.
+func isWorkerName(name string) bool {
+	for _, c := range []byte(name) {
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' {
+			return false
+		}
+	}
+	return 0 < len(name) && len(name) <= maxWorkerName
 }
 
 // ParseShard returns the shard that a name in the output folder stands for.
 func ParseShard(name string) (n int, ok bool) {
-	n, err := strconv.Atoi(strings.TrimPrefix(name, shardPrefix))
-	return n, err == nil && n >= 0 && name == shardName(n)
+	n, err := strconv.Atoi(strings.TrimPrefix(name, ShardPrefix))
+	return n, err == nil && n >= 0 && name == ShardName(n)
 }
 
-func shardName(n int) string { return fmt.Sprintf("%s%d", shardPrefix, n) }
-
-// Owned tells whether some process owns the shard's folder at path. A folder
-// without a lock file has never had an owner.
-//
-// The system can only be asked by trying, so for an instant the lock is held,
-// shared: an owner-to-be who comes in that instant looks again after the
-// interval of a standby.
-func Owned(path string) (bool, error) {
-	path = filepath.Join(path, lockName)
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, failed("open", path, err)
-	}
-	defer f.Close() // gives the lock back
-	switch err := flock(f, unix.LOCK_SH); {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return true, nil
-	case err != nil:
-		return false, failed("lock", path, err)
-	}
-	return false, nil
-}
+// ShardName is the name of a shard's folder in the output folder.
+func ShardName(n int) string { return fmt.Sprintf("%s%d", ShardPrefix, n) }

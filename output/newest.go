@@ -10,19 +10,19 @@ import (
 )
 
 // newest collects the newest of our files. Every file has a message, so no more
-// of them than the window has ids are ever needed, and it keeps at most a
-// quarter more: 32 bytes each, however many the folder has.
+// files than the window has ids are needed. It keeps at most a quarter more, 32
+// bytes each, however many the folder has.
 //
-// A name tells when a file was begun. Until when its messages were committed the
-// name of the next one tells, as a rolling file is published before another is
-// begun. So the newest of those that are too old still matters.
+// The name of a file tells when it was begun. The name of the next one tells when
+// its last messages were committed at the latest: a rolling file is published before
+// another is begun. So the newest of those that are too old still matters.
 type newest struct {
 	limit int
 	age   time.Duration // of what matters, compared with the newest
 	now   time.Time
 
-	// last is of the newest, but for those of a clock that was ahead: they always
-	// matter, and must not make others look old.
+	// last is when the newest file was begun. Names from a clock that was ahead do
+	// not count: they must not make others look old.
 	last    time.Time
 	files   []found
 	old     found             // the newest of those that are too old
@@ -39,9 +39,6 @@ type found struct {
 	worker uint32 // index of workers
 }
 
-// ulidLen is the length of a ULID, which sorts by time.
-const ulidLen = 26
-
 // at is when the writing of the file began.
 func (f *found) at() time.Time {
 	at, _ := committed.TimeOf(string(f.ulid[:])) // it is one, or it was not added
@@ -49,8 +46,8 @@ func (f *found) at() time.Time {
 }
 
 // until is when the last message of files[i] counts as committed: when the next
-// file was begun. Where files roll that is the latest it can have been; others are
-// written side by side, and one may have been published a little later.
+// file was begun. A rolling file cannot have a later message. Files of a batch are
+// written side by side, so one may have been published a little later.
 func (n *newest) until(i int) time.Time {
 	if i == 0 {
 		return n.now
@@ -59,16 +56,14 @@ func (n *newest) until(i int) time.Time {
 }
 
 func (n *newest) name(f found) string {
-	return n.workers[f.worker] + "_" + string(f.ulid[:]) + visibleSuffix
+	return visibleName(n.workers[f.worker] + "_" + string(f.ulid[:]))
 }
 
 // add takes the name of a visible file.
 func (n *newest) add(name string) {
-	stem := strings.TrimSuffix(name, visibleSuffix)
-	ulid := stem[max(0, len(stem)-ulidLen):]
-	worker, named := strings.CutSuffix(strings.TrimSuffix(stem, ulid), "_")
-	at, timed := committed.TimeOf(ulid)
-	if !named || !timed || !workerName.MatchString(worker) {
+	_, stem := splitName(name)
+	worker, ulid, at, ok := splitStem(stem)
+	if !ok {
 		n.foreign, n.example = n.foreign+1, name
 		return
 	}
@@ -106,7 +101,7 @@ func (n *newest) outdate(f found) {
 	}
 }
 
-// finish is the last cut: behind it nothing is added.
+// finish is the last cut: nothing is added after it.
 func (n *newest) finish() {
 	n.cut()
 	if n.old != (found{}) && len(n.files) < n.limit {

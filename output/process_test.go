@@ -41,8 +41,8 @@ func TestOtherProcessOwnsTheShard(t *testing.T) {
 	if waited != 1 {
 		t.Errorf("onStandby was called %d times", waited)
 	}
-	if s.Swept() != 1 {
-		t.Errorf("swept %d temporary files, want 1", s.Swept())
+	if s.RemovedTemps() != 1 {
+		t.Errorf("removed %d temporary files, want 1", s.RemovedTemps())
 	}
 	mustWrite(t, s, newBatch("{}"))
 }
@@ -123,7 +123,7 @@ func TestFileSizeLimit(t *testing.T) {
 	}
 }
 
-// openForbidden returns the error of Open for a user whom the mode of the
+// openForbidden returns the error of Open for a user that the mode of the
 // folders stops, unlike root.
 func openForbidden(t *testing.T, path string) string {
 	t.Helper()

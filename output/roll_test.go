@@ -61,7 +61,7 @@ func TestRollBytes(t *testing.T) {
 
 	write(t, s, 5, lines[10:20]...)
 	checkOnce(t, path, lines[:15]...)
-	if err := s.Unrolled(); err != nil {
+	if err := s.RollErr(); err != nil {
 		t.Error(err)
 	}
 	if err := s.Close(); err != nil {
@@ -71,7 +71,7 @@ func TestRollBytes(t *testing.T) {
 }
 
 // TestRollInterval: a file is published once its first message is as old, by
-// Roll or behind an append.
+// Roll or after an append.
 func TestRollInterval(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestRollRefuses(t *testing.T) {
 	}
 }
 
-// TestConcurrentAppends: whoever has its turn appends whole batches.
+// TestConcurrentAppends: each turn appends a whole batch.
 func TestConcurrentAppends(t *testing.T) {
 	for _, r := range []Roll{{Bytes: 1}, {Bytes: 700}, neverFull} {
 		t.Run(fmt.Sprint(r.Bytes), func(t *testing.T) {
@@ -152,7 +152,7 @@ func TestConcurrentAppends(t *testing.T) {
 }
 
 // TestSeveralFiles: without rolling, a batch of several becomes files of its
-// size, behind one fsync of the folder.
+// size, with one fsync of the folder.
 func TestSeveralFiles(t *testing.T) {
 	path := t.TempDir()
 	s := openShard(t, path)
@@ -177,59 +177,30 @@ func TestSeveralFiles(t *testing.T) {
 	}
 }
 
-// heldAppend is a shard whose first append stops in its fsync until resumed.
-type heldAppend struct {
-	path   string
-	shard  *Shard
-	resume func()
-	wg     sync.WaitGroup
-}
-
-func holdAppend(t *testing.T, lines []string) *heldAppend {
-	t.Helper()
-	h := &heldAppend{path: t.TempDir()}
-	h.shard = rollingShard(t, h.path, neverFull)
-	reached, resume := make(chan struct{}), make(chan struct{})
-	newFaulty(t, h.shard, func(i int, _ string) verdict {
-		if i == slices.Index(firstCalls, "fsync") {
-			close(reached)
-			<-resume
-		}
-		return pass
-	}, nil)
-	h.resume = sync.OnceFunc(func() { close(resume) })
-	h.wg.Go(func() { write(t, h.shard, len(lines), lines...) })
-	t.Cleanup(func() {
-		h.resume()
-		h.wg.Wait()
-	})
-	<-reached
-	return h
-}
-
 // awaitWriters waits until so many Writes have their claim.
 func awaitWriters(s *Shard, n int) {
 	for writers := 0; writers < n; runtime.Gosched() {
-		s.mu.Lock()
-		writers = s.writers
-		s.mu.Unlock()
+		s.dir.mu.Lock()
+		writers = s.dir.writers
+		s.dir.mu.Unlock()
 	}
 }
 
-// TestTurn: who waits for another's append has no right to its batch yet, and
-// does not wait for ever.
+// TestTurn: a batch that waits for an append of another one has no right to publish
+// yet, and does not wait for ever.
 func TestTurn(t *testing.T) {
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
-	h := holdAppend(t, lines[:5])
+	s := rollingShard(t, t.TempDir(), neverFull)
+	first := holdUp(t, s, "fsync", pass, lines[:5]...)
 	cause := errors.New("drain")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	b := newBatch(lines[5:]...)
 	outcome := make(chan error)
-	h.wg.Go(func() {
-		_, _, err := h.shard.Write(ctx, worker, b)
-		outcome <- errors.Join(err, h.shard.Roll(ctx))
-	})
-	awaitWriters(h.shard, 2)
+	go func() {
+		_, _, err := s.Write(ctx, worker, b)
+		outcome <- errors.Join(err, s.Roll(ctx))
+	}()
+	awaitWriters(s, 2)
 	cancel(cause)
 	if err := <-outcome; !errors.Is(err, cause) || strings.Count(err.Error(), cause.Error()) != 2 {
 		t.Errorf("got error %v, want twice the cause", err)
@@ -237,65 +208,53 @@ func TestTurn(t *testing.T) {
 	if !b.Abandon() {
 		t.Error("the right to publish was taken")
 	}
-	h.resume()
-	h.wg.Wait()
-	write(t, h.shard, 5, lines...)
+	first.resume()
+	if err := <-first.result; err != nil {
+		t.Error(err)
+	}
+	write(t, s, 5, lines...)
 }
 
-// TestTurnIsBounded: nobody waits longer for an append than turnPatience.
+// TestTurnIsBounded: no batch waits longer for an append than turnPatience.
 func TestTurnIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &Shard{turn: make(chan struct{}, 1), roll: neverFull}
-		if err := s.takeTurn(t.Context()); err != nil {
+		s := newShard(nil, "shard-0", testWindow, neverFull, nil)
+		if err := s.appender.takeTurn(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
 		if err := s.Roll(t.Context()); !errors.Is(err, ErrTurn) || time.Since(began) != turnPatience {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		s.giveTurn()
-		if err := s.takeTurn(t.Context()); err != nil {
+		s.appender.giveTurn()
+		if err := s.appender.takeTurn(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
 // TestCloseWaitsForAppend: the lock is not given away in the middle of an append,
-// and who gets its turn behind that leaves the folder alone.
+// and a batch that gets its turn afterwards leaves the folder alone.
 func TestCloseWaitsForAppend(t *testing.T) {
+	path := t.TempDir()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
-	h := holdAppend(t, lines[:5])
+	s := rollingShard(t, path, neverFull)
+	first := holdUp(t, s, "fsync", pass, lines[:5]...)
 	b := newBatch(lines[5:]...)
 	waiting := make(chan error, 1)
-	h.wg.Go(func() {
-		_, _, err := h.shard.Write(t.Context(), worker, b)
+	go func() {
+		_, _, err := s.Write(t.Context(), worker, b)
 		waiting <- err
-	})
-	closed := make(chan error, 1)
-	h.wg.Go(func() { closed <- h.shard.Close() })
-	// Until Close waits for the gate, the waiting batch could still be appended.
-	for len(closed) == 0 && h.shard.gate.TryRLock() {
-		h.shard.gate.RUnlock()
-		runtime.Gosched()
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), standbyInterval)
-	defer cancel()
-	if next, err := openTestDir(t, h.path).Shard(ctx, 0, nil); err == nil {
-		next.Close()
-		t.Error("the lock was given away in the middle of an append")
-	}
-	h.resume()
+	}()
+	checkCloseWaits(t, s, path, first)
 	if err := <-waiting; !errors.Is(err, ErrClosed) {
-		t.Errorf("behind the close: %v", err)
-	}
-	if err := <-closed; err != nil {
-		t.Error(err)
+		t.Errorf("after the close: %v", err)
 	}
 	if !b.Abandon() {
 		t.Error("the right to publish was taken")
 	}
-	checkFolder(t, h.path, content(lines[:5]))
-	if err := h.shard.Roll(t.Context()); !errors.Is(err, ErrClosed) {
+	checkFolder(t, path, content(lines[:5]))
+	if err := s.Roll(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("got error %v, want %v", err, ErrClosed)
 	}
 }
@@ -307,7 +266,7 @@ func TestLateTurn(t *testing.T) {
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
 	s := rollingShard(t, path, neverFull)
 	write(t, s, 5, lines[:5]...)
-	if err := s.takeTurn(t.Context()); err != nil {
+	if err := s.appender.takeTurn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	late := make(chan error)
@@ -324,7 +283,7 @@ func TestLateTurn(t *testing.T) {
 	write(t, next, 1, lines[5])
 	hidden := hiddenFile(t, path)
 	f := newFaulty(t, s, at(-1, pass), nil)
-	s.giveTurn()
+	s.appender.giveTurn()
 	if err := <-late; !errors.Is(err, ErrClosed) || !b.Abandon() {
 		t.Errorf("got error %v, want %v", err, ErrClosed)
 	}

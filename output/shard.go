@@ -4,278 +4,267 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"async-data-processor/output/committed"
 )
 
-// errMoved: whoever started anew would find another output folder. It is not
-// made anew here, because what is missing may be a mount.
-var errMoved = errors.New("the output folder was moved away or replaced; move it back, or start again")
+// Shard is one shard's folder, owned by this process until Close. Its methods
+// may be called concurrently.
+//
+//	Shard ──┬── attempt    one write of one batch; its Write's goroutine has it
+//	        ├── appender   the rolling file; the caller that has the turn has it
+//	        ├── undo       what failed attempts owe; under its own lock
+//	        ├── window     the ids in durable files, and those being written
+//	        └── shardDir   what all of them use
+type Shard struct {
+	dir      *shardDir
+	window   *committed.Window
+	undo     *undo
+	appender *appender
 
-// errBusy: another process, or another Shard of this one, has the lock.
-var errBusy = errors.New("the shard's folder is owned by somebody else")
+	// Set by Dir.Shard, read-only after.
+	removedTemps int
+	rebuilt      Rebuilt
+}
 
-// Shard takes the folder shard-<n>, made if missing. It waits until no other
+// shardDir is the folder of a shard: its names, its fsync, and until when this
+// process may change it.
+type shardDir struct {
+	folder
+	name   string // relative to the output folder: "shard-0"
+	syncer syncer
+
+	// probeSize is the size of the largest file for which there was no room, until
+	// a probe finds room. All owners of the shard in this process share it.
+	probeSize *atomic.Int64
+
+	// gate keeps Close from giving the lock away while the folder changes. Close
+	// holds it alone. Others hold it shared: an attempt from its request for the
+	// right to publish until its files are durable or undone, a caller of the
+	// appender as long as it is there.
+	gate sync.RWMutex
+
+	mu      sync.Mutex // guards what follows
+	closed  bool
+	writers int // Writes that are running; the last one closes the folder
+}
+
+// Shard opens the folder shard-<n>, made if missing. It waits until no other
 // process owns it, or until ctx is done; then it fails with ctx's cause. If it
-// has to wait it calls onStandby first, once; nil is allowed. The owner may go
-// by Close or by dying, its lock goes with it.
+// has to wait it calls onStandby first, once; nil is allowed. The lock of another
+// owner ends with its Close or with its process.
 //
-// The temporary files of an earlier owner are removed (see Swept), what it has
-// not come to publish is published, the folder has just taken a file (see
-// probe), every name that is visible when Shard returns is durable, and what is
-// in the newest of those files is known (see Recalled).
-// A file of ours that is there and cannot be read fails Shard: without it
-// messages might be written twice, and nobody would hear of it.
+// When Shard returns:
 //
-// After an error nothing is held, and Shard may be called again: a disk that is
-// full or fails may have recovered.
+//   - the temporary files of an earlier owner are removed (see RemovedTemps);
+//   - the rolling files of an earlier owner are published;
+//   - the folder has just taken a file (see attempt.probe);
+//   - every visible name is durable;
+//   - the ids in the newest files are in the window (see Rebuilt).
+//
+// One of our files that cannot be read fails Shard: without its ids, messages
+// might be written twice and unnoticed. After an error nothing is held, and Shard
+// may be called again: a disk that is full or fails may recover.
 func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error) {
-	s := &Shard{name: shardName(n), roll: d.roll, turn: make(chan struct{}, 1), wanted: d.wantedBy(shardName(n))}
-	for waited := false; ; waited = true {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("wait for %s: %w", s.name, context.Cause(ctx))
-		}
-		// A standby starts over each time, so that it never waits for the lock
-		// of a folder that was moved away meanwhile.
-		f, err := d.acquire(s.name)
-		if err == nil {
-			s.folder, s.syncer.folder = f, f
-			break
-		}
-		if !errors.Is(err, errBusy) {
-			return nil, err
-		}
-		if !waited && onStandby != nil {
-			onStandby()
-		}
-		pause := time.NewTimer(d.standby)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
-	}
-	s.window = committed.New(d.window.IDs, d.window.Age)
-	began := time.Now()
-	files := newest{limit: d.window.IDs, age: d.window.Age, now: began}
-	err := d.settleName(s.name)
-	if err == nil {
-		err = s.sweep(ctx, &files)
-	}
-	if err == nil {
-		err = s.probe()
-	}
-	if err == nil {
-		err = s.settleNames()
-	}
-	if err == nil {
-		err = s.recall(ctx, &files)
-		s.recalled.Took = time.Since(began)
-	}
+	name := ShardName(n)
+	f, err := d.await(ctx, name, onStandby)
 	if err != nil {
+		return nil, err
+	}
+	s := newShard(f, name, d.window, d.roll, d.probeSize(name))
+	if err := d.syncName(name); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.takeOver(ctx, d.window); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// wantedBy returns what the owners of a shard tell each other.
-func (d *Dir) wantedBy(name string) *atomic.Int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.wanted[name] == nil {
-		d.wanted[name] = new(atomic.Int64)
+func newShard(f folder, name string, w Window, r Roll, probeSize *atomic.Int64) *Shard {
+	dir := &shardDir{folder: f, name: name, syncer: syncer{folder: f}, probeSize: probeSize}
+	u := &undo{dir: dir}
+	return &Shard{
+		dir: dir, window: committed.New(w.IDs, w.Age), undo: u,
+		appender: &appender{dir: dir, undo: u, roll: r, turn: make(chan struct{}, 1)},
 	}
-	return d.wanted[name]
 }
 
-// acquire makes and opens the folder and takes its lock, or fails with errBusy.
-func (d *Dir) acquire(name string) (folder, error) {
-	if err := d.there(); err != nil {
-		return nil, err
+// takeOver makes the folder of an earlier owner this one's.
+func (s *Shard) takeOver(ctx context.Context, w Window) error {
+	began := time.Now()
+	files := newest{limit: w.IDs, age: w.Age, now: began}
+	if err := s.cleanUp(ctx, &files); err != nil {
+		return err
 	}
-	if err := d.root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, failed("mkdir", filepath.Join(d.path, name), err)
+	if err := (&attempt{dir: s.dir, undo: s.undo}).probe(); err != nil {
+		return err
 	}
-	root, err := d.root.OpenRoot(name)
-	if err != nil {
-		return nil, failed("open", filepath.Join(d.path, name), err)
+	// Also for the names that a crashed owner published last: its fsync may never
+	// have happened, and the broker forgets a message that is in a visible file.
+	if err := s.dir.syncNames(); err != nil {
+		return err
 	}
-	disk, err := lock(root, filepath.Join(d.path, name))
-	if err != nil {
-		return nil, errors.Join(err, root.Close())
-	}
-	if d.wrap != nil {
-		return d.wrap(disk), nil
-	}
-	return disk, nil
+	err := s.rebuildWindow(ctx, &files)
+	s.rebuilt.Took = time.Since(began)
+	return err
 }
 
-// there fails unless the output folder is what is found at its path.
-func (d *Dir) there() error {
-	ours, err := d.root.Stat(".")
-	if err != nil {
-		return failed("stat", d.path, err)
-	}
-	found, err := os.Stat(d.path)
-	if err == nil && !os.SameFile(ours, found) {
-		err = errMoved
-	}
-	if err != nil {
-		return failed("stat", d.path, err)
-	}
-	return nil
-}
-
-// settleName makes the folder's own name durable. An earlier process may have
-// died between making the folder and this, so it is done for an old one, too.
-func (d *Dir) settleName(name string) error {
-	if err := d.sync(d.path); err != nil {
-		return fmt.Errorf("make the name %s durable: %w", name, err)
-	}
-	return nil
-}
-
-// sweep removes the temporary files, and publishes the rolling ones. The names
-// of visible files it leaves in files.
-func (s *Shard) sweep(ctx context.Context, files *newest) error {
-	var orphans, unpublished []string
-	err := s.folder.names(func(name string) {
+// cleanUp removes the temporary files, and publishes the rolling ones. It adds
+// the names of visible files to files.
+func (s *Shard) cleanUp(ctx context.Context, files *newest) error {
+	var temps, rolling []string
+	err := s.dir.names(func(name string) {
+		kind, stem := splitName(name)
+		_, _, _, ours := splitStem(stem)
 		switch {
-		case strings.HasSuffix(name, visibleSuffix):
-			files.add(name)
-		case tempName.MatchString(name):
-			orphans = append(orphans, name)
-		case rollingName.MatchString(name):
-			unpublished = append(unpublished, name)
+		case kind == Visible:
+			files.add(name) // foreign ones, too
+		case ours && kind == Temporary:
+			temps = append(temps, name)
+		case ours && kind == Rolling:
+			rolling = append(rolling, stem)
 		}
 	})
 	if err != nil {
-		return s.failed("list", "", err)
+		return s.dir.failed("list", "", err)
 	}
-	for _, name := range orphans {
-		if err := s.folder.remove(name); err != nil {
-			return s.failed("remove", name, err)
+	for _, name := range temps {
+		if err := s.dir.remove(name); err != nil {
+			return s.dir.failed("remove", name, err)
 		}
-		s.swept++
+		s.removedTemps++
 	}
-	for _, name := range unpublished {
-		added, err := s.adopt(ctx, name)
+	for _, stem := range rolling {
+		published, cut, err := s.appender.recoverRolling(ctx, stem)
+		s.rebuilt.Cut += cut
 		if err != nil {
 			return err
 		}
-		if added != "" {
-			files.add(added)
+		if published {
+			s.rebuilt.Recovered++
+			files.add(visibleName(stem))
 		}
 	}
 	return nil
 }
 
-// settleNames makes durable which names are in the folder: those that a crashed
-// owner published last, too, because its fsync may never have happened, and
-// whoever finds a message in a visible file lets the broker forget it.
-func (s *Shard) settleNames() error {
-	names, err := s.syncer.begin()
-	if err != nil {
-		return s.failed("open", "", err)
-	}
-	if err := names.sync(); err != nil {
-		return s.failed("fsync", "", err)
-	}
-	return nil
-}
+// RemovedTemps is the number of temporary files of an earlier owner that were
+// removed when this process opened the shard.
+func (s *Shard) RemovedTemps() int { return s.removedTemps }
 
-// Swept is the number of temporary files of an earlier owner that were removed
-// when this process took the shard.
-func (s *Shard) Swept() int {
-	return s.swept
-}
+// Rebuilt is what this process found in the shard's files when it opened it.
+func (s *Shard) Rebuilt() Rebuilt { return s.rebuilt }
 
-// Recalled is what this process learnt from the shard's files when it took it.
-func (s *Shard) Recalled() Recalled {
-	return s.recalled
-}
+// Roll publishes the shard's file if it is full or old, or if an earlier try has
+// failed. How often it is called decides how late a file may be.
+func (s *Shard) Roll(ctx context.Context) error { return s.appender.publishDue(ctx) }
+
+// RollErr is why a file that is due is not published, or nil. Everything in that
+// file is durable, but until it is published nothing else is written. The next
+// owner of the folder publishes it at the latest.
+func (s *Shard) RollErr() error { return s.appender.err() }
 
 // Close publishes the rolling file, and gives the shard's folder to the next
-// owner. It waits for writers that are publishing or appending; those still busy
-// with their temporary file, or waiting for their turn, find the shard closed
-// when they are done. A file that it cannot publish, which its error says, the
-// next owner of that folder publishes. In a folder that was moved away it is
-// published where that is now. Closing it again does nothing.
+// owner. Closing it again does nothing.
+//
+// It waits for writers that publish or append. Those that still write their
+// temporary file, or wait for their turn, find the shard closed afterwards. If
+// Close cannot publish the file, its error says so, and the next owner of that
+// folder publishes it.
 func (s *Shard) Close() error {
-	s.gate.Lock()
-	defer s.gate.Unlock()
-	first, err := s.shut()
+	s.dir.gate.Lock()
+	defer s.dir.gate.Unlock()
+	first, err := s.dir.shut(s.undo.finish)
 	if !first {
 		return nil
 	}
-	err = errors.Join(err, s.finishLast(), s.leave())
-	return errors.Join(err, s.folder.unlock())
+	err = errors.Join(err, s.appender.close(), s.dir.leave())
+	return errors.Join(err, s.dir.unlock())
 }
 
-// shut lets no more writers in; the caller is one itself.
-func (s *Shard) shut() (first bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false, nil
+// enter admits a writer. It calls pay first, which no Close can overtake.
+func (d *shardDir) enter(pay func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return ErrClosed
 	}
-	s.closed = true
-	s.writers++
-	return true, s.finishUndo()
-}
-
-// finishLast publishes the rolling file, unless it may be somebody else's now. In
-// a folder that was moved away it is not: the lock went along, and no next owner
-// would look there for what was acknowledged.
-func (s *Shard) finishLast() error {
-	if s.file == nil {
-		return nil
-	}
-	lost := s.folder.held()
-	if lost != nil {
-		if err := s.folder.locked(); err != nil {
-			return s.leaveHidden(errors.Join(lost, s.failed("stat", lockName, err)))
-		}
-	}
-	s.file.sealed = true
-	return errors.Join(lost, s.finishSealed())
-}
-
-// leaveHidden leaves the rolling file alone because of err.
-func (s *Shard) leaveHidden(err error) error {
-	if f := s.file.f; f != nil {
-		_ = f.Close() // what was promised of it is durable
-	}
-	if s.file.size == 0 {
+	if err := pay(); err != nil {
 		return err
 	}
-	err = fmt.Errorf("%w; %s stays hidden in that folder, with entries that were acknowledged", err, filepath.Join(s.name, s.file.hidden))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unrolled = err
-	return err
+	d.writers++
+	return nil
+}
+
+// shut admits no more writers, and pays for the last time. The caller counts as a
+// writer until it calls leave.
+func (d *shardDir) shut(pay func() error) (first bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false, nil
+	}
+	d.closed = true
+	d.writers++
+	return true, pay()
+}
+
+// leave closes the folder after the last writer of a closed shard.
+func (d *shardDir) leave() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writers--
+	if !d.closed || d.writers > 0 {
+		return nil
+	}
+	d.syncer.close()
+	return d.folder.close()
+}
+
+// ready fails if there is a reason not to publish that Batch does not know of.
+func (d *shardDir) ready(ctx context.Context) error {
+	d.mu.Lock()
+	closed := d.closed
+	d.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("write to %s: %w", d.name, context.Cause(ctx))
+	}
+	return d.held()
+}
+
+// syncNames makes durable which names are in the folder.
+func (d *shardDir) syncNames() error {
+	names, err := d.syncer.begin()
+	if err != nil {
+		return d.failed("open", "", err)
+	}
+	if err := names.sync(); err != nil {
+		return d.failed("fsync", "", err)
+	}
+	return nil
+}
+
+// noRoom notes the size of a file that could not be written. If err is for lack
+// of space, the next owner's probe writes at least as much.
+func (d *shardDir) noRoom(size int, err error) {
+	for LacksSpace(err) {
+		known := d.probeSize.Load()
+		if known >= int64(size) || d.probeSize.CompareAndSwap(known, int64(size)) {
+			return
+		}
+	}
 }
 
 // failed is the error of a step on a name of the shard's folder, or on the
 // folder itself.
-func (s *Shard) failed(step, name string, err error) error {
-	return failed(step, filepath.Join(s.name, name), err)
-}
-
-// failed puts the step and the path that mean something to the reader in place
-// of those of the standard library.
-func failed(step, path string, err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err
-	}
-	if e, ok := errors.AsType[*os.LinkError](err); ok {
-		err = e.Err
-	}
-	return &fs.PathError{Op: step, Path: path, Err: err}
+func (d *shardDir) failed(step, name string, err error) error {
+	return failed(step, filepath.Join(d.name, name), err)
 }

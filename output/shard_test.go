@@ -70,7 +70,7 @@ func TestShardsAreIndependent(t *testing.T) {
 	}
 }
 
-func TestSweep(t *testing.T) {
+func TestRemovedTemps(t *testing.T) {
 	const ulid = "01JD8Y6G5V3X9Q2R7T4B1C0D5E"
 	ours := []string{".0-2_" + ulid + ".tmp", ".7-65535_" + ulid + ".tmp"}
 	foreign := []string{
@@ -88,8 +88,8 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s := openShard(t, path); s.Swept() != len(ours) {
-		t.Errorf("swept %d, want %d", s.Swept(), len(ours))
+	if s := openShard(t, path); s.RemovedTemps() != len(ours) {
+		t.Errorf("removed %d, want %d", s.RemovedTemps(), len(ours))
 	}
 	visible, other := folderNames(t, path)
 	got := append(visible, other...)
@@ -182,7 +182,7 @@ func TestFolderReplaced(t *testing.T) {
 				if err != nil || len(matches) > 0 {
 					t.Errorf("found %q, %v", matches, err)
 				}
-				// Closed and taken anew, the shard works again.
+				// Closed and opened again, the shard works.
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}
@@ -193,7 +193,7 @@ func TestFolderReplaced(t *testing.T) {
 }
 
 // TestOutputFolderMoved: a shard of an output folder that was moved away, or
-// replaced, cannot be taken, and nobody is said to own it; moved back it can.
+// replaced, cannot be taken, and does not count as owned. Moved back it can.
 func TestOutputFolderMoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	d, err := Open(path, testWindow, Roll{})

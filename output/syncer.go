@@ -8,8 +8,8 @@ import (
 // errInterrupted: a goroutine that others depended on panicked or ended.
 var errInterrupted = errors.New("it was interrupted")
 
-// syncer makes the names in a folder durable, with one fsync for all who need
-// one at the same time. Its methods may be called concurrently.
+// syncer makes the names in a folder durable, with one fsync for all callers that
+// need one at the same time. Its methods may be called concurrently.
 type syncer struct {
 	folder folder
 
@@ -17,9 +17,9 @@ type syncer struct {
 	opened *opened    // what begin returns, or nil
 }
 
-// opened is the opened folder. It is used until its first failure: a write-back
-// that failed is reported to a descriptor once, whoever asks, so all that was
-// changed under its eyes is in doubt then.
+// opened is the opened folder. It is used until its first failure. The system
+// reports a failed write-back to a descriptor only once, so everything that was
+// changed since it was opened is in doubt then.
 type opened struct {
 	syncer *syncer
 	handle
@@ -30,9 +30,9 @@ type opened struct {
 	err          error
 }
 
-// begin returns what will make the names durable that are changed from now on:
-// a failed write-back is reported to descriptors that were open then, and to one
-// opened later only if no other saw it.
+// begin returns what makes the names durable that are changed from now on. The
+// folder has to be open before the change: the system reports a failed write-back
+// to descriptors that were open then, and may not report it to a later one.
 func (y *syncer) begin() (*opened, error) {
 	y.mu.Lock()
 	o := y.opened
@@ -46,7 +46,7 @@ func (y *syncer) begin() (*opened, error) {
 	}
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	if y.opened != nil { // by somebody else meanwhile
+	if y.opened != nil { // by another caller meanwhile
 		defer h.Close()
 		return y.opened, nil
 	}
@@ -70,7 +70,7 @@ func (o *opened) sync() error {
 	return o.err
 }
 
-// run does an fsync for all who wait. The caller holds mu, which is free
+// run does an fsync for all callers that wait. The caller holds mu, which is free
 // meanwhile.
 func (o *opened) run() {
 	y := o.syncer
@@ -90,7 +90,7 @@ func (o *opened) run() {
 	err = o.handle.Sync()
 }
 
-// forget has the next one open the folder anew. The caller holds mu.
+// forget makes the next begin open the folder again. The caller holds mu.
 func (y *syncer) forget(o *opened) {
 	if y.opened == o {
 		y.opened = nil
@@ -98,7 +98,7 @@ func (y *syncer) forget(o *opened) {
 	_ = o.handle.Close() // only read from: nothing of it can be lost
 }
 
-// close lets go of the folder. Nobody needs an fsync any more.
+// close closes the folder. No caller needs an fsync any more.
 func (y *syncer) close() {
 	y.mu.Lock()
 	defer y.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSharedFsync: who needs the folder's fsync while another is under way shares
-// the next one, and its failure, with all who wait.
+// TestSharedFsync: callers that need the folder's fsync while another is running
+// share the next one, and its failure.
 func TestSharedFsync(t *testing.T) {
 	for name, tt := range map[string]struct {
 		second verdict
@@ -101,7 +101,7 @@ func TestSharedFsync(t *testing.T) {
 	}
 }
 
-// TestOpenedTwiceAtOnce: of two who open the folder at once one lets go of it.
+// TestOpenedTwiceAtOnce: of two callers that open the folder at once one closes it.
 func TestOpenedTwiceAtOnce(t *testing.T) {
 	s := openShard(t, t.TempDir())
 	var y syncer

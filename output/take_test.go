@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,37 +11,58 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cleanTake is what taking a shard with one orphan and one visible file asks of
-// its folder, in this order.
-var cleanTake = []string{
-	"names", "remove",
-	"create", "write", "fsync", "close", "link", "remove", "remove",
-	"open", "folder fsync",
-	"read",
+// kindOfTake is a row of the table of faults of taking a shard.
+type kindOfTake struct {
+	name  string
+	files map[string]string
+	calls []string // of its folder, in this order
+	// spared tells that a fault of the call is unimportant, or repaired later.
+	spared func(i int) bool
 }
+
+// What taking a shard asks of its folder, if there is a temporary and a visible
+// file, and, up to its publication, if there is a rolling file with a torn line.
+var kindsOfTake = []kindOfTake{
+	{
+		"take", map[string]string{
+			"0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.ndjson": string(content(takenLines)),
+			".0-2_01JD8Y6G5V3X9Q2R7T4B1C0D5F.tmp":   "",
+		},
+		[]string{
+			"names", "remove",
+			"create", "write", "fsync", "close", "link", "remove", "remove",
+			"open", "folder fsync",
+			"read",
+		},
+		func(int) bool { return false },
+	},
+	{
+		"recover", map[string]string{
+			".0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.rolling": string(content(takenLines)) + "{",
+		},
+		[]string{
+			"names", "linked", "reopen", "fsync", "forget", "size", "read at", "truncate", "fsync", "close",
+			"open", "linked", "link", "folder fsync", "remove", "folder fsync",
+		},
+		func(i int) bool { return i == 4 || i == 9 || i == 15 },
+	},
+}
+
+var takenLines = numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 3)
 
 // takeRun takes a shard under a plan, and then again without faults.
 type takeRun struct {
 	*testing.T
-	dir   *Dir
-	lines []string // in the visible file
-	plan  func(int, string) verdict
-	disk  *faulty // of the last attempt
+	dir  *Dir
+	plan plan
+	disk *faulty // of the last attempt
 }
 
-func newTakeRun(t *testing.T, plan func(int, string) verdict, err error) *takeRun {
-	r := &takeRun{T: t, dir: openTestDir(t, memoryDir(t)), lines: numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 3), plan: plan}
-	at := filepath.Join(r.dir.path, "shard-0")
-	for name, content := range map[string][]byte{
-		"0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.ndjson": content(r.lines),
-		".0-2_01JD8Y6G5V3X9Q2R7T4B1C0D5F.tmp":   nil,
-	} {
-		if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, name), content, 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
+func (k kindOfTake) begin(t *testing.T, p plan, err error) *takeRun {
+	r := &takeRun{T: t, dir: openTestDir(t, memoryDir(t)), plan: p}
+	fill(t, r.dir.path, k.files)
 	r.dir.wrap = func(f folder) folder {
-		r.disk = newFaulty(t, &Shard{folder: f}, func(i int, call string) verdict { return r.plan(i, call) }, err)
+		r.disk = newFaultyFolder(t, f, func(i int, call string) verdict { return r.plan(i, call) }, err)
 		return r.disk
 	}
 	return r
@@ -62,41 +81,57 @@ func (r *takeRun) checkRecovery() {
 	r.Helper()
 	r.plan = at(-1, pass)
 	s := takeShard(r, r.dir)
-	checkFolder(r, r.dir.path, content(r.lines))
-	if got := s.Recalled().IDs; got != len(r.lines) {
-		r.Errorf("%d ids are known, want %d", got, len(r.lines))
+	checkFolder(r, r.dir.path, content(takenLines))
+	if got := s.Rebuilt().IDs; got != len(takenLines) {
+		r.Errorf("%d ids are known, want %d", got, len(takenLines))
 	}
 	// What the owner before published, and what was removed, is durable.
 	if !slices.Contains(r.disk.calls, "folder fsync") {
 		r.Errorf("the names are not durable after %q", r.disk.calls)
 	}
-	write(r, s, 0, r.lines...)
+	write(r, s, 0, takenLines...)
+}
+
+// eachCallOfATake runs test for every call of every kind of take.
+func eachCallOfATake(t *testing.T, test func(t *testing.T, k kindOfTake, i int)) {
+	for _, k := range kindsOfTake {
+		for i, call := range k.calls {
+			t.Run(fmt.Sprintf("%s/%d %s", k.name, i, call), func(t *testing.T) { test(t, k, i) })
+		}
+	}
 }
 
 func TestCallsOfATake(t *testing.T) {
-	r := newTakeRun(t, at(-1, pass), nil)
-	if err := r.take(); err != nil {
-		t.Fatal(err)
-	}
-	if want := append(slices.Clone(cleanTake), "folder close"); !slices.Equal(r.disk.calls, want) {
-		t.Errorf("got  %q\nwant %q", r.disk.calls, want)
+	for _, k := range kindsOfTake {
+		r := k.begin(t, at(-1, pass), nil)
+		if err := r.take(); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(r.disk.calls[:len(k.calls)], k.calls) {
+			t.Errorf("got  %q\nwant %q", r.disk.calls, k.calls)
+		}
+		if got := r.disk.calls[len(r.disk.calls)-1]; got != "folder close" {
+			t.Errorf("the last call is %q", got)
+		}
 	}
 }
 
-// TestFaultAtEveryCallOfATake: whatever fails, the shard is not taken, its lock
-// is free, nothing is visible that was not, and the next attempt makes good.
+// TestFaultAtEveryCallOfATake: whatever fails, the shard is not taken, its lock is
+// free, nothing is visible that was not, and the next attempt succeeds.
 func TestFaultAtEveryCallOfATake(t *testing.T) {
-	for i, call := range cleanTake {
+	eachCallOfATake(t, func(t *testing.T, k kindOfTake, i int) {
 		for _, v := range []verdict{fail, happened, short, torn} {
-			if (v == short || v == torn) && call != "write" {
+			if (v == short || v == torn) && k.calls[i] != "write" {
 				continue
 			}
 			for _, fault := range []error{unix.EIO, unix.ENOSPC, unix.EROFS, unix.EDQUOT} {
-				t.Run(fmt.Sprintf("%d %s/%s/%s", i, call, v, unix.ErrnoName(fault.(unix.Errno))), func(t *testing.T) {
-					r := newTakeRun(t, at(i, v), fault)
+				t.Run(fmt.Sprintf("%s/%s", v, unix.ErrnoName(fault.(unix.Errno))), func(t *testing.T) {
+					r := k.begin(t, at(i, v), fault)
 					err := r.take()
 					want := fault
 					switch {
+					case k.spared(i):
+						want = nil
 					case v == short:
 						want = io.ErrShortWrite
 					}
@@ -113,18 +148,18 @@ func TestFaultAtEveryCallOfATake(t *testing.T) {
 				})
 			}
 		}
-	}
+	})
 }
 
 // TestSecondFaultOfATake lets a second call fail, or the process die, while the
 // first failure is being cleaned up.
 func TestSecondFaultOfATake(t *testing.T) {
-	for i, call := range cleanTake {
-		for _, first := range []verdict{pass, fail, happened} {
+	eachCallOfATake(t, func(t *testing.T, k kindOfTake, i int) {
+		for _, first := range []verdict{pass, fail, happened, crashBefore, crashAfter} {
 			for distance := 1; distance <= 3; distance++ {
 				for _, second := range []verdict{fail, happened, crashBefore, crashAfter} {
-					t.Run(fmt.Sprintf("%d %s/%s/+%d/%s", i, call, first, distance, second), func(t *testing.T) {
-						r := newTakeRun(t, func(j int, _ string) verdict {
+					t.Run(fmt.Sprintf("%s/+%d/%s", first, distance, second), func(t *testing.T) {
+						r := k.begin(t, func(j int, _ string) verdict {
 							switch j {
 							case i:
 								return first
@@ -139,7 +174,7 @@ func TestSecondFaultOfATake(t *testing.T) {
 				}
 			}
 		}
-	}
+	})
 }
 
 // TestProbeIsAsLarge: where there was no room for a file of a size, the next

@@ -20,15 +20,15 @@ func TestTakenBeforeItIsDurable(t *testing.T) {
 	f := newFaulty(t, s, at(synced, fail), unix.EIO)
 	write(t, s, 5, lines[:5]...)
 	visible, _ := folderNames(t, path)
-	if len(visible) != 1 || !errors.Is(s.Unrolled(), unix.EIO) {
-		t.Fatalf("visible are %q, unrolled: %v", visible, s.Unrolled())
+	if len(visible) != 1 || !errors.Is(s.RollErr(), unix.EIO) {
+		t.Fatalf("visible are %q, late: %v", visible, s.RollErr())
 	}
 	if err := os.Remove(filepath.Join(path, "shard-0", visible[0])); err != nil {
 		t.Fatal(err)
 	}
 	f.calls, f.plan = nil, at(-1, pass)
-	if err := s.Roll(t.Context()); err != nil || s.Unrolled() != nil {
-		t.Errorf("%v, unrolled: %v", err, s.Unrolled())
+	if err := s.Roll(t.Context()); err != nil || s.RollErr() != nil {
+		t.Errorf("%v, late: %v", err, s.RollErr())
 	}
 	if want := []string{"held", "open", "linked", "folder fsync", "remove", "folder fsync"}; !slices.Equal(f.calls, want) {
 		t.Errorf("got  %q\nwant %q", f.calls, want)

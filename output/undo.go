@@ -3,110 +3,140 @@ package output
 import (
 	"fmt"
 	"slices"
+	"sync"
 )
 
+// undo is what failed attempts owe the folder:
+//
+//	a visible name  ── finish ──▶  removed  ── syncRemovals ──▶  durably removed
+//	a temporary file  ── finish ──▶  removed
+//
+// Its methods may be called concurrently.
+type undo struct {
+	dir *shardDir
+
+	mu         sync.Mutex    // guards what follows
+	visible    []publication // they failed, and possibly are visible
+	staleTemps []string      // temporary files that could not be removed, but may be later
+	// removals counts the names that were removed and must not come back with a
+	// loss of power, synced those that no longer can.
+	removals, synced int
+}
+
 // discard removes the temporary files after err.
-func (s *Shard) discard(files []publication, err error) error {
+func (u *undo) discard(files []publication, err error) error {
 	for _, p := range files {
-		err = s.discardTemp(p.temp, err)
+		err = u.discardTemp(p.temp, err)
 	}
 	return err
 }
 
 // discardTemp removes a temporary file after err, or else leaves that to the
 // next Write, to Close, or to the next owner of the folder.
-func (s *Shard) discardTemp(temp string, err error) error {
-	removal := s.folder.remove(temp)
+func (u *undo) discardTemp(temp string, err error) error {
+	removal := u.dir.remove(temp)
 	if removal == nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.litter = append(s.litter, temp)
-	return fmt.Errorf("%w; %w", err, s.failed("unlink", temp, removal))
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.staleTemps = append(u.staleTemps, temp)
+	return fmt.Errorf("%w; %w", err, u.dir.failed("unlink", temp, removal))
 }
 
-// undo makes the files invisible again after err, or else leaves that to the
-// next Write; to make it durable it always does, before it publishes anything.
-func (s *Shard) undo(files []publication, err error) error {
+// retract makes the files invisible again after err, or else leaves that to the
+// next Write. Before anything else is published, syncRemovals makes it durable.
+func (u *undo) retract(files []publication, err error) error {
 	for _, p := range files {
-		undoing := s.hide(p)
-		s.mu.Lock()
-		if undoing != nil {
-			s.undone = append(s.undone, p)
-			s.mu.Unlock()
-			err = fmt.Errorf("%w; %w", err, undoing)
+		if hiding := u.hide(p); hiding != nil {
+			u.mu.Lock()
+			u.visible = append(u.visible, p)
+			u.mu.Unlock()
+			err = fmt.Errorf("%w; %w", err, hiding)
 			continue
 		}
-		s.hidden++
-		s.mu.Unlock()
-		err = s.discardTemp(p.temp, err)
+		u.oweSync()
+		err = u.discardTemp(p.temp, err)
 	}
 	return err
 }
 
 // hide removes p's visible name, unless it turns out to be of another file. A
-// link over a network may fail although it happened; one that fails with "file
+// link over a network may fail although it happened. One that fails with "file
 // exists" may be that, or a file that is not ours to remove.
-func (s *Shard) hide(p publication) error {
+func (u *undo) hide(p publication) error {
 	if !p.tried {
 		return nil
 	}
 	if !p.linked {
-		ours, err := s.folder.linked(p.temp, p.final)
+		ours, err := u.dir.linked(p.temp, p.final)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrStillVisible, s.failed("stat", p.final, err))
+			return fmt.Errorf("%w: %w", ErrStillVisible, u.dir.failed("stat", p.final, err))
 		}
 		if !ours {
 			return nil
 		}
 	}
-	if err := s.folder.remove(p.final); err != nil {
-		return fmt.Errorf("%w: %w", ErrStillVisible, s.failed("unlink", p.final, err))
+	if err := u.dir.remove(p.final); err != nil {
+		return fmt.Errorf("%w: %w", ErrStillVisible, u.dir.failed("unlink", p.final, err))
 	}
 	return nil
 }
 
-// finishUndo makes good for the undos that failed, and removes what temporary
-// files it can. The caller holds mu.
-func (s *Shard) finishUndo() error {
-	for len(s.undone) > 0 {
-		p := s.undone[0]
-		if err := s.hide(p); err != nil {
+// finish removes the visible names that retract could not, and what temporary
+// files it can.
+func (u *undo) finish() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.finishLocked()
+}
+
+// finishLocked is finish for a caller that holds mu.
+func (u *undo) finishLocked() error {
+	for len(u.visible) > 0 {
+		p := u.visible[0]
+		if err := u.hide(p); err != nil {
 			return err
 		}
-		s.undone = s.undone[1:]
-		s.hidden++
-		s.litter = append(s.litter, p.temp)
+		u.visible = u.visible[1:]
+		u.removals++
+		u.staleTemps = append(u.staleTemps, p.temp)
 	}
-	s.litter = slices.DeleteFunc(s.litter, func(temp string) bool { return s.folder.remove(temp) == nil })
+	u.staleTemps = slices.DeleteFunc(u.staleTemps, func(temp string) bool { return u.dir.remove(temp) == nil })
 	return nil
 }
 
-// interrupted undoes what is known of the files. It owes the undo before it
-// tries, as that may panic, too.
-func (s *Shard) interrupted(files []publication) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.undone = append(s.undone, files...)
-	_ = s.finishUndo() // or else the next Write does it
+// interrupted undoes what is known of the files. It notes the debt before it
+// tries to pay, as that may panic, too.
+func (u *undo) interrupted(files []publication) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.visible = append(u.visible, files...)
+	_ = u.finishLocked() // or else the next Write does it
 }
 
-// settleHidden makes durable that what failed earlier is invisible again. Or a
-// loss of power could take the removal back and keep what is published after it,
-// unless the file system keeps their order.
-func (s *Shard) settleHidden() error {
-	s.mu.Lock()
-	hidden, settled := s.hidden, s.settled
-	s.mu.Unlock()
-	if hidden == settled {
+// oweSync notes that a name was removed and not durably.
+func (u *undo) oweSync() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.removals++
+}
+
+// syncRemovals makes durable what was removed. Otherwise a loss of power could
+// take a removal back and keep what is published after it, unless the file system
+// keeps their order.
+func (u *undo) syncRemovals() error {
+	u.mu.Lock()
+	removals, synced := u.removals, u.synced
+	u.mu.Unlock()
+	if removals == synced {
 		return nil
 	}
-	if err := s.settleNames(); err != nil {
+	if err := u.dir.syncNames(); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.settled = max(s.settled, hidden)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.synced = max(u.synced, removals)
 	return nil
 }

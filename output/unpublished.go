@@ -2,7 +2,6 @@ package output
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -10,23 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unpublished returns the shards from number from on, ascending, with a rolling
-// file in their folder: their owner's, or one that a crash has left and whoever
-// takes the shard publishes. A folder that cannot be read hides no other one.
+// Unpublished returns the shards from number from on, ascending, that have a
+// rolling file in their folder. It is their owner's, or left by a crash; then the
+// next owner publishes it. A folder that cannot be read does not hide the others.
 func (d *Dir) Unpublished(from int) (shards []int, err error) {
-	var errs []error
 	root, err := d.root.Open(".")
 	if err != nil {
 		return nil, failed("open", d.path, err)
 	}
 	defer root.Close() // only read from, as all that follows
-	for {
-		entries, err := root.ReadDir(namesPortion)
-		for _, e := range entries {
-			n, ok := ParseShard(e.Name())
-			if !ok || n < from {
-				continue
-			}
+	var errs []error
+	err = entries(root, func(e fs.DirEntry) bool {
+		if n, ok := ParseShard(e.Name()); ok && n >= from {
 			rolls, err := d.hasRolling(e.Name())
 			if err != nil {
 				errs = append(errs, err)
@@ -35,24 +29,18 @@ func (d *Dir) Unpublished(from int) (shards []int, err error) {
 				shards = append(shards, n)
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			errs = append(errs, failed("list", d.path, err))
-			break
-		}
+		return true
+	})
+	if err != nil {
+		errs = append(errs, failed("list", d.path, err))
 	}
 	slices.Sort(shards)
 	return shards, errors.Join(errs...)
 }
 
-// namesPortion is how many names are read of a folder at a time.
-const namesPortion = 1024
-
 // hasRolling tells whether a rolling file is in the folder. It takes no lock: what
 // it sees may be gone when it returns.
-func (d *Dir) hasRolling(folder string) (bool, error) {
+func (d *Dir) hasRolling(folder string) (rolls bool, err error) {
 	f, err := d.root.OpenFile(folder, unix.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return false, nil // removed meanwhile, or no shard's folder
@@ -61,18 +49,12 @@ func (d *Dir) hasRolling(folder string) (bool, error) {
 		return false, failed("open", filepath.Join(d.path, folder), err)
 	}
 	defer f.Close()
-	for {
-		entries, err := f.ReadDir(namesPortion)
-		for _, e := range entries {
-			if e.Type().IsRegular() && ParseName(e.Name()) == Rolling {
-				return true, nil
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return false, nil
-		}
-		if err != nil {
-			return false, failed("list", filepath.Join(d.path, folder), err)
-		}
+	err = entries(f, func(e fs.DirEntry) bool {
+		rolls = e.Type().IsRegular() && ParseName(e.Name()) == Rolling
+		return !rolls
+	})
+	if err != nil {
+		err = failed("list", filepath.Join(d.path, folder), err)
 	}
+	return rolls, err
 }

@@ -40,7 +40,7 @@ func TestUnpublished(t *testing.T) {
 		"shard-4/7-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.ndjson", "shard-4/.7-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.tmp",
 		"shard-5/"+leftHidden+"/", "shard-6/.rolling", "shard-07/"+leftHidden, "other/"+leftHidden, "shard-8", "shard-9/",
 	)
-	for i := range 2 * namesPortion { // and behind them
+	for i := range 2 * namesPortion { // and after them
 		put(t, path, fmt.Sprintf("shard-11/%d", i))
 	}
 	put(t, path, "shard-11/"+leftHidden)

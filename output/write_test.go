@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -115,60 +115,12 @@ func TestAbandonedBefore(t *testing.T) {
 	checkFolder(t, path)
 }
 
-// stalled is a Write that the disk holds up in its fsync.
-type stalled struct {
-	resume chan struct{}
-	result chan error
-}
-
-func stall(t *testing.T, s *Shard, b *message.Batch) *stalled {
-	t.Helper()
-	w := &stalled{resume: make(chan struct{}), result: make(chan error, 1)}
-	reached := make(chan struct{})
-	newFaulty(t, s, func(i int, _ string) verdict {
-		if i == slices.Index(cleanCalls, "fsync") {
-			close(reached)
-			<-w.resume
-		}
-		return pass
-	}, unix.EIO)
-	go func() {
-		_, _, err := s.Write(t.Context(), worker, b)
-		w.result <- err
-	}()
-	select {
-	case <-reached:
-	case err := <-w.result:
-		t.Fatalf("there was no fsync to be held up in: %v", err)
-	}
-	return w
-}
-
-func TestAbandonedWhileStalled(t *testing.T) {
-	path := t.TempDir()
-	s := openShard(t, path)
-	lines := numbered("a", 5)
-	b := newBatch(lines...)
-	w := stall(t, s, b)
-	if !b.Abandon() {
-		t.Fatal("the right to publish was asked for before the fsync")
-	}
-	// Its messages come again in another batch, to another worker.
-	mustWrite(t, s, newBatch(lines...))
-	close(w.resume)
-	if err := <-w.result; !errors.Is(err, ErrAbandoned) {
-		t.Errorf("got error %v, want %v", err, ErrAbandoned)
-	}
-	checkFolder(t, path, content(lines))
-}
-
 // TestClosedWhileStalled: a writer that the disk holds up neither holds up the
 // next owner nor publishes into its folder.
 func TestClosedWhileStalled(t *testing.T) {
 	path := t.TempDir()
 	s := openShard(t, path)
-	b := newBatch("{}")
-	w := stall(t, s, b)
+	w := holdUp(t, s, "fsync", pass, "{}")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -176,18 +128,18 @@ func TestClosedWhileStalled(t *testing.T) {
 		t.Errorf("closed twice: %v", err)
 	}
 	next := openShard(t, path)
-	if next.Swept() != 1 {
-		t.Errorf("swept %d temporary files, want 1", next.Swept())
+	if next.RemovedTemps() != 1 {
+		t.Errorf("removed %d temporary files, want 1", next.RemovedTemps())
 	}
 	mustWrite(t, next, newBatch("{}"))
-	close(w.resume)
+	w.resume()
 	if err := <-w.result; !errors.Is(err, ErrClosed) {
 		t.Errorf("got error %v, want %v", err, ErrClosed)
 	}
-	if !b.Abandon() {
+	if !w.batch.Abandon() {
 		t.Error("the right to publish was taken")
 	}
-	if _, err := s.folder.(*faulty).folder.open(); !errors.Is(err, os.ErrClosed) {
+	if _, err := s.dir.folder.(*faulty).folder.open(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("the last writer left the folder open: %v", err)
 	}
 	checkFolder(t, path, content([]string{"{}"}))
@@ -198,45 +150,31 @@ func TestClosedWhileStalled(t *testing.T) {
 func TestCloseWaitsForPublication(t *testing.T) {
 	path := t.TempDir()
 	s := openShard(t, path)
-	linked, resume := make(chan struct{}), make(chan struct{})
-	newFaulty(t, s, func(_ int, call string) verdict {
-		if call == "folder fsync" {
-			close(linked)
-			<-resume
-		}
-		return pass
-	}, nil)
-	var wg sync.WaitGroup
-	written := make(chan struct{})
-	wg.Go(func() {
-		defer close(written)
-		if _, _, err := s.Write(t.Context(), worker, newBatch("{}")); err != nil {
-			t.Error(err)
-		}
-	})
-	select {
-	case <-linked:
-	case <-written:
-		t.Fatal("there was no fsync of the folder")
+	w := holdUp(t, s, "folder fsync", pass, "{}")
+	checkCloseWaits(t, s, path, w)
+	checkFolder(t, path, content([]string{"{}"}))
+}
+
+// checkCloseWaits fails unless Close keeps the lock as long as the Write is held up.
+func checkCloseWaits(t *testing.T, s *Shard, path string, w *heldUp) {
+	t.Helper()
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	// Until Close waits for the gate, a batch that waits could still be appended.
+	for len(closed) == 0 && s.dir.gate.TryRLock() {
+		s.dir.gate.RUnlock()
+		runtime.Gosched()
 	}
-	closing := make(chan struct{})
-	wg.Go(func() {
-		close(closing)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	<-closing
-	d := openTestDir(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), standbyInterval)
 	defer cancel()
-	if next, err := d.Shard(ctx, 0, nil); err == nil {
+	if next, err := openTestDir(t, path).Shard(ctx, 0, nil); err == nil {
 		next.Close()
-		t.Error("the lock was given away in the middle of a publication")
+		t.Error("the lock was given away before the Write was over")
 	}
-	close(resume)
-	wg.Wait()
-	checkFolder(t, path, content([]string{"{}"}))
+	w.resume()
+	if err := errors.Join(<-w.result, <-closed); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestCloseFinishesUndo: Close is the last chance to hide what a failed attempt
@@ -269,9 +207,9 @@ func TestCloseFinishesUndo(t *testing.T) {
 	}
 }
 
-// TestLitter: a temporary file that could not be removed is, by the next Write
+// TestStaleTemps: a temporary file that could not be removed is, by the next Write
 // or by Close.
-func TestLitter(t *testing.T) {
+func TestStaleTemps(t *testing.T) {
 	for _, by := range []string{"Write", "Close"} {
 		t.Run(by, func(t *testing.T) {
 			path := t.TempDir()
@@ -314,7 +252,7 @@ func TestNameIsTaken(t *testing.T) {
 	s := openShard(t, path)
 	f := newFaulty(t, s, at(-1, pass), nil)
 	var taken string
-	s.folder = &takesName{f, func(final string) {
+	s.dir.folder = &takesName{f, func(final string) {
 		if taken == "" {
 			taken = filepath.Join(path, "shard-0", final)
 			if err := os.WriteFile(taken, []byte("precious\n"), 0o644); err != nil {
@@ -333,12 +271,12 @@ func TestNameIsTaken(t *testing.T) {
 
 func TestTemporaryNameIsTaken(t *testing.T) {
 	s := openShard(t, t.TempDir())
-	f, err := s.folder.create(".taken.tmp")
+	f, err := s.dir.folder.create(".taken.tmp")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := s.folder.create(".taken.tmp"); !errors.Is(err, unix.EEXIST) {
+	if _, err := s.dir.folder.create(".taken.tmp"); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("got error %v, want %v", err, unix.EEXIST)
 	}
 }

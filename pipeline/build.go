@@ -10,11 +10,11 @@ import (
 	"async-data-processor/batcher"
 	"async-data-processor/broker"
 	"async-data-processor/consumer"
+	"async-data-processor/durable"
 	"async-data-processor/event"
 	"async-data-processor/output"
 	"async-data-processor/publisher"
 	"async-data-processor/server"
-	"async-data-processor/space"
 	"async-data-processor/telemetry"
 )
 
@@ -53,14 +53,14 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 	}()
 
-	var reserve *space.Watermark // of the output's disk, where this process writes files
+	var reserve *durable.Watermark // of the output's disk, where this process writes files
 	if p.consumer {
 		dir, err := output.Open(cfg.OutputDir, output.Window{IDs: cfg.DedupeIDs, Age: cfg.DedupeWindow}, cfg.roll())
 		if err != nil {
 			return nil, fmt.Errorf("--output-dir: %w", err)
 		}
 		process.closers = append(process.closers, dir.Close)
-		reserve = space.New(dir.Path(), cfg.OutputMinFree)
+		reserve = durable.NewWatermark(dir.Path(), cfg.OutputMinFree)
 		process.consume(p.newSet(cfg, b, dir, events.Send), reserve, log)
 	}
 	ready := process.readiness(reserve)
@@ -97,7 +97,7 @@ func (p parts) newSet(cfg Config, b broker.Broker, dir *output.Dir, events event
 }
 
 // consume gives the process its consumer.
-func (p *process) consume(set *consumer.Set, reserve *space.Watermark, log *telemetry.Log) {
+func (p *process) consume(set *consumer.Set, reserve *durable.Watermark, log *telemetry.Log) {
 	p.consumer = set
 	reserve.Look() // watchSpace tells of it
 	p.started = append(p.started, event.Started{Component: "message-consumer", Broker: RedactURL(p.cfg.BrokerURL), Shards: p.cfg.Shards, Output: p.cfg.OutputDir})
@@ -110,7 +110,7 @@ func (p *process) consume(set *consumer.Set, reserve *space.Watermark, log *tele
 }
 
 // serve gives the process its server, and what goes with it.
-func (p parts) serve(process *process, b broker.Broker, reserve *space.Watermark, ready func() []server.Check) error {
+func (p parts) serve(process *process, b broker.Broker, reserve *durable.Watermark, ready func() []server.Check) error {
 	c := process.serverConfig(ready)
 	submissions := publisher.Config{Broker: b, Shards: process.cfg.Shards, Timeout: broker.PublishTimeout}
 	if reserve != nil {
@@ -172,7 +172,7 @@ func (p *process) listen(setting, addr string, s *server.Server) (bound, error) 
 }
 
 // readiness returns what answers for the process, in a fixed order.
-func (p *process) readiness(reserve *space.Watermark) func() []server.Check {
+func (p *process) readiness(reserve *durable.Watermark) func() []server.Check {
 	return func() []server.Check {
 		checks := []server.Check{{Name: "broker", Err: p.broker.Ready()}}
 		if p.consumer != nil {
@@ -213,7 +213,7 @@ const spaceInterval = 250 * time.Millisecond
 
 // watchSpace tells when the output's disk runs low and when that is over, until
 // ctx ends.
-func watchSpace(ctx context.Context, reserve *space.Watermark, dir string, events event.Sink) {
+func watchSpace(ctx context.Context, reserve *durable.Watermark, dir string, events event.Sink) {
 	told := false
 	every(ctx, spaceInterval, func() {
 		low := reserve.Look()

@@ -28,7 +28,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream",
-			"broker/jetstream/embedded", "batcher", "consumer", "output", "space", "telemetry",
+			"broker/jetstream/embedded", "batcher", "consumer", "output", "durable", "telemetry",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
@@ -39,7 +39,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"message": {theirs: []string{"github.com/go-json-experiment/json/jsontext", "github.com/oklog/ulid/v2"}},
 	"event":   {},
 	"backoff": {},
-	"space":   {theirs: []string{"golang.org/x/sys/unix"}},
+	"durable": {theirs: []string{"golang.org/x/sys/unix"}},
 	"server": {
 		ours:   []string{"message", "event"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zstd"},
@@ -55,16 +55,16 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/jetstream": {ours: []string{"broker", "broker/conn", "message", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
 	}},
-	"broker/jetstream/embedded": {ours: []string{"broker", "broker/conn", "broker/jetstream", "event", "space"}, theirs: []string{
+	"broker/jetstream/embedded": {ours: []string{"broker", "broker/conn", "broker/jetstream", "durable", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
-		"github.com/minio/highwayhash", "golang.org/x/sys/unix",
+		"github.com/minio/highwayhash",
 	}},
 	// The suite is a library for tests, so testing tools are in its product code.
 	"broker/brokertest": {ours: []string{"broker", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},
 	"batcher":           {ours: []string{"message"}},
 	"workerpool":        {ours: []string{"message", "event", "backoff"}, theirs: []string{"golang.org/x/sync/errgroup"}},
 	"output/committed":  {},
-	"output":            {ours: []string{"message", "output/committed"}, theirs: []string{"golang.org/x/sys/unix"}},
+	"output":            {ours: []string{"message", "output/committed", "durable"}, theirs: []string{"golang.org/x/sys/unix"}},
 	// What the tests of whole processes share; they alone import it.
 	"faults/rig": {
 		ours: []string{"shard", "output/verify"},

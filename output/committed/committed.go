@@ -1,10 +1,12 @@
 // Package committed remembers which message ids are in files, so that a
 // message that comes again is not written again.
 //
-// It promises of a Window that the ids committed last are in it, as many and
-// for as long as it was made for; that its memory is bounded by their number
-// (see New); and that of the batches in hand at one time one writes an id, the
-// others hear what became of that.
+// A Window promises:
+//
+//   - it holds the ids committed last, as many and for as long as it was made for;
+//   - its memory is bounded by their number (see New);
+//   - of the batches that have an id at the same time one writes it, and the others
+//     learn the outcome.
 package committed
 
 import (
@@ -16,13 +18,13 @@ import (
 	"time"
 )
 
-// ErrInHand: another batch has held one of the ids for patience, and nobody
-// can say yet whether it will be in a file.
-var ErrInHand = errors.New("another batch with one of the ids is still being written")
+// ErrPending: another batch has held one of the ids for patience, and it is not
+// known yet whether the id will be in a file.
+var ErrPending = errors.New("another batch with one of the ids is still being written")
 
-// patience bounds how long a batch waits for another. It is long for a write,
-// and short against a worker's time-out: who waits for a disk that hangs is to
-// hold its batch, not to lose it.
+// patience bounds how long a batch waits for another. It is long for a write, and
+// short against a worker's time-out: when the disk hangs, the worker is to keep its
+// batch and not to be replaced.
 const patience = 5 * time.Second
 
 // Window is the ids that were committed last. Its methods may be called
@@ -32,48 +34,50 @@ type Window struct {
 
 	mu      sync.Mutex // guards what follows
 	store   store
-	pending map[block]*run // the ids in hand: the runs of a block are linked
+	pending map[block]*run // the claimed ids: the runs of a block are linked
 }
 
 // New returns an empty window that remembers at least the last ids, an id per
 // message, for age since their commit. Both must be positive; age counts in
 // milliseconds.
 //
-// It takes memory as it fills: up to 49 bytes per id, and 45 with the default
-// of 200,000, if every id is of another submission. Ids of one submission that
-// were committed together share a record: batches of five of a large submission
-// take 10 bytes per id, and of submissions of 100 over five shards, thousands of
-// messages at once, 5. While ids are in hand, each 64 of a submission take some
-// 100 bytes in each claim besides, and each id 24.
+// It takes memory as it fills. Ids of one submission that were committed together
+// share a record:
+//
+//	every id is of another submission           49 bytes per id at most, 45 of 200,000
+//	batches of 5 of a large submission          10
+//	thousands at once, of submissions of 100
+//	over 5 shards                               5
+//	a claim, besides                            24, and 100 for each 64 of a submission
 func New(ids int, age time.Duration) *Window {
 	return &Window{began: time.Now(), store: newStore(ids, age), pending: make(map[block]*run)}
 }
 
-// now is the wall clock, but for jumps of it since the window was made: it is
-// compared with the times of files from before.
+// now is the wall clock without its jumps since the window was made. It is compared
+// with the times of files from before.
 func (w *Window) now() int64 { return w.began.UnixMilli() + time.Since(w.began).Milliseconds() }
 
-// Claim is the ids of one batch while it is in hand.
+// Claim is the ids of one batch while it is being written.
 type Claim struct {
 	window *Window
-	// keys is those of the batch, in its order; what is not for this batch to
-	// write is marked. Guarded by window.mu until Window.Claim returns,
-	// read-only after.
+	// keys is those of the batch, in its order. A key that this batch must not
+	// write is marked. Guarded by window.mu until Window.Claim returns, read-only
+	// after.
 	keys  []Key
 	fresh int // those that are not marked; as keys
 
 	runs []run         // guarded by window.mu once it is claimed
 	few  [2]run        // for the runs of a small batch
 	over bool          // guarded by window.mu
-	done chan struct{} // made by the first who waits; guarded by window.mu
+	done chan struct{} // made by the first claim that waits; guarded by window.mu
 }
 
 // Claim reserves those of the keys that are not in the window, all in one
-// step. A key that another claim has is waited for: once it is committed it is
-// in the window, once it is released this claim gets it. Who waits has
-// reserved nothing, so no two can wait for each other.
+// step. It waits for a key that another claim has: once committed the key is in the
+// window, once released this claim gets it. A claim that waits has reserved nothing,
+// so no two claims wait for each other.
 //
-// It fails with ctx's cause, or with ErrInHand after 5 seconds. keys belongs to
+// It fails with ctx's cause, or with ErrPending after 5 seconds. keys belongs to
 // the claim from then on.
 func (w *Window) Claim(ctx context.Context, keys []Key) (*Claim, error) {
 	c := &Claim{window: w, keys: keys}
@@ -94,7 +98,7 @@ func (w *Window) Claim(ctx context.Context, keys []Key) (*Claim, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-expired:
-			return nil, ErrInHand
+			return nil, ErrPending
 		}
 	}
 }
@@ -122,7 +126,7 @@ func (w *Window) try(c *Claim) (wait <-chan struct{}) {
 	return nil
 }
 
-// take gives a claim what nobody has of a run. The caller holds the lock.
+// take gives a claim the ids of a run that no claim has. The caller holds the lock.
 func (w *Window) take(c *Claim, r *run) {
 	first := w.pending[r.block]
 	fresh := r.bits
@@ -176,9 +180,9 @@ func (c *Claim) Commit() {
 	c.end()
 }
 
-// Release gives the ids to whoever claims them next: they are in no file, and
-// this claim's batch will never bring them there. It does nothing if the claim
-// is over; it may be called by any goroutine.
+// Release gives the ids to the next claim of them. They are in no file, and this
+// claim's batch will never write them. It does nothing if the claim is over. Any
+// goroutine may call it.
 func (c *Claim) Release() {
 	c.window.mu.Lock()
 	defer c.window.mu.Unlock()
@@ -198,7 +202,7 @@ func (c *Claim) end() {
 	}
 }
 
-// leave takes a run out of what is in hand. The caller holds the lock.
+// leave takes a run out of pending. The caller holds the lock.
 func (w *Window) leave(r *run) {
 	switch first := w.pending[r.block]; {
 	case r.bits == 0: // it never was
@@ -215,10 +219,10 @@ func (w *Window) leave(r *run) {
 	r.next = nil // it is not to keep others alive
 }
 
-// Load fills an empty window with what was committed before, the newest
-// first: each turn of files yields the ids of one file, in its order, and when
-// it was committed; of a file, the last ids are the newest. It asks for no more
-// than the window holds, and returns how many ids are in it.
+// Load fills an empty window with what was committed before, the newest file
+// first. files yields the ids of one file in its order (the last are the
+// newest), and when they were committed. Load reads no more than the window holds,
+// and returns how many ids are in it.
 func (w *Window) Load(files iter.Seq2[[]Key, time.Time]) (ids int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

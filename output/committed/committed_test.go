@@ -51,7 +51,7 @@ func TestClaim(t *testing.T) {
 			c.Commit()
 			c.Release()
 			if len(w.pending) != 0 {
-				t.Errorf("%d ids are still in hand", len(w.pending))
+				t.Errorf("%d ids are still pending", len(w.pending))
 			}
 		})
 	}
@@ -111,7 +111,7 @@ func waiting(t *testing.T, w *Window, ctx context.Context, ids ...string) <-chan
 	return outcome
 }
 
-// TestRival: who meets an id in hand hears what became of it.
+// TestRival: a claim that meets a pending id learns its outcome.
 func TestRival(t *testing.T) {
 	for name, tt := range map[string]struct {
 		end  func(*Claim)
@@ -125,7 +125,7 @@ func TestRival(t *testing.T) {
 				w := New(100, time.Hour)
 				first := claim(t, w, "a", "b")
 				outcome := waiting(t, w, t.Context(), "b", "c")
-				// Who waits holds nothing.
+				// A claim that waits holds nothing.
 				if got := commit(t, w, "c", "d"); !slices.Equal(got, []string{"c", "d"}) {
 					t.Errorf("%q are fresh", got)
 				}
@@ -152,8 +152,8 @@ func TestRivalTakesTooLong(t *testing.T) {
 			t.Errorf("got %v, want the cause", got)
 		}
 		start := time.Now()
-		if got := <-waiting(t, w, t.Context(), "a"); got != ErrInHand {
-			t.Errorf("got %v, want %v", got, ErrInHand)
+		if got := <-waiting(t, w, t.Context(), "a"); got != ErrPending {
+			t.Errorf("got %v, want %v", got, ErrPending)
 		}
 		if took := time.Since(start); took != patience {
 			t.Errorf("it waited for %v", took)
@@ -179,7 +179,7 @@ func TestOverIsOver(t *testing.T) {
 }
 
 // TestManyClaims lets batches that overlap race: each id is committed once, by
-// all the batches together, and nobody is stuck.
+// all the batches together, and no claim is stuck.
 func TestManyClaims(t *testing.T) {
 	const batches, ids = 200, 50
 	w := New(1000, time.Hour)
@@ -227,11 +227,11 @@ func TestManyClaims(t *testing.T) {
 		}
 	}
 	if len(w.pending) != 0 {
-		t.Errorf("%d ids are still in hand", len(w.pending))
+		t.Errorf("%d ids are still pending", len(w.pending))
 	}
 }
 
-// TestLoad: what comes first is the newest; no more is asked for than needed.
+// TestLoad: the first ids are the newest, and no more are read than needed.
 func TestLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()

@@ -7,16 +7,16 @@ import (
 )
 
 // Key stands for a message id. Two ids of the form "<ULID>.<index>" have
-// different keys. Any other id is somebody else's choice of words, and has the
-// first 128 bits of its SHA-256: equal keys of two of them would lose a
-// message, so it is a hash of which nobody can find two of a kind.
+// different keys. Another program chose any other id, whose key is the first 128
+// bits of its SHA-256. Two ids with one key would lose a message, so the hash must
+// be one without known collisions.
 type Key struct {
 	hi, lo uint64 // the submission's ULID, or the hash
 	index  uint32
 }
 
 // Indexes with a meaning of their own. A submission has 10,000 entries at most;
-// the index of somebody else's id that does not fit makes it any other id.
+// an id with an index that does not fit is hashed.
 const (
 	maxIndex = 1<<22 - 1<<6 - 1
 	// foreignIndex is of ids that are hashed.
@@ -26,7 +26,7 @@ const (
 )
 
 var (
-	// noKey is of a message without an id. There is none behind the broker; if
+	// noKey is of a message without an id. The broker delivers none; if
 	// there were, it would be better written twice than not at all.
 	noKey = Key{index: noIndex}
 	// duplicate marks what is not to be written.
@@ -84,7 +84,7 @@ var digits = func() (table [256]byte) {
 	return table
 }()
 
-// decodeULID reads 26 digits, of which the first has only three bits.
+// decodeULID reads 26 digits; the first has only three bits.
 func decodeULID(text []byte) (hi, lo uint64, ok bool) {
 	for _, c := range text {
 		d := digits[c]

@@ -14,7 +14,7 @@ type windowModel struct {
 	holds map[Key]*Claim
 }
 
-// verdict is what becomes of a batch: a rival holds one of its keys, or some are
+// verdict is the fate of a batch: a rival holds one of its keys, or some are
 // fresh.
 func (m *windowModel) verdict(keys []Key) (rival bool, fresh []bool) {
 	own := make(map[Key]bool)
@@ -27,7 +27,7 @@ func (m *windowModel) verdict(keys []Key) (rival bool, fresh []bool) {
 }
 
 // randomBatch has runs of some submissions, some of whose ids it may repeat, and
-// somebody else's ids and none in between.
+// another program's ids and none in between.
 func randomBatch(rnd *rand.Rand) []Key {
 	var batch []Key
 	for range 1 + rnd.IntN(6) {
@@ -50,7 +50,7 @@ func randomBatch(rnd *rand.Rand) []Key {
 }
 
 // TestWindowIsItsModel claims, commits and releases at random, with many batches
-// in hand that have blocks in common.
+// pending that have blocks in common.
 func TestWindowIsItsModel(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
@@ -113,7 +113,7 @@ func TestWindowIsItsModel(t *testing.T) {
 			end(rnd.IntN(len(inHand)), true)
 		}
 		if len(w.pending) != 0 || w.store.ids != len(m.known) {
-			t.Fatalf("seed %d: %d blocks in hand, %d ids known, want none and %d", seed, len(w.pending), w.store.ids, len(m.known))
+			t.Fatalf("seed %d: %d blocks pending, %d ids known, want none and %d", seed, len(w.pending), w.store.ids, len(m.known))
 		}
 	}
 }

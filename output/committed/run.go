@@ -11,7 +11,7 @@ type run struct {
 	from, to int    // where it is in the batch
 
 	claim *Claim
-	next  *run // the next of those in hand in the block; guarded by the window's lock
+	next  *run // the next pending one of the block; guarded by the window's lock
 }
 
 // follows tells whether the key at i goes on with the run.

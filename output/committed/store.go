@@ -10,11 +10,12 @@ import (
 // store is records in the order of their commits, and an index to find them.
 // It holds no pointers that a garbage collector would follow per record.
 //
-// Records are numbered; a number is an index of 32 bits that may wrap around.
-// Those that exist are first, first+1, … next-1: records are added behind the
-// newest and dropped from the oldest. So a chain of the index never needs
-// mending: it leads from newer to older, and ends where it leads to a record
-// that was dropped.
+// Records have numbers of 32 bits, which may wrap around. They are added after the
+// newest and dropped from the oldest. So a chain of the index needs no update when
+// a record is dropped: it ends where it leads to a dropped one.
+//
+//	dropped    │ first   first+1   …   next-1 │   to come
+//	       ◀───┼──── older ◀──── older ◀───── head of a bucket
 type store struct {
 	limit int
 	age   int64 // milliseconds
@@ -28,7 +29,7 @@ type store struct {
 	// heads has for each bucket the number of its newest record. One without a
 	// record has any number: what it leads to has another key.
 	heads []uint32
-	seed  uint64 // so that nobody can choose ids that share a bucket
+	seed  uint64 // or a client could choose ids that share a bucket
 }
 
 // record is ids of one submission that were committed together: 40 bytes.
@@ -85,7 +86,7 @@ func (s *store) known(b block, asked uint64) (known uint64) {
 	return known
 }
 
-// commit adds the ids of runs, none of which the store has. Runs of a block
+// commit adds the ids of runs; the store must have none of them. Runs of a block
 // that stand side by side share a record.
 func (s *store) commit(runs []run, at int64) {
 	start := s.next
@@ -124,7 +125,7 @@ func (s *store) add(r record) {
 	s.next++
 }
 
-// index links all records anew.
+// index links all records again.
 func (s *store) index() {
 	for n := s.first; n != s.next; n++ {
 		r := s.at(n)

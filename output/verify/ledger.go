@@ -38,8 +38,8 @@ func newLedger(dir string, limit int) (*ledger, error) {
 		spill.close()
 		return nil, err
 	}
-	// Made at its size, because growing would leave as much behind; what is not
-	// used of it is not touched either.
+	// Made at its size, because growth would leave as much garbage. Pages that are
+	// not used are not touched.
 	return &ledger{run: make([]record, 0, limit), limit: limit, spill: spill, texts: texts}, nil
 }
 
@@ -243,8 +243,8 @@ type log struct {
 	size int64 // what is still in out included
 }
 
-// newLog makes the file without a name, so that nothing stays behind, however
-// the process ends.
+// newLog makes the file and removes its name, so that nothing is left, however the
+// process ends.
 func newLog(dir string) (*log, error) {
 	f, err := os.CreateTemp(dir, "async-data-processor-verify-*")
 	if err != nil {

@@ -87,7 +87,7 @@ func TestSorted(t *testing.T) {
 	}
 }
 
-// TestLedgerErrors closes the temporary files behind the ledger's back.
+// TestLedgerErrors closes the temporary files, unknown to the ledger.
 func TestLedgerErrors(t *testing.T) {
 	broken := func(limit int, fill bool) *ledger {
 		l, err := newLedger(t.TempDir(), limit)

@@ -16,20 +16,20 @@ const (
 	// Torn: a visible file is empty, has no final newline, or holds a line that
 	// message.ParseLine refuses.
 	Torn Class = "torn"
-	// Foreign: something that has no business where it is.
+	// Foreign: a name that the program does not give, or not in this place.
 	Foreign Class = "foreign"
 	// Misplaced: a message is in the folder of another shard than its own.
 	Misplaced Class = "misplaced"
 	// Oversized: a file has more lines than a batch.
 	Oversized Class = "oversized"
-	// Leftover: a temporary file that nobody is writing, or a rolling one, whose
-	// messages nobody can see yet.
+	// Leftover: a temporary or rolling file that no process is writing. The messages
+	// of a rolling one are not visible yet.
 	Leftover Class = "leftover"
 	// Unreadable: a file or folder could not be read, or not to its end.
 	Unreadable Class = "unreadable"
 )
 
-// What is not, or not for certain.
+// These are no faults, or not for certain.
 const (
 	// Gap, a warning: a submission has a message of a higher index than one
 	// that is missing. That one may still be queued, be a dead letter, or have
@@ -60,8 +60,8 @@ type Report struct {
 	OK     bool    `json:"ok"`
 	Shards []Shard `json:"shards"`
 	Total  Counts  `json:"total"`
-	// Submissions are those of which there is a message with an id of ours,
-	// Missing the messages in their gaps.
+	// Submissions counts those that have a message with an id of ours, Missing the
+	// messages in their gaps.
 	Submissions int64 `json:"submissions"`
 	Missing     int64 `json:"missing"`
 	// Findings are the first of each class, by path or id.

@@ -1,11 +1,11 @@
-// Package verify judges an output folder: whether what can be seen in it is
-// what the pipeline promises.
+// Package verify checks an output folder: whether its visible files are what the
+// pipeline promises.
 //
-// It only reads, and may do so while the folder has owners: visible files
-// never change, so what it says of them holds; a file that is moved away under
-// its eyes is no fault. Its memory does not grow with the tree. What it must
-// remember of every message (24 bytes) is sorted in runs of a fixed size, which
-// go to a temporary file and are merged; the paths of the files go to another.
+// It only reads, and may do so while the folder has owners: visible files never
+// change, and a file that is moved away meanwhile is no fault. Its memory does not
+// grow with the tree. It remembers 24 bytes of every message. They are sorted in
+// runs of a fixed size, which go to a temporary file and are merged. The paths of
+// the files go to another temporary file.
 package verify
 
 import (
@@ -34,9 +34,9 @@ type Options struct {
 }
 
 const (
-	// runRecords is how many messages a run holds: 12 MiB. The merge takes as
-	// much for its read buffers, up to 3,000 runs, which are 1,600 million
-	// messages; beyond, 4 KiB for every run.
+	// runRecords is how many messages a run holds: 12 MiB. The merge takes as much
+	// for its read buffers, up to 3,000 runs (1,600 million messages), and 4 KiB for
+	// each run more.
 	runRecords = 1 << 19
 	// maxReaders is how many files are read at a time: more hide the latency
 	// of a network's disk, but each may hold a line of message.MaxLineBytes.

@@ -135,7 +135,7 @@ func wantFindings(t *testing.T, r *Report, want ...string) {
 	}
 }
 
-// TestTemporary: whether somebody owns the folder decides about an old file.
+// TestTemporary: an old file is judged by whether a process owns the folder.
 func TestTemporary(t *testing.T) {
 	dir := t.TempDir()
 	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour}, output.Roll{})
@@ -199,7 +199,7 @@ func TestErrors(t *testing.T) {
 		"unreadable "+temp(0)+" : input/output error",
 		"unreadable "+name(0, 1)+" : openat: permission denied",
 		"unreadable "+name(0, 2)+" : input/output error",
-		"unreadable "+temp(2)+" : whether somebody writes it: no lock",
+		"unreadable "+temp(2)+" : whether a process writes it: no lock",
 		"unreadable shard-3 : openat: input/output error",
 		"unreadable shard-4 : "+syscall.ESTALE.Error(),
 		"gap  "+s1+": 0, 2, 4 missing, the highest is 5",

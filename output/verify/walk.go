@@ -86,7 +86,7 @@ func (v *verifier) list(t *tally, yield func([]job) bool) {
 			case ok && n < maxShards && e.IsDir():
 				shards = append(shards, n)
 				t.of(n) // an empty one is reported, too
-			case !strings.HasPrefix(e.Name(), "shard-") && e.IsDir():
+			case !strings.HasPrefix(e.Name(), output.ShardPrefix) && e.IsDir():
 				t.found(none, Finding{Class: Skipped, File: e.Name(), Detail: "not a shard's folder, not looked at"})
 			default:
 				t.found(none, Finding{Class: Foreign, File: e.Name(), Detail: "only folders of shards belong here"})
@@ -103,7 +103,7 @@ func (v *verifier) list(t *tally, yield func([]job) bool) {
 }
 
 func (v *verifier) listShard(t *tally, n int, yield func([]job) bool) (more bool) {
-	folder := fmt.Sprintf("shard-%d", n)
+	folder := output.ShardName(n)
 	owned := sync.OnceValues(func() (bool, error) { return v.owned(folder) })
 	return v.readDir(t, n, folder, func(entries []fs.DirEntry) bool {
 		files := make([]job, 0, len(entries))
@@ -127,19 +127,18 @@ func (v *verifier) listShard(t *tally, n int, yield func([]job) bool) (more bool
 	})
 }
 
-// judgeHidden tells a file that is being written from one that a crash left, of
-// which fate says what becomes of it. An owner sweeps before it writes, so
-// whatever is in its folder is its own.
-// The file is looked at after the lock: one that an owner was still writing is
-// gone once the owner is.
+// judgeHidden tells a file that is being written from one that a crash left; fate
+// is what the next owner does with that. An owner removes and publishes such files
+// before it writes, so hidden files in its folder are its own. The look at the file
+// comes after the look at the lock: a file of a former owner may be gone by then.
 func (v *verifier) judgeHidden(t *tally, shard int, name, fate string, owned func() (bool, error)) {
 	inUse, err := owned()
 	if err != nil {
-		t.found(shard, unreadable(name, fmt.Errorf("whether somebody writes it: %w", err)))
+		t.found(shard, unreadable(name, fmt.Errorf("whether a process writes it: %w", err)))
 		return
 	}
 	switch info, err := fs.Lstat(v.folder, name); {
-	case errors.Is(err, fs.ErrNotExist): // published or swept
+	case errors.Is(err, fs.ErrNotExist): // published or removed
 	case err != nil:
 		t.found(shard, unreadable(name, err))
 	case inUse:

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"async-data-processor/durable"
 )
 
 const (
@@ -102,7 +104,7 @@ func (c *consumerState) contradicted(last uint64) bool {
 
 // reset makes the consumer start over.
 func (c *consumerState) reset() error {
-	return errors.Join(ignoreMissing(os.Remove(filepath.Join(c.dir, stateName))), syncDir(c.dir))
+	return errors.Join(ignoreMissing(os.Remove(filepath.Join(c.dir, stateName))), durable.SyncDir(c.dir))
 }
 
 // rewrite replaces the state by what is known of it. Without space for that
@@ -112,7 +114,7 @@ func (c *consumerState) rewrite() error {
 	if err := writeSynced(temp, c.encode()); err != nil {
 		return errors.Join(ignoreMissing(os.Remove(temp)), c.reset())
 	}
-	return errors.Join(os.Rename(temp, filepath.Join(c.dir, stateName)), syncDir(c.dir))
+	return errors.Join(os.Rename(temp, filepath.Join(c.dir, stateName)), durable.SyncDir(c.dir))
 }
 
 var errBadMeta = errors.New("it does not fit its checksum")

@@ -18,9 +18,9 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
+	"async-data-processor/durable"
 	"async-data-processor/event"
 	"async-data-processor/message"
-	"async-data-processor/space"
 )
 
 // inNamespace marks a process that may mount because it has its own user and
@@ -58,7 +58,7 @@ func smallDisk(t *testing.T, bytes int) (dir string, ok bool) {
 // give it back.
 func fillDisk(t *testing.T, dir string, but int64) (release func()) {
 	t.Helper()
-	free, err := space.Free(dir)
+	free, err := durable.Free(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
+	"async-data-processor/durable"
 	"async-data-processor/event"
-	"async-data-processor/space"
 )
 
 // DefaultMinFree is room for what the server writes besides messages, above
@@ -67,7 +67,7 @@ type Broker struct {
 
 	cfg   Config
 	store *store
-	space *space.Watermark
+	space *durable.Watermark
 
 	mu     sync.Mutex // guards what follows
 	server *instance  // nil between the runs of a server
@@ -108,7 +108,7 @@ func Open(cfg Config) (_ *Broker, err error) {
 	}
 	b := &Broker{
 		cfg: cfg, store: s,
-		space: space.New(s.dir, cfg.MinFree),
+		space: durable.NewWatermark(s.dir, cfg.MinFree),
 		names: map[string]*names{},
 		quit:  make(chan struct{}),
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"async-data-processor/durable"
 )
 
 // What the server's own files cannot tell about themselves is kept beside
@@ -97,7 +99,7 @@ func (s *store) writeManifest() error {
 	if err := writeSynced(temp, text); err != nil {
 		return errors.Join(err, ignoreMissing(os.Remove(temp)))
 	}
-	return errors.Join(os.Rename(temp, s.path(manifestName)), syncDir(s.dir))
+	return errors.Join(os.Rename(temp, s.path(manifestName)), durable.SyncDir(s.dir))
 }
 
 // readManifest returns the manifest, if the store was closed in order. One
@@ -114,7 +116,7 @@ func (s *store) readManifest() (m manifest, ok bool) {
 // forgetManifest is done, durably, before the server changes anything. Unlike
 // a mark in a file it needs no space.
 func (s *store) forgetManifest() error {
-	return errors.Join(ignoreMissing(os.Remove(s.path(manifestName))), syncDir(s.dir))
+	return errors.Join(ignoreMissing(os.Remove(s.path(manifestName))), durable.SyncDir(s.dir))
 }
 
 // missing lists what differs from the manifest.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"async-data-processor/durable"
 )
 
 // clockGrain is how far the time of a change of a folder may lag behind the
@@ -35,7 +37,7 @@ func (n *names) settle() error {
 		return nil
 	}
 	begin := time.Now()
-	if err := syncDir(n.dir); err != nil {
+	if err := durable.SyncDir(n.dir); err != nil {
 		return err
 	}
 	n.synced = begin

@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"async-data-processor/space"
+	"async-data-processor/durable"
 )
 
 const (
@@ -106,7 +106,7 @@ func serverOptions(s *store, cfg Config) (*server.Options, error) {
 // for half of what has to be kept free. That is where publishers of other
 // processes are refused, who do not ask admit.
 func storeLimit(s *store, minFree int64) (int64, error) {
-	free, err := space.Free(s.dir)
+	free, err := durable.Free(s.dir)
 	if err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", s.dir, err)
 	}

@@ -10,8 +10,8 @@ import (
 
 	"async-data-processor/broker/conn"
 	"async-data-processor/broker/jetstream"
+	"async-data-processor/durable"
 	"async-data-processor/event"
-	"async-data-processor/space"
 )
 
 const (
@@ -83,12 +83,12 @@ func (w *watcher) look(at time.Time) {
 // room tells whether a restart makes sense. Without a byte left the server
 // would only meet the same error, but long before there is enough for
 // publishes again it can be drained.
-func (w *watcher) room(full *space.LowError) bool {
+func (w *watcher) room(full *durable.LowError) bool {
 	return full == nil || full.Cause == nil && full.Free > w.cfg.MinFree/4
 }
 
 // fault returns why the server, which runs, has to be restarted, or nil.
-func (w *watcher) fault(full *space.LowError) error {
+func (w *watcher) fault(full *durable.LowError) error {
 	i := w.running()
 	if i.log.erred.Swap(false) {
 		if err := i.unhealthy(); err != nil {
@@ -172,7 +172,7 @@ func (w *watcher) record() {
 		if stream.State.LastSeq != f.last {
 			// For dead letters and for those who publish from another process,
 			// who are not made to wait for it.
-			_ = syncDir(w.store.path(streamsPath, stream.Name, messagesName))
+			_ = durable.SyncDir(w.store.path(streamsPath, stream.Name, messagesName))
 		}
 		_ = f.set(stream.State.LastSeq)
 	}

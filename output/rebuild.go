@@ -14,23 +14,23 @@ import (
 	"async-data-processor/output/committed"
 )
 
-// recall fills the window from the newest files, as many as it takes.
+// rebuildWindow fills the window from the newest files, as many as it needs.
 //
-// A file that was taken away meanwhile is forgotten, as its messages will be. A
-// damaged one is counted: somebody has changed it, what it lacks nobody can
-// know, and a shard that stands still would mend nothing. But one that cannot
-// be read fails the start, because that can be mended.
-func (s *Shard) recall(ctx context.Context, files *newest) error {
+//	a file was taken away meanwhile    it is skipped, as its messages will be
+//	a file is damaged                  it is counted: another program has changed
+//	                                   it, and a stopped shard would not help
+//	a file cannot be read              the start fails: an operator can fix that
+func (s *Shard) rebuildWindow(ctx context.Context, files *newest) error {
 	files.finish()
-	s.recalled.Foreign, s.recalled.Example = files.foreign, files.example
+	s.rebuilt.Foreign, s.rebuilt.Example = files.foreign, files.example
 	var failed error
-	s.recalled.IDs = s.window.Load(s.committed(ctx, files, &failed))
+	s.rebuilt.IDs = s.window.Load(s.committed(ctx, files, &failed))
 	return failed
 }
 
 // committed yields the ids in each of the files, the newest file first, and when
-// they count as committed; the slice is used again. It ends with the first error,
-// which it leaves in failed.
+// they count as committed. It uses the slice again. It ends with the first error,
+// which it stores in failed.
 func (s *Shard) committed(ctx context.Context, files *newest, failed *error) iter.Seq2[[]committed.Key, time.Time] {
 	return func(yield func([]committed.Key, time.Time) bool) {
 		in := bufio.NewReaderSize(nil, 64<<10)
@@ -38,7 +38,7 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 		for i, f := range files.files {
 			name := files.name(f)
 			if ctx.Err() != nil {
-				*failed = fmt.Errorf("read the files of %s: %w", s.name, context.Cause(ctx))
+				*failed = fmt.Errorf("read the files of %s: %w", s.dir.name, context.Cause(ctx))
 				return
 			}
 			var whole bool
@@ -48,14 +48,14 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 				continue
 			}
 			if err != nil {
-				*failed = fmt.Errorf("learn which messages are written: %w; let it be read, or move it away and accept that its messages may come again",
-					s.failed("read", name, err))
+				*failed = fmt.Errorf("learn which messages are written: %w; make it readable, or move it away and accept that its messages may come again",
+					s.dir.failed("read", name, err))
 				return
 			}
-			s.recalled.Files++
+			s.rebuilt.Files++
 			if !whole {
-				s.recalled.Damaged++
-				s.recalled.Example = name
+				s.rebuilt.Damaged++
+				s.rebuilt.Example = name
 			}
 			if !yield(keys, files.until(i)) {
 				return
@@ -64,16 +64,16 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 	}
 }
 
-// lineGuess is how long a line is thought to be when the last ones of a large
-// file are looked for.
+// lineGuess is the expected length of a line, in the search for the last lines of a
+// large file.
 const lineGuess = 128
 
-// readIDs returns the keys of a file's messages, or of the last ones, limit at
-// least and twice as many at most; it may use the slice. whole is false if a line
-// that it has read has no id, or if the last one is cut off; its message counts
-// as not written.
+// readIDs returns the keys of a file's messages, or of the last ones: at least
+// limit, at most twice as many. It may use the slice. whole is false if a line that
+// it has read has no id, or if the last one is cut off. That message counts as not
+// written.
 func (s *Shard) readIDs(name string, in *bufio.Reader, keys []committed.Key, limit int) (_ []committed.Key, whole bool, err error) {
-	f, err := s.folder.read(name)
+	f, err := s.dir.read(name)
 	if err != nil {
 		return keys, false, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,12 +17,12 @@ import (
 
 // hiddenAt is the name of a rolling file that was begun at a time.
 func hiddenAt(at time.Time, n int) string {
-	return tempPrefix + strings.TrimSuffix(nameAt(at, n), visibleSuffix) + rollingSuffix
+	return hiddenPrefix + strings.TrimSuffix(nameAt(at, n), visibleSuffix) + rollingSuffix
 }
 
-// TestAdopt: what the next owner makes of a rolling file, whether it rolls its
+// TestRecoverRolling: what the next owner makes of a rolling file, whether it rolls its
 // own or not.
-func TestAdopt(t *testing.T) {
+func TestRecoverRolling(t *testing.T) {
 	now := time.Now()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
 	long := strings.Replace(lines[5], `}`, `,"value":"`+strings.Repeat("x", 600_000)+`"}`, 1)
@@ -60,10 +59,10 @@ func TestAdopt(t *testing.T) {
 					want = append(want, []byte(text))
 				}
 				checkFolder(t, path, want...)
-				adopted, cut := 0, int64(0)
+				recovered, cut := 0, int64(0)
 				for name, text := range tt.files {
 					if ParseName(name) == Rolling {
-						adopted++
+						recovered++
 					}
 					cut += int64(len(text))
 				}
@@ -71,11 +70,11 @@ func TestAdopt(t *testing.T) {
 					cut -= int64(len(text))
 				}
 				if len(tt.want) == 0 {
-					adopted = 0
+					recovered = 0
 				}
-				if got := s.Recalled(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 ||
-					got.Adopted != adopted || got.Cut != cut {
-					t.Errorf("recalled %+v, want %d adopted, %d bytes cut off", got, adopted, cut)
+				if got := s.Rebuilt(); got.IDs != len(tt.known) || got.Files != len(tt.want) || got.Damaged+got.Foreign > 0 ||
+					got.Recovered != recovered || got.Cut != cut {
+					t.Errorf("rebuilt %+v, want %d recovered, %d bytes cut off", got, recovered, cut)
 				}
 				if len(tt.known) > 0 {
 					write(t, s, 0, tt.known...)
@@ -92,8 +91,8 @@ func TestAdopt(t *testing.T) {
 		}
 		s := openShard(t, path)
 		checkFolder(t, path, []byte(whole))
-		if got := s.Recalled(); got.IDs != 4 || got.Files != 1 || got.Adopted != 0 || got.Cut != 0 {
-			t.Errorf("recalled %+v", got)
+		if got := s.Rebuilt(); got.IDs != 4 || got.Files != 1 || got.Recovered != 0 || got.Cut != 0 {
+			t.Errorf("rebuilt %+v", got)
 		}
 	})
 	t.Run("its name is taken", func(t *testing.T) {
@@ -108,65 +107,9 @@ func TestAdopt(t *testing.T) {
 	})
 }
 
-// adoptCalls is what taking a shard asks of its folder if there is a rolling
-// file with a torn line, up to its publication.
-var adoptCalls = []string{
-	"names", "linked", "reopen", "mend fsync", "forget", "size", "read at", "truncate", "mend fsync", "mend close",
-	"open", "linked", "link", "folder fsync", "remove", "folder fsync",
-}
-
-// TestFaultsOfAnAdoption: whatever fails, the shard is not taken until all of
-// the file is visible.
-func TestFaultsOfAnAdoption(t *testing.T) {
-	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
-	begin := func(t *testing.T, plan func(int, string) verdict) (take func() error, disk **faulty) {
-		path := memoryDir(t)
-		fill(t, path, map[string]string{hiddenAt(time.Now(), 1): string(content(lines[:5])) + lines[5]})
-		d := openTestDir(t, path)
-		disk = new(*faulty)
-		d.wrap = func(f folder) folder {
-			*disk = newFaulty(t, &Shard{folder: f}, plan, unix.EIO)
-			plan = at(-1, pass) // of the next one
-			return *disk
-		}
-		return func() error {
-			s, err := d.Shard(t.Context(), 0, nil)
-			if err == nil {
-				checkFolder(t, path, content(lines[:5]))
-				write(t, s, 1, lines...)
-				err = s.Close()
-			}
-			return err
-		}, disk
-	}
-	take, disk := begin(t, at(-1, pass))
-	if err := take(); err != nil || !slices.Equal((*disk).calls[:len(adoptCalls)], adoptCalls) {
-		t.Errorf("%v; got  %q\nwant %q", err, (*disk).calls, adoptCalls)
-	}
-	for i, call := range adoptCalls {
-		for _, v := range []verdict{fail, happened, crashBefore, crashAfter} {
-			t.Run(fmt.Sprintf("%d %s/%s", i, call, v), func(t *testing.T) {
-				take, _ := begin(t, at(i, v))
-				// What is unimportant, or made good for later.
-				spared := call == "mend close" || call == "forget" || i == len(adoptCalls)-1
-				err := take()
-				if (err == nil) != spared && v != crashBefore && v != crashAfter {
-					t.Errorf("the first owner: %v", err)
-				}
-				if err == nil {
-					return
-				}
-				if err := take(); err != nil {
-					t.Errorf("the next owner: %v", err)
-				}
-			})
-		}
-	}
-}
-
-// TestAdoptionEndsWithTheContext: a process that is to stop does not read a large
+// TestRecoveryEndsWithTheContext: a process that is to stop does not read a large
 // file to its end, and leaves it to the next owner.
-func TestAdoptionEndsWithTheContext(t *testing.T) {
+func TestRecoveryEndsWithTheContext(t *testing.T) {
 	path := t.TempDir()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10_000)
 	fill(t, path, map[string]string{hiddenAt(time.Now(), 1): string(content(lines))})
@@ -176,7 +119,7 @@ func TestAdoptionEndsWithTheContext(t *testing.T) {
 	defer cancel(nil)
 	reads := 0
 	d.wrap = func(f folder) folder {
-		return newFaulty(t, &Shard{folder: f}, func(_ int, call string) verdict {
+		return newFaultyFolder(t, f, func(_ int, call string) verdict {
 			if call == "read at" {
 				reads++
 				cancel(cause)
@@ -194,9 +137,9 @@ func TestAdoptionEndsWithTheContext(t *testing.T) {
 	checkFolder(t, path, content(lines))
 }
 
-// TestMend: behind a failed append the file is read from the disk, and not
+// TestRepair: after a failed append the file is read from the disk, and not
 // published unless all that was durable is there.
-func TestMend(t *testing.T) {
+func TestRepair(t *testing.T) {
 	path := t.TempDir()
 	s := rollingShard(t, path, neverFull)
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
@@ -204,23 +147,23 @@ func TestMend(t *testing.T) {
 	write(t, s, 5, lines[:5]...)
 	f.calls, f.plan = nil, at(2, fail)
 	damaged := true
-	s.folder = &damaging{f, &damaged}
+	s.dir.folder = &damaging{f, &damaged}
 	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) || !errors.Is(err, errDamaged) {
 		t.Errorf("got error %v, want %v", err, errDamaged)
 	}
-	want := []string{"held", "write", "fsync", "close", "reopen", "truncate", "mend fsync", "forget", "read at"}
+	want := []string{"held", "write", "fsync", "close", "reopen", "truncate", "fsync", "forget", "read at"}
 	if !slices.Equal(f.calls[:len(want)], want) {
 		t.Errorf("got  %q\nwant %q", f.calls, want)
 	}
 	for range 2 {
-		if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, errDamaged) || !errors.Is(s.Unrolled(), errDamaged) {
-			t.Errorf("got error %v, unrolled %v, want %v", err, s.Unrolled(), errDamaged)
+		if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, errDamaged) || !errors.Is(s.RollErr(), errDamaged) {
+			t.Errorf("got error %v, late %v, want %v", err, s.RollErr(), errDamaged)
 		}
 	}
 	checkOnce(t, path)
 	damaged = false
-	if err := s.Roll(t.Context()); err != nil || s.Unrolled() != nil {
-		t.Errorf("it is no more damaged: %v, %v", err, s.Unrolled())
+	if err := s.Roll(t.Context()); err != nil || s.RollErr() != nil {
+		t.Errorf("it is no more damaged: %v, %v", err, s.RollErr())
 	}
 	checkFolder(t, path, content(lines[:5]))
 	write(t, s, 5, lines...)
@@ -250,9 +193,9 @@ func (f *damagedFile) ReadAt(p []byte, at int64) (int, error) {
 	return n, err
 }
 
-// TestHiddenNameIsSettled: a hidden name does not come back with a loss of power
+// TestHiddenNameIsGone: a hidden name does not come back with a loss of power
 // once anything else is written.
-func TestHiddenNameIsSettled(t *testing.T) {
+func TestHiddenNameIsGone(t *testing.T) {
 	path := t.TempDir()
 	s := rollingShard(t, path, Roll{Bytes: 1})
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
@@ -263,16 +206,16 @@ func TestHiddenNameIsSettled(t *testing.T) {
 	if want := []string{"open", "folder fsync", "held", "create"}; !slices.Equal(f.calls[:len(want)], want) {
 		t.Errorf("got  %q\nwant %q", f.calls, want)
 	}
-	for name := range f.durable {
+	for name := range f.disk.durable {
 		if ParseName(name) != Visible {
 			t.Errorf("a loss of power would leave %s", name)
 		}
 	}
 }
 
-// TestRecallOfARolledFile: of a file with more ids than the window has, those
+// TestRebuildOfARolledFile: of a file with more ids than the window has, those
 // written last are known.
-func TestRecallOfARolledFile(t *testing.T) {
+func TestRebuildOfARolledFile(t *testing.T) {
 	var lines, long []string
 	for i := range 100 {
 		lines = append(lines, numbered(fmt.Sprintf("01JD8Y6G5V3X9Q2R7T4B1C%04d", i), 1)...)
@@ -291,8 +234,8 @@ func TestRecallOfARolledFile(t *testing.T) {
 			d.window.IDs = 10
 			s := takeShard(t, d)
 			defer s.Close()
-			if got := s.Recalled(); got.IDs != min(n, 10) || got.Damaged > 0 {
-				t.Errorf("recalled %+v", got)
+			if got := s.Rebuilt(); got.IDs != min(n, 10) || got.Damaged > 0 {
+				t.Errorf("rebuilt %+v", got)
 			}
 			write(t, s, 0, lines[max(0, n-10):n]...)
 			if n > 10 {
@@ -320,48 +263,31 @@ func TestTimeWithoutOwnerOfRolledFiles(t *testing.T) {
 		}
 		s = openShard(t, path)
 		defer s.Close()
-		if got := s.Recalled(); got.IDs != 6 || got.Files != 2 {
-			t.Errorf("recalled %+v", got)
+		if got := s.Rebuilt(); got.IDs != 6 || got.Files != 2 {
+			t.Errorf("rebuilt %+v", got)
 		}
 		write(t, s, 0, lines[2:]...)
 	})
 }
 
-// TestRecallReadsTheEnd: how long a start takes does not depend on how large the
+// TestRebuildReadsTheEnd: how long a start takes does not depend on how large the
 // files are.
-func TestRecallReadsTheEnd(t *testing.T) {
+func TestRebuildReadsTheEnd(t *testing.T) {
 	path := t.TempDir()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 50_000)
 	fill(t, path, map[string]string{nameAt(time.Now(), 1): string(content(lines))})
 	d := openTestDir(t, path)
 	d.window.IDs = 100
 	read := 0
-	d.wrap = func(f folder) folder { return countingFolder{f, &read} }
+	d.wrap = func(f folder) folder {
+		return reading{folder: f, after: func(n int) error {
+			read += n
+			return nil
+		}}
+	}
 	s := takeShard(t, d)
-	if got := s.Recalled(); got.IDs < 100 || got.IDs > 200 || got.Files != 1 || got.Damaged > 0 || read > 128<<10 {
-		t.Errorf("recalled %+v, read %d bytes", got, read)
+	if got := s.Rebuilt(); got.IDs < 100 || got.IDs > 200 || got.Files != 1 || got.Damaged > 0 || read > 128<<10 {
+		t.Errorf("rebuilt %+v, read %d bytes", got, read)
 	}
 	write(t, s, 0, lines[len(lines)-100:]...)
-}
-
-// countingFolder counts the bytes that are read.
-type countingFolder struct {
-	folder
-	count *int
-}
-
-func (f countingFolder) read(name string) (io.ReadSeekCloser, error) {
-	in, err := f.folder.read(name)
-	return countingReader{in, f.count}, err
-}
-
-type countingReader struct {
-	io.ReadSeekCloser
-	read *int
-}
-
-func (r countingReader) Read(p []byte) (int, error) {
-	n, err := r.ReadSeekCloser.Read(p)
-	*r.read += n
-	return n, err
 }

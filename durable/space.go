@@ -1,7 +1,4 @@
-// Package space watches the free space of a file system. It promises to tell of
-// a lack in time, while there still is some, and not to go to and fro when it
-// ends.
-package space
+package durable
 
 import (
 	"fmt"
@@ -12,29 +9,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxAge is how old a look at the disk may be, in which the fastest writers
-// write some megabytes. A look takes some microseconds.
+// maxAge is how old a look at the disk may be. The fastest writers write a few
+// megabytes in that time. A look takes microseconds.
 const maxAge = 10 * time.Millisecond
 
-// Watermark is how much of the file system of a folder has to be free. Its
-// methods may be called concurrently.
+// Watermark is how much of the file system of a folder has to be free. It tells of
+// a lack while some space is left. Once low, it wants more space than before, so
+// that the answer does not alternate. Its methods may be called concurrently.
 type Watermark struct {
 	dir     string
 	minFree int64
 	free    func(dir string) (int64, error) // Free, or a test's
 
-	looking sync.Mutex // held by the one who looks for Check
+	looking sync.Mutex // held by the caller of Check that looks
 	looked  atomic.Int64
 	low     atomic.Pointer[LowError]
 }
 
-// New returns the watermark of minFree bytes; 0 is never undercut.
-func New(dir string, minFree int64) *Watermark {
+// NewWatermark returns the watermark of minFree bytes; 0 switches it off.
+func NewWatermark(dir string, minFree int64) *Watermark {
 	return &Watermark{dir: dir, minFree: minFree, free: Free}
 }
 
-// LowError says why nothing more should be written. It wraps ENOSPC, or the
-// Cause of a look at the disk that failed.
+// LowError says why nothing more should be written. It wraps ENOSPC, or the Cause
+// if the look at the disk failed.
 type LowError struct {
 	Dir           string
 	Free, MinFree int64
@@ -55,8 +53,8 @@ func (e *LowError) Unwrap() error {
 	return unix.ENOSPC
 }
 
-// Low returns a *LowError if a look found too little and Clear has not been
-// called since. It never asks the disk, which may not answer.
+// Low returns a *LowError if a look found too little since the last Clear. It
+// never asks the disk, which may not answer.
 func (w *Watermark) Low() error {
 	if low := w.low.Load(); low != nil {
 		return low
@@ -64,8 +62,8 @@ func (w *Watermark) Low() error {
 	return nil
 }
 
-// Check is Low, and looks by itself unless somebody did a moment ago. It costs
-// two loads most of the time.
+// Check is Low, and looks at the disk if the last look is older than maxAge. It
+// costs two loads most of the time.
 func (w *Watermark) Check() error {
 	if err := w.Low(); err != nil {
 		return err
@@ -80,9 +78,8 @@ func (w *Watermark) Check() error {
 	return nil
 }
 
-// Look looks at the disk now, and returns nil if enough is free: once it was
-// not, an eighth more than before. A lack is told by Low and Check from here on,
-// until Clear.
+// Look looks at the disk now, and returns nil if enough is free. After a lack,
+// enough is an eighth more. From a lack on, Low and Check fail until Clear.
 func (w *Watermark) Look() *LowError {
 	if w.minFree == 0 {
 		return nil
@@ -100,8 +97,8 @@ func (w *Watermark) Look() *LowError {
 	return low
 }
 
-// Clear ends the lack. It is not Look's to do, because who watches may have
-// something to see to first.
+// Clear ends the lack. Look does not do it, because the caller may have work to
+// finish first.
 func (w *Watermark) Clear() { w.low.Store(nil) }
 
 // Free is what this user may still write to the file system of a folder.

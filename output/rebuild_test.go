@@ -1,6 +1,7 @@
 package output
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,37 +43,37 @@ func fill(t *testing.T, path string, files map[string]string) {
 	}
 }
 
-// TestRecall: what is in the folder at a start, and what is known of it then.
-func TestRecall(t *testing.T) {
+// TestRebuild: what is in the folder at a start, and what is known of it then.
+func TestRebuild(t *testing.T) {
 	now := time.Now()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 4)
 	long := strings.Replace(lines[2], `}`, `,"value":"`+strings.Repeat("x", 300_000)+`"}`, 1)
 	name := nameAt(now.Add(-time.Minute), 1)
 	for what, tt := range map[string]struct {
 		files map[string]string
-		want  Recalled
+		want  Rebuilt
 		known []string
 		fresh []string
 	}{
-		"nothing":             {nil, Recalled{}, nil, lines},
-		"a file":              {map[string]string{name: string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
-		"two files":           {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[2:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"the same twice":      {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"a long line":         {map[string]string{name: string(content([]string{lines[1], long, lines[3]}))}, Recalled{IDs: 3, Files: 1}, lines[1:], lines[:1]},
-		"from the future":     {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
-		"the clock was ahead": {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines[:1])), name: string(content(lines[1:]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"from long ago":       {map[string]string{nameAt(now.Add(-9999*time.Hour), 1): string(content(lines))}, Recalled{IDs: 4, Files: 1}, lines, nil},
-		"old, until the next": {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-9*testWindow.Age), 1): string(content(lines[:2]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"too old":             {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age-time.Millisecond), 1): string(content(lines[1:2])), nameAt(now.Add(-time.Minute-testWindow.Age-2*time.Millisecond), 1): string(content(lines[:1]))}, Recalled{IDs: 3, Files: 2}, lines[1:], lines[:1]},
-		"just not too old":    {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age+time.Minute), 1): string(content(lines[:2]))}, Recalled{IDs: 4, Files: 2}, lines, nil},
-		"cut off":             {map[string]string{name: strings.TrimSuffix(string(content(lines)), "}\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
-		"cut off: newline":    {map[string]string{name: strings.TrimSuffix(string(content(lines)), "\n")}, Recalled{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
-		"a long one cut off":  {map[string]string{name: lines[0] + "\n" + long}, Recalled{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
-		"empty":               {map[string]string{name: ""}, Recalled{Files: 1, Damaged: 1, Example: name}, nil, lines},
-		"other content":       {map[string]string{name: "a,b\n" + lines[0] + "\n\n\x00\n"}, Recalled{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
-		"another's name":      {map[string]string{"export.ndjson": string(content(lines))}, Recalled{Foreign: 1, Example: "export.ndjson"}, nil, lines},
-		"nearly our name":     {map[string]string{"0_1_" + strings.TrimPrefix(name, "0-1_"): string(content(lines))}, Recalled{Foreign: 1, Example: "0_1_" + strings.TrimPrefix(name, "0-1_")}, nil, lines},
-		"no file of messages": {map[string]string{"notes.txt": "x", ".DS_Store": "x", "0-1_" + ulid.Make().String(): "x"}, Recalled{}, nil, lines},
+		"nothing":             {nil, Rebuilt{}, nil, lines},
+		"a file":              {map[string]string{name: string(content(lines))}, Rebuilt{IDs: 4, Files: 1}, lines, nil},
+		"two files":           {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[2:]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"the same twice":      {map[string]string{name: string(content(lines[:2])), nameAt(now, 2): string(content(lines[1:]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"a long line":         {map[string]string{name: string(content([]string{lines[1], long, lines[3]}))}, Rebuilt{IDs: 3, Files: 1}, lines[1:], lines[:1]},
+		"from the future":     {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines))}, Rebuilt{IDs: 4, Files: 1}, lines, nil},
+		"the clock was ahead": {map[string]string{nameAt(now.Add(48*time.Hour), 1): string(content(lines[:1])), name: string(content(lines[1:]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"from long ago":       {map[string]string{nameAt(now.Add(-9999*time.Hour), 1): string(content(lines))}, Rebuilt{IDs: 4, Files: 1}, lines, nil},
+		"old, until the next": {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-9*testWindow.Age), 1): string(content(lines[:2]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"too old":             {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age-time.Millisecond), 1): string(content(lines[1:2])), nameAt(now.Add(-time.Minute-testWindow.Age-2*time.Millisecond), 1): string(content(lines[:1]))}, Rebuilt{IDs: 3, Files: 2}, lines[1:], lines[:1]},
+		"just not too old":    {map[string]string{name: string(content(lines[2:])), nameAt(now.Add(-time.Minute-testWindow.Age+time.Minute), 1): string(content(lines[:2]))}, Rebuilt{IDs: 4, Files: 2}, lines, nil},
+		"cut off":             {map[string]string{name: strings.TrimSuffix(string(content(lines)), "}\n")}, Rebuilt{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
+		"cut off: newline":    {map[string]string{name: strings.TrimSuffix(string(content(lines)), "\n")}, Rebuilt{IDs: 3, Files: 1, Damaged: 1, Example: name}, lines[:3], lines[3:]},
+		"a long one cut off":  {map[string]string{name: lines[0] + "\n" + long}, Rebuilt{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
+		"empty":               {map[string]string{name: ""}, Rebuilt{Files: 1, Damaged: 1, Example: name}, nil, lines},
+		"other content":       {map[string]string{name: "a,b\n" + lines[0] + "\n\n\x00\n"}, Rebuilt{IDs: 1, Files: 1, Damaged: 1, Example: name}, lines[:1], lines[1:]},
+		"another's name":      {map[string]string{"export.ndjson": string(content(lines))}, Rebuilt{Foreign: 1, Example: "export.ndjson"}, nil, lines},
+		"nearly our name":     {map[string]string{"0_1_" + strings.TrimPrefix(name, "0-1_"): string(content(lines))}, Rebuilt{Foreign: 1, Example: "0_1_" + strings.TrimPrefix(name, "0-1_")}, nil, lines},
+		"no file of messages": {map[string]string{"notes.txt": "x", ".DS_Store": "x", "0-1_" + ulid.Make().String(): "x"}, Rebuilt{}, nil, lines},
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := t.TempDir()
@@ -81,13 +82,13 @@ func TestRecall(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := openShard(t, path)
-			got := s.Recalled()
+			got := s.Rebuilt()
 			if got.Took <= 0 {
 				t.Errorf("it took %v", got.Took)
 			}
 			got.Took = 0
 			if got != tt.want {
-				t.Errorf("recalled %+v, want %+v", got, tt.want)
+				t.Errorf("rebuilt %+v, want %+v", got, tt.want)
 			}
 			if len(tt.known) > 0 {
 				write(t, s, 0, tt.known...)
@@ -99,22 +100,40 @@ func TestRecall(t *testing.T) {
 	}
 }
 
-// reading is a folder that lets a test see and spoil what is read.
+// reading is a folder that lets a test see and spoil what is read; each function
+// may be nil.
 type reading struct {
 	folder
-	before func(name string) error
+	before func(name string) error // a file is opened
+	after  func(n int) error       // so many bytes were read
 }
 
 func (r reading) read(name string) (io.ReadSeekCloser, error) {
-	if err := r.before(name); err != nil {
-		return nil, err
+	if r.before != nil {
+		if err := r.before(name); err != nil {
+			return nil, err
+		}
 	}
-	return r.folder.read(name)
+	in, err := r.folder.read(name)
+	return spoiled{in, r.after}, err
 }
 
-// TestRecallReadsNoMore: of many files only the newest are read, as many as the
+type spoiled struct {
+	io.ReadSeekCloser
+	after func(n int) error
+}
+
+func (r spoiled) Read(p []byte) (int, error) {
+	n, err := r.ReadSeekCloser.Read(p)
+	if r.after != nil {
+		err = cmp.Or(r.after(n), err)
+	}
+	return n, err
+}
+
+// TestRebuildReadsNoMore: of many files only the newest are read, as many as the
 // window needs.
-func TestRecallReadsNoMore(t *testing.T) {
+func TestRebuildReadsNoMore(t *testing.T) {
 	path := t.TempDir()
 	now := time.Now()
 	files := make(map[string]string)
@@ -126,7 +145,7 @@ func TestRecallReadsNoMore(t *testing.T) {
 	d.window.IDs = 10
 	var read []string
 	d.wrap = func(f folder) folder {
-		return reading{f, func(name string) error {
+		return reading{folder: f, before: func(name string) error {
 			read = append(read, name)
 			return nil
 		}}
@@ -143,8 +162,8 @@ func TestRecallReadsNoMore(t *testing.T) {
 	if !slices.Equal(read, want[:4]) {
 		t.Errorf("read %q, want %q", read, want[:4])
 	}
-	if r := s.Recalled(); r.IDs != 10 || r.Files != 4 {
-		t.Errorf("recalled %+v", r)
+	if r := s.Rebuilt(); r.IDs != 10 || r.Files != 4 {
+		t.Errorf("rebuilt %+v", r)
 	}
 	write(t, s, 0, slices.Concat(numbered("0", 3), numbered("1", 3), numbered("2", 3))...)
 	write(t, s, 3, numbered("4", 3)...)
@@ -215,16 +234,16 @@ func TestNewestForgetsTheOld(t *testing.T) {
 	}
 }
 
-// TestRecallFails: a file that cannot be read fails the start, by name; then
+// TestRebuildFails: a file that cannot be read fails the start, by name; then
 // nothing is held and the next start may succeed.
-func TestRecallFails(t *testing.T) {
+func TestRebuildFails(t *testing.T) {
 	path := t.TempDir()
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)
 	name := nameAt(time.Now(), 1)
 	fill(t, path, map[string]string{name: string(content(lines))})
 	d := openTestDir(t, path)
 	var fault error
-	d.wrap = func(f folder) folder { return reading{f, func(string) error { return fault }} }
+	d.wrap = func(f folder) folder { return reading{folder: f, before: func(string) error { return fault }} }
 	for _, fault = range []error{unix.EIO, unix.EACCES, unix.EMFILE} {
 		s, err := d.Shard(t.Context(), 0, nil)
 		if err == nil {
@@ -245,44 +264,32 @@ func TestRecallFails(t *testing.T) {
 		t.Errorf("got error %v, want the cause", err)
 	}
 
-	// Taken away since it was listed: that is anybody's right.
+	// A file may be taken away after it was listed.
 	d.wrap = func(f folder) folder {
-		return reading{f, func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
+		return reading{folder: f, before: func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
 	}
 	s := takeShard(t, d)
-	if r := s.Recalled(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {
-		t.Errorf("recalled %+v", r)
+	if r := s.Rebuilt(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {
+		t.Errorf("rebuilt %+v", r)
 	}
 	write(t, s, 5, lines...)
 }
 
-// failingReader fails in the middle of a file.
-type failingReader struct{ io.ReadSeekCloser }
-
-func (failingReader) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: "x", Err: unix.EIO}
-}
-
-type failingFolder struct{ folder }
-
-func (f failingFolder) read(name string) (io.ReadSeekCloser, error) {
-	r, err := f.folder.read(name)
-	return failingReader{r}, err
-}
-
-func TestRecallFailsInTheMiddle(t *testing.T) {
+func TestRebuildFailsInTheMiddle(t *testing.T) {
 	path := t.TempDir()
 	name := nameAt(time.Now(), 1)
 	fill(t, path, map[string]string{name: "x\n"})
 	d := openTestDir(t, path)
-	d.wrap = func(f folder) folder { return failingFolder{f} }
+	d.wrap = func(f folder) folder {
+		return reading{folder: f, after: func(int) error { return &fs.PathError{Op: "read", Path: "x", Err: unix.EIO} }}
+	}
 	if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), name) {
 		t.Errorf("got error %v, want %v of %s", err, unix.EIO, name)
 	}
 }
 
-// BenchmarkRecall is a start on files of five messages.
-func BenchmarkRecall(b *testing.B) {
+// BenchmarkRebuild is a start on files of five messages.
+func BenchmarkRebuild(b *testing.B) {
 	const files = 2000
 	path := b.TempDir()
 	s := openShard(b, path)
@@ -296,8 +303,8 @@ func BenchmarkRecall(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s := openShard(b, path)
-		if r := s.Recalled(); r.IDs != 5*files {
-			b.Fatalf("recalled %+v", r)
+		if r := s.Rebuilt(); r.IDs != 5*files {
+			b.Fatalf("rebuilt %+v", r)
 		}
 		s.Close()
 	}

@@ -1,4 +1,4 @@
-package space
+package durable
 
 import (
 	"errors"
@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestWatermark: low below the mark, over with an eighth more and no sooner,
-// and only when whoever watches says so.
+// TestWatermark: it is low below the mark. The lack ends with an eighth more, and
+// only with Clear.
 func TestWatermark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New("/data", 800<<20)
+		w := NewWatermark("/data", 800<<20)
 		var free int64
 		w.free = func(string) (int64, error) { return free << 20, nil }
 		for i, step := range []struct {
@@ -45,11 +45,11 @@ func TestWatermark(t *testing.T) {
 	})
 }
 
-// TestCheckLooksSeldom: many who ask at a time cost one look, and a lack is
-// found without anybody who watches.
+// TestCheckLooksSeldom: many calls of Check at a time cost one look, and Check
+// finds a lack by itself.
 func TestCheckLooksSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New("/data", 8)
+		w := NewWatermark("/data", 8)
 		looks, free := 0, int64(8)
 		w.free = func(string) (int64, error) { looks++; return free, nil }
 		for range 100 {
@@ -68,9 +68,9 @@ func TestCheckLooksSeldom(t *testing.T) {
 	})
 }
 
-// TestOff: without a mark nothing is too little, and nobody asks the disk.
+// TestOff: without a mark nothing is too little, and the disk is not asked.
 func TestOff(t *testing.T) {
-	w := New(filepath.Join(t.TempDir(), "gone"), 0)
+	w := NewWatermark(filepath.Join(t.TempDir(), "gone"), 0)
 	if err := w.Check(); err != nil {
 		t.Error(err)
 	}
@@ -79,7 +79,7 @@ func TestOff(t *testing.T) {
 // TestDiskGone: a disk that cannot be asked is not written to.
 func TestDiskGone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
-	if err := New(dir, 1).Check(); !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), dir) {
+	if err := NewWatermark(dir, 1).Check(); !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v", err)
 	}
 }

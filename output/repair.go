@@ -1,0 +1,202 @@
+package output
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"hash/crc32"
+	"io"
+)
+
+// errDamaged: what was durable of a rolling file is not on the disk any more.
+var errDamaged = errors.New("what was written to it is no longer there")
+
+// finish repairs a sealed file if need be, and publishes it, or removes it if
+// nothing is in it. It may be called again after an error. The caller has the turn
+// and holds the gate, or the gate alone.
+//
+// The system calls for a file that is not broken:
+//
+//	close(hidden)
+//	newfstatat(final)
+//	linkat(hidden, final)      visible from here, never overwrites
+//	fsync(folder)              durable so from here
+//	unlinkat(hidden)
+//	fsync(folder)
+func (a *appender) finish(r *rolling) error {
+	if f := r.f; f != nil {
+		r.f = nil
+		if f.Close() != nil {
+			r.broken = true
+		}
+	}
+	if r.broken {
+		if err := a.repair(r); err != nil {
+			return err
+		}
+		r.broken = false
+	}
+	if r.size == 0 {
+		if err := a.dir.remove(r.hidden); err != nil {
+			return a.dir.failed("unlink", r.hidden, err)
+		}
+		return nil
+	}
+	return a.show(r)
+}
+
+// show gives the file its visible name, and then takes the hidden one away.
+func (a *appender) show(r *rolling) error {
+	names, err := a.dir.syncer.begin()
+	if err != nil {
+		return a.dir.failed("open", "", err)
+	}
+	if !r.shown {
+		// A name that is there already may not be durable, and after a failed
+		// fsync another one would not make it so.
+		linked, err := a.dir.linked(r.hidden, r.final)
+		if err != nil {
+			return a.dir.failed("stat", r.final, err)
+		}
+		if linked {
+			r.linked = false // even if the removal fails: better seen twice than never
+			if err := a.dir.remove(r.final); err != nil {
+				return a.dir.failed("unlink", r.final, err)
+			}
+		}
+		if !r.linked { // else a reader has it, and must not see it again
+			if err := a.dir.link(r.hidden, r.final); err != nil {
+				return a.dir.failed("link", r.final, err)
+			}
+			r.linked = true
+		}
+		if err := names.sync(); err != nil {
+			return a.dir.failed("fsync", "", err)
+		}
+		r.shown = true
+	}
+	if err := a.dir.remove(r.hidden); err != nil {
+		return a.dir.failed("unlink", r.hidden, err)
+	}
+	if names.sync() != nil {
+		// If the hidden name comes back with a loss of power, the next owner sees
+		// what it is. Before anything else is written its removal is made durable.
+		a.undo.oweSync()
+	}
+	return nil
+}
+
+// repair cuts off what is behind the last append that was known to be durable, and
+// makes sure that the rest is on the disk.
+//
+//	openat(hidden)
+//	ftruncate(hidden)
+//	fsync(hidden)
+//	fadvise64(hidden)          what the system remembers of it may be a lie
+//	pread64(hidden)            all of it
+//	close(hidden)
+func (a *appender) repair(r *rolling) error {
+	f, err := a.dir.reopen(r.hidden)
+	if err != nil {
+		return a.dir.failed("open", r.hidden, err)
+	}
+	defer f.Close() // what was changed is durable before
+	if err := a.cut(f, r.hidden, r.size); err != nil {
+		return err
+	}
+	f.forget()
+	sum := crc32.New(sumTable)
+	n, err := io.Copy(sum, io.NewSectionReader(f, 0, r.size+1))
+	if err == nil && (n != r.size || sum.Sum32() != r.sum) {
+		err = errDamaged
+	}
+	if err != nil {
+		return a.dir.failed("read", r.hidden, err)
+	}
+	return nil
+}
+
+// cut shortens the file to the size, durably.
+func (a *appender) cut(f reopened, name string, size int64) error {
+	if err := f.Truncate(size); err != nil {
+		return a.dir.failed("truncate", name, err)
+	}
+	if err := f.Sync(); err != nil {
+		return a.dir.failed("fsync", name, err)
+	}
+	return nil
+}
+
+// recoverRolling publishes the rolling file of an earlier owner, as far as it has
+// whole lines, and tells how many bytes it has cut off. published is false if the
+// file was visible before, or has no line.
+func (a *appender) recoverRolling(ctx context.Context, stem string) (published bool, cut int64, err error) {
+	r := newRolling(stem)
+	linked, err := a.dir.linked(r.hidden, r.final)
+	if err != nil {
+		return false, 0, a.dir.failed("stat", r.final, err)
+	}
+	if linked { // it was complete
+		r.linked = true
+		return false, 0, a.show(r)
+	}
+	if r.size, cut, err = a.trim(ctx, r.hidden); err != nil {
+		return false, cut, err
+	}
+	err = a.finish(r)
+	return err == nil && r.size > 0, cut, err
+}
+
+// trim cuts off what is behind the last whole line, durably. It returns how much
+// is left, and how much is cut off. It reads the file from the disk: what the
+// system remembers may come from an owner whose fsync has failed.
+func (a *appender) trim(ctx context.Context, hidden string) (size, cut int64, err error) {
+	f, err := a.dir.reopen(hidden)
+	if err != nil {
+		return 0, 0, a.dir.failed("open", hidden, err)
+	}
+	defer f.Close() // what was changed is durable before
+	if err := f.Sync(); err != nil {
+		return 0, 0, a.dir.failed("fsync", hidden, err)
+	}
+	f.forget()
+	all, err := f.Size()
+	if err != nil {
+		return 0, 0, a.dir.failed("stat", hidden, err)
+	}
+	if size, err = wholeLines(ctx, f, all); err != nil {
+		return 0, 0, a.dir.failed("read", hidden, err)
+	}
+	if size < all {
+		err = a.cut(f, hidden, size)
+	}
+	return size, all - size, err
+}
+
+// wholeLines returns where the last whole line before the first zero byte ends. A
+// line of ours has no zero byte. After a loss of power, zeros stand for what an
+// append had not made durable, and what is behind them was not durable either. It
+// fails with ctx's cause once ctx is done: a file may be large, and the disk slow.
+func wholeLines(ctx context.Context, f io.ReaderAt, size int64) (end int64, err error) {
+	block := make([]byte, 256<<10)
+	for at := int64(0); at < size; at += int64(len(block)) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		block = block[:min(size-at, int64(len(block)))]
+		if n, err := f.ReadAt(block, at); err != nil && (n < len(block) || !errors.Is(err, io.EOF)) {
+			return 0, err
+		}
+		zero := bytes.IndexByte(block, 0)
+		if zero < 0 {
+			zero = len(block)
+		}
+		if i := bytes.LastIndexByte(block[:zero], '\n'); i >= 0 {
+			end = at + int64(i) + 1
+		}
+		if zero < len(block) {
+			break
+		}
+	}
+	return end, nil
+}
