@@ -7,7 +7,7 @@ import (
 	"async-data-processor/message"
 )
 
-// PublishEach is PublishTogether for an engine that gains nothing by it: it
+// PublishEach is Publish for an engine that gains nothing by it: it
 // publishes the envelopes at the same time, one by one.
 func PublishEach(ctx context.Context, publish func(context.Context, message.Envelope) error, envelopes []message.Envelope, done func(int, error)) {
 	var others sync.WaitGroup

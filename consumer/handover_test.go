@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"async-data-processor/broker/brokertest"
 	"async-data-processor/event"
 	"async-data-processor/message"
 )
@@ -112,7 +113,7 @@ func TestHandOver(t *testing.T) {
 		b.memory, b.dir = a.memory, a.dir
 		var redelivered atomic.Int32
 		for _, r := range []*rig{a, b} {
-			r.cfg.Queues = watched{queues{a.memory.Open(nil)}, &redelivered}
+			r.cfg.Queues = watched{a.memory.Open(nil), &redelivered}
 			r.run()
 		}
 		a.set.Start(0)
@@ -127,7 +128,7 @@ func TestHandOver(t *testing.T) {
 					fmt.Fprintf(&text, `{"message_id":"E%d.%d","timestamp":"2019-10-12T08:10:54Z"}`+"\n", sent, i)
 				}
 				e := message.Envelope{ID: fmt.Sprint("E", sent), Count: 7, Body: text.Bytes()}
-				if err := a.larger.Publish(t.Context(), e); err != nil {
+				if err := brokertest.Publish(t.Context(), a.larger, e); err != nil {
 					t.Error(err)
 				}
 				time.Sleep(50 * time.Millisecond)

@@ -64,7 +64,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.larger = r.memory.OpenShards(8, nil)
 	r.cfg = Config{
-		Shards: shards, Queues: queues{r.memory.Client}, Prefetch: 30,
+		Shards: shards, Queues: r.memory, Prefetch: 30,
 		Batch:      batcher.Config{Size: 5, Together: 40, Linger: time.Second},
 		WorkersMin: 3, WorkersMax: 4, WorkerTimeout: 30 * time.Second, ErrorTimeout: time.Minute,
 	}
@@ -205,7 +205,7 @@ func (r *rig) publish(shard, n int) {
 	for i := range n {
 		fmt.Fprintf(&text, `{"message_id":"%s.%d","timestamp":"2019-10-12T08:10:54Z"}`+"\n", id, i)
 	}
-	if err := r.larger.Publish(r.t.Context(), message.Envelope{ID: id, Shard: shard, Count: n, Body: text.Bytes()}); err != nil {
+	if err := brokertest.Publish(r.t.Context(), r.larger, message.Envelope{ID: id, Shard: shard, Count: n, Body: text.Bytes()}); err != nil {
 		r.t.Fatal(err)
 	}
 }

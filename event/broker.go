@@ -29,8 +29,10 @@ const (
 	Blocked ConnectionState = "blocked"
 	// Unblocked: the broker takes publishes again.
 	Unblocked ConnectionState = "unblocked"
-	// Cancelled: the broker cancelled a consumer, which subscribes again.
+	// Cancelled: the broker cancelled a shard's consumer, which subscribes again.
 	Cancelled ConnectionState = "cancelled"
+	// Unsubscribed: a shard cannot be consumed, though the connection is up.
+	Unsubscribed ConnectionState = "unsubscribed"
 )
 
 // DeadLettered tells that an envelope, or a message of one, went to the

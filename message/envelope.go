@@ -23,6 +23,9 @@ type Envelope struct {
 	// Foreign marks an envelope that another program published: Body is one
 	// entry without a message_id, ID whatever that program chose, if anything.
 	Foreign bool
+	// Attributes travel with the envelope. Programs that do not know one ignore it.
+	// Package broker says how large they may be.
+	Attributes map[string]string
 }
 
 // Outcome is what became of a delivery or of some of its messages. The order

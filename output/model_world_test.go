@@ -165,11 +165,11 @@ func (w *world) publish(n, again int, failures ...brokertest.Failure) {
 	e := message.Envelope{ID: message.NewID(), Count: n, Body: content(lines)}
 	w.memory.FailPublish(failures...)
 	for range failures {
-		if w.memory.Publish(context.Background(), e) == nil {
+		if brokertest.Publish(context.Background(), w.memory, e) == nil {
 			w.breach("a publish did not fail as planned")
 		}
 	}
-	if err := w.memory.Publish(context.Background(), e); err != nil {
+	if err := brokertest.Publish(context.Background(), w.memory, e); err != nil {
 		w.breach("publish: %v", err)
 	}
 	for _, l := range lines {

@@ -57,9 +57,6 @@ func embeddedDir(u *url.URL) (string, error) {
 // openBroker opens the engine that the URL chooses. It does not wait for a
 // connection; only an embedded broker is up when it returns.
 func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
-	notify := func(n broker.Notice) {
-		events.Send(event.Connection{Role: n.Role, Shard: n.Shard, Err: n.Err, Retry: n.Retry, State: event.Lost})
-	} // TEMP
 	if err := checkBrokerURL(cfg.BrokerURL); err != nil {
 		return nil, err
 	}
@@ -75,7 +72,7 @@ func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 		}
 		b, err := embedded.Open(embedded.Config{
 			Dir: dir, Shards: cfg.Shards, Listen: cfg.EmbeddedListen, Token: cfg.EmbeddedToken,
-			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Notify: notify,
+			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Events: events,
 		})
 		if errors.Is(err, embedded.ErrStoreDamaged) {
 			return nil, fmt.Errorf("%w\n(to accept the loss: --embedded-accept-loss)", err)
@@ -84,10 +81,10 @@ func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 	case "nats", "tls":
 		return jetstream.New(jetstream.Config{
 			URL: cfg.BrokerURL, Shards: cfg.Shards, Replicas: cfg.Replicas,
-			Credentials: cfg.NATSCreds, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey, Notify: notify,
+			Credentials: cfg.NATSCreds, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey, Events: events,
 		})
 	default:
-		return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Notify: notify})
+		return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Events: events})
 	}
 }
 

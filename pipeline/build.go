@@ -81,7 +81,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 // newSet returns the consumer of all configured shards.
 func (p parts) newSet(cfg Config, b broker.Broker, dir *output.Dir, events event.Sink) *consumer.Set {
 	c := consumer.Config{
-		Shards: cfg.Shards, Queues: tempQueues{b}, Prefetch: cfg.prefetch(),
+		Shards: cfg.Shards, Queues: b, Prefetch: cfg.prefetch(),
 		Batch:      batcher.Config{Size: cfg.BatchSize, Together: cfg.together(), Linger: cfg.BatchLinger},
 		WorkersMin: cfg.WorkersMin, WorkersMax: cfg.WorkersMax, WorkerTimeout: cfg.WorkerTimeout,
 		Dir: dir, RollInterval: cfg.roll().Interval, ErrorTimeout: cfg.OutputErrorTimeout, Events: events,
@@ -244,10 +244,4 @@ func every(ctx context.Context, interval time.Duration, f func()) {
 			return
 		}
 	}
-}
-
-type tempQueues struct{ broker.Broker } // TEMP
-
-func (q tempQueues) Backlogs(ctx context.Context, from int) ([]broker.Backlog, error) {
-	return q.Beyond(ctx, from, 8)
 }

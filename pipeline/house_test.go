@@ -44,19 +44,23 @@ var house = map[string]struct{ ours, theirs []string }{
 		ours:   []string{"message", "event"},
 		theirs: []string{"github.com/labstack/echo/v4", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zstd"},
 	},
-	"publisher":       {ours: []string{"shard", "broker", "message"}},
-	"shard":           {},
-	"broker":          {ours: []string{"message"}},
-	"broker/rabbitmq": {ours: []string{"broker", "message"}, theirs: []string{"github.com/rabbitmq/amqp091-go"}},
-	"broker/jetstream": {ours: []string{"broker", "message"}, theirs: []string{
+	"publisher":   {ours: []string{"shard", "broker", "message"}},
+	"shard":       {},
+	"broker":      {ours: []string{"message"}},
+	"broker/conn": {ours: []string{"broker", "backoff", "event"}},
+	"broker/rabbitmq": {
+		ours:   []string{"broker", "broker/conn", "message", "event"},
+		theirs: []string{"github.com/rabbitmq/amqp091-go"},
+	},
+	"broker/jetstream": {ours: []string{"broker", "broker/conn", "message", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
 	}},
-	"broker/jetstream/embedded": {ours: []string{"broker", "broker/jetstream", "durable"}, theirs: []string{
+	"broker/jetstream/embedded": {ours: []string{"broker", "broker/conn", "broker/jetstream", "durable", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
 		"github.com/minio/highwayhash",
 	}},
 	// The suite is a library for tests, so testing tools are in its product code.
-	"broker/brokertest": {ours: []string{"broker", "message"}, theirs: []string{"go.uber.org/goleak"}},
+	"broker/brokertest": {ours: []string{"broker", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},
 	"batcher":           {ours: []string{"message"}},
 	"workerpool":        {ours: []string{"message", "event", "backoff"}, theirs: []string{"golang.org/x/sync/errgroup"}},
 	"output/committed":  {},

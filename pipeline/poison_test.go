@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
 	"async-data-processor/consumer"
 	"async-data-processor/event"
 	"async-data-processor/message"
@@ -120,7 +121,7 @@ func (w *works) publishBadLine(i int) {
 	lines := fmt.Sprintf(`{"message_id":"S%d.0","timestamp":"2019-10-12T08:10:54Z","value":"good"}`+"\n"+
 		`{"message_id":"S%d.1","timestamp":`+"\n"+
 		`{"message_id":"S%d.2","timestamp":"2019-10-12T08:10:54Z","value":"good"}`+"\n", i, i, i)
-	if err := w.memory.Publish(w.t.Context(), message.Envelope{ID: fmt.Sprint("E", i), Count: 3, Body: []byte(lines)}); err != nil {
+	if err := brokertest.Publish(w.t.Context(), w.memory, message.Envelope{ID: fmt.Sprint("E", i), Count: 3, Body: []byte(lines)}); err != nil {
 		w.t.Fatal(err)
 	}
 }

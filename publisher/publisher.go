@@ -37,19 +37,19 @@ import (
 
 // Broker is the publisher's view of a broker.
 type Broker interface {
-	// PublishTogether makes envelopes durable. It calls done once for each, with
-	// its index, as soon as its outcome is known: nil only if it is durable, an
-	// error that wraps broker.ErrRejected if it certainly is not. It returns after
-	// the last done, soon after ctx ends. A body whose outcome is nil is not read
-	// any more; another may be, even later. done may be called concurrently.
-	PublishTogether(ctx context.Context, envelopes []message.Envelope, done func(i int, outcome error))
+	// Publish makes envelopes durable. It calls done once for each, with its index,
+	// as soon as its outcome is known: nil only if it is durable, an error that wraps
+	// broker.ErrRejected if it certainly is not. It returns after the last done, soon
+	// after ctx ends. A body whose outcome is nil is not read any more; another may
+	// be, even later. done may be called concurrently.
+	Publish(ctx context.Context, envelopes []message.Envelope, done func(i int, outcome error))
 }
 
 // Func is a Broker that is a function.
 type Func func(ctx context.Context, envelopes []message.Envelope, done func(i int, outcome error))
 
-// PublishTogether implements Broker.
-func (f Func) PublishTogether(ctx context.Context, envelopes []message.Envelope, done func(i int, outcome error)) {
+// Publish implements Broker.
+func (f Func) Publish(ctx context.Context, envelopes []message.Envelope, done func(i int, outcome error)) {
 	f(ctx, envelopes, done)
 }
 

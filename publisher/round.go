@@ -83,7 +83,7 @@ func (p *Publisher) spareRound() *round {
 func (p *Publisher) run(r *round) {
 	for r != nil {
 		ctx, cancel := context.WithTimeoutCause(context.Background(), p.cfg.Timeout, p.late)
-		p.cfg.Broker.PublishTogether(ctx, r.sent, r.done)
+		p.cfg.Broker.Publish(ctx, r.sent, r.done)
 		cancel()
 		r = p.recycle(r)
 	}

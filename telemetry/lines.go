@@ -142,6 +142,8 @@ func (l *Log) connection(e event.Connection) (*zerolog.Event, string) {
 		text = "broker blocks publishing"
 	case event.Cancelled:
 		text = "broker cancelled the consumer"
+	case event.Unsubscribed:
+		text = "cannot consume the shard's queue"
 	}
 	return l.repeating(zerolog.WarnLevel, fmt.Sprint(e.State, e.Role, e.Shard)), text
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // An engine may tell the broker of several acknowledgements together. These
-// settle some of what is in hand, in any order and from many goroutines, and
+// settle some of what is unsettled, in any order and from many goroutines, and
 // look at what comes again.
 var ackCases = []testCase{
 	{"acknowledges what it is told to, up to Close", acknowledgesUntilClose},
@@ -90,7 +90,7 @@ func (c *client) comeAgain(shard int, want []*message.Delivery) {
 	got := in.take(len(want))
 	for _, d := range want {
 		if got[d.ID] == nil {
-			c.t.Errorf("%q does not come again, though nobody acknowledged it", d.ID)
+			c.t.Errorf("%q does not come again, though it was not acknowledged", d.ID)
 		}
 	}
 	in.none()

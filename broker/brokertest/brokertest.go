@@ -47,6 +47,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"testing"
 	"time"
@@ -54,6 +55,7 @@ import (
 	"go.uber.org/goleak"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -81,11 +83,11 @@ type Harness struct {
 // Engine is a broker engine, or a part of it that a test has for itself.
 type Engine struct {
 	// Open opens a client with Shards shards; the suite closes it.
-	Open func(t testing.TB, notify func(broker.Notice)) broker.Broker
+	Open func(t testing.TB, events event.Sink) broker.Broker
 	// OpenShards opens one with up to MaxShards, as a process that is
 	// configured otherwise would; the suite closes it.
 	OpenShards func(t testing.TB, shards int) broker.Broker
-	// Depth counts the shard's envelopes. It is asked while nobody holds any.
+	// Depth counts the shard's envelopes. It is asked while none is handed out.
 	Depth func(t testing.TB, shard int) int
 	// DeadLetters lists the dead letters of all shards and leaves them there.
 	DeadLetters func(t testing.TB) []DeadLetter
@@ -141,11 +143,12 @@ const (
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
 	t.Run("Publish", func(t *testing.T) { runAll(t, h, false, publishCases) })
-	t.Run("PublishTogether", func(t *testing.T) { runAll(t, h, false, togetherCases) })
+	t.Run("PublishMany", func(t *testing.T) { runAll(t, h, false, manyCases) })
 	t.Run("Consume", func(t *testing.T) { runAll(t, h, false, consumeCases) })
 	t.Run("Acknowledge", func(t *testing.T) { runAll(t, h, false, ackCases) })
 	t.Run("DeadLetters", func(t *testing.T) { runAll(t, h, false, deadLetterCases) })
-	t.Run("Beyond", func(t *testing.T) { runAll(t, h, false, beyondCases) })
+	t.Run("Backlogs", func(t *testing.T) { runAll(t, h, false, backlogCases) })
+	t.Run("Attributes", func(t *testing.T) { runAll(t, h, false, attributeCases) })
 	t.Run("Connection", func(t *testing.T) { runAll(t, h, false, connectionCases) })
 	t.Run("Engine", func(t *testing.T) { runAll(t, h, true, engineCases) })
 }
@@ -166,6 +169,12 @@ func runAll(t *testing.T, h Harness, disturb bool, cases []testCase) {
 	}
 }
 
+// Publish publishes one envelope and returns its outcome.
+func Publish(ctx context.Context, b broker.Queues, e message.Envelope) (outcome error) {
+	b.Publish(ctx, []message.Envelope{e}, func(_ int, err error) { outcome = err })
+	return outcome
+}
+
 // client is a broker with the suite's impatience.
 type client struct {
 	broker.Broker
@@ -181,9 +190,9 @@ func open(t *testing.T, e *Engine) *client {
 }
 
 // openEarly opens a client, ready or not.
-func openEarly(t *testing.T, e *Engine, notify func(broker.Notice)) *client {
+func openEarly(t *testing.T, e *Engine, events event.Sink) *client {
 	t.Helper()
-	c := &client{e.Open(t, notify), t}
+	c := &client{e.Open(t, events), t}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -200,7 +209,7 @@ func (c *client) publish(e message.Envelope) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err := c.Publish(ctx, e)
+	err := Publish(ctx, c, e)
 	if errors.Is(err, broker.ErrUnknown) {
 		c.t.Logf("Publish: %v; once more", err)
 		c.awaitReady()
@@ -219,7 +228,7 @@ func (c *client) insist(e message.Envelope) {
 	eventually(c.t, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		err = c.Publish(ctx, e)
+		err = Publish(ctx, c, e)
 		return err == nil
 	}, func() string { return fmt.Sprint("Publish: ", err) })
 }
@@ -323,6 +332,9 @@ func sameEnvelope(t *testing.T, d *message.Delivery, want message.Envelope) {
 	if d.ID != want.ID || d.Shard != want.Shard || d.Count != want.Count || d.Foreign != want.Foreign {
 		t.Errorf("got id %q, shard %d, count %d, foreign %v; want %q, %d, %d, %v",
 			d.ID, d.Shard, d.Count, d.Foreign, want.ID, want.Shard, want.Count, want.Foreign)
+	}
+	if !maps.Equal(d.Attributes, want.Attributes) {
+		t.Errorf("%q has the attributes %v, want %v", d.ID, d.Attributes, want.Attributes)
 	}
 	if !bytes.Equal(d.Body, want.Body) {
 		t.Errorf("the body of %q was altered: %d bytes, want %d", d.ID, len(d.Body), len(want.Body))

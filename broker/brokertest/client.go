@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -15,7 +16,7 @@ import (
 type Client struct {
 	memory *Memory
 	shards int
-	notify func(broker.Notice)
+	events event.Sink
 
 	// Guarded by the memory's lock.
 	connection int // counts the connections, so that a wait sees that its own is gone
@@ -33,16 +34,16 @@ type consumer struct {
 var _ broker.Broker = (*Client)(nil)
 
 // Publish implements broker.Broker.
-func (c *Client) Publish(ctx context.Context, e message.Envelope) error {
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("%w: %w", broker.ErrRejected, context.Cause(ctx))
-	case e.Shard < 0 || e.Shard >= c.shards:
-		return fmt.Errorf("%w: no shard %d", broker.ErrRejected, e.Shard)
-	case e.ID == "" || len(e.ID) > 255:
-		return fmt.Errorf("%w: an id of %d bytes", broker.ErrRejected, len(e.ID))
-	case len(e.Body) > message.MaxEnvelopeBytes:
-		return fmt.Errorf("%w: %d bytes", broker.ErrRejected, len(e.Body))
+func (c *Client) Publish(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
+	broker.PublishEach(ctx, c.publish, envelopes, done)
+}
+
+func (c *Client) publish(ctx context.Context, e message.Envelope) error {
+	if ctx.Err() != nil {
+		return broker.Rejected(context.Cause(ctx))
+	}
+	if err := broker.Check(&e, c.shards); err != nil {
+		return err
 	}
 	m := c.memory
 	var wait bool
@@ -62,22 +63,17 @@ func (c *Client) Publish(ctx context.Context, e message.Envelope) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", broker.ErrUnknown, context.Cause(ctx))
+			return broker.Unknown(context.Cause(ctx))
 		}
 	}
 	return err
-}
-
-// PublishTogether implements broker.Broker.
-func (c *Client) PublishTogether(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
-	broker.PublishEach(ctx, c.Publish, envelopes, done)
 }
 
 // accept decides what becomes of a publish; wait says that no answer will come.
 func (c *Client) accept(e message.Envelope) (wait bool, err error) {
 	m := c.memory
 	if err := c.usable(); err != nil {
-		return false, fmt.Errorf("%w: %w", broker.ErrRejected, err)
+		return false, broker.Rejected(err)
 	}
 	if m.stalled || m.loss == Requests {
 		return true, nil
@@ -116,15 +112,19 @@ func (c *Client) usable() error {
 	}
 }
 
-// Beyond implements broker.Broker. A queue is there once it was used.
-func (c *Client) Beyond(ctx context.Context, shards, _ int) ([]broker.Backlog, error) {
+// Backlogs implements broker.Broker. A queue is there once it was used; those of the
+// client's own shards are there from the beginning.
+func (c *Client) Backlogs(ctx context.Context, from int) ([]broker.Backlog, error) {
 	m := c.memory
 	for {
 		m.mu.Lock()
 		closed, up, changed := c.closed, !m.stopped && !m.stalled && m.loss == Nothing, m.changed
 		var found []broker.Backlog
+		for n := range c.shards {
+			m.queue(n)
+		}
 		for n, q := range m.queues {
-			if n >= shards && !q.missing {
+			if n >= from && !q.missing {
 				found = append(found, broker.Backlog{Shard: n, Envelopes: len(q.waiting)})
 			}
 		}
@@ -260,8 +260,8 @@ func (c *Client) settle(me *consumer, q *memoryQueue, item *memoryItem, o messag
 		m.drop(q, item)
 	case message.DeadLetter:
 		m.drop(q, item)
-		m.bury(item, o)
-		c.notify(broker.Notice{Kind: broker.DeadLettered, Role: "consume", Shard: item.envelope.Shard, Err: errors.New(o.Reason)})
+		m.publishDeadLetter(item, o)
+		c.events.Send(event.DeadLettered{Shard: item.envelope.Shard, Err: errors.New(o.Reason)})
 	default:
 		m.giveBack(q, item, true)
 	}

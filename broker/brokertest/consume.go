@@ -251,12 +251,12 @@ func hasOneConsumer(t *testing.T, e *Engine) {
 
 	// The other dies, holding one; a third gets it.
 	standby.publish(envelope(0, 1))
-	orphan := second.next()
+	left := second.next()
 	third := active.consume(0, 5)
 	third.none() // while the other lives
 	_ = standby.Close()
 	d := third.next()
-	sameEnvelope(t, d, orphan.Envelope)
+	sameEnvelope(t, d, left.Envelope)
 	if !d.Redelivered {
 		t.Error("what another consumer held is not called redelivered")
 	}
@@ -349,7 +349,7 @@ func closesForGood(t *testing.T, e *Engine) {
 			t.Errorf("Close: %v", err)
 		}
 	}
-	if err := c.Publish(t.Context(), envelope(0, 1)); !errors.Is(err, broker.ErrRejected) || !errors.Is(err, broker.ErrClosed) {
+	if err := Publish(t.Context(), c, envelope(0, 1)); !errors.Is(err, broker.ErrRejected) || !errors.Is(err, broker.ErrClosed) {
 		t.Errorf("Publish: %v, want ErrRejected and ErrClosed", err)
 	}
 	if err := c.Consume(t.Context(), 0, 1, nil); !errors.Is(err, broker.ErrClosed) {

@@ -15,7 +15,7 @@ import (
 type deadItem struct {
 	DeadLetter
 	envelope message.Envelope
-	holder   *looker // nil while nobody looks at it
+	holder   *looker // nil while it is not looked at
 }
 
 // looker is a run of DeadLetters, on one connection.
@@ -111,7 +111,7 @@ func (l *looker) apply(ctx context.Context, item *deadItem, verdict broker.Verdi
 	m := l.client.memory
 	if verdict == broker.Replay {
 		if m.blocked != "" {
-			return fmt.Errorf("%w: %w", broker.ErrRejected, l.client.usable())
+			return broker.Rejected(l.client.usable())
 		}
 		m.save(item.envelope)
 	}

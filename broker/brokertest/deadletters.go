@@ -325,7 +325,7 @@ func keepsUnreplayed(t *testing.T, e *Engine) {
 	eventually(t, func() bool { // it may take a moment to say so
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		err = c.Publish(ctx, envelope(0, 1))
+		err = Publish(ctx, c, envelope(0, 1))
 		return errors.Is(err, broker.ErrRejected)
 	}, func() string { return "not rejected: " + errorText(err) })
 	err = c.DeadLetters(t.Context(), func(broker.DeadLetter) broker.Verdict { return broker.Replay })

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -20,7 +21,7 @@ var connectionCases = []testCase{
 
 var engineCases = []testCase{
 	{"survives a restart", survivesRestart},
-	{"looks beyond when it is back", looksWhenBack},
+	{"counts backlogs when it is back", countsWhenBack},
 	{"never outlives its context", neverOutlivesContext},
 	{"rejects at once when blocked", rejectsWhenBlocked},
 	{"keeps dead letters that cannot be replayed", keepsUnreplayed},
@@ -41,7 +42,7 @@ func reconnects(t *testing.T, e *Engine) {
 			env := envelope(0, 1)
 			for {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				err := c.Publish(ctx, env)
+				err := Publish(ctx, c, env)
 				cancel()
 				if err == nil {
 					break
@@ -149,14 +150,14 @@ func failUnknown(t *testing.T, e *Engine, c *client, env message.Envelope) {
 	began := time.Now()
 	other := env
 	other.Shard = 1
-	if err := c.Publish(ctx, other); !errors.Is(err, broker.ErrUnknown) {
+	if err := Publish(ctx, c, other); !errors.Is(err, broker.ErrUnknown) {
 		t.Fatalf("without an answer: %v, want ErrUnknown", err)
 	}
 	if took := time.Since(began); took > quiet+slack {
 		t.Errorf("Publish outlived its context by %v", took-quiet)
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- c.Publish(context.Background(), env) }()
+	go func() { failed <- Publish(context.Background(), c, env) }()
 	time.Sleep(quiet) // it has nothing to say that could be waited for
 	e.Break(t)
 	select {
@@ -174,10 +175,10 @@ func failUnknown(t *testing.T, e *Engine, c *client, env message.Envelope) {
 func survivesRestart(t *testing.T, e *Engine) {
 	var mu sync.Mutex
 	lost := 0
-	c := openEarly(t, e, func(n broker.Notice) {
+	c := openEarly(t, e, func(e event.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		if n.Kind == broker.Lost && n.Err != nil {
+		if c, ok := e.(event.Connection); ok && c.State == event.Lost && c.Err != nil {
 			lost++
 		}
 	})
@@ -193,7 +194,7 @@ func survivesRestart(t *testing.T, e *Engine) {
 	for name, c := range map[string]*client{"connected before": c, "opened without it": late} {
 		eventually(t, func() bool { return c.Ready() != nil }, func() string { return name + ": ready without the engine" })
 		began := time.Now()
-		if err := c.Publish(t.Context(), envelope(0, 1)); !errors.Is(err, broker.ErrRejected) {
+		if err := Publish(t.Context(), c, envelope(0, 1)); !errors.Is(err, broker.ErrRejected) {
 			t.Errorf("%s: %v, want ErrRejected", name, err)
 		}
 		if took := time.Since(began); took > slack {
@@ -220,7 +221,7 @@ func survivesRestart(t *testing.T, e *Engine) {
 	mu.Lock()
 	defer mu.Unlock()
 	if lost == 0 {
-		t.Error("nobody was told that the connection was lost")
+		t.Error("no event tells that the connection was lost")
 	}
 }
 
@@ -238,7 +239,7 @@ func neverOutlivesContext(t *testing.T, e *Engine) {
 				ctx, cancel := context.WithTimeout(context.Background(), limit)
 				defer cancel()
 				began := time.Now()
-				err := c.Publish(ctx, message.Envelope{ID: envelope(0, 0).ID, Shard: i % Shards, Count: 1, Body: body})
+				err := Publish(ctx, c, message.Envelope{ID: envelope(0, 0).ID, Shard: i % Shards, Count: 1, Body: body})
 				if !errors.Is(err, broker.ErrRejected) && !errors.Is(err, broker.ErrUnknown) {
 					t.Errorf("%v, want ErrRejected or ErrUnknown", err)
 				}
@@ -250,18 +251,18 @@ func neverOutlivesContext(t *testing.T, e *Engine) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			defer cancel()
-			envelopes := convoy(6)
+			envelopes := several(6)
 			for i := range envelopes {
 				envelopes[i].Body = body
 			}
 			began := time.Now()
 			for i, err := range c.together(ctx, envelopes...) {
 				if !errors.Is(err, broker.ErrRejected) && !errors.Is(err, broker.ErrUnknown) {
-					t.Errorf("envelope %d of a convoy: %v, want ErrRejected or ErrUnknown", i, err)
+					t.Errorf("envelope %d of several: %v, want ErrRejected or ErrUnknown", i, err)
 				}
 			}
 			if took := time.Since(began); took > limit+slack {
-				t.Errorf("PublishTogether took %v with a context of %v", took, limit)
+				t.Errorf("Publish took %v with a context of %v", took, limit)
 			}
 		})
 		wg.Wait()
@@ -273,11 +274,13 @@ func neverOutlivesContext(t *testing.T, e *Engine) {
 
 func rejectsWhenBlocked(t *testing.T, e *Engine) {
 	var mu sync.Mutex
-	told := map[broker.NoticeKind]int{}
-	c := openEarly(t, e, func(n broker.Notice) {
+	told := map[event.ConnectionState]int{}
+	c := openEarly(t, e, func(e event.Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		told[n.Kind]++
+		if c, ok := e.(event.Connection); ok {
+			told[c.State]++
+		}
 	})
 	c.awaitReady()
 	const before = 5
@@ -293,12 +296,12 @@ func rejectsWhenBlocked(t *testing.T, e *Engine) {
 	eventually(t, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		err = c.Publish(ctx, envelope(0, 1))
+		err = Publish(ctx, c, envelope(0, 1))
 		return errors.Is(err, broker.ErrRejected)
 	}, func() string { return "not rejected: " + errorText(err) })
 	for range 10 {
 		began := time.Now()
-		err := c.Publish(context.Background(), envelope(0, 1))
+		err := Publish(context.Background(), c, envelope(0, 1))
 		if !errors.Is(err, broker.ErrRejected) {
 			t.Fatalf("blocked: %v, want ErrRejected", err)
 		}
@@ -307,13 +310,13 @@ func rejectsWhenBlocked(t *testing.T, e *Engine) {
 		}
 	}
 	began := time.Now()
-	for i, err := range c.together(context.Background(), convoy(5)...) {
+	for i, err := range c.together(context.Background(), several(5)...) {
 		if !errors.Is(err, broker.ErrRejected) {
-			t.Errorf("blocked, envelope %d of a convoy: %v, want ErrRejected", i, err)
+			t.Errorf("blocked, envelope %d of several: %v, want ErrRejected", i, err)
 		}
 	}
 	if took := time.Since(began); took > slack {
-		t.Errorf("a convoy is rejected after %v, want at once", took)
+		t.Errorf("several are rejected after %v, want at once", took)
 	}
 	if c.Ready() == nil {
 		t.Error("ready although publishes are rejected")
@@ -330,8 +333,8 @@ func rejectsWhenBlocked(t *testing.T, e *Engine) {
 	settle(t, in.next(), ack)
 	mu.Lock()
 	defer mu.Unlock()
-	if told[broker.Blocked] == 0 || told[broker.Unblocked] == 0 {
-		t.Errorf("nobody was told: %v", told)
+	if told[event.Blocked] == 0 || told[event.Unblocked] == 0 {
+		t.Errorf("told %v, want that it is blocked, and that it is not any more", told)
 	}
 }
 

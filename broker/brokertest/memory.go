@@ -3,11 +3,13 @@ package brokertest
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -64,15 +66,12 @@ func NewMemory(shards int) *Memory {
 	return m
 }
 
-// Open returns another client. Notify may be nil, and must not call the broker.
-func (m *Memory) Open(notify func(broker.Notice)) *Client { return m.OpenShards(m.shards, notify) }
+// Open returns another client. events must not call the broker.
+func (m *Memory) Open(events event.Sink) *Client { return m.OpenShards(m.shards, events) }
 
 // OpenShards returns a client with a number of shards of its own.
-func (m *Memory) OpenShards(shards int, notify func(broker.Notice)) *Client {
-	if notify == nil {
-		notify = func(broker.Notice) {}
-	}
-	c := &Client{memory: m, shards: shards, notify: notify}
+func (m *Memory) OpenShards(shards int, events event.Sink) *Client {
+	c := &Client{memory: m, shards: shards, events: events}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.clients = append(m.clients, c)
@@ -92,7 +91,7 @@ func (m *Memory) Depth(shard int) int {
 	return len(q.waiting) + len(q.held)
 }
 
-// Waiting lists the shard's envelopes that nobody holds.
+// Waiting lists the shard's envelopes that are not handed out.
 func (m *Memory) Waiting(shard int) (waiting []message.Envelope) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,7 +126,7 @@ func (m *Memory) DeleteQueue(shard int) {
 			item.holder = nil
 		}
 		for _, c := range q.consumers {
-			c.client.notify(broker.Notice{Kind: broker.Resubscribed, Role: "consume", Shard: shard})
+			c.client.events.Send(event.Connection{State: event.Cancelled, Role: "consume", Shard: shard})
 		}
 		*q = memoryQueue{missing: true}
 	})
@@ -154,7 +153,7 @@ func (m *Memory) Stop() {
 
 // Start ends Stop.
 func (m *Memory) Start() {
-	m.change(func() { m.stopped = false; m.tell(broker.Notice{Kind: broker.Connected}) })
+	m.change(func() { m.stopped = false; m.tell(event.Connected, nil) })
 }
 
 // Stall makes the broker silent; its connections stay.
@@ -167,13 +166,13 @@ func (m *Memory) Resume() { m.change(func() { m.stalled = false }) }
 func (m *Memory) Block(reason string) {
 	m.change(func() {
 		m.blocked = reason
-		m.tell(broker.Notice{Kind: broker.Blocked, Err: errors.New(reason)})
+		m.tell(event.Blocked, errors.New(reason))
 	})
 }
 
 // Unblock ends Block.
 func (m *Memory) Unblock() {
-	m.change(func() { m.blocked = ""; m.tell(broker.Notice{Kind: broker.Unblocked}) })
+	m.change(func() { m.blocked = ""; m.tell(event.Unblocked, nil) })
 }
 
 var errStopped = errors.New("the broker is stopped")
@@ -187,18 +186,16 @@ func (m *Memory) change(do func()) {
 	m.changed = make(chan struct{})
 }
 
-func (m *Memory) tell(n broker.Notice) {
-	n.Shard = -1
+func (m *Memory) tell(state event.ConnectionState, err error) {
 	for _, role := range []string{"publish", "consume"} {
-		n.Role = role
 		for _, c := range m.clients {
-			c.notify(n)
+			c.events.Send(event.Connection{State: state, Role: role, Shard: -1, Err: err})
 		}
 	}
 }
 
 func (m *Memory) disconnect(err error) {
-	m.tell(broker.Notice{Kind: broker.Lost, Err: err})
+	m.tell(event.Lost, err)
 	for _, c := range m.clients {
 		m.release(c)
 	}
@@ -218,7 +215,7 @@ func (m *Memory) queue(shard int) *memoryQueue {
 }
 
 func (m *Memory) save(e message.Envelope) {
-	e.Body = slices.Clone(e.Body)
+	e.Body, e.Attributes = slices.Clone(e.Body), maps.Clone(e.Attributes)
 	q := m.queue(e.Shard)
 	q.waiting = append(q.waiting, &memoryItem{envelope: e})
 }
@@ -242,7 +239,7 @@ func (m *Memory) giveBack(q *memoryQueue, item *memoryItem, counts bool) {
 		item.returns++
 	}
 	if item.returns > broker.DeliveryLimit {
-		m.bury(item, message.Outcome{Kind: message.DeadLetter, Reason: "delivery_limit"})
+		m.publishDeadLetter(item, message.Outcome{Kind: message.DeadLetter, Reason: "delivery_limit"})
 		return
 	}
 	q.waiting = slices.Insert(q.waiting, 0, item)
@@ -255,21 +252,22 @@ func (m *Memory) drop(q *memoryQueue, item *memoryItem) {
 	item.holder = nil
 }
 
-// bury makes a dead letter of an item, or of each message that is dead of it.
-func (m *Memory) bury(item *memoryItem, o message.Outcome) {
+// publishDeadLetter makes a dead letter of an item, or of each message that is dead
+// of it.
+func (m *Memory) publishDeadLetter(item *memoryItem, o message.Outcome) {
 	e := item.envelope
+	keep := func(e message.Envelope, reason string) {
+		m.dead = append(m.dead, &deadItem{envelope: e, DeadLetter: DeadLetter{
+			ID: e.ID, Body: e.Body, Reason: reason, Shard: e.Shard, Time: time.Now(),
+		}})
+	}
 	if len(o.Dead) == 0 {
-		m.keepDead(e, o.Reason)
+		keep(e, o.Reason)
 	}
 	for _, d := range o.Dead {
-		m.keepDead(message.Envelope{
+		keep(message.Envelope{
 			ID: cmp.Or(d.ID(), e.ID), Shard: e.Shard, Count: 1, Body: slices.Concat(d.Line, []byte{'\n'}),
+			Attributes: e.Attributes,
 		}, d.Reason)
 	}
-}
-
-func (m *Memory) keepDead(e message.Envelope, reason string) {
-	m.dead = append(m.dead, &deadItem{envelope: e, DeadLetter: DeadLetter{
-		ID: e.ID, Body: e.Body, Reason: reason, Shard: e.Shard, Time: time.Now(),
-	}})
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -20,7 +21,7 @@ func TestMemory(t *testing.T) {
 	Run(t, Harness{Fresh: func(*testing.T, bool) *Engine {
 		m := NewMemory(Shards)
 		return &Engine{
-			Open:        func(_ testing.TB, notify func(broker.Notice)) broker.Broker { return m.Open(notify) },
+			Open:        func(_ testing.TB, events event.Sink) broker.Broker { return m.Open(events) },
 			OpenShards:  func(_ testing.TB, shards int) broker.Broker { return m.OpenShards(shards, nil) },
 			Depth:       func(_ testing.TB, shard int) int { return m.Depth(shard) },
 			DeadLetters: func(testing.TB) []DeadLetter { return m.Dead() },
@@ -58,13 +59,13 @@ func TestFailPublish(t *testing.T) {
 			defer m.Close()
 			m.FailPublish(c.failure)
 			e := envelope(0, 1)
-			if err := m.Publish(t.Context(), e); !errors.Is(err, c.want) {
+			if err := Publish(t.Context(), m, e); !errors.Is(err, c.want) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
 			if got := m.Depth(0); got != c.depth {
 				t.Errorf("%d envelopes, want %d", got, c.depth)
 			}
-			if err := m.Publish(t.Context(), e); err != nil {
+			if err := Publish(t.Context(), m, e); err != nil {
 				t.Errorf("the retry: %v", err)
 			}
 			if got := len(m.Waiting(0)); got != c.depth+1 {
@@ -82,7 +83,7 @@ func TestMemoryInBubble(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		began := time.Now()
-		if err := m.Publish(ctx, envelope(0, 1)); !errors.Is(err, broker.ErrUnknown) {
+		if err := Publish(ctx, m, envelope(0, 1)); !errors.Is(err, broker.ErrUnknown) {
 			t.Errorf("%v, want ErrUnknown", err)
 		}
 		if took := time.Since(began); took != time.Hour {
@@ -91,7 +92,7 @@ func TestMemoryInBubble(t *testing.T) {
 		m.Resume()
 		deliveries := make(chan *message.Delivery)
 		go func() {
-			_ = m.Publish(t.Context(), envelope(0, 3))
+			_ = Publish(t.Context(), m, envelope(0, 3))
 		}()
 		done := make(chan error, 1)
 		consume, stop := context.WithCancel(t.Context())

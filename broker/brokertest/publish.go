@@ -57,7 +57,7 @@ func takesConcurrent(t *testing.T, e *Engine) {
 	for range publishers {
 		wg.Go(func() {
 			for i := range each {
-				if err := c.Publish(t.Context(), envelope(i%Shards, 1)); err != nil {
+				if err := Publish(t.Context(), c, envelope(i%Shards, 1)); err != nil {
 					t.Errorf("Publish: %v", err)
 				}
 			}
@@ -93,7 +93,7 @@ func rejectsInvalid(t *testing.T, e *Engine) {
 		"shard above": {ID: "x", Shard: Shards, Count: 1, Body: []byte("x")},
 	}
 	for name, bad := range invalid {
-		if err := c.Publish(t.Context(), bad); !errors.Is(err, broker.ErrRejected) {
+		if err := Publish(t.Context(), c, bad); !errors.Is(err, broker.ErrRejected) {
 			t.Errorf("%s: %v, want ErrRejected", name, err)
 		}
 	}
@@ -107,7 +107,7 @@ func asksContextFirst(t *testing.T, e *Engine) {
 	why := errors.New("the client has left")
 	cancel(why)
 	for range 20 {
-		err := c.Publish(ctx, envelope(0, 1))
+		err := Publish(ctx, c, envelope(0, 1))
 		if !errors.Is(err, broker.ErrRejected) || !errors.Is(err, why) {
 			t.Fatalf("%v, want ErrRejected and the context's cause", err)
 		}
@@ -123,7 +123,7 @@ func tellsMissingQueue(t *testing.T, e *Engine) {
 	c.publish(envelope(0, 1))
 	e.DeleteQueue(t, 0)
 	lost := envelope(0, 1)
-	if err := c.Publish(t.Context(), lost); !errors.Is(err, broker.ErrRejected) {
+	if err := Publish(t.Context(), c, lost); !errors.Is(err, broker.ErrRejected) {
 		t.Fatalf("%v, want ErrRejected without a queue", err)
 	}
 	c.insist(lost)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 )
 
 const (
@@ -48,13 +50,13 @@ func TestToken(t *testing.T) {
 // the secret, and not again for a while.
 func refusedAs(t *testing.T, url, secret, want string) {
 	t.Helper()
-	told := &notices{}
-	b := openBroker(t, Config{URL: url, Notify: told.add})
-	n := told.await(t, broker.Lost, want)
-	if n.Retry < defaultTiming.refused/2 {
+	told := &events{}
+	b := openBroker(t, Config{URL: url, Events: told.add})
+	n := told.awaitState(t, event.Unreachable, want)
+	if n.Retry < defaultTiming.Refused/2 {
 		t.Errorf("it is tried again after %v, want not so soon", n.Retry)
 	}
-	err := b.Publish(t.Context(), envelope(0))
+	err := brokertest.Publish(t.Context(), b, envelope(0))
 	for _, err := range []error{n.Err, b.Ready(), err} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -79,14 +81,14 @@ func TestTLS(t *testing.T) {
 	d := consume(t, b, 0, 1).next()
 	settled(t, d, 0)
 
-	told := &notices{}
-	openBroker(t, Config{URL: "tls://" + n.addr(), Cert: cert, Key: key, Notify: told.add})
-	told.await(t, broker.Lost, "certificate is not trusted")
+	told := &events{}
+	openBroker(t, Config{URL: "tls://" + n.addr(), Cert: cert, Key: key, Events: told.add})
+	told.awaitState(t, event.Unreachable, "certificate is not trusted")
 
 	plain := newNode(t, nodeConfig{})
-	told = &notices{}
-	openBroker(t, Config{URL: "tls://" + plain.addr(), Notify: told.add})
-	told.await(t, broker.Lost, "speaks no TLS")
+	told = &events{}
+	openBroker(t, Config{URL: "tls://" + plain.addr(), Events: told.add})
+	told.awaitState(t, event.Unreachable, "speaks no TLS")
 }
 
 // certificates makes an authority, and a certificate of its for 127.0.0.1.

@@ -52,7 +52,7 @@ func leader(t *testing.T, url string, nodes []*node) (found *node) {
 	return found
 }
 
-// clusterOf is the state of the shards' stream's replicas, nil if nobody tells.
+// clusterOf is the state of the shards' stream's replicas, nil if no server tells.
 func clusterOf(url string) *jetstream.ClusterInfo {
 	conn, err := nats.Connect(url, nats.Timeout(time.Second))
 	if err != nil {
@@ -168,8 +168,8 @@ func TestClusterLosesNode(t *testing.T) {
 	nodes := newCluster(t)
 	urls := []string{nodes[0].url(), nodes[1].url(), nodes[2].url()}
 	url := strings.Join(urls, ",")
-	told := &notices{}
-	publisher := openBroker(t, Config{URL: url, Replicas: 3, Notify: told.add})
+	told := &events{}
+	publisher := openBroker(t, Config{URL: url, Replicas: 3, Events: told.add})
 	for deadline := time.Now().Add(3 * patience); publisher.Ready() != nil; { // the first election
 		if time.Now().After(deadline) {
 			t.Fatal(publisher.Ready())

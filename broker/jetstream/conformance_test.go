@@ -12,6 +12,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 )
 
 // TestConformance runs the suite of all brokers on real servers.
@@ -58,8 +59,8 @@ func limit(t testing.TB, url string, bytes int64) {
 // engine is a server without streams; clients reach it by another URL.
 func engine(node, clients string) *brokertest.Engine {
 	return &brokertest.Engine{
-		Open: func(t testing.TB, notify func(broker.Notice)) broker.Broker {
-			b, err := New(Config{URL: clients, Shards: brokertest.Shards, Notify: notify})
+		Open: func(t testing.TB, events event.Sink) broker.Broker {
+			b, err := New(Config{URL: clients, Shards: brokertest.Shards, Events: events})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -23,7 +24,7 @@ import (
 func impatient() timing {
 	tm := defaultTiming
 	tm.ackWait, tm.pin, tm.pull = 900*time.Millisecond, 900*time.Millisecond, 300*time.Millisecond
-	tm.refused, tm.maxDelay = 200*time.Millisecond, 200*time.Millisecond
+	tm.Refused, tm.Max = 200*time.Millisecond, 200*time.Millisecond
 	return tm
 }
 
@@ -101,7 +102,7 @@ func TestStandbyTakesOver(t *testing.T) {
 }
 
 // TestHolds keeps all that it may have for longer than the server's patience:
-// neither the envelope nor the place goes to somebody else.
+// neither the envelope nor the place goes to another one.
 func TestHolds(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
@@ -129,15 +130,15 @@ func TestHolds(t *testing.T) {
 	if got := depthOf(t, n.url(), 0); got != 0 {
 		t.Errorf("%d envelopes are left", got)
 	}
-	if subs := active.session(t).all(); len(subs) != 0 {
+	if subs := active.session(t).subs.all(); len(subs) != 0 {
 		t.Errorf("%d subscriptions are remembered with nothing held", len(subs))
 	}
 }
 
-// session is the session of the consuming link.
+// session is the session that consumes.
 func (b *Broker) session(t testing.TB) *session {
 	t.Helper()
-	s, err := b.consuming.current()
+	s, err := b.conns.Consuming.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +170,7 @@ func TestCloseConfirms(t *testing.T) {
 	for _, d := range held {
 		settled(t, d, message.Ack)
 	}
-	if s := b.session(t); !s.behind() {
+	if s := b.session(t); !s.settling.behind(defaultTiming.ackWait) {
 		t.Log("the server was as fast")
 	}
 	if err := b.Close(); err != nil {
@@ -184,46 +185,46 @@ func TestCloseConfirms(t *testing.T) {
 func TestBehind(t *testing.T) {
 	s := &session{broker: &Broker{timing: impatient()}}
 	s.settling.unconfirmed.Store(window)
-	s.settling.confirmed.Store(time.Now().UnixNano())
-	if !s.behind() {
+	s.settling.lastConfirm.Store(time.Now().UnixNano())
+	if !s.settling.behind(impatient().ackWait) {
 		t.Error("a full window is not behind")
 	}
-	s.settling.confirmed.Store(time.Now().Add(-2 * impatient().ackWait).UnixNano())
-	if s.behind() || s.settling.unconfirmed.Load() != 0 {
+	s.settling.lastConfirm.Store(time.Now().Add(-2 * impatient().ackWait).UnixNano())
+	if s.settling.behind(impatient().ackWait) || s.settling.unconfirmed.Load() != 0 {
 		t.Error("it waits forever")
 	}
-	s.confirmed(0)
+	s.ackConfirmed(0)
 	if got := s.settling.unconfirmed.Load(); got != 0 {
 		t.Errorf("a late confirm makes %d", got)
 	}
 }
 
-// TestOwed: what is not confirmed of a shard counts for it, but not for ever.
-func TestOwed(t *testing.T) {
+// TestPendingAcks: what is not confirmed of a shard counts for it, but not for ever.
+func TestPendingAcks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := settling{shards: map[int]*owing{}}
+		g := settling{shards: map[int]*pendingAcks{}}
 		const patience = time.Minute
 		check := func(shard, want int) {
 			t.Helper()
-			if got := g.owed(shard, patience); got != want {
-				t.Errorf("%d are owed of shard %d, want %d", got, shard, want)
+			if got := g.pending(shard, patience); got != want {
+				t.Errorf("%d are pending of shard %d, want %d", got, shard, want)
 			}
 		}
-		g.owe(0)
-		g.owe(0)
-		g.owe(1)
+		g.sent(0)
+		g.sent(0)
+		g.sent(1)
 		check(0, 2)
 		check(1, 1)
 		time.Sleep(patience)
-		g.paid(0)
+		g.confirmed(0)
 		check(0, 1)
 		time.Sleep(time.Second)
 		check(0, 1)
-		check(1, 0) // nothing was confirmed of it for long
-		g.paid(1)   // late
+		check(1, 0)    // nothing was confirmed of it for long
+		g.confirmed(1) // late
 		check(1, 0)
-		g.owe(1)
-		g.forgive()
+		g.sent(1)
+		g.reset()
 		check(0, 0)
 		check(1, 0)
 	})
@@ -239,13 +240,13 @@ func TestDeliversOnce(t *testing.T) {
 	in := consume(t, b, 0, 5)
 	d := in.next()
 	s := b.session(t)
-	sub := s.all()[0]
+	sub := s.subs.all()[0]
 	sub.mu.Lock()
-	var h *held
-	for _, h = range sub.held {
+	var u *unacked
+	for _, u = range sub.unacked {
 		break
 	}
-	reply := h.reply
+	reply := u.reply
 	sub.mu.Unlock()
 	if err := s.conn.Publish(reply, []byte(nak)); err != nil {
 		t.Fatal(err)
@@ -253,7 +254,7 @@ func TestDeliversOnce(t *testing.T) {
 	eventually(t, func() bool {
 		sub.mu.Lock()
 		defer sub.mu.Unlock()
-		return h.reply != reply
+		return u.reply != reply
 	}, func() string { return "it was not delivered again" })
 	in.none(100 * time.Millisecond)
 	settled(t, d, message.Ack)
@@ -266,8 +267,8 @@ func TestDeliversOnce(t *testing.T) {
 func TestConsumerDeleted(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
-	told := &notices{}
-	b := openBroker(t, Config{URL: n.url(), Notify: told.add})
+	told := &events{}
+	b := openBroker(t, Config{URL: n.url(), Events: told.add})
 	awaitReady(t, b)
 	e := envelope(1)
 	publish(t, b, e)
@@ -280,7 +281,7 @@ func TestConsumerDeleted(t *testing.T) {
 	if again.ID != e.ID {
 		t.Errorf("got %q, want %q", again.ID, e.ID)
 	}
-	told.await(t, broker.Resubscribed, "deleted")
+	told.awaitState(t, event.Cancelled, "deleted")
 	if err := old.Settle(message.Outcome{}); !errors.Is(err, broker.ErrStale) {
 		t.Errorf("settling a delivery of the old consumer: %v, want ErrStale", err)
 	}
@@ -294,8 +295,8 @@ func TestConsumerDeleted(t *testing.T) {
 func TestDeadLetterFails(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
-	told := &notices{}
-	b := openTimed(t, Config{URL: n.url(), Notify: told.add}, impatient())
+	told := &events{}
+	b := openTimed(t, Config{URL: n.url(), Events: told.add}, impatient())
 	awaitReady(t, b)
 	room := func(bytes int64) {
 		admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
@@ -309,18 +310,18 @@ func TestDeadLetterFails(t *testing.T) {
 	e := envelope(0)
 	publish(t, b, e)
 	in := consume(t, b, 0, 1)
-	buried := make(chan error, 1)
+	kept := make(chan error, 1)
 	d := in.next()
-	go func() { buried <- d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "unreadable"}) }()
-	told.await(t, broker.Unburied, "maximum bytes")
+	go func() { kept <- d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "unreadable"}) }()
+	told.await(t, failedDeadLetter, "maximum bytes")
 	if b.Ready() != nil {
 		t.Errorf("not ready because of the dead letters: %v", b.Ready())
 	}
 	room(-1)
-	if err := <-buried; err != nil { // it was not given up
+	if err := <-kept; err != nil { // it was not given up
 		t.Fatal(err)
 	}
-	told.await(t, broker.DeadLettered, "unreadable")
+	told.await(t, deadLettered, "unreadable")
 
 	// Repaired and published again with the same id, it may fail again.
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
@@ -340,11 +341,11 @@ func TestDeadLetterFails(t *testing.T) {
 func TestLameDuck(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{LameDuck: 4 * time.Second})
-	told := &notices{}
-	b := openBroker(t, Config{URL: n.url(), Notify: told.add})
+	told := &events{}
+	b := openBroker(t, Config{URL: n.url(), Events: told.add})
 	awaitReady(t, b)
 	n.signal(syscall.SIGUSR2)
-	told.await(t, broker.Lost, "about to stop")
+	told.awaitState(t, event.Lost, "about to stop")
 	n.end(syscall.SIGKILL)
 	n.start(t)
 	awaitReady(t, b)

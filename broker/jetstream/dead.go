@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"iter"
 	"slices"
@@ -24,24 +23,12 @@ const (
 	maxForeign = 512
 )
 
-// bury publishes a dead letter, waiting for the connection if need be, so that
-// a broker that takes none is not asked again and again at full speed.
-func (b *Broker) bury(letter *nats.Msg) error {
-	ctx, cancel := context.WithTimeout(context.Background(), broker.PublishTimeout)
-	defer cancel()
-	s, err := b.publishing.await(ctx)
-	if err != nil {
-		return rejected(err)
-	}
-	return b.store(ctx, s, DeadStream, letter)
-}
-
 // letters yields the dead letters of an outcome, each with its reason. One
 // stored message gives each of them once, however often it is tried, so it is
 // what their ids for the stream are made of. The envelope's id would not do: one
 // that is repaired, published again and fails again would be taken for a retry
 // and dropped.
-func letters(shard int, d *held, o message.Outcome) iter.Seq2[*nats.Msg, string] {
+func letters(shard int, d *unacked, o message.Outcome) iter.Seq2[*nats.Msg, string] {
 	return func(yield func(*nats.Msg, string) bool) {
 		stored := fmt.Sprintf("%d.%d", d.sequence, d.stored.UnixNano())
 		if len(o.Dead) == 0 {
@@ -65,7 +52,7 @@ func letters(shard int, d *held, o message.Outcome) iter.Seq2[*nats.Msg, string]
 
 // deadEnvelope is a delivery with the reason why it is dead. The headers of
 // another program are left behind: some tell the server what to do.
-func deadEnvelope(shard int, d *held, reason string) *nats.Msg {
+func deadEnvelope(shard int, d *unacked, reason string) *nats.Msg {
 	header := deadHeader(shard, reason)
 	for name, text := range map[string]string{
 		idHeader:          d.delivery.ID,
@@ -77,12 +64,13 @@ func deadEnvelope(shard int, d *held, reason string) *nats.Msg {
 			header.Set(name, headerText(text, maxForeign))
 		}
 	}
+	carryAttributes(header, d.msg.Header)
 	return &nats.Msg{Subject: deadSubject, Header: header, Data: d.msg.Data}
 }
 
 // deadMessage is a message of a delivery as an envelope of its own, so that it
 // can be published again as it is.
-func deadMessage(shard int, d *held, dead message.Dead) *nats.Msg {
+func deadMessage(shard int, d *unacked, dead message.Dead) *nats.Msg {
 	header := deadHeader(shard, dead.Reason)
 	envelope := headerText(d.delivery.ID, maxForeign)
 	header.Set(idHeader, cmp.Or(dead.ID(), envelope))
@@ -90,6 +78,7 @@ func deadMessage(shard int, d *held, dead message.Dead) *nats.Msg {
 	header.Set(contentTypeHeader, contentType)
 	header.Set(countHeader, "1")
 	header.Set(envelopeHeader, envelope)
+	carryAttributes(header, d.msg.Header)
 	return &nats.Msg{Subject: deadSubject, Header: header, Data: slices.Concat(dead.Line, []byte{'\n'})}
 }
 
@@ -99,6 +88,15 @@ func deadHeader(shard int, reason string) nats.Header {
 		shardHeader:   {strconv.Itoa(shard)},
 		subjectHeader: {subjectOf(shard)},
 		timeHeader:    {time.Now().UTC().Format(time.RFC3339Nano)},
+	}
+}
+
+// carryAttributes adds the attributes of an envelope, those of a later version as
+// they are.
+func carryAttributes(to, from nats.Header) {
+	text := from.Get(attributesHeader)
+	if from.Get(typeHeader) == envelopeType && text != "" && len(text) <= broker.MaxAttributesBytes {
+		to.Set(attributesHeader, text)
 	}
 }
 

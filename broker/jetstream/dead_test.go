@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"async-data-processor/broker"
 	"async-data-processor/message"
 )
 
@@ -17,8 +16,8 @@ import (
 func TestDeadMessages(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
-	told := &notices{}
-	b := openTimed(t, Config{URL: n.url(), Notify: told.add}, impatient())
+	told := &events{}
+	b := openTimed(t, Config{URL: n.url(), Events: told.add}, impatient())
 	awaitReady(t, b)
 	room := func(messages int64) {
 		admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
@@ -35,11 +34,11 @@ func TestDeadMessages(t *testing.T) {
 		{Line: line, Reason: "it is cut"}, {Line: []byte("bad"), Reason: "it has no id"},
 	}}
 	room(1)
-	d, buried := in.next(), make(chan error, 1)
-	go func() { buried <- d.Settle(o) }()
-	told.await(t, broker.Unburied, "maximum messages")
+	d, kept := in.next(), make(chan error, 1)
+	go func() { kept <- d.Settle(o) }()
+	told.await(t, failedDeadLetter, "maximum messages")
 	room(-1)
-	if err := <-buried; err != nil {
+	if err := <-kept; err != nil {
 		t.Fatal(err)
 	}
 	if got := len(deadLettersOf(t, n.url())); got != 2 {

@@ -19,18 +19,12 @@ import (
 // and holds nothing, so others see the same at the same time; a dead letter
 // that is replayed twice is stored once.
 func (b *Broker) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
-	if !b.enter() {
-		return broker.ErrClosed
-	}
-	defer b.calls.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(b.ctx, func() { cancel(broker.ErrClosed) })()
+	return b.conns.With(ctx, b.conns.Publishing, func(ctx context.Context, s *session) error {
+		return b.eachDeadLetter(ctx, s, decide)
+	})
+}
 
-	s, err := b.publishing.await(ctx)
-	if err != nil {
-		return err
-	}
+func (b *Broker) eachDeadLetter(ctx context.Context, s *session, decide func(broker.DeadLetter) broker.Verdict) error {
 	stream, err := s.js.Stream(ctx, DeadStream)
 	if err != nil {
 		return b.target.explain(clarified(fmt.Errorf("the stream %s: %w", DeadStream, err)))
@@ -72,7 +66,7 @@ func (b *Broker) apply(ctx context.Context, stream jetstream.Stream, m *jetstrea
 	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
 		_, gone := stream.GetMsg(ctx, m.Sequence)
 		if errors.Is(gone, jetstream.ErrMsgNotFound) {
-			return nil // somebody else has removed it
+			return nil // another process has removed it
 		}
 	}
 	if err != nil {
@@ -98,13 +92,10 @@ func (b *Broker) replay(ctx context.Context, m *jetstream.RawStreamMsg) error {
 			header.Set(name, text)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, broker.PublishTimeout)
-	defer cancel()
-	s, err := b.publishing.await(ctx)
-	if err != nil {
-		return rejected(err)
-	}
-	return b.enqueue(ctx, s, &nats.Msg{Subject: subjectOf(shard), Header: header, Data: m.Data})
+	carryAttributes(header, m.Header)
+	return b.conns.Publish(ctx, func(ctx context.Context, s *session) error {
+		return b.enqueue(ctx, s, &nats.Msg{Subject: subjectOf(shard), Header: header, Data: m.Data})
+	})
 }
 
 // letterOf reads what a message in the dead letters' stream tells.
@@ -127,7 +118,8 @@ func letterOf(m *jetstream.RawStreamMsg) broker.DeadLetter {
 		Time:   when.UTC(),
 	}
 	if !l.Envelope.Foreign {
-		l.Envelope.Count = count(&nats.Msg{Header: m.Header, Data: m.Data})
+		msg := &nats.Msg{Header: m.Header, Data: m.Data}
+		l.Envelope.Count, l.Envelope.Attributes = count(msg), attributes(msg)
 	}
 	if l.Envelope.ID == "" {
 		l.Envelope.ID = message.KeyedID("", m.Data)

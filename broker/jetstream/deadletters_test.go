@@ -13,8 +13,8 @@ import (
 	"async-data-processor/message"
 )
 
-// bury publishes straight to the dead letters.
-func bury(t *testing.T, url string, header nats.Header, body string) {
+// publishDead publishes straight to the dead letters.
+func publishDead(t *testing.T, url string, header nats.Header, body string) {
 	t.Helper()
 	admin(t, url, func(ctx context.Context, js jetstream.JetStream) error {
 		_, err := js.PublishMsg(ctx, &nats.Msg{Subject: deadSubject, Header: header, Data: []byte(body)})
@@ -33,7 +33,7 @@ func TestReplayWithoutOrigin(t *testing.T) {
 	b := openBroker(t, Config{URL: n.url()})
 	awaitReady(t, b)
 	for _, subject := range []string{"", "orders", subjectPrefix + "-1", subjectPrefix + "01", subjectOf(maxShards)} {
-		bury(t, n.url(), nats.Header{subjectHeader: {subject}, idHeader: {"lost"}}, "{}")
+		publishDead(t, n.url(), nats.Header{subjectHeader: {subject}, idHeader: {"lost"}}, "{}")
 		if err := replayAll(t, b); !errors.Is(err, broker.ErrNoOrigin) {
 			t.Errorf("from %q: %v, want ErrNoOrigin", subject, err)
 		}
@@ -56,8 +56,8 @@ func TestReplayTwice(t *testing.T) {
 	b := openBroker(t, Config{URL: n.url()})
 	awaitReady(t, b)
 	const shard = 7 // beyond the configured ones
-	bury(t, n.url(), nats.Header{subjectHeader: {subjectOf(shard)}, idHeader: {"elsewhere"}}, "{}")
-	s, err := b.publishing.current()
+	publishDead(t, n.url(), nats.Header{subjectHeader: {subjectOf(shard)}, idHeader: {"elsewhere"}}, "{}")
+	s, err := b.conns.Publishing.Current()
 	if err != nil {
 		t.Fatal(err)
 	}

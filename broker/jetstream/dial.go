@@ -12,15 +12,13 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"async-data-processor/broker/conn"
 	"async-data-processor/message"
 )
 
 // socket is the connection below NATS and TLS. A write that fails ends it: the
 // library would drop what it could not write and go on.
-type socket struct {
-	net.Conn
-	once sync.Once
-}
+type socket struct{ conn.Socket }
 
 func (s *socket) Write(p []byte) (int, error) {
 	n, err := s.Conn.Write(p)
@@ -28,12 +26,6 @@ func (s *socket) Write(p []byte) (int, error) {
 		_ = s.Close()
 	}
 	return n, err
-}
-
-// Close ends whatever waits for the socket. It may be called at any time.
-func (s *socket) Close() (err error) {
-	s.once.Do(func() { err = s.Conn.Close() })
-	return err
 }
 
 // dialer opens the sockets of one connection, which tries one server after the
@@ -62,7 +54,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 }
 
 func (d *dialer) keep(c net.Conn) net.Conn {
-	s := &socket{Conn: c}
+	s := &socket{conn.Socket{Conn: c}}
 	d.mu.Lock()
 	d.socket = s
 	closed := d.closed
@@ -109,12 +101,14 @@ func (p inProcess) InProcessConn() (net.Conn, error) {
 	return p.dialer.keep(c), nil
 }
 
-// dial opens a connection for a session, in bounded time.
-func (s *session) dial(ctx context.Context) error {
-	b := s.broker
-	s.dialer = &dialer{ctx: ctx, timeout: b.timing.dial}
+// dial opens a connection for a role, in bounded time.
+func (b *Broker) dial(ctx context.Context, role string) (*session, error) {
+	s := &session{
+		Life: conn.NewLife(), broker: b, role: role,
+		dialer: &dialer{ctx: ctx, timeout: b.timing.dial},
+	}
 	options := []nats.Option{
-		nats.Name("async-data-processor " + s.link.role),
+		nats.Name("async-data-processor " + role),
 		nats.NoReconnect(),
 		nats.SetCustomDialer(s.dialer),
 		nats.Timeout(b.timing.handshake),
@@ -123,7 +117,7 @@ func (s *session) dial(ctx context.Context) error {
 		nats.MaxPingsOutstanding(2),
 		nats.ClosedHandler(s.ended),
 		nats.ErrorHandler(s.failed),
-		nats.LameDuckModeHandler(func(*nats.Conn) { s.fail(b.target.explain(errLameDuck)) }),
+		nats.LameDuckModeHandler(func(*nats.Conn) { s.giveUp(errLameDuck) }),
 	}
 	options = slices.Concat(options, b.target.options, b.cfg.Options, []nats.Option{func(o *nats.Options) error {
 		if o.InProcessServer != nil {
@@ -133,53 +127,57 @@ func (s *session) dial(ctx context.Context) error {
 	}})
 
 	end := context.AfterFunc(ctx, s.dialer.cut)
-	conn, err := nats.Connect(b.target.servers, options...)
+	c, err := nats.Connect(b.target.servers, options...)
 	if others := b.others(); err != nil && others != "" && ctx.Err() == nil {
 		var second error
-		if conn, second = nats.Connect(others, options...); second == nil {
+		if c, second = nats.Connect(others, options...); second == nil {
 			err = nil
 		}
 	}
 	if !end() {
-		if conn != nil {
-			conn.Close()
+		if c != nil {
+			c.Close()
 		}
-		return b.target.explain(context.Cause(ctx))
+		return nil, b.target.explain(context.Cause(ctx))
 	}
 	if err != nil {
 		s.dialer.cut() // the library does not in all cases
-		return b.target.explain(s.dialer.reason(err))
+		return nil, b.target.explain(s.dialer.reason(err))
 	}
-	s.conn = conn
-	b.learn(conn.DiscoveredServers())
+	s.conn = c
+	b.learn(c.DiscoveredServers())
+	return s, nil
+}
+
+// checkServer returns why the server cannot carry envelopes.
+func (s *session) checkServer() error {
 	const largest = message.MaxEnvelopeBytes + headerRoom
 	switch {
-	case !conn.HeadersSupported():
-		err = refusal{errors.New("the server does not support headers")}
-	case conn.MaxPayload() < largest:
-		err = refusal{fmt.Errorf("the server's max_payload is %d, want at least %d", conn.MaxPayload(), largest)}
+	case !s.conn.HeadersSupported():
+		return conn.Refused(errors.New("the server does not support headers"))
+	case s.conn.MaxPayload() < largest:
+		return conn.Refused(fmt.Errorf("the server's max_payload is %d, want at least %d", s.conn.MaxPayload(), largest))
 	default:
 		return nil
 	}
-	return b.target.explain(err)
 }
 
 var errLameDuck = errors.New("the server is about to stop")
 
-// ended hears that the connection is closed, by whomever.
-func (s *session) ended(conn *nats.Conn) {
-	err := conn.LastError()
+// ended hears that the connection is closed, by either side.
+func (s *session) ended(c *nats.Conn) {
+	err := c.LastError()
 	if err == nil {
 		err = errors.New("the connection was closed")
 	}
-	s.fail(s.broker.target.explain(err))
+	s.giveUp(err)
 }
 
 // failed hears of errors that do not close the connection. Without a permission
 // nothing would ever answer.
 func (s *session) failed(_ *nats.Conn, _ *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrPermissionViolation) {
-		s.fail(s.broker.target.explain(err))
+		s.giveUp(err)
 	}
 }
 

@@ -1,10 +1,12 @@
 package jetstream
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
-	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
+	"async-data-processor/event"
 )
 
 // gate remembers why publishes are refused, so that people are told once when
@@ -46,12 +48,13 @@ func (g *gate) over(room bool, patience time.Duration) bool {
 	return g.shown || time.Since(g.since) > patience
 }
 
-// blockedError says that the broker refuses publishes.
-type blockedError struct{ err error }
-
-func (e *blockedError) Error() string { return "the broker blocks publishing: " + e.err.Error() }
-
-func (e *blockedError) Unwrap() error { return e.err }
+// blocks says what a reason to refuse publishes means; nil is no reason.
+func blocks(reason error) error {
+	if reason == nil {
+		return nil
+	}
+	return fmt.Errorf("the broker blocks publishing, waiting until it takes publishes again: %w", reason)
+}
 
 // admit asks Config.Admit.
 func (b *Broker) admit() error {
@@ -60,10 +63,7 @@ func (b *Broker) admit() error {
 	}
 	err := b.cfg.Admit()
 	b.block(&b.refused, err)
-	if err != nil {
-		return &blockedError{err}
-	}
-	return nil
+	return blocks(err)
 }
 
 // block sets a gate and tells about it, and whether it is news.
@@ -71,10 +71,10 @@ func (b *Broker) block(g *gate, err error) bool {
 	if !g.set(err) {
 		return false
 	}
-	n := broker.Notice{Kind: broker.Unblocked, Role: b.publishing.role, Shard: -1}
+	e := event.Connection{State: event.Unblocked, Role: conn.Publish, Shard: -1, Err: err}
 	if err != nil {
-		n.Kind, n.Err = broker.Blocked, err
+		e.State = event.Blocked
 	}
-	b.notify(n)
+	b.conns.Send(e)
 	return true
 }

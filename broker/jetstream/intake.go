@@ -21,22 +21,22 @@ func (sub *subscription) take(m *nats.Msg) {
 	if err != nil {
 		return // not from a consumer
 	}
-	d := &held{msg: m, reply: m.Reply, sequence: meta.Sequence.Stream, stored: meta.Timestamp}
+	d := &unacked{msg: m, reply: m.Reply, sequence: meta.Sequence.Stream, stored: meta.Timestamp}
 	d.delivery = message.NewDelivery(sub.envelope(m), meta.NumDelivered > 1,
 		func(o message.Outcome) error { return sub.settle(d, o) })
 
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	if sub.held == nil {
+	if sub.unacked == nil {
 		return
 	}
-	if again := sub.held[d.sequence]; again != nil {
-		// The server lost patience, but its first delivery is still held: that
-		// one stays the envelope's only one, with the newer right to settle.
+	if again := sub.unacked[d.sequence]; again != nil {
+		// The server lost patience, but its first delivery is not settled. That one
+		// stays the envelope's only one, with the newer right to settle.
 		again.reply = m.Reply
 		return
 	}
-	sub.held[d.sequence] = d
+	sub.unacked[d.sequence] = d
 	if meta.NumDelivered > broker.DeliveryLimit+1 {
 		sub.exceeded(d, meta.NumDelivered-1)
 		return
@@ -54,7 +54,7 @@ func (sub *subscription) envelope(m *nats.Msg) message.Envelope {
 		Foreign: m.Header.Get(typeHeader) != envelopeType,
 	}
 	if !e.Foreign {
-		e.Count = count(m)
+		e.Count, e.Attributes = count(m), attributes(m)
 	}
 	if !e.Foreign || strings.HasPrefix(e.ID, replayPrefix) {
 		e.ID = m.Header.Get(idHeader)
@@ -70,6 +70,14 @@ func count(m *nats.Msg) int {
 		return 0
 	}
 	return n
+}
+
+// attributes are those of an envelope; reading none costs nothing.
+func attributes(m *nats.Msg) map[string]string {
+	if text := m.Header.Get(attributesHeader); text != "" {
+		return broker.DecodeAttributes(text)
+	}
+	return nil
 }
 
 // offer is the next delivery to pass on, nil if there is none or too many are

@@ -11,7 +11,7 @@
 //     is settled on the connection that brought it or not at all.
 //   - JetStream does not tie a delivery to a connection. What was unsettled when
 //     one was lost is therefore returned through the next one; what was on its
-//     way, and what a dead process held, comes back when nobody has extended it
+//     way, and what a dead process held, comes back when it was not extended
 //     for some seconds.
 //   - A settle is sent and not waited for, which would cost a round trip each: if
 //     it goes lost with its connection, the envelope comes again, as with any
@@ -28,14 +28,15 @@ package jetstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
+	"async-data-processor/event"
+	"async-data-processor/message"
 )
 
 const (
@@ -64,9 +65,8 @@ type Config struct {
 	// Cert and Key are the PEM files of this client's certificate.
 	Cert, Key string
 
-	// Notify hears of the connections' ups and downs. It may be nil, must not
-	// block and may be called concurrently.
-	Notify func(broker.Notice)
+	// Events hears of the connections and of dead letters.
+	Events event.Sink
 
 	// Options are applied to each connection after the package's own, for
 	// example nats.InProcessServer.
@@ -86,24 +86,14 @@ type Broker struct {
 	cfg    Config
 	timing timing
 	target target // set by New, read-only after
+	conns  *conn.Client[*session]
 
-	publishing *link
-	consuming  *link
-	full       gate // refusals by the server
-	refused    gate // refusals by Config.Admit
+	full    gate // refusals by the server
+	refused gate // refusals by Config.Admit
 
-	ctx    context.Context // done when Close begins
-	cancel context.CancelFunc
-	closed chan struct{} // closed when Close is through
-	links  sync.WaitGroup
-	calls  sync.WaitGroup // settles and Consume calls that Close waits for
-
-	mu       sync.Mutex // guards what follows
-	closing  bool
-	consumes bool            // consumption was asked for, so its link runs
-	faults   map[int]error   // why a shard is not subscribed, while the connection is up
-	orphans  map[int]orphans // what lost connections held, by shard
-	known    []string        // servers that the cluster told of, as URLs
+	mu    sync.Mutex             // guards what follows
+	lost  map[int]lostDeliveries // by shard
+	known []string               // servers that the cluster told of, as URLs
 }
 
 var _ broker.Broker = (*Broker)(nil)
@@ -126,135 +116,39 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	if cfg.Replicas < 1 || cfg.Replicas > maxReplicas {
 		return nil, fmt.Errorf("replicas: want 1 to %d, got %d", maxReplicas, cfg.Replicas)
 	}
-	b := &Broker{
-		cfg: cfg, timing: tm, target: target,
-		closed: make(chan struct{}), faults: map[int]error{}, orphans: map[int]orphans{},
-	}
-	b.ctx, b.cancel = context.WithCancel(context.Background())
-	b.publishing = newLink(b, "publish", (*session).openLane)
-	b.consuming = newLink(b, "consume", (*session).openSettling)
-	// The publishing link also carries dead letters, so it is there in any role.
-	b.links.Go(b.publishing.run)
+	b := &Broker{cfg: cfg, timing: tm, target: target, lost: map[int]lostDeliveries{}}
+	b.conns = conn.New(conn.Config[*session]{
+		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,
+	})
+	b.conns.Publishing.Start()
 	return b, nil
 }
 
-// Ready implements broker.Broker. Once Consume was called it also answers for
-// the consuming connection and its subscriptions.
+// Ready implements broker.Broker.
 func (b *Broker) Ready() error {
-	b.mu.Lock()
-	closing, consumes := b.closing, b.consumes
-	var fault error
-	for _, err := range b.faults {
-		fault = err
-		break
-	}
-	b.mu.Unlock()
-	if closing {
-		return broker.ErrClosed
-	}
-	// Asked in any case, so that its notices do not wait for a connection.
+	// Asked in any case, so that its events do not wait for a connection.
 	refused := b.admit()
-	if _, err := b.publishing.current(); err != nil {
-		return err
-	}
-	if refused != nil {
-		return refused
-	}
-	if err := b.full.reason(); err != nil {
-		return &blockedError{err}
-	}
-	if consumes {
-		if _, err := b.consuming.current(); err != nil {
-			return err
+	return b.conns.Ready(func(*session) error {
+		if refused != nil {
+			return refused
 		}
-	}
-	return fault
+		return blocks(b.full.reason())
+	})
 }
 
-// Close implements broker.Broker. It takes at most some seconds, however
-// silent the broker is. Publishes that wait for their answer end as unknown.
-func (b *Broker) Close() error {
-	b.mu.Lock()
-	first := !b.closing
-	b.closing = true
-	b.mu.Unlock()
-	if !first {
-		<-b.closed
-		return nil
-	}
-	defer close(b.closed)
-	b.cancel() // the intake ends, and attempts to connect
-	within(b.timing.close, &b.calls)
-	b.consuming.stop() // it returns what is unsettled, after the settles
-	b.publishing.stop()
-	b.links.Wait()
-	return nil
+// Consume implements broker.Broker.
+func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error {
+	// The pin outlives the connection, so a consumer that is back at once goes
+	// on without waiting for its own pin to expire.
+	var pin string
+	return b.conns.Consume(ctx, shard, prefetch, func(intake context.Context, s *session) (err error) {
+		pin, err = b.subscribe(intake, s, shard, prefetch, pin, deliveries)
+		return err
+	})
 }
 
-// enter registers a call that Close waits for; false if Close has begun.
-func (b *Broker) enter() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closing {
-		return false
-	}
-	b.calls.Add(1)
-	return true
-}
-
-// consume starts the consuming link, once.
-func (b *Broker) consume() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.consumes || b.closing {
-		return
-	}
-	b.consumes = true
-	b.links.Go(b.consuming.run)
-}
-
-// fault records why a shard is not subscribed; nil when it is, or need not be.
-// Nothing is published to one beyond the number of shards, so it does not count.
-func (b *Broker) fault(shard int, err error) {
-	if shard >= b.cfg.Shards {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err == nil {
-		delete(b.faults, shard)
-		return
-	}
-	b.faults[shard] = fmt.Errorf("shard %d is not consumed: %w", shard, err)
-}
-
-func (b *Broker) notify(n broker.Notice) {
-	if b.cfg.Notify != nil {
-		b.cfg.Notify(n)
-	}
-}
-
-// within waits for wg, but not longer than d.
-func within(d time.Duration, wg *sync.WaitGroup) {
-	done := make(chan struct{})
-	go func() {
-		wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(d):
-	}
-}
-
-func rejected(err error) error { return fmt.Errorf("%w: %w", broker.ErrRejected, err) }
-
-func unknown(err error) error { return fmt.Errorf("%w: %w", broker.ErrUnknown, err) }
+// Close implements broker.Broker.
+func (b *Broker) Close() error { return b.conns.Close() }
 
 // stale wraps the reason why a delivery could not be settled.
-func stale(err error) error {
-	if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
-		return broker.ErrStale
-	}
-	return fmt.Errorf("%w: %w", broker.ErrStale, err)
-}
+func stale(err error) error { return conn.Stale(err, nats.ErrConnectionClosed) }

@@ -201,7 +201,7 @@ func (n *node) addr() string { return fmt.Sprintf("127.0.0.1:%d", n.cfg.Port) }
 
 func (n *node) url() string { return "nats://" + n.addr() }
 
-// sharedServer is the server of all tests that disturb nobody.
+// sharedServer is the server of all tests that disturb no other.
 var sharedServer shared
 
 type shared struct {

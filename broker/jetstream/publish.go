@@ -16,49 +16,42 @@ import (
 	"async-data-processor/message"
 )
 
-// maxID is the longest id of an envelope, in bytes, that every engine takes.
-const maxID = 255
-
-// Publish implements broker.Broker. The envelope's body must not be changed
-// afterwards: when ctx ends early, it may still be on its way to the socket.
-func (b *Broker) Publish(ctx context.Context, e message.Envelope) error {
-	switch {
-	case e.Shard < 0 || e.Shard >= b.cfg.Shards:
-		return rejected(fmt.Errorf("there is no shard %d of %d", e.Shard, b.cfg.Shards))
-	case e.ID == "" || len(e.ID) > maxID || strings.TrimSpace(e.ID) != e.ID || strings.ContainsAny(e.ID, "\r\n"):
-		return rejected(fmt.Errorf("the envelope's id has %d bytes, want 1 to %d on one line", len(e.ID), maxID))
-	case len(e.Body) > message.MaxEnvelopeBytes:
-		return rejected(fmt.Errorf("the envelope has %d bytes, the limit is %d", len(e.Body), message.MaxEnvelopeBytes))
-	}
-	s, err := b.publishing.current()
-	if err != nil {
-		return rejected(err)
-	}
-	return b.enqueue(ctx, s, &nats.Msg{
-		Subject: subjectOf(e.Shard),
-		Header: nats.Header{
-			jetstream.MsgIDHeader: {retryID(e.Shard, e.ID)},
-			idHeader:              {e.ID},
-			typeHeader:            {envelopeType},
-			contentTypeHeader:     {contentType},
-			countHeader:           {strconv.Itoa(e.Count)},
-		},
-		Data: e.Body,
-	})
+// Publish implements broker.Broker. The answers come one by one.
+func (b *Broker) Publish(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
+	broker.PublishEach(ctx, b.publish, envelopes, done)
 }
 
-// PublishTogether implements broker.Broker. The answers come one by one.
-func (b *Broker) PublishTogether(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
-	broker.PublishEach(ctx, b.Publish, envelopes, done)
+func (b *Broker) publish(ctx context.Context, e message.Envelope) error {
+	if err := broker.Check(&e, b.cfg.Shards); err != nil {
+		return err
+	}
+	if strings.TrimSpace(e.ID) != e.ID || strings.ContainsAny(e.ID, "\r\n") {
+		return broker.Rejected(errors.New("the envelope's id has blanks around it, or more than one line"))
+	}
+	s, err := b.conns.Publishing.Current()
+	if err != nil {
+		return broker.Rejected(err)
+	}
+	header := nats.Header{
+		jetstream.MsgIDHeader: {retryID(e.Shard, e.ID)},
+		idHeader:              {e.ID},
+		typeHeader:            {envelopeType},
+		contentTypeHeader:     {contentType},
+		countHeader:           {strconv.Itoa(e.Count)},
+	}
+	if len(e.Attributes) > 0 {
+		header.Set(attributesHeader, broker.EncodeAttributes(e.Attributes))
+	}
+	return b.enqueue(ctx, s, &nats.Msg{Subject: subjectOf(e.Shard), Header: header, Data: e.Body})
 }
 
 // enqueue publishes a message to the shards' stream.
 func (b *Broker) enqueue(ctx context.Context, s *session, msg *nats.Msg) error {
 	if ctx.Err() != nil {
-		return rejected(context.Cause(ctx))
+		return broker.Rejected(context.Cause(ctx))
 	}
 	if err := b.admit(); err != nil {
-		return rejected(err)
+		return broker.Rejected(err)
 	}
 	return b.store(ctx, s, ShardStream, msg)
 }
@@ -73,38 +66,38 @@ func (b *Broker) store(ctx context.Context, s *session, stream string, msg *nats
 		return nil
 	}
 	if err := b.cfg.Stored(stream); err != nil {
-		return unknown(err)
+		return broker.Unknown(err)
 	}
 	return nil
 }
 
 // publish sends a message to a stream and waits for its verdict.
 func (s *session) publish(ctx context.Context, stream string, msg *nats.Msg) error {
-	l := s.lane
+	out := s.publisher
 	p := &publication{stream: stream, msg: msg, verdict: make(chan error, 1)}
 	select {
-	case l.publications <- p:
-	case <-s.gone:
-		return rejected(s.cause)
+	case out.publications <- p:
+	case <-s.Gone():
+		return broker.Rejected(s.Cause())
 	case <-ctx.Done():
-		return rejected(fmt.Errorf("the connection takes nothing: %w", context.Cause(ctx)))
+		return broker.Rejected(fmt.Errorf("the connection takes nothing: %w", context.Cause(ctx)))
 	}
 	select {
 	case err := <-p.verdict:
 		return err
 	case <-ctx.Done():
-		l.forget(p)
-		return unknown(fmt.Errorf("no answer: %w", context.Cause(ctx)))
+		out.forget(p)
+		return broker.Unknown(fmt.Errorf("no answer: %w", context.Cause(ctx)))
 	}
 }
 
-// lane is the way of a session's publications. One goroutine writes them, so
-// that its callers can leave while it is stuck in the socket; the answers come
-// by one subscription. Publications do not wait for each other's answer.
+// publisher is the publications of a session. One goroutine writes them, so that
+// its callers can leave while it is stuck in the socket; the answers come by one
+// subscription. Publications do not wait for each other's answer.
 //
 // The library's own ways do not fit: its requests block in the socket beyond
 // their context, and its asynchronous publishes hold on to what got no answer.
-type lane struct {
+type publisher struct {
 	session      *session
 	inbox        string            // the answers' subject, up to the number of the publication
 	publications chan *publication // unbuffered: who takes one writes it
@@ -117,41 +110,41 @@ type lane struct {
 type publication struct {
 	stream  string
 	msg     *nats.Msg
-	number  uint64     // guarded by the lane's lock
-	verdict chan error // of one; taken by whoever waits for it
+	number  uint64     // guarded by the publisher's lock
+	verdict chan error // of one; taken by the caller
 }
 
-// openLane makes the session one for publishing.
-func (s *session) openLane() error {
-	l := &lane{
+// openPublisher makes the session one for publishing.
+func (s *session) openPublisher() error {
+	p := &publisher{
 		session:      s,
 		inbox:        s.conn.NewInbox() + ".",
 		publications: make(chan *publication),
 		pending:      map[uint64]*publication{},
 	}
-	sub, err := s.conn.Subscribe(l.inbox+"*", l.answered)
+	sub, err := s.conn.Subscribe(p.inbox+"*", p.answered)
 	if err == nil {
 		err = sub.SetPendingLimits(-1, -1) // a dropped answer is an unknown outcome
 	}
 	if err != nil {
 		return fmt.Errorf("subscribing to the answers: %w", err)
 	}
-	s.lane = l
-	s.loops.Go(l.write)
+	s.publisher = p
+	s.Loops.Go(p.write)
 	return nil
 }
 
 // write sends what callers hand over, until the session ends.
-func (l *lane) write() {
+func (p *publisher) write() {
 	for {
 		select {
-		case p := <-l.publications:
-			p.msg.Reply = l.inbox + strconv.FormatUint(l.register(p), 10)
-			if err := l.session.conn.PublishMsg(p.msg); err != nil && l.forget(p) {
-				p.verdict <- l.session.unsent(err)
+		case one := <-p.publications:
+			one.msg.Reply = p.inbox + strconv.FormatUint(p.register(one), 10)
+			if err := p.session.conn.PublishMsg(one.msg); err != nil && p.forget(one) {
+				one.verdict <- p.session.unsent(err)
 			}
-		case <-l.session.gone:
-			l.close()
+		case <-p.session.Gone():
+			p.close()
 			return
 		}
 	}
@@ -162,75 +155,75 @@ func (l *lane) write() {
 func (s *session) unsent(err error) error {
 	switch {
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrMaxPayload):
-		return rejected(s.broker.target.explain(err))
+		return broker.Rejected(s.broker.target.explain(err))
 	default:
-		return unknown(s.broker.target.explain(err))
+		return broker.Unknown(s.broker.target.explain(err))
 	}
 }
 
-func (l *lane) register(p *publication) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last++
-	p.number = l.last
-	l.pending[p.number] = p
-	return p.number
+func (p *publisher) register(one *publication) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last++
+	one.number = p.last
+	p.pending[one.number] = one
+	return one.number
 }
 
-// take removes a publication; whoever gets it gives the verdict.
-func (l *lane) take(number uint64) *publication {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.pending[number]
-	delete(l.pending, number)
-	return p
+// take removes a publication; the goroutine that gets it gives the verdict.
+func (p *publisher) take(number uint64) *publication {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	one := p.pending[number]
+	delete(p.pending, number)
+	return one
 }
 
 // forget removes a publication, and tells whether it was still there.
-func (l *lane) forget(p *publication) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if p.number == 0 || l.pending[p.number] != p {
+func (p *publisher) forget(one *publication) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one.number == 0 || p.pending[one.number] != one {
 		return false
 	}
-	delete(l.pending, p.number)
+	delete(p.pending, one.number)
 	return true
 }
 
 // close ends what waits for answers that will not come.
-func (l *lane) close() {
-	l.mu.Lock()
-	pending := l.pending
-	l.pending = map[uint64]*publication{}
-	l.mu.Unlock()
-	for _, p := range pending {
-		p.verdict <- unknown(fmt.Errorf("the connection was lost before the answer: %w", l.session.cause))
+func (p *publisher) close() {
+	p.mu.Lock()
+	pending := p.pending
+	p.pending = map[uint64]*publication{}
+	p.mu.Unlock()
+	for _, one := range pending {
+		one.verdict <- p.session.Lost()
 	}
 }
 
 // answered hears an answer of the server.
-func (l *lane) answered(m *nats.Msg) {
-	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, l.inbox), 10, 64)
+func (p *publisher) answered(m *nats.Msg) {
+	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, p.inbox), 10, 64)
 	if err != nil {
 		return
 	}
-	p := l.take(number)
-	if p == nil {
+	one := p.take(number)
+	if one == nil {
 		return // its caller has left
 	}
-	b := l.session.broker
-	v := judge(m, p.stream)
+	b := p.session.broker
+	v := judge(m, one.stream)
 	switch {
-	case v.err == nil && p.stream == ShardStream:
+	case v.err == nil && one.stream == ShardStream:
 		b.block(&b.full, nil)
-	case v.full && p.stream == ShardStream:
+	case v.full && one.stream == ShardStream:
 		if b.block(&b.full, v.reason) {
-			l.session.askRepair()
+			p.session.AskRepair()
 		}
 	case v.missing:
-		l.session.askRepair()
+		p.session.AskRepair()
 	}
-	p.verdict <- v.err
+	one.verdict <- v.err
 }
 
 // verdict is what an answer means.
@@ -241,7 +234,7 @@ type verdict struct {
 	full    bool  // the stream takes nothing at all
 }
 
-// noResponders is the status of an answer that says that nobody is there
+// noResponders is the status of an answer that says that no server is there
 // (docs.nats.io, "No responders").
 const noResponders = "503"
 
@@ -249,7 +242,7 @@ const noResponders = "503"
 func judge(m *nats.Msg, stream string) verdict {
 	if len(m.Data) == 0 && m.Header.Get("Status") == noResponders {
 		return verdict{
-			err:     rejected(fmt.Errorf("the stream %s is missing or has no leader, and is looked for", stream)),
+			err:     broker.Rejected(fmt.Errorf("the stream %s is missing or has no leader, and is looked for", stream)),
 			missing: true,
 		}
 	}
@@ -259,13 +252,13 @@ func judge(m *nats.Msg, stream string) verdict {
 		Sequence uint64              `json:"seq"`
 	}
 	if err := json.Unmarshal(m.Data, &ack); err != nil {
-		return verdict{err: unknown(fmt.Errorf("the stream's answer is not JSON: %w", err))}
+		return verdict{err: broker.Unknown(fmt.Errorf("the stream's answer is not JSON: %w", err))}
 	}
 	if ack.Error != nil {
 		return refused(stream, ack.Error)
 	}
 	if ack.Stream != stream || ack.Sequence == 0 {
-		return verdict{err: unknown(fmt.Errorf("an answer of the stream %q, sequence %d, want %s", ack.Stream, ack.Sequence, stream))}
+		return verdict{err: broker.Unknown(fmt.Errorf("an answer of the stream %q, sequence %d, want %s", ack.Stream, ack.Sequence, stream))}
 	}
 	return verdict{}
 }
@@ -273,10 +266,10 @@ func judge(m *nats.Msg, stream string) verdict {
 // refused reads an error of the server.
 func refused(stream string, api *jetstream.APIError) verdict {
 	reason := fmt.Errorf("the stream %s refused it: %s (error %d)", stream, api.Description, api.ErrorCode)
-	v := verdict{err: rejected(reason), reason: reason}
+	v := verdict{err: broker.Rejected(reason), reason: reason}
 	switch api.ErrorCode {
 	case codeInProcess: // the earlier one may succeed
-		v.err = unknown(reason)
+		v.err = broker.Unknown(reason)
 	case codeAccountFull, codeNoResources, codeMemoryFull, codeStorageFull, codeStoreFailed:
 		v.full = true
 	case jetstream.JSErrCodeStreamNotFound:

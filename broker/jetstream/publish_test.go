@@ -18,6 +18,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
+	"async-data-processor/broker/conn"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -129,10 +132,10 @@ func TestExplain(t *testing.T) {
 		{nats.ErrAuthExpired, "nats://u@h:4222: access refused, check", true},
 		{fmt.Errorf("%w: publish", nats.ErrPermissionViolation), "nats://u@h:4222: the user may not do this", true},
 		{&tls.CertificateVerificationError{Err: errors.New("no")}, "nats://u@h:4222: the server's certificate is not trusted", true},
-		{refusal{errors.New("x")}, "nats://u@h:4222: x", true},
+		{conn.Refused(errors.New("x")), "nats://u@h:4222: x", true},
 	} {
 		got := target.explain(c.err)
-		if !strings.HasPrefix(got.Error(), c.want) || errors.As(got, new(refusal)) != c.refusal || target.explain(got) != got {
+		if !strings.HasPrefix(got.Error(), c.want) || conn.IsRefused(got, 0) != c.refusal || target.explain(got) != got {
 			t.Errorf("%v: %q, want %q, refusal: %v", c.err, got, c.want, c.refusal)
 		}
 	}
@@ -189,9 +192,9 @@ func TestInProcess(t *testing.T) {
 	defer srv.WaitForShutdown()
 	defer srv.Shutdown()
 	var full error
-	told := &notices{}
+	told := &events{}
 	b := openBroker(t, Config{
-		Options: []nats.Option{nats.InProcessServer(srv)}, Notify: told.add,
+		Options: []nats.Option{nats.InProcessServer(srv)}, Events: told.add,
 		Admit: func() error { return full },
 	})
 	awaitReady(t, b)
@@ -201,17 +204,17 @@ func TestInProcess(t *testing.T) {
 
 	full = errors.New("the disk is full")
 	for range 2 {
-		if err := b.Publish(t.Context(), envelope(0)); !errors.Is(err, broker.ErrRejected) || !errors.Is(err, full) {
+		if err := brokertest.Publish(t.Context(), b, envelope(0)); !errors.Is(err, broker.ErrRejected) || !errors.Is(err, full) {
 			t.Errorf("%v, want ErrRejected and the reason", err)
 		}
 	}
 	if err := b.Ready(); !errors.Is(err, full) {
 		t.Errorf("ready: %v, want the reason", err)
 	}
-	told.await(t, broker.Blocked, "the disk is full")
+	told.awaitState(t, event.Blocked, "the disk is full")
 	full = nil
 	publish(t, b, envelope(0))
-	told.await(t, broker.Unblocked, "")
+	told.awaitState(t, event.Unblocked, "")
 	settled(t, in.next(), message.Ack)
 	_ = b.Close()
 }
@@ -221,8 +224,8 @@ func TestInProcess(t *testing.T) {
 func TestNothingComesLate(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
-	told := &notices{}
-	b := openBroker(t, Config{URL: n.url(), Notify: told.add})
+	told := &events{}
+	b := openBroker(t, Config{URL: n.url(), Events: told.add})
 	awaitReady(t, b)
 	n.signal(syscall.SIGSTOP)
 	defer n.signal(syscall.SIGCONT)
@@ -230,7 +233,7 @@ func TestNothingComesLate(t *testing.T) {
 	try := func() {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		switch err := b.Publish(ctx, envelope(0)); {
+		switch err := brokertest.Publish(ctx, b, envelope(0)); {
 		case errors.Is(err, broker.ErrRejected):
 			rejected++
 		case errors.Is(err, broker.ErrUnknown):
@@ -243,7 +246,7 @@ func TestNothingComesLate(t *testing.T) {
 	eventually(t, func() bool { try(); return rejected > 10 }, func() string {
 		return fmt.Sprintf("%d unknown, %d rejected", unknown, rejected)
 	})
-	told.await(t, broker.Lost, "")
+	told.awaitState(t, event.Lost, "")
 	n.signal(syscall.SIGCONT)
 	awaitReady(t, b)
 	last := envelope(0)

@@ -42,14 +42,14 @@ type subscription struct {
 
 	mu       sync.Mutex // guards what follows
 	incoming []*nats.Msg
-	held     map[uint64]*held // unsettled, by stream sequence; nil when stale
-	waiting  []*held          // those of them that were not passed on, in order
-	passedOn int              // how many were, or the next one is being offered
-	ended    bool             // nothing will be added to held
+	unacked  map[uint64]*unacked // by stream sequence; nil when stale
+	waiting  []*unacked          // those of them that were not passed on, in order
+	passedOn int                 // how many were, or the next one is being offered
+	ended    bool                // nothing will be added to unacked
 }
 
-// held is an envelope that is neither settled nor stale.
-type held struct {
+// unacked is a delivery that is neither settled nor stale.
+type unacked struct {
 	msg      *nats.Msg
 	reply    string // where it is settled; guarded by the subscription's lock
 	sequence uint64 // in the stream
@@ -79,7 +79,7 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 	if err != nil {
 		return nil, err
 	}
-	s.returnOrphans(shard, info.Created)
+	s.returnLost(shard, info.Created)
 	sub := &subscription{
 		broker: b, session: s, shard: shard, prefetch: prefetch, pin: pin,
 		created:  info.Created,
@@ -87,7 +87,7 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 		inbox:    s.conn.NewInbox() + ".",
 		drained:  make(chan struct{}),
 		wake:     make(chan struct{}, 1),
-		held:     map[uint64]*held{},
+		unacked:  map[uint64]*unacked{},
 	}
 	sub.inboxSub, err = s.conn.Subscribe(sub.inbox+"*", func(m *nats.Msg) {
 		sub.mu.Lock()
@@ -103,8 +103,8 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 	}
 	var once sync.Once
 	sub.inboxSub.SetClosedHandler(func(string) { once.Do(func() { close(sub.drained) }) })
-	if !s.adopt(sub) {
-		return nil, s.cause
+	if !s.subs.register(sub) {
+		return nil, s.Cause()
 	}
 	return sub, nil
 }
@@ -124,14 +124,14 @@ func (sub *subscription) request() error {
 		return nil
 	}
 	sub.mu.Lock()
-	unsettled := len(sub.held)
+	unsettled := len(sub.unacked)
 	sub.mu.Unlock()
 	// What a crash of the server brings back has to be known as written, so it
 	// must not be more than the prefetch says.
-	unsettled += sub.session.settling.owed(sub.shard, sub.broker.timing.ackWait)
+	unsettled += sub.session.settling.pending(sub.shard, sub.broker.timing.ackWait)
 	silent := now.Sub(sub.askedAt)
 	if sub.asked > 0 && silent > sub.interval+sub.interval/2 {
-		// The request has ended and nobody said so: the server has forgotten it.
+		// The request has ended without a word: the server has forgotten it.
 		sub.asked = 0
 		if err := sub.check(); err != nil {
 			return err
@@ -139,7 +139,7 @@ func (sub *subscription) request() error {
 	}
 	want := sub.prefetch - unsettled - sub.asked
 	switch {
-	case want > 0 && (sub.asked == 0 || want >= (sub.prefetch+1)/2) && !sub.session.behind():
+	case want > 0 && (sub.asked == 0 || want >= (sub.prefetch+1)/2) && !sub.session.settling.behind(sub.broker.timing.ackWait):
 		sub.asked += want
 		return sub.pull(fetching, pullRequest{Batch: want, Expires: sub.interval})
 	case sub.asked == 0 && sub.pin != "" && silent >= sub.interval:
@@ -176,7 +176,7 @@ func (sub *subscription) pull(kind string, r pullRequest) error {
 // check asks whether the server's consumer is still the one subscribed to.
 func (sub *subscription) check() error {
 	s := sub.session
-	ctx, cancel := context.WithTimeout(sub.broker.ctx, sub.broker.timing.rpc)
+	ctx, cancel := context.WithTimeout(sub.broker.conns.Context(), sub.broker.timing.rpc)
 	defer cancel()
 	c, err := s.js.Consumer(ctx, ShardStream, consumerOf(sub.shard))
 	switch {
@@ -228,7 +228,7 @@ func (sub *subscription) status(m *nats.Msg, kind string) error {
 	default:
 		// No leader, or a new one, or a server that is about to stop.
 		sub.asked = 0
-		sub.pause = time.Now().Add(sub.broker.timing.minDelay)
+		sub.pause = time.Now().Add(sub.broker.timing.Min)
 		if code == noResponders {
 			return sub.check()
 		}

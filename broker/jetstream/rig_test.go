@@ -11,41 +11,62 @@ import (
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
-// notices collects what a broker tells.
-type notices struct {
+// events collects what a broker tells.
+type events struct {
 	mu  sync.Mutex // guards all
-	all []broker.Notice
+	all []event.Event
 }
 
-func (n *notices) add(notice broker.Notice) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.all = append(n.all, notice)
+func (e *events) add(x event.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, x)
 }
 
-// find returns the first notice of a kind whose error holds a text.
-func (n *notices) find(kind broker.NoticeKind, text string) (broker.Notice, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, notice := range n.all {
-		if notice.Kind == kind && (text == "" || notice.Err != nil && strings.Contains(notice.Err.Error(), text)) {
-			return notice, true
-		}
-	}
-	return broker.Notice{}, false
-}
-
-func (n *notices) await(t testing.TB, kind broker.NoticeKind, text string) (got broker.Notice) {
+// await waits for an event that is accepted and whose error holds a text.
+func (e *events) await(t testing.TB, accepts func(event.Event) (error, bool), text string) (got event.Event) {
 	t.Helper()
-	eventually(t, func() (ok bool) { got, ok = n.find(kind, text); return ok }, func() string {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return fmt.Sprintf("no %q notice with %q in %v", kind, text, n.all)
+	eventually(t, func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, x := range e.all {
+			if err, ok := accepts(x); ok && (text == "" || err != nil && strings.Contains(err.Error(), text)) {
+				got = x
+				return true
+			}
+		}
+		return false
+	}, func() string {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return fmt.Sprintf("no such event with %q in %v", text, e.all)
 	})
 	return got
+}
+
+// awaitState waits for a state of a connection.
+func (e *events) awaitState(t testing.TB, state event.ConnectionState, text string) event.Connection {
+	t.Helper()
+	got, _ := e.await(t, func(x event.Event) (error, bool) {
+		c, ok := x.(event.Connection)
+		return c.Err, ok && c.State == state
+	}, text).(event.Connection)
+	return got
+}
+
+func deadLettered(x event.Event) (error, bool) {
+	d, ok := x.(event.DeadLettered)
+	return d.Err, ok
+}
+
+func failedDeadLetter(x event.Event) (error, bool) {
+	d, ok := x.(event.DeadLetterFailed)
+	return d.Err, ok
 }
 
 // openBroker opens a client that the test closes.
@@ -83,7 +104,7 @@ func envelope(shard int) message.Envelope {
 func insist(ctx context.Context, b *Broker, e message.Envelope) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, time.Second)
-		err := b.Publish(attempt, e)
+		err := brokertest.Publish(attempt, b, e)
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return err

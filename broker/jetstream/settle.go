@@ -1,7 +1,7 @@
 package jetstream
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
 	"async-data-processor/message"
 )
 
@@ -23,13 +24,13 @@ const (
 )
 
 // settle tells the server what became of a delivery.
-func (sub *subscription) settle(d *held, o message.Outcome) error {
-	if !sub.broker.enter() {
+func (sub *subscription) settle(d *unacked, o message.Outcome) error {
+	if !sub.broker.conns.Enter() {
 		return stale(broker.ErrClosed)
 	}
-	defer sub.broker.calls.Done()
+	defer sub.broker.conns.Leave()
 	defer sub.poke()
-	if sub.session.over() {
+	if sub.session.Over() {
 		return stale(nil)
 	}
 	switch o.Kind {
@@ -42,9 +43,9 @@ func (sub *subscription) settle(d *held, o message.Outcome) error {
 	}
 }
 
-// finish ends the hold on a delivery, and only then tells the server: it may
+// finish forgets a delivery, and only then tells the server: it may
 // deliver the envelope anew before the call returns.
-func (sub *subscription) finish(d *held, answer string) error {
+func (sub *subscription) finish(d *unacked, answer string) error {
 	if !sub.drop(d) {
 		return stale(nil)
 	}
@@ -54,46 +55,25 @@ func (sub *subscription) finish(d *held, answer string) error {
 	return nil
 }
 
-// deadLetter moves an envelope, or what of it is dead, to the dead letters:
-// first there, then away from here, so that it is twice there at worst.
-func (sub *subscription) deadLetter(d *held, o message.Outcome) error {
-	if !sub.holds(d) {
+// deadLetter moves an envelope, or what of it is dead, to the dead letters.
+func (sub *subscription) deadLetter(d *unacked, o message.Outcome) error {
+	b := sub.broker
+	gone := func() bool { return !sub.holds(d) }
+	if gone() {
 		return stale(nil)
 	}
-	for letter, reason := range letters(sub.shard, d, o) {
-		if err := sub.bury(d, letter); err != nil {
-			err = fmt.Errorf("dead-lettering: %w", err)
-			if back := sub.finish(d, sub.broker.nakLater()); back != nil {
-				return stale(err)
-			}
-			return err
-		}
-		sub.broker.notify(broker.Notice{
-			Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
-		})
+	dying := conn.Dying[*session, *nats.Msg]{
+		Client: b.conns, Shard: sub.shard, ID: d.delivery.ID, Letters: letters(sub.shard, d, o),
+		Publish: func(ctx context.Context, s *session, letter *nats.Msg) error {
+			return b.store(ctx, s, DeadStream, letter)
+		},
+		Stale: gone, Ended: sub.hasEnded,
+		Return: func() error { return sub.finish(d, b.nakLater()) },
+	}
+	if err := dying.Move(); err != nil {
+		return err
 	}
 	return sub.finish(d, ack)
-}
-
-// bury publishes a dead letter, for as long as it takes while the consumer goes
-// on and holds the delivery.
-func (sub *subscription) bury(d *held, letter *nats.Msg) error {
-	b := sub.broker
-	for failures := 0; ; failures++ {
-		err := b.bury(letter)
-		if err == nil || !sub.holds(d) || sub.hasEnded() {
-			return err
-		}
-		delay := b.timing.delay(failures, nil)
-		b.notify(broker.Notice{Kind: broker.Unburied, Role: b.consuming.role, Shard: sub.shard, Err: err, Retry: delay})
-		select {
-		case <-time.After(delay):
-		case <-sub.session.gone:
-			return err
-		case <-b.ctx.Done():
-			return err
-		}
-	}
 }
 
 func (sub *subscription) hasEnded() bool {
@@ -104,62 +84,62 @@ func (sub *subscription) hasEnded() bool {
 
 // exceeded moves an envelope that came back too often to the dead letters, in
 // its own time. If the broker is being closed, the envelope stays.
-func (sub *subscription) exceeded(d *held, returns uint64) {
-	if !sub.broker.enter() {
+func (sub *subscription) exceeded(d *unacked, returns uint64) {
+	if !sub.broker.conns.Enter() {
 		return
 	}
 	go func() {
-		defer sub.broker.calls.Done()
+		defer sub.broker.conns.Leave()
 		defer sub.poke()
 		why := fmt.Sprintf("it came back %d times, the limit is %d", returns, broker.DeliveryLimit)
 		_ = sub.deadLetter(d, message.Outcome{Kind: message.DeadLetter, Reason: why})
 	}()
 }
 
-func (sub *subscription) holds(d *held) bool {
+func (sub *subscription) holds(d *unacked) bool {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	return sub.held[d.sequence] == d
+	return sub.unacked[d.sequence] == d
 }
 
-// drop ends the hold on a delivery; false if there was none any more. The last
+// drop forgets a delivery; false if that was done before. The last
 // one of a subscription that has ended forgets it.
-func (sub *subscription) drop(d *held) bool {
+func (sub *subscription) drop(d *unacked) bool {
 	sub.mu.Lock()
-	if sub.held[d.sequence] != d {
+	if sub.unacked[d.sequence] != d {
 		sub.mu.Unlock()
 		return false
 	}
-	delete(sub.held, d.sequence)
+	delete(sub.unacked, d.sequence)
 	if d.passedOn {
 		sub.passedOn--
 	}
-	idle := sub.ended && len(sub.held) == 0
+	idle := sub.ended && len(sub.unacked) == 0
 	sub.mu.Unlock()
 	if idle {
-		sub.session.disown(sub)
+		sub.session.subs.unregister(sub)
 	}
 	return true
 }
 
 // nakLater returns a delivery that should not come back at once.
 func (b *Broker) nakLater() string {
-	return fmt.Sprintf(`%s {"delay":%d}`, nak, b.timing.maxDelay)
+	return fmt.Sprintf(`%s {"delay":%d}`, nak, b.timing.Max)
 }
 
 // settling counts what the server has been told and not confirmed.
 type settling struct {
 	inbox       string
 	unconfirmed atomic.Int64
-	confirmed   atomic.Int64  // when the latest was, in nanoseconds since 1970
+	lastConfirm atomic.Int64  // when it came, in nanoseconds since 1970
 	none        chan struct{} // of one: all was confirmed just now
 
-	mu     sync.Mutex     // guards what follows
-	shards map[int]*owing // those that are owed confirms
+	mu     sync.Mutex           // guards what follows
+	shards map[int]*pendingAcks // none of a shard if all is confirmed
 }
 
-// owing is what the server has not confirmed of a shard.
-type owing struct {
+// pendingAcks is what the server has not confirmed of a shard.
+type pendingAcks struct {
 	settles int
 	since   time.Time // of the latest confirm, or of the first settle
 }
@@ -177,10 +157,10 @@ const pokeEach = 8
 func (s *session) openSettling() error {
 	s.settling.inbox = s.conn.NewInbox() + "."
 	s.settling.none = make(chan struct{}, 1)
-	s.settling.shards = map[int]*owing{}
+	s.settling.shards = map[int]*pendingAcks{}
 	sub, err := s.conn.Subscribe(s.settling.inbox+"*", func(m *nats.Msg) {
 		if shard, err := strconv.Atoi(strings.TrimPrefix(m.Subject, s.settling.inbox)); err == nil {
-			s.confirmed(shard)
+			s.ackConfirmed(shard)
 		}
 	})
 	if err == nil {
@@ -189,120 +169,118 @@ func (s *session) openSettling() error {
 	if err != nil {
 		return fmt.Errorf("subscribing to the confirms: %w", err)
 	}
-	s.loops.Go(s.extendHeld)
+	s.Loops.Go(func() { s.subs.extend(s.broker.timing.ackWait/3, s.Gone()) })
 	return nil
 }
 
 // send tells a consumer what became of one of its deliveries.
-func (s *session) send(d *held, answer string) error {
+func (s *session) send(d *unacked, answer string) error {
 	if s.settling.unconfirmed.Add(1) == 1 {
-		s.settling.confirmed.Store(time.Now().UnixNano()) // so far
+		s.settling.lastConfirm.Store(time.Now().UnixNano()) // so far
 	}
 	shard := d.delivery.Shard
-	s.settling.owe(shard)
+	s.settling.sent(shard)
 	err := s.conn.PublishRequest(d.reply, s.settling.inbox+strconv.Itoa(shard), []byte(answer))
 	if err != nil {
 		s.settling.unconfirmed.Add(-1)
-		s.settling.paid(shard)
+		s.settling.confirmed(shard)
 	}
 	return err
 }
 
-// owe counts a settle of the shard until it is confirmed.
-func (g *settling) owe(shard int) {
+// sent counts a settle of the shard until it is confirmed.
+func (g *settling) sent(shard int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shards[shard] == nil {
-		g.shards[shard] = &owing{since: time.Now()}
+		g.shards[shard] = &pendingAcks{since: time.Now()}
 	}
 	g.shards[shard].settles++
 }
 
-// paid takes one of them off, and returns how many are left.
-func (g *settling) paid(shard int) (left int) {
+// confirmed takes one of them off, and returns how many are left.
+func (g *settling) confirmed(shard int) (left int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	o := g.shards[shard]
-	if o == nil { // it was given up on
+	p := g.shards[shard]
+	if p == nil { // it was given up on
 		return 0
 	}
-	o.since = time.Now()
-	o.settles--
-	if o.settles == 0 {
+	p.since = time.Now()
+	p.settles--
+	if p.settles == 0 {
 		delete(g.shards, shard)
 	}
-	return o.settles
+	return p.settles
 }
 
-// owed is how many settles of the shard the server has still to confirm. What
+// pending is how many settles of the shard the server has still to confirm. What
 // it was told is on its disk only then: killed before that, it delivers the
 // envelopes again. One that has confirmed none for the patience will not.
-func (g *settling) owed(shard int, patience time.Duration) int {
+func (g *settling) pending(shard int, patience time.Duration) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	o := g.shards[shard]
-	if o == nil {
+	p := g.shards[shard]
+	if p == nil {
 		return 0
 	}
-	if time.Since(o.since) > patience {
+	if time.Since(p.since) > patience {
 		delete(g.shards, shard)
 		return 0
 	}
-	return o.settles
+	return p.settles
 }
 
-// forgive forgets what is owed.
-func (g *settling) forgive() {
+// reset forgets what is pending.
+func (g *settling) reset() {
 	g.unconfirmed.Store(0)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	clear(g.shards)
 }
 
-func (s *session) confirmed(shard int) {
-	if s.settling.paid(shard)%pokeEach == 0 {
-		s.poke(shard)
+func (s *session) ackConfirmed(shard int) {
+	if s.settling.confirmed(shard)%pokeEach == 0 {
+		s.subs.poke(shard)
 	}
-	s.settling.confirmed.Store(time.Now().UnixNano())
+	s.settling.lastConfirm.Store(time.Now().UnixNano())
 	switch s.settling.unconfirmed.Add(-1) {
 	case -1: // one that was given up on
 		s.settling.unconfirmed.Add(1)
 	case 0:
 		select {
 		case s.settling.none <- struct{}{}:
-		default: // nobody has heard of the last time
+		default: // the last time was not heard of yet
 		}
 	case window - 1:
-		for _, sub := range s.all() {
-			sub.poke()
-		}
+		s.subs.poke(-1)
 	}
 }
 
 // behind tells whether the server has much to catch up with. One that confirms
-// nothing at all for a while has lost what it was told, with its leader.
-func (s *session) behind() bool {
-	if s.settling.unconfirmed.Load() < window {
+// nothing at all for the patience has lost what it was told, with its leader.
+func (g *settling) behind(patience time.Duration) bool {
+	if g.unconfirmed.Load() < window {
 		return false
 	}
-	if time.Since(time.Unix(0, s.settling.confirmed.Load())) > s.broker.timing.ackWait {
-		s.settling.forgive()
+	if time.Since(time.Unix(0, g.lastConfirm.Load())) > patience {
+		g.reset()
 		return false
 	}
 	return true
 }
 
-// settled waits until the server has confirmed all settles, and tells whether
-// it did, in bounded time.
-func (s *session) settled() bool {
-	timeout := time.NewTimer(s.broker.timing.close)
+// wait waits until the server has confirmed all settles, and tells whether it did,
+// in bounded time.
+func (g *settling) wait(c *nats.Conn, limit time.Duration) bool {
+	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
-	for s.settling.unconfirmed.Load() > 0 {
-		if s.conn.IsClosed() {
+	for g.unconfirmed.Load() > 0 {
+		if c.IsClosed() {
 			return false
 		}
 		select {
-		case <-s.settling.none:
+		case <-g.none:
 		case <-timeout.C:
 			return false
 		}

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	"async-data-processor/broker/conn"
 )
 
 const defaultPort = 4222
@@ -125,11 +127,6 @@ func (t *target) hide(secret string) {
 	}
 }
 
-// refusal is a failure that waiting alone does not mend.
-type refusal struct{ error }
-
-func (r refusal) Unwrap() error { return r.error }
-
 // explained is an error that names the target.
 type explained struct {
 	text string
@@ -141,7 +138,7 @@ func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.err }
 
 // explain says in one line, without the password, why the broker cannot be
-// used. It is a refusal if somebody has to act first.
+// used. It is a refusal if an operator has to act first.
 func (t target) explain(err error) error {
 	if errors.As(err, new(*explained)) {
 		return err
@@ -149,7 +146,7 @@ func (t target) explain(err error) error {
 	text := err.Error()
 	for _, hint := range hints {
 		if hint.applies(err) {
-			text, err = hint.advice+": "+text, refusal{err}
+			text, err = hint.advice+": "+text, conn.Refused(err)
 			break
 		}
 	}
@@ -160,7 +157,7 @@ func (t target) explain(err error) error {
 	return &explained{text, err}
 }
 
-// hints are the failures that somebody has to mend, and how.
+// hints are the failures that an operator has to mend, and how.
 var hints = []struct {
 	applies func(error) bool
 	advice  string

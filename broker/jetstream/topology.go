@@ -9,6 +9,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
 )
 
 // Names, a contract with other programs.
@@ -23,12 +26,12 @@ const (
 	// server takes names of up to 16 characters.
 	group = "owner"
 	// DeadStream holds the dead letters of all shards, apart from the shards'
-	// stream: a work queue would forget them when somebody has read them, and
+	// stream: a work queue would forget them when they were read once, and
 	// purging or limiting the one must not touch the other.
 	DeadStream  = "ASYNC_DATA_PROCESSOR_DEAD"
 	deadSubject = "async-data-processor.dead"
-	// envelopeType marks our own envelopes in typeHeader. Whatever has another
-	// type was published by another program.
+	// envelopeType marks our own envelopes in typeHeader. What has another type
+	// was published by another program.
 	envelopeType = "async-data-processor.envelope.v1"
 	contentType  = "application/x-ndjson"
 )
@@ -42,6 +45,9 @@ const (
 	contentTypeHeader = "content-type"
 	// countHeader is the number of messages in an envelope.
 	countHeader = "count"
+	// attributesHeader is there if the envelope has attributes: their text, as
+	// package broker encodes them.
+	attributesHeader = "attributes"
 )
 
 // Headers of a dead letter, beside those above.
@@ -55,8 +61,8 @@ const (
 )
 
 // headerRoom is what the headers of an envelope or dead letter take at most, in
-// bytes: the ids and types of another program, and our reason.
-const headerRoom = 4 << 10
+// bytes: the ids and types of another program, our reason, and the attributes.
+const headerRoom = 4<<10 + broker.MaxAttributesBytes
 
 // dedupe is how long a stream remembers an id. A publish is retried within
 // seconds; later ones meet the ids behind the broker.
@@ -68,8 +74,8 @@ func subjectOf(shard int) string { return subjectPrefix + strconv.Itoa(shard) }
 // all shards share the stream and the id might be used in two.
 func retryID(shard int, id string) string { return strconv.Itoa(shard) + "." + id }
 
-// replayPrefix begins what takes its place in a replayed dead letter, whoever
-// published that at first.
+// replayPrefix begins what takes its place in a replayed dead letter, also
+// in one that another program published.
 const replayPrefix = "async-data-processor.replay."
 
 func consumerOf(shard int) string { return consumerPrefix + strconv.Itoa(shard) }
@@ -126,7 +132,7 @@ func (b *Broker) consumer(shard int) jetstream.ConsumerConfig {
 // up first: creating them again writes their metadata, which fails on a full
 // disk, and so would draining it.
 func (s *session) ensure() error {
-	ctx, cancel := context.WithTimeout(s.broker.ctx, s.broker.timing.rpc)
+	ctx, cancel := context.WithTimeout(s.broker.conns.Context(), s.broker.timing.rpc)
 	defer cancel()
 	b := s.broker
 	subjects := make([]string, b.cfg.Shards)
@@ -151,8 +157,8 @@ func (s *session) ensureStream(ctx context.Context, want jetstream.StreamConfig,
 		return clarified(fmt.Errorf("the stream %s: %w", want.Name, err))
 	}
 	if field := conflict(stream.CachedInfo().Config, want, subjects); field != "" {
-		return refusal{fmt.Errorf("the stream %s exists with another configuration: %s; "+
-			"change it at the server, or drain and delete the stream, which is then created anew", want.Name, field)}
+		return conn.Refused(fmt.Errorf("the stream %s exists with another configuration: %s; "+
+			"change it at the server, or drain and delete the stream, which is then created anew", want.Name, field))
 	}
 	return nil
 }
@@ -171,13 +177,13 @@ func (s *session) ensureConsumer(ctx context.Context, shard int) (*jetstream.Con
 		return nil, clarified(fmt.Errorf("the consumer %s of the stream %s: %w", want.Durable, ShardStream, err))
 	}
 	if field := consumerConflict(c.CachedInfo().Config, want); field != "" {
-		return nil, refusal{fmt.Errorf("the consumer %s of the stream %s exists with another configuration: %s; "+
-			"delete it, it is then created anew and no envelope is lost", want.Durable, ShardStream, field)}
+		return nil, conn.Refused(fmt.Errorf("the consumer %s of the stream %s exists with another configuration: %s; "+
+			"delete it, it is then created anew and no envelope is lost", want.Durable, ShardStream, field))
 	}
 	return c.CachedInfo(), nil
 }
 
-// clarified makes an answer a refusal if only somebody who acts can change it,
+// clarified makes an answer a refusal if only an operator can change it,
 // and says what no answer means.
 func clarified(err error) error {
 	if errors.Is(err, nats.ErrNoResponders) {
@@ -189,7 +195,7 @@ func clarified(err error) error {
 	}
 	switch api.ErrorCode {
 	case codeOverlap, codeNotUnique, codeNoReplicas, jetstream.JSErrCodeMaximumConsumersLimit:
-		return refusal{err}
+		return conn.Refused(err)
 	default:
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"async-data-processor/broker"
+	"async-data-processor/event"
 )
 
 // TestOtherConfiguration meets a stream, then a consumer, that would break a
@@ -20,9 +20,9 @@ func TestOtherConfiguration(t *testing.T) {
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: ShardStream, Subjects: []string{"async-data-processor.>"}})
 		return err
 	})
-	told := &notices{}
-	b := openTimed(t, Config{URL: n.url(), Notify: told.add}, impatient())
-	got := told.await(t, broker.Lost, "the stream ASYNC_DATA_PROCESSOR exists with another configuration: retention is Limits, want WorkQueue")
+	told := &events{}
+	b := openTimed(t, Config{URL: n.url(), Events: told.add}, impatient())
+	got := told.awaitState(t, event.Unreachable, "the stream ASYNC_DATA_PROCESSOR exists with another configuration: retention is Limits, want WorkQueue")
 	if strings.Contains(got.Err.Error(), "\n") {
 		t.Errorf("more than a line: %q", got.Err)
 	}
@@ -38,7 +38,7 @@ func TestOtherConfiguration(t *testing.T) {
 	})
 	publish(t, b, envelope(0))
 	in := consume(t, b, 0, 1)
-	told.await(t, broker.Lost, "the consumer shard-0 of the stream ASYNC_DATA_PROCESSOR exists with another configuration")
+	told.awaitState(t, event.Unsubscribed, "the consumer shard-0 of the stream ASYNC_DATA_PROCESSOR exists with another configuration")
 	if err := b.Ready(); err == nil || !strings.Contains(err.Error(), "shard 0 is not consumed") {
 		t.Errorf("%v, want that shard 0 is not consumed", err)
 	}
@@ -49,7 +49,7 @@ func TestOtherConfiguration(t *testing.T) {
 	awaitReady(t, b)
 }
 
-// TestOverlap: the subjects belong to a stream of somebody else.
+// TestOverlap: the subjects belong to another stream.
 func TestOverlap(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})
@@ -57,9 +57,9 @@ func TestOverlap(t *testing.T) {
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"async-data-processor.>"}})
 		return err
 	})
-	told := &notices{}
-	openBroker(t, Config{URL: n.url(), Notify: told.add})
-	if got := told.await(t, broker.Lost, "overlap"); got.Retry < defaultTiming.refused/2 {
+	told := &events{}
+	openBroker(t, Config{URL: n.url(), Events: told.add})
+	if got := told.awaitState(t, event.Unreachable, "overlap"); got.Retry < defaultTiming.Refused/2 {
 		t.Errorf("it is tried again after %v, want not so soon", got.Retry)
 	}
 }
@@ -71,9 +71,9 @@ func TestUnfitServers(t *testing.T) {
 		"it is not enabled or has no leader":     {NoJetStream: true},
 		"replicas > 1 not supported in non-clus": {},
 	} {
-		told := &notices{}
-		openBroker(t, Config{URL: newNode(t, cfg).url(), Replicas: 3, Notify: told.add})
-		told.await(t, broker.Lost, want)
+		told := &events{}
+		openBroker(t, Config{URL: newNode(t, cfg).url(), Replicas: 3, Events: told.add})
+		told.awaitState(t, event.Unreachable, want)
 	}
 }
 

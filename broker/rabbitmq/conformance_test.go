@@ -11,6 +11,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 )
 
 // TestConformance runs the suite of all brokers on real nodes.
@@ -52,8 +53,8 @@ func engine(t *testing.T, node, clients string) *brokertest.Engine {
 		deleteQueue(t, node, queueName(shard))
 	}
 	return &brokertest.Engine{
-		Open: func(t testing.TB, notify func(broker.Notice)) broker.Broker {
-			b, err := New(Config{URL: clients, Shards: brokertest.Shards, Notify: notify})
+		Open: func(t testing.TB, events event.Sink) broker.Broker {
+			b, err := New(Config{URL: clients, Shards: brokertest.Shards, Events: events})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +121,7 @@ func deleteQueue(t testing.TB, url, name string) {
 // RabbitMQ 3.10 starts a process for each queue that dead-letters at least once,
 // when the queue gets its leader, as after a restart. If the queue is deleted just
 // then, that process dies, and if two of them do, so does their supervisor
-// (rabbit_fifo_dlx_sup, which nobody starts again): from then on, until the node is
+// (rabbit_fifo_dlx_sup, which is not started again): from then on, until the node is
 // restarted, every such queue loses its leader at the first publish, and the
 // publisher its connection, by 541 INTERNAL_ERROR. What the queue confirms comes
 // after what its process began with.

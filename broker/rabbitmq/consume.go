@@ -3,9 +3,7 @@ package rabbitmq
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,90 +11,14 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
 // consumerTag is the same for all consumers: it only has to be unique in its
 // channel, which has one.
 const consumerTag = "async-data-processor"
-
-// Consume implements broker.Broker. Any shard may be consumed, also one beyond
-// Config.Shards, whose queue an earlier, larger number of shards has left.
-func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error {
-	if shard < 0 {
-		return fmt.Errorf("there is no shard %d", shard)
-	}
-	if prefetch < 1 || prefetch > math.MaxUint16 {
-		return fmt.Errorf("prefetch: want 1 to %d, got %d", math.MaxUint16, prefetch)
-	}
-	if !b.enter() {
-		return broker.ErrClosed
-	}
-	defer b.calls.Done()
-	defer b.fault(shard, nil)
-	b.consume()
-
-	intake, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(b.ctx, cancel)()
-	for failures := 0; ; failures++ {
-		s, err := b.consuming.await(intake)
-		if err == nil {
-			began := time.Now()
-			err = b.subscribe(intake, s, shard, prefetch, deliveries)
-			if time.Since(began) > b.timing.maxDelay {
-				failures = 0
-			}
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case b.ctx.Err() != nil:
-			return broker.ErrClosed
-		case s.over():
-			// Its link tells, and waits before the next one.
-			select {
-			case <-s.gone:
-			case <-intake.Done():
-			}
-			continue
-		}
-		delay := b.timing.delay(failures, err)
-		if errors.Is(err, errCancelled) {
-			delay = b.timing.repair
-		}
-		b.fault(shard, err)
-		b.notify(broker.Notice{Kind: noticeOf(err), Role: b.consuming.role, Shard: shard, Err: err, Retry: delay})
-		select {
-		case <-time.After(delay):
-		case <-intake.Done():
-		}
-	}
-}
-
-// errCancelled: the broker cancelled the consumer, as it does when its queue
-// is deleted.
-var errCancelled = errors.New("cancelled by the broker")
-
-func noticeOf(err error) broker.NoticeKind {
-	if errors.Is(err, errCancelled) {
-		return broker.Resubscribed
-	}
-	return broker.Lost
-}
-
-// over tells whether the session has ended, or is about to.
-func (s *session) over() bool {
-	if s.conn.IsClosed() {
-		return true
-	}
-	select {
-	case <-s.gone:
-		return true
-	default:
-		return false
-	}
-}
 
 // subscription is a consumer of one shard on a channel of its own. Its
 // deliveries are settled there or nowhere.
@@ -111,7 +33,7 @@ type subscription struct {
 	closing atomic.Bool
 
 	mu        sync.Mutex // guards what follows
-	ledger    ledger
+	tags      tags
 	dirty     bool // acknowledgements are gathered, and the session knows
 	unsettled int
 	ended     bool // no more deliveries will come
@@ -131,19 +53,19 @@ func (b *Broker) subscribe(intake context.Context, s *session, shard, prefetch i
 	if err != nil || messages == nil {
 		return err
 	}
-	b.fault(shard, nil)
+	b.conns.Subscribed(shard)
 
 	for {
 		select {
 		case m, ok := <-messages:
 			if !ok {
-				// Whatever is unsettled goes stale, or else a new subscription
-				// could have more than prefetch in hand together with this one.
+				// What is unsettled goes stale. Else this subscription and a new one
+				// together could have more than prefetch.
 				sub.close()
 				select {
 				case tag, ok := <-cancels:
 					if ok && tag != "" {
-						return errCancelled
+						return conn.ErrCancelled
 					}
 				default:
 				}
@@ -154,8 +76,8 @@ func (b *Broker) subscribe(intake context.Context, s *session, shard, prefetch i
 			case <-intake.Done():
 				sub.settled()
 				return sub.end(messages, m.DeliveryTag)
-			case <-s.gone: // nobody can settle it any more
-				return s.cause
+			case <-s.Gone(): // it cannot be settled any more
+				return s.Cause()
 			}
 		case <-intake.Done():
 			return sub.end(messages)
@@ -180,7 +102,7 @@ func (sub *subscription) open(intake context.Context, prefetch int) (<-chan amqp
 		case opened <- result{messages, err}:
 		case <-intake.Done():
 			sub.close()
-		case <-s.gone:
+		case <-s.Gone():
 		}
 	}()
 	silent := time.After(b.timing.rpc)
@@ -194,10 +116,9 @@ func (sub *subscription) open(intake context.Context, prefetch int) (<-chan amqp
 			return r.messages, nil
 		case <-silent:
 			err := fmt.Errorf("%s: no answer from the queue %s", b.target.name, queueName(sub.shard))
-			b.fault(sub.shard, err)
-			b.notify(broker.Notice{Kind: broker.Lost, Role: b.consuming.role, Shard: sub.shard, Err: err})
-		case <-s.gone:
-			return nil, s.cause
+			b.conns.Unsubscribed(sub.shard, event.Unsubscribed, err, 0)
+		case <-s.Gone():
+			return nil, s.Cause()
 		case <-intake.Done():
 			return nil, nil
 		}
@@ -223,8 +144,8 @@ func (sub *subscription) start(prefetch int) (<-chan amqp.Delivery, error) {
 	return messages, nil
 }
 
-// end cancels the consumer and returns what nobody got: the deliveries of the
-// tags, and what is still to come. It uses nack, which RabbitMQ from 4.3 does not
+// end cancels the consumer and returns what was not passed on: the deliveries of
+// the tags, and what is still to come. It uses nack, which RabbitMQ from 4.3 does not
 // count as a failed delivery.
 func (sub *subscription) end(messages <-chan amqp.Delivery, tags ...uint64) error {
 	// Without an answer the connection is given up, and messages closed.
@@ -267,7 +188,7 @@ func (sub *subscription) close() {
 func (sub *subscription) delivery(m *amqp.Delivery) *message.Delivery {
 	sub.mu.Lock()
 	sub.unsettled++
-	sub.ledger.receive(m.DeliveryTag)
+	sub.tags.receive(m.DeliveryTag)
 	sub.mu.Unlock()
 	return message.NewDelivery(envelopeOf(m, sub.shard), m.Redelivered, func(o message.Outcome) error { return sub.settle(m, o) })
 }
@@ -276,6 +197,9 @@ func envelopeOf(m *amqp.Delivery, shard int) message.Envelope {
 	e := message.Envelope{ID: m.MessageId, Shard: shard, Count: 1, Body: m.Body, Foreign: m.Type != envelopeType}
 	if !e.Foreign {
 		e.Count = count(m)
+		if text, ok := m.Headers[attributesHeader].(string); ok {
+			e.Attributes = broker.DecodeAttributes(text)
+		}
 	}
 	return e
 }

@@ -17,30 +17,19 @@ import (
 // DeadLetters implements broker.Broker. It holds what it has seen,
 // unacknowledged, so that no other call sees it meanwhile.
 func (b *Broker) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
-	if !b.enter() {
-		return broker.ErrClosed
-	}
-	defer b.calls.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(b.ctx, func() { cancel(broker.ErrClosed) })()
-
-	b.consume()
-	s, err := b.consuming.await(ctx)
-	if err != nil {
+	return b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
+		ch, err := s.channel()
+		if err != nil {
+			return b.target.explain(err)
+		}
+		v := &visit{broker: b, session: s, ch: ch}
+		err = v.each(ctx, decide)
+		// The channel's end is also the word that the removals have arrived.
+		if end := cmp.Or(v.putBack(), s.rpc(ch.Close)); err == nil && end != nil {
+			err = b.target.explain(end)
+		}
 		return err
-	}
-	ch, err := s.channel()
-	if err != nil {
-		return b.target.explain(err)
-	}
-	v := &visit{broker: b, session: s, ch: ch}
-	err = v.each(ctx, decide)
-	// The channel's end is also the word that the removals have arrived.
-	if end := cmp.Or(v.putBack(), s.rpc(ch.Close)); err == nil && end != nil {
-		err = b.target.explain(end)
-	}
-	return err
+	})
 }
 
 // visit is one look at the dead-letter queue, on a channel of its own.
@@ -104,21 +93,15 @@ func (v *visit) replay(ctx context.Context, m *amqp.Delivery, shard int) error {
 			return b.target.explain(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, broker.PublishTimeout)
-	defer cancel()
-	s, err := b.publishing.await(ctx)
-	if err != nil {
-		return rejected(err)
-	}
-	return s.publish(ctx, queueName(shard), revived(m))
+	return b.conns.Publish(ctx, func(ctx context.Context, s *session) error {
+		return s.publish(ctx, queueName(shard), revived(m))
+	})
 }
 
 // revived is a dead letter without what it got as such.
 func revived(m *amqp.Delivery) amqp.Publishing {
 	headers := amqp.Table{}
-	if count, ok := number(m.Headers[countHeader]); ok {
-		headers[countHeader] = count
-	}
+	carryHeaders(headers, m)
 	return amqp.Publishing{
 		MessageId:       m.MessageId,
 		Type:            m.Type,
@@ -150,7 +133,7 @@ func (v *visit) putBack() error {
 		}
 		v.kept = v.kept[n:]
 		// Others who take or add letters meanwhile may cost the order, no more.
-		deadline := time.Now().Add(v.broker.timing.minDelay)
+		deadline := time.Now().Add(v.broker.timing.Min)
 		for want := ready + n; ready < want && time.Now().Before(deadline); {
 			if ready, err = v.ready(); err != nil {
 				return err
@@ -160,7 +143,7 @@ func (v *visit) putBack() error {
 	return nil
 }
 
-// ready counts the dead letters that nobody holds.
+// ready counts the dead letters that are not handed out.
 func (v *visit) ready() (n int, err error) {
 	err = v.session.rpc(func() error {
 		q, err := v.ch.QueueDeclarePassive(deadQueue, true, false, false, false, nil)

@@ -46,8 +46,8 @@ func TestLetterOf(t *testing.T) {
 	}
 }
 
-// bury publishes straight to the dead letters.
-func bury(t *testing.T, url string, msg amqp.Publishing) {
+// publishDead publishes straight to the dead letters.
+func publishDead(t *testing.T, url string, msg amqp.Publishing) {
 	t.Helper()
 	admin(t, url, func(ch *amqp.Channel) error {
 		if err := ch.Confirm(false); err != nil {
@@ -72,7 +72,7 @@ func TestReplayWithoutOrigin(t *testing.T) {
 	engine(t, url, url)
 	b, _ := openBroker(t, url, quick())
 	ready(t, b)
-	bury(t, url, amqp.Publishing{MessageId: "lost", DeliveryMode: amqp.Persistent, Body: []byte("{}")})
+	publishDead(t, url, amqp.Publishing{MessageId: "lost", DeliveryMode: amqp.Persistent, Body: []byte("{}")})
 	if err := replayAll(t, b); !errors.Is(err, broker.ErrNoOrigin) {
 		t.Errorf("%v, want ErrNoOrigin", err)
 	}
@@ -89,7 +89,7 @@ func TestReplayBeyondShards(t *testing.T) {
 	t.Cleanup(func() { deleteQueue(t, url, queueName(shard)) })
 	b, _ := openBroker(t, url, quick())
 	ready(t, b)
-	bury(t, url, amqp.Publishing{
+	publishDead(t, url, amqp.Publishing{
 		MessageId: "old", Type: envelopeType, Body: []byte("{}\n"),
 		Headers: amqp.Table{queueHeader: queueName(shard), countHeader: int64(1), "CC": []any{deadQueue}},
 	})

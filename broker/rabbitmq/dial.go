@@ -11,6 +11,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/broker/conn"
 )
 
 // target is where to connect to.
@@ -44,22 +46,22 @@ func parseTarget(raw string) (target, error) {
 }
 
 // dial opens a connection for a role, in bounded time.
-func (b *Broker) dial(ctx context.Context, role string) (*amqp.Connection, *socket, error) {
+func (b *Broker) dial(ctx context.Context, role string) (*session, error) {
 	var sock *socket
 	var end func() bool
-	conn, err := amqp.DialConfig(b.target.url, amqp.Config{
+	c, err := amqp.DialConfig(b.target.url, amqp.Config{
 		Heartbeat:  b.timing.heartbeat,
 		Properties: amqp.Table{"product": "async-data-processor", "connection_name": "async-data-processor " + role},
 		Dial: func(network, addr string) (net.Conn, error) {
 			dialer := net.Dialer{Timeout: b.timing.dial}
-			c, err := dialer.DialContext(ctx, network, addr)
+			below, err := dialer.DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			sock = &socket{Conn: c, timeout: b.timing.write}
+			sock = newSocket(below, b.timing.write)
 			end = context.AfterFunc(ctx, func() { _ = sock.Close() })
 			// It holds for TLS and the handshake; the library then clears it.
-			return sock, c.SetDeadline(time.Now().Add(b.timing.handshake))
+			return sock, below.SetDeadline(time.Now().Add(b.timing.handshake))
 		},
 	})
 	if end != nil && !end() {
@@ -69,43 +71,33 @@ func (b *Broker) dial(ctx context.Context, role string) (*amqp.Connection, *sock
 		if sock != nil {
 			_ = sock.Close() // the library does not in all cases
 		}
-		return nil, nil, b.target.explain(err)
+		return nil, b.target.explain(err)
 	}
-	return conn, sock, nil
+	return newSession(b, role, c, sock), nil
 }
 
-// refusal is a failure that waiting alone does not mend.
-type refusal struct{ error }
-
-func (r refusal) Unwrap() error { return r.error }
-
-// loginCut is how RabbitMQ tells this library that the password is wrong, and
-// what a broker that stops during a login looks like, too. Only when it goes on
-// it is taken for a refusal.
-type loginCut struct{ error }
-
-// maxLoginCuts is how often a broker may be met in the middle of stopping.
+// maxLoginCuts is how often a broker may be met in the middle of stopping. To this
+// library a wrong password and a broker that stops during a login look the same.
 const maxLoginCuts = 4
 
 // explain says in one line, without the password, why the broker cannot be
-// used. It is a refusal if somebody has to act first.
+// used. It is a refusal if an operator has to act first.
 func (t target) explain(err error) error {
 	e, ok := errors.AsType[*amqp.Error](err)
 	switch {
-	case errors.As(err, new(refusal)):
-		return refusal{fmt.Errorf("%s: %w", t.name, err)}
 	case !ok:
 		return fmt.Errorf("%s: %w", t.name, err)
 	case errors.Is(e, amqp.ErrCredentials):
-		return loginCut{fmt.Errorf("%s: the broker closed the connection during the login: check user and password", t.name)}
+		return conn.RefusedAfter(maxLoginCuts,
+			fmt.Errorf("%s: the broker closed the connection during the login: check user and password", t.name))
 	case errors.Is(e, amqp.ErrVhost):
 		// The library guesses this when the connection just ended; a broker
 		// that refuses a virtual host says so.
 		return fmt.Errorf("%s: the broker closed the connection after the login", t.name)
 	case e.Server && e.Code == amqp.AccessRefused:
-		return refusal{fmt.Errorf("%s: access refused, check user, password and permissions: %s", t.name, e.Reason)}
+		return conn.Refused(fmt.Errorf("%s: access refused, check user, password and permissions: %s", t.name, e.Reason))
 	case e.Server && e.Code == amqp.NotAllowed:
-		return refusal{fmt.Errorf("%s: check that the virtual host exists and the user may use it: %s", t.name, e.Reason)}
+		return conn.Refused(fmt.Errorf("%s: check that the virtual host exists and the user may use it: %s", t.name, e.Reason))
 	default:
 		return fmt.Errorf("%s: %w", t.name, err)
 	}

@@ -20,7 +20,6 @@ package rabbitmq
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -28,6 +27,9 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
+	"async-data-processor/event"
+	"async-data-processor/message"
 )
 
 // maxShards is the most shards: a consumer of all of them needs as many
@@ -42,27 +44,28 @@ type Config struct {
 	// Shards is the number of shards, 1 to 2000. Their queues are declared on
 	// every connection.
 	Shards int
-	// Notify hears of the connections' ups and downs. It may be nil, must not
-	// block and may be called concurrently.
-	Notify func(broker.Notice)
+	// Events hears of the connections and of dead letters.
+	Events event.Sink
 }
 
 // timing holds the package's waits, so that tests can shorten them.
 type timing struct {
+	conn.Pauses
 	dial      time.Duration
 	handshake time.Duration
 	write     time.Duration
 	rpc       time.Duration
 	heartbeat time.Duration
-	minDelay  time.Duration
-	maxDelay  time.Duration
-	refused   time.Duration
+	stalled   time.Duration
 	repair    time.Duration
-	mute      time.Duration
-	close     time.Duration
 }
 
 var defaultTiming = timing{
+	Pauses: conn.PausesUpTo(5 * time.Second),
+	// RabbitMQ 3.10 takes a moment to tell consumers that their queue was deleted. A
+	// consumer that did not hear of it before there is another queue of the same name
+	// gets nothing from that one.
+	repair: 500 * time.Millisecond,
 	// A broker in reach accepts within milliseconds; a lost SYN is repeated after 1 s.
 	dial: 3 * time.Second,
 	// Login and virtual host; a broker that is starting may take a while.
@@ -73,22 +76,9 @@ var defaultTiming = timing{
 	rpc: 5 * time.Second,
 	// The client gives up after 1.5 of it without a byte, RabbitMQ after 2.
 	heartbeat: 6 * time.Second,
-	// Waits between attempts: at random up to a bound that doubles from the
-	// first to the second. The latter leaves time for a handshake within the
-	// ten seconds in which a process has to be ready again.
-	minDelay: 100 * time.Millisecond,
-	maxDelay: 5 * time.Second,
-	// Wrong password, virtual host or queue arguments: somebody has to act first.
-	refused: 15 * time.Second,
-	// How long a missing queue stays missing. RabbitMQ 3.10 takes a moment to
-	// tell consumers that theirs was deleted. One that did not hear of it before
-	// there is another one of the same name is not cancelled, and gets nothing.
-	repair: 500 * time.Millisecond,
-	// How long a queue may owe a confirm on a connection that is well. A new one
-	// costs all shards a moment, so it is no remedy to be taken often.
-	mute: 5 * time.Minute,
-	// The part of the drain that a silent broker may take.
-	close: 3 * time.Second,
+	// How long a confirm may be missing on a connection that is well. A new
+	// connection costs all shards a moment, so it is no remedy to be taken often.
+	stalled: 5 * time.Minute,
 }
 
 // Broker is a client of a RabbitMQ broker. It implements broker.Broker.
@@ -96,20 +86,10 @@ type Broker struct {
 	cfg    Config
 	timing timing
 	target target // set by New, read-only after
+	conns  *conn.Client[*session]
 
-	publishing *link
-	consuming  *link
-
-	ctx    context.Context // done when Close begins
-	cancel context.CancelFunc
-	closed chan struct{} // closed when Close is through
-	links  sync.WaitGroup
-	calls  sync.WaitGroup // settles and Consume calls that Close waits for
-
-	mu       sync.Mutex // guards what follows
-	closing  bool
-	consumes bool          // consumption was asked for, so its link runs
-	faults   map[int]error // why a shard is not subscribed, while the connection is up
+	mu  sync.Mutex // guards what follows
+	gap int        // how many queues in a row may be missing before Backlogs stops
 }
 
 var _ broker.Broker = (*Broker)(nil)
@@ -126,137 +106,35 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	if cfg.Shards < 1 || cfg.Shards > maxShards {
 		return nil, fmt.Errorf("shards: want 1 to %d, got %d", maxShards, cfg.Shards)
 	}
-	b := &Broker{cfg: cfg, timing: tm, target: target, closed: make(chan struct{}), faults: map[int]error{}}
-	b.ctx, b.cancel = context.WithCancel(context.Background())
-	b.publishing = newLink(b, "publish", (*session).openLane)
-	b.consuming = newLink(b, "consume", (*session).openSettling)
-	// The publishing link also carries dead letters, so it is there in any role.
-	b.links.Go(b.publishing.run)
+	tm.Cancelled = tm.repair
+	b := &Broker{cfg: cfg, timing: tm, target: target, gap: firstGap}
+	b.conns = conn.New(conn.Config[*session]{
+		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,
+	})
+	b.conns.Publishing.Start()
 	return b, nil
 }
 
-// Ready implements broker.Broker. Once Consume was called it also answers for
-// the consuming connection and its subscriptions. A queue of a shard that
-// confirms nothing is a reason not to be ready, too.
+// Ready implements broker.Broker. A queue of a shard that confirms nothing is a
+// reason not to be ready, too.
 func (b *Broker) Ready() error {
-	b.mu.Lock()
-	closing, consumes := b.closing, b.consumes
-	var fault error
-	for _, err := range b.faults {
-		fault = err
-		break
-	}
-	b.mu.Unlock()
-	if closing {
-		return broker.ErrClosed
-	}
-	s, err := b.publishing.current()
-	if err != nil {
-		return err
-	}
-	if reason := s.blocked.Load(); reason != nil {
-		return &blockedError{*reason}
-	}
-	if consumes {
-		if _, err := b.consuming.current(); err != nil {
+	return b.conns.Ready(func(s *session) error {
+		if err := s.refusesPublish(); err != nil {
 			return err
 		}
-	}
-	if fault != nil {
-		return fault
-	}
-	return s.lane.mute()
+		return s.confirms.stalled()
+	})
 }
 
-// Close implements broker.Broker. It takes at most some seconds, however
-// silent the broker is. Publishes that wait for their confirm end as unknown.
-func (b *Broker) Close() error {
-	b.mu.Lock()
-	first := !b.closing
-	b.closing = true
-	b.mu.Unlock()
-	if !first {
-		<-b.closed
-		return nil
-	}
-	defer close(b.closed)
-	b.cancel() // the intake ends, and attempts to connect
-	within(b.timing.close, &b.calls)
-	b.consuming.stop() // its graceful close follows the settles on the wire
-	b.publishing.stop()
-	b.links.Wait()
-	return nil
+// Consume implements broker.Broker.
+func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error {
+	return b.conns.Consume(ctx, shard, prefetch, func(intake context.Context, s *session) error {
+		return b.subscribe(intake, s, shard, prefetch, deliveries)
+	})
 }
 
-// enter registers a call that Close waits for; false if Close has begun.
-func (b *Broker) enter() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closing {
-		return false
-	}
-	b.calls.Add(1)
-	return true
-}
-
-// consume starts the consuming link, once.
-func (b *Broker) consume() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.consumes || b.closing {
-		return
-	}
-	b.consumes = true
-	b.links.Go(b.consuming.run)
-}
-
-// fault records why a shard is not subscribed; nil when it is, or need not be.
-// Nothing is published to one beyond the number of shards, so it does not count.
-func (b *Broker) fault(shard int, err error) {
-	if shard >= b.cfg.Shards {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err == nil {
-		delete(b.faults, shard)
-		return
-	}
-	b.faults[shard] = fmt.Errorf("shard %d is not consumed: %w", shard, err)
-}
-
-func (b *Broker) notify(n broker.Notice) {
-	if b.cfg.Notify != nil {
-		b.cfg.Notify(n)
-	}
-}
-
-// within waits for wg, but not longer than d.
-func within(d time.Duration, wg *sync.WaitGroup) {
-	done := make(chan struct{})
-	go func() {
-		wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(d):
-	}
-}
-
-// blockedError says that the broker refuses publishes.
-type blockedError struct{ reason string }
-
-func (e *blockedError) Error() string { return "the broker blocks publishing: " + e.reason }
-
-func rejected(err error) error { return fmt.Errorf("%w: %w", broker.ErrRejected, err) }
-
-func unknown(err error) error { return fmt.Errorf("%w: %w", broker.ErrUnknown, err) }
+// Close implements broker.Broker.
+func (b *Broker) Close() error { return b.conns.Close() }
 
 // stale wraps the reason why a delivery could not be settled.
-func stale(err error) error {
-	if err == nil || errors.Is(err, amqp.ErrClosed) {
-		return broker.ErrStale
-	}
-	return fmt.Errorf("%w: %w", broker.ErrStale, err)
-}
+func stale(err error) error { return conn.Stale(err, amqp.ErrClosed) }

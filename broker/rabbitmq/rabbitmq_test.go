@@ -10,11 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
 )
 
 // TestNewRefuses: what can never work is refused, and no password is shown.
@@ -65,33 +65,6 @@ func TestTargetName(t *testing.T) {
 	}
 }
 
-func TestDelay(t *testing.T) {
-	for failures := range 100 {
-		bound := min(defaultTiming.maxDelay, defaultTiming.minDelay<<min(failures, 20))
-		var longest time.Duration
-		for range 200 {
-			d := defaultTiming.delay(failures, io.EOF)
-			if d <= 0 || d > bound {
-				t.Fatalf("%v after %d failures, want above 0 and at most %v", d, failures, bound)
-			}
-			longest = max(longest, d)
-		}
-		if longest < bound/2 {
-			t.Errorf("after %d failures never more than %v of %v", failures, longest, bound)
-		}
-	}
-	for i := range 100 {
-		err, failures := error(refusal{io.EOF}), 0
-		if i%2 == 0 {
-			err, failures = loginCut{io.EOF}, maxLoginCuts
-		}
-		d := defaultTiming.delay(failures, fmt.Errorf("step: %w", err))
-		if d < defaultTiming.refused/2 || d >= defaultTiming.refused {
-			t.Fatalf("%v after a refusal, want %v to %v", d, defaultTiming.refused/2, defaultTiming.refused)
-		}
-	}
-}
-
 func TestExplain(t *testing.T) {
 	where := target{name: "amqp://u@host:5672/v"}
 	for _, c := range []struct {
@@ -108,14 +81,14 @@ func TestExplain(t *testing.T) {
 		// The library's guesses when a broker that stops cuts the handshake.
 		{"cut in the login", amqp.ErrCredentials, false, "password"},
 		{"cut in the open", amqp.ErrVhost, false, "closed the connection"},
-		{"refusal", fmt.Errorf("step: %w", refusal{errors.New("other arguments")}), true, "other arguments"},
+		{"refusal", fmt.Errorf("step: %w", conn.Refused(errors.New("other arguments"))), true, "other arguments"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := where.explain(c.err)
 			if !strings.HasPrefix(got.Error(), where.name+": ") || !strings.Contains(got.Error(), c.want) {
 				t.Errorf("%q, want %q about %q", got, c.want, where.name)
 			}
-			if refused := errors.As(got, new(refusal)); refused != c.refused {
+			if refused := conn.IsRefused(got, 0); refused != c.refused {
 				t.Errorf("a refusal: %v, want %v", refused, c.refused)
 			}
 		})
@@ -167,45 +140,45 @@ func TestCut(t *testing.T) {
 // TestUnsent: an error of a write means "certainly not" only if a frame was
 // not written.
 func TestUnsent(t *testing.T) {
-	l := &lane{session: &session{broker: &Broker{}}}
-	if err := l.unsent(amqp.ErrClosed); !errors.Is(err, broker.ErrRejected) {
+	c := &confirmChannel{session: &session{broker: &Broker{}}}
+	if err := c.unsent(amqp.ErrClosed); !errors.Is(err, broker.ErrRejected) {
 		t.Errorf("closed: %v, want ErrRejected", err)
 	}
-	if err := l.unsent(os.ErrDeadlineExceeded); !errors.Is(err, broker.ErrUnknown) {
+	if err := c.unsent(os.ErrDeadlineExceeded); !errors.Is(err, broker.ErrUnknown) {
 		t.Errorf("a write: %v, want ErrUnknown", err)
 	}
 }
 
-// TestMark: what was returned is known by its queue and id, in every convoy.
+// TestMark: what was returned is known by its queue and id, in every call.
 func TestMark(t *testing.T) {
-	l := &lane{session: &session{repair: make(chan struct{}, 1)}, expected: map[*convoy]struct{}{}}
-	first, second := newConvoy(3), newConvoy(2)
+	c := &confirmChannel{session: &session{Life: conn.NewLife()}, expected: map[*publishCall]struct{}{}}
+	first, second := newPublishCall(3), newPublishCall(2)
 	first.add(0, "q", amqp.Publishing{MessageId: "a"})
 	first.add(1, "q", amqp.Publishing{MessageId: "b"})
 	first.add(2, "p", amqp.Publishing{MessageId: "a"})
 	second.add(0, "p", amqp.Publishing{MessageId: "b"})
 	second.add(1, "q", amqp.Publishing{MessageId: "a"}) // retried
-	l.expect(first)
-	l.expect(second)
+	c.expect(first)
+	c.expect(second)
 	for range 2 {
-		l.mark(&amqp.Return{RoutingKey: "q", MessageId: "a", ReplyText: "NO_ROUTE"})
+		c.mark(&amqp.Return{RoutingKey: "q", MessageId: "a", ReplyText: "NO_ROUTE"})
 	}
 	var marked []bool
-	for _, c := range []*convoy{first, second} {
-		for i := range c.publications {
-			marked = append(marked, c.publications[i].returned.Load() != nil)
+	for _, call := range []*publishCall{first, second} {
+		for i := range call.publications {
+			marked = append(marked, call.publications[i].returned.Load() != nil)
 		}
 	}
 	if want := []bool{true, false, false, false, true}; !slices.Equal(marked, want) {
 		t.Errorf("marked %v, want %v", marked, want)
 	}
-	if len(l.session.repair) != 1 {
+	if len(c.session.Repair()) != 1 {
 		t.Error("the queues are not declared again")
 	}
-	l.forget(first)
-	l.forget(second)
-	if len(l.expected) != 0 {
-		t.Errorf("%d convoys are expected after all were forgotten", len(l.expected))
+	c.forget(first)
+	c.forget(second)
+	if len(c.expected) != 0 {
+		t.Errorf("%d calls are expected after all were forgotten", len(c.expected))
 	}
 }
 

@@ -6,48 +6,61 @@ import (
 	"testing"
 	"time"
 
-	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
 // quick is defaultTiming with the waits of faults shortened.
 func quick() timing {
 	tm := defaultTiming
-	tm.refused = 300 * time.Millisecond
-	tm.close = 500 * time.Millisecond
+	tm.Refused = 300 * time.Millisecond
+	tm.Close = 500 * time.Millisecond
 	tm.rpc = time.Second
 	tm.heartbeat = 2 * time.Second
 	return tm
 }
 
-// notices collects what a broker tells.
-type notices struct {
+// events collects what a broker tells.
+type events struct {
 	mu  sync.Mutex
-	all []broker.Notice
+	all []event.Event
 }
 
-func (n *notices) hear(x broker.Notice) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.all = append(n.all, x)
+func (e *events) hear(x event.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, x)
 }
 
-func (n *notices) find(kind broker.NoticeKind, role string) (broker.Notice, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, x := range n.all {
-		if x.Kind == kind && x.Role == role {
-			return x, true
+// find returns the first event of a connection that has the state.
+func (e *events) find(state event.ConnectionState, role string) (event.Connection, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.all {
+		if c, ok := x.(event.Connection); ok && c.State == state && c.Role == role {
+			return c, true
 		}
 	}
-	return broker.Notice{}, false
+	return event.Connection{}, false
 }
 
-func openBroker(t *testing.T, url string, tm timing) (*Broker, *notices) {
+// first returns the first event of a type.
+func first[E event.Event](e *events) (found E, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.all {
+		if found, ok = x.(E); ok {
+			return found, true
+		}
+	}
+	return found, false
+}
+
+func openBroker(t *testing.T, url string, tm timing) (*Broker, *events) {
 	t.Helper()
-	heard := &notices{}
-	b, err := newBroker(Config{URL: url, Shards: brokertest.Shards, Notify: heard.hear}, tm)
+	heard := &events{}
+	b, err := newBroker(Config{URL: url, Shards: brokertest.Shards, Events: heard.hear}, tm)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,13 +1,13 @@
 package rabbitmq
 
 import (
-	"errors"
-	"fmt"
+	"context"
 	"sync"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
 	"async-data-processor/message"
 )
 
@@ -25,19 +25,18 @@ type settling struct {
 }
 
 // openSettling makes the session one for consuming.
-func (s *session) openSettling() error {
+func (s *session) openSettling() {
 	s.settling.poked = make(chan struct{}, 1)
-	s.loops.Go(func() {
+	s.Loops.Go(func() {
 		for {
 			select {
 			case <-s.settling.poked:
 				s.acknowledge()
-			case <-s.gone:
+			case <-s.Gone():
 				return
 			}
 		}
 	})
-	return nil
 }
 
 // acknowledge tells the broker of all that is gathered. What cannot be told is
@@ -48,7 +47,7 @@ func (s *session) acknowledge() {
 	s.writeAcks()
 }
 
-// writeAcks is acknowledge for who holds the lock of writing.
+// writeAcks is acknowledge for a caller that holds the lock of writing.
 func (s *session) writeAcks() {
 	g := &s.settling
 	g.mu.Lock()
@@ -75,17 +74,17 @@ func (s *session) writeAcks() {
 
 // together sends what is written in one write. The lock of writing is held.
 func (s *session) together(write func()) {
-	s.sock.hold()
+	s.sock.cork()
 	write()
-	if err := s.sock.release(); err != nil {
-		s.fail(s.broker.target.explain(err))
+	if err := s.sock.uncork(); err != nil {
+		s.giveUp(err)
 	}
 }
 
 // ack gathers the acknowledgement of a delivery.
 func (sub *subscription) ack(tag uint64) {
 	sub.mu.Lock()
-	sub.ledger.ack(tag)
+	sub.tags.ack(tag)
 	first := !sub.dirty
 	sub.dirty = true
 	sub.mu.Unlock()
@@ -98,7 +97,7 @@ func (sub *subscription) ack(tag uint64) {
 	g.mu.Unlock()
 	select {
 	case g.poked <- struct{}{}:
-	default: // whoever is to come takes this, too
+	default: // the call that is to come takes this, too
 	}
 }
 
@@ -107,7 +106,7 @@ func (sub *subscription) gathered(to []frame) []frame {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
 	sub.dirty = false
-	return sub.ledger.frames(to)
+	return sub.tags.frames(to)
 }
 
 // giveBack returns a delivery. It uses reject, not nack: to RabbitMQ from 4.3
@@ -130,16 +129,16 @@ func (sub *subscription) giveBack(tag uint64) error {
 func (sub *subscription) tell(tag uint64) {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	sub.ledger.tell(tag)
+	sub.tags.tell(tag)
 }
 
 // settle tells the broker what became of a delivery. The channel is that of
 // the delivery: it dies with its connection and is never used for another.
 func (sub *subscription) settle(d *amqp.Delivery, o message.Outcome) error {
-	if !sub.broker.enter() {
+	if !sub.broker.conns.Enter() {
 		return stale(broker.ErrClosed)
 	}
-	defer sub.broker.calls.Done()
+	defer sub.broker.conns.Leave()
 	defer sub.settled()
 	if sub.isClosed() {
 		return stale(nil)
@@ -162,39 +161,24 @@ func (sub *subscription) sent(err error) error {
 	return nil
 }
 
-// deadLetter moves an envelope, or what of it is dead, to the dead-letter
-// queue: first there, then away from here, so that it is twice there at worst.
+// deadLetter moves an envelope, or what of it is dead, to the dead-letter queue.
 func (sub *subscription) deadLetter(d *amqp.Delivery, o message.Outcome) error {
-	for letter, reason := range letters(sub.shard, d, o) {
-		if err := sub.bury(letter); err != nil {
-			err = fmt.Errorf("dead-lettering: %w", err)
-			if back := sub.giveBack(d.DeliveryTag); back != nil {
-				return stale(err)
-			}
-			return err
-		}
-		sub.broker.notify(broker.Notice{
-			Kind: broker.DeadLettered, Role: sub.broker.consuming.role, Shard: sub.shard, Err: errors.New(reason),
-		})
+	dying := conn.Dying[*session, amqp.Publishing]{
+		Client: sub.broker.conns, Shard: sub.shard, ID: d.MessageId, Letters: letters(sub.shard, d, o),
+		Publish: func(ctx context.Context, s *session, letter amqp.Publishing) error {
+			return s.publish(ctx, deadQueue, letter)
+		},
+		Stale: sub.isClosed, Ended: sub.hasEnded,
+		Return: func() error { return sub.giveBack(d.DeliveryTag) },
+	}
+	if err := dying.Move(); err != nil {
+		return err
 	}
 	if sub.isClosed() {
 		return stale(nil)
 	}
 	sub.ack(d.DeliveryTag)
 	return nil
-}
-
-// bury publishes a dead letter, for as long as it takes while the consumer goes
-// on.
-func (sub *subscription) bury(letter amqp.Publishing) error {
-	b := sub.broker
-	for {
-		err := b.bury(letter)
-		if err == nil || b.ctx.Err() != nil || sub.isClosed() || sub.hasEnded() {
-			return err
-		}
-		b.notify(broker.Notice{Kind: broker.Unburied, Role: b.consuming.role, Shard: sub.shard, Err: err})
-	}
 }
 
 // isClosed tells whether the deliveries are the broker's again, or will be.

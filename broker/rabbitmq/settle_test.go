@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
 	"async-data-processor/message"
 )
 
@@ -16,7 +17,7 @@ func receive(t *testing.T, b *Broker, s *session, n int) (sub *subscription, got
 	for i := range envelopes {
 		envelopes[i] = envelope(0)
 	}
-	b.PublishTogether(t.Context(), envelopes, func(_ int, err error) {
+	b.Publish(t.Context(), envelopes, func(_ int, err error) {
 		if err != nil {
 			t.Error(err)
 		}
@@ -41,6 +42,13 @@ func receive(t *testing.T, b *Broker, s *session, n int) (sub *subscription, got
 	return sub, got
 }
 
+// leave ends a session in order.
+func leave(s *session) {
+	s.Fail(broker.ErrClosed)
+	s.Leave()
+	s.Loops.Wait()
+}
+
 // TestSettleWhileClosing: what is settled while its channel is being closed does
 // not cost the connection, and with it the deliveries of all shards.
 func TestSettleWhileClosing(t *testing.T) {
@@ -48,14 +56,14 @@ func TestSettleWhileClosing(t *testing.T) {
 	engine(t, url, url)
 	b, _ := openBroker(t, url, defaultTiming)
 	ready(t, b)
-	s, err := newLink(b, "consume", (*session).openSettling).open(t.Context())
+	s, err := b.dial(t.Context(), conn.Consume)
+	if err == nil {
+		err = s.Prepare()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		s.fail(broker.ErrClosed)
-		s.shut()
-	})
+	t.Cleanup(func() { leave(s) })
 	const rounds, envelopes, settlers = 12, 80, 4
 	for round := range rounds {
 		sub, held := receive(t, b, s, envelopes)
@@ -93,14 +101,13 @@ func TestSettleWhileClosing(t *testing.T) {
 	}
 }
 
-// TestShutTells: what is gathered when a session ends is told before.
-func TestShutTells(t *testing.T) {
+// TestLeaveTells: what is gathered when a session ends is told before.
+func TestLeaveTells(t *testing.T) {
 	url := sharedNode(t)
 	e := engine(t, url, url)
 	b, _ := openBroker(t, url, defaultTiming)
 	ready(t, b)
-	// Nobody else tells it.
-	s, err := newLink(b, "consume", func(*session) error { return nil }).open(t.Context())
+	s, err := b.dial(t.Context(), conn.Consume) // which tells nothing by itself, not being prepared
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +117,6 @@ func TestShutTells(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	s.fail(broker.ErrClosed)
-	s.shut()
+	leave(s)
 	soon(t, "one is back in its queue", func() bool { return e.Depth(t, 0) == 1 })
 }

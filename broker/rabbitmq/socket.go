@@ -5,11 +5,13 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"async-data-processor/broker/conn"
 )
 
 const (
-	// maxHeld is how many bytes a socket holds, at most.
-	maxHeld = 256 << 10
+	// maxCorked is how many bytes a corked socket gathers, at most.
+	maxCorked = 256 << 10
 	// maxPiece is how many bytes it sends at once, each time with the full timeout:
 	// a link that is slow keeps its connection.
 	maxPiece = 32 << 10
@@ -21,25 +23,28 @@ const (
 // would hold it for ever. After an error nothing is written any more, since part
 // of a frame may be on its way.
 //
-// The library flushes each frame by itself. Between hold and release the socket
-// gathers what it writes, whoever of its goroutines does, and sends it together.
+// The library flushes each frame by itself. Between cork and uncork the socket
+// gathers what any of its goroutines writes, and sends it together.
 type socket struct {
-	net.Conn
+	conn.Socket
 	timeout time.Duration
-	once    sync.Once
 
-	mu      sync.Mutex // orders the writes, and guards what follows
-	holding bool
-	held    []byte
-	failed  error // of the first write that did
+	mu       sync.Mutex // orders the writes, and guards what follows
+	corked   bool
+	gathered []byte
+	failed   error // of the first write that did
+}
+
+func newSocket(c net.Conn, timeout time.Duration) *socket {
+	return &socket{Socket: conn.Socket{Conn: c}, timeout: timeout}
 }
 
 func (s *socket) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.holding && s.failed == nil {
-		if len(s.held)+len(p) <= maxHeld {
-			s.held = append(s.held, p...)
+	if s.corked && s.failed == nil {
+		if len(s.gathered)+len(p) <= maxCorked {
+			s.gathered = append(s.gathered, p...)
 			return len(p), nil
 		}
 		s.flush()
@@ -47,29 +52,29 @@ func (s *socket) Write(p []byte) (int, error) {
 	return s.write(p)
 }
 
-// hold keeps back what is written until release. It has one caller at a time.
-func (s *socket) hold() {
+// cork keeps back what is written until uncork. It has one caller at a time.
+func (s *socket) cork() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.holding = true
+	s.corked = true
 }
 
-// release sends what was held. The error is that of any write before: what was
-// written since hold may have been sent, or not, or in part.
-func (s *socket) release() error {
+// uncork sends what was gathered. The error is that of any write before: what was
+// written since cork may have been sent, or not, or in part.
+func (s *socket) uncork() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.holding = false
+	s.corked = false
 	s.flush()
 	return s.failed
 }
 
-// flush sends what is held. mu is held.
+// flush sends what is gathered. mu is held.
 func (s *socket) flush() {
-	for piece := range slices.Chunk(s.held, maxPiece) {
+	for piece := range slices.Chunk(s.gathered, maxPiece) {
 		_, _ = s.write(piece) // an error is kept in failed, and ends it
 	}
-	s.held = s.held[:0]
+	s.gathered = s.gathered[:0]
 }
 
 // write sends p; mu is held.
@@ -85,10 +90,4 @@ func (s *socket) write(p []byte) (n int, err error) {
 		_ = s.Close()
 	}
 	return n, err
-}
-
-// Close ends whatever waits for the socket. It may be called at any time.
-func (s *socket) Close() (err error) {
-	s.once.Do(func() { err = s.Conn.Close() })
-	return err
 }

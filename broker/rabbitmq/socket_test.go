@@ -47,20 +47,20 @@ func write(t *testing.T, s *socket, texts ...string) {
 	}
 }
 
-// TestSocketHolds: what is written between hold and release leaves in one
+// TestSocketCorks: what is written between cork and uncork leaves in one
 // write, the rest each by itself.
-func TestSocketHolds(t *testing.T) {
+func TestSocketCorks(t *testing.T) {
 	w := &writes{}
-	s := &socket{Conn: w, timeout: time.Second}
+	s := newSocket(w, time.Second)
 	write(t, s, "a", "b")
 	for range 2 {
-		s.hold()
-		if err := s.release(); err != nil { // nothing to send
+		s.cork()
+		if err := s.uncork(); err != nil { // nothing to send
 			t.Error(err)
 		}
-		s.hold()
+		s.cork()
 		write(t, s, "c", "d", "e")
-		if err := s.release(); err != nil {
+		if err := s.uncork(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -70,21 +70,21 @@ func TestSocketHolds(t *testing.T) {
 	}
 }
 
-// TestSocketHoldsSoMuch: a large convoy takes some writes, in order, and no more
+// TestSocketCorksSoMuch: a large call takes some writes, in order, and no more
 // memory than that.
-func TestSocketHoldsSoMuch(t *testing.T) {
+func TestSocketCorksSoMuch(t *testing.T) {
 	w := &writes{}
-	s := &socket{Conn: w, timeout: time.Second}
+	s := newSocket(w, time.Second)
 	var want bytes.Buffer
-	s.hold()
+	s.cork()
 	for i := range 10 {
-		part := bytes.Repeat([]byte{byte('a' + i)}, maxHeld/3)
+		part := bytes.Repeat([]byte{byte('a' + i)}, maxCorked/3)
 		want.Write(part)
 		write(t, s, string(part))
 	}
-	write(t, s, string(make([]byte, 2*maxHeld)))
-	want.Write(make([]byte, 2*maxHeld))
-	if err := s.release(); err != nil {
+	write(t, s, string(make([]byte, 2*maxCorked)))
+	want.Write(make([]byte, 2*maxCorked))
+	if err := s.uncork(); err != nil {
 		t.Error(err)
 	}
 	var got bytes.Buffer
@@ -94,22 +94,22 @@ func TestSocketHoldsSoMuch(t *testing.T) {
 	if !bytes.Equal(got.Bytes(), want.Bytes()) {
 		t.Errorf("%d bytes came, want the %d that were written", got.Len(), want.Len())
 	}
-	if cap(s.held) > 2*maxHeld {
-		t.Errorf("it holds up to %d bytes, the limit is %d", cap(s.held), maxHeld)
+	if cap(s.gathered) > 2*maxCorked {
+		t.Errorf("it gathers up to %d bytes, the limit is %d", cap(s.gathered), maxCorked)
 	}
 }
 
 // TestSocketFails: after part of a frame is gone nothing is written any more,
-// held or not, and everybody hears of it.
+// corked or not, and every caller hears of it.
 func TestSocketFails(t *testing.T) {
-	for _, held := range []bool{true, false} {
+	for _, corked := range []bool{true, false} {
 		w := &writes{fails: true}
-		s := &socket{Conn: w, timeout: time.Second}
-		if held {
-			s.hold()
+		s := newSocket(w, time.Second)
+		if corked {
+			s.cork()
 			write(t, s, "abc", "def")
-			if err := s.release(); !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("release: %v, want the deadline", err)
+			if err := s.uncork(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("uncork: %v, want the deadline", err)
 			}
 		} else if _, err := s.Write([]byte("abc")); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("Write: %v, want the deadline", err)
@@ -122,10 +122,10 @@ func TestSocketFails(t *testing.T) {
 		if n, err := s.Write([]byte("g")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("Write after a failure: %d bytes, %v", n, err)
 		}
-		s.hold()
-		_, held := s.Write([]byte("h"))
-		if err := s.release(); !errors.Is(held, os.ErrDeadlineExceeded) || !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("held after a failure: %v, %v", held, err)
+		s.cork()
+		_, corked := s.Write([]byte("h"))
+		if err := s.uncork(); !errors.Is(corked, os.ErrDeadlineExceeded) || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("corked after a failure: %v, %v", corked, err)
 		}
 		if want := []string{"a"}; !slices.Equal(w.all, want) {
 			t.Errorf("written %q, want %q", w.all, want)
@@ -133,17 +133,17 @@ func TestSocketFails(t *testing.T) {
 	}
 }
 
-// TestSocketHoldsOthers: nothing that others write meanwhile is lost or torn.
-func TestSocketHoldsOthers(t *testing.T) {
+// TestSocketCorksOthers: nothing that others write meanwhile is lost or torn.
+func TestSocketCorksOthers(t *testing.T) {
 	near, far := net.Pipe()
-	s := &socket{Conn: near, timeout: 10 * time.Second}
+	s := newSocket(near, 10*time.Second)
 	const writers, each = 4, 200
 	var all sync.WaitGroup
 	all.Go(func() {
 		for range each {
-			s.hold()
+			s.cork()
 			write(t, s, "ab", "ab")
-			if err := s.release(); err != nil {
+			if err := s.uncork(); err != nil {
 				t.Error(err)
 			}
 		}
@@ -167,18 +167,18 @@ func TestSocketHoldsOthers(t *testing.T) {
 
 // TestSocketBoundsWrites: a peer that reads nothing costs the timeout, no more.
 func TestSocketBoundsWrites(t *testing.T) {
-	for _, held := range []bool{true, false} {
+	for _, corked := range []bool{true, false} {
 		near, far := net.Pipe()
 		defer far.Close()
-		s := &socket{Conn: near, timeout: 50 * time.Millisecond}
+		s := newSocket(near, 50*time.Millisecond)
 		go func() { _, _ = io.ReadFull(far, make([]byte, 1)) }()
 		began := time.Now()
-		if held {
-			s.hold()
+		if corked {
+			s.cork()
 		}
 		_, err := s.Write([]byte("ab"))
-		if held {
-			err = s.release()
+		if corked {
+			err = s.uncork()
 		}
 		if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took > 5*time.Second {
 			t.Errorf("%v after %v, want the deadline", err, took)
@@ -190,11 +190,11 @@ func TestSocketBoundsWrites(t *testing.T) {
 }
 
 // TestSocketSlow: a peer that reads slowly costs nothing while bytes flow, though
-// what was held takes longer than the timeout.
+// what was gathered takes longer than the timeout.
 func TestSocketSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		s := &socket{Conn: near, timeout: 3 * time.Second}
+		s := newSocket(near, 3*time.Second)
 		var peer sync.WaitGroup
 		peer.Go(func() {
 			for err := error(nil); err == nil; {
@@ -203,9 +203,9 @@ func TestSocketSlow(t *testing.T) {
 			}
 		})
 		began := time.Now()
-		s.hold()
-		write(t, s, string(make([]byte, maxHeld)))
-		if err := s.release(); err != nil {
+		s.cork()
+		write(t, s, string(make([]byte, maxCorked)))
+		if err := s.uncork(); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(began); took < 2*s.timeout {

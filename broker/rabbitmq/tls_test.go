@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"async-data-processor/broker/brokertest"
 	"async-data-processor/message"
 )
 
@@ -58,7 +59,7 @@ func TestTLS(t *testing.T) {
 	b, _ := openBroker(t, secure+"?cacertfile="+authority, defaultTiming)
 	ready(t, b)
 	body := bytes.Repeat([]byte("x"), message.MaxEnvelopeBytes)
-	if err := b.Publish(t.Context(), message.Envelope{ID: "secret", Count: 1, Body: body}); err != nil {
+	if err := brokertest.Publish(t.Context(), b, message.Envelope{ID: "secret", Count: 1, Body: body}); err != nil {
 		t.Fatal(err)
 	}
 	if d := next(t, consume(t, b, 0)); !bytes.Equal(d.Body, body) {

@@ -9,6 +9,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
 )
 
 // Names, a contract with other programs.
@@ -23,6 +24,9 @@ const (
 	contentType  = "application/x-ndjson"
 	// countHeader is the number of messages in an envelope.
 	countHeader = "count"
+	// attributesHeader is there if the envelope has attributes: their text, as
+	// package broker encodes them.
+	attributesHeader = "attributes"
 )
 
 // Headers of a dead letter that was settled as such. One that exceeded the
@@ -75,8 +79,8 @@ func deadLetters() queue {
 func declare(ch *amqp.Channel, q queue) error {
 	_, err := ch.QueueDeclare(q.name, true, false, false, false, q.args)
 	if e, ok := errors.AsType[*amqp.Error](err); ok && e.Server && e.Code == amqp.PreconditionFailed {
-		return refusal{fmt.Errorf("the queue %s exists with other arguments, which cannot be changed: "+
-			"drain and delete it, or use another virtual host: %s", q.name, e.Reason)}
+		return conn.Refused(fmt.Errorf("the queue %s exists with other arguments, which cannot be changed: "+
+			"drain and delete it, or use another virtual host: %s", q.name, e.Reason))
 	}
 	if err != nil {
 		return fmt.Errorf("declaring the queue %s: %w", q.name, err)

@@ -19,6 +19,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/broker/jetstream/embedded"
 	"async-data-processor/broker/rabbitmq"
@@ -272,7 +273,7 @@ func seed(t *testing.T, b rig.Broker, use func(access)) {
 
 func (a access) publish(e message.Envelope) {
 	a.t.Helper()
-	if err := a.b.Publish(a.t.Context(), e); err != nil {
+	if err := brokertest.Publish(a.t.Context(), a.b, e); err != nil {
 		a.t.Fatal(err)
 	}
 }

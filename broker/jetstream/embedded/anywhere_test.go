@@ -184,7 +184,7 @@ func TestProgress(t *testing.T) {
 	if _, ok := readProgress(append(text, 0)); ok {
 		t.Error("a longer one passes for a state")
 	}
-	if !good.hasten(1e9) || good.pending[300].at != 1e9 || good.pending[700].at != 1e9-7 || good.hasten(1e9) {
-		t.Errorf("hastened: %+v", good)
+	if !good.clampFuture(1e9) || good.pending[300].at != 1e9 || good.pending[700].at != 1e9-7 || good.clampFuture(1e9) {
+		t.Errorf("clamped: %+v", good)
 	}
 }

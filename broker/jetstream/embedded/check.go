@@ -54,7 +54,7 @@ func (s *store) inspect() (damages []damage, repairs []func() error, _ error) {
 	}
 	closed, clean := s.readManifest()
 	damages = s.missing(closed)
-	floors := s.readFloors()
+	highWaters := s.readHighWaters()
 	for _, e := range entries {
 		// A name with a dot is a stream that was being deleted.
 		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
@@ -66,14 +66,14 @@ func (s *store) inspect() (damages []damage, repairs []func() error, _ error) {
 		}
 		damages = append(damages, c.damages...)
 		repairs = append(repairs, c.repairs...)
-		if floor := floors[e.Name()]; len(c.damages) == 0 && !c.unread && c.last < floor {
-			damages = append(damages, c.short(floor))
+		if highWater := highWaters[e.Name()]; len(c.damages) == 0 && !c.unread && c.last < highWater {
+			damages = append(damages, c.short(highWater))
 		}
-		delete(floors, e.Name())
+		delete(highWaters, e.Name())
 	}
-	for name, floor := range floors {
+	for name, highWater := range highWaters {
 		c := streamCheck{store: s, name: name}
-		damages = append(damages, c.short(floor))
+		damages = append(damages, c.short(highWater))
 	}
 	return damages, repairs, nil
 }
@@ -151,18 +151,18 @@ func (c *streamCheck) run() error {
 		switch {
 		case consumer.contradicted(c.last):
 			c.repairs = append(c.repairs, consumer.reset)
-		case consumer.hasten(time.Now().Unix()):
+		case consumer.clampFuture(time.Now().Unix()):
 			c.repairs = append(c.repairs, consumer.rewrite)
 		}
 	}
 	return nil
 }
 
-// short is the damage of a stream that ends before its floor.
-func (c *streamCheck) short(floor uint64) damage {
+// short is the damage of a stream that ends before its highWater.
+func (c *streamCheck) short(highWater uint64) damage {
 	return damage{
 		c.dir(),
-		fmt.Sprintf("messages were stored up to number %d, those after %d are missing", floor, c.last),
+		fmt.Sprintf("messages were stored up to number %d, those after %d are missing", highWater, c.last),
 		func() error {
 			if c.torn == nil {
 				return nil
@@ -213,7 +213,7 @@ func (c *streamCheck) mend(b block) error {
 	if err := c.reader.load(b); err != nil {
 		return err
 	}
-	temp := strings.TrimSuffix(b.path, blockSuffix) + ".mended"
+	temp := strings.TrimSuffix(b.path, blockSuffix) + ".repaired"
 	if err := c.reader.salvage(temp); err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (c *streamCheck) mend(b block) error {
 }
 
 // admit fails with ErrStoreDamaged if there is damage, or mends it if losing
-// it was accepted. It returns what was mended.
+// it was accepted. It returns what was repaired.
 func (s *store) admit(accept bool) ([]damage, error) {
 	damages, err := s.check()
 	if err != nil || len(damages) == 0 {
@@ -257,14 +257,14 @@ func (s *store) admit(accept bool) ([]damage, error) {
 	// Once more, for the states of the consumers, which are judged by a whole
 	// stream.
 	if left, err := s.check(); err != nil || len(left) > 0 {
-		return nil, errors.Join(err, fmt.Errorf("%w: %s cannot be mended: %v", ErrStoreDamaged, s.dir, left))
+		return nil, errors.Join(err, fmt.Errorf("%w: %s cannot be repaired: %v", ErrStoreDamaged, s.dir, left))
 	}
 	return damages, s.syncTree()
 }
 
-// forget removes what describes a store as it was before it was mended.
+// forget removes what describes a store as it was before it was repaired.
 func (s *store) forget() error {
-	err := errors.Join(s.forgetManifest(), s.forgetFloors())
+	err := errors.Join(s.forgetManifest(), s.forgetHighWaters())
 	streams, _ := os.ReadDir(s.path(streamsPath)) // check has read it
 	for _, e := range streams {
 		err = errors.Join(err, ignoreMissing(os.Remove(s.path(streamsPath, e.Name(), messagesName, indexName))))

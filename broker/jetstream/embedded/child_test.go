@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"async-data-processor/broker/brokertest"
 	"async-data-processor/message"
 )
 
@@ -69,7 +70,7 @@ func childBroker(dir string) (*Broker, error) {
 		return nil, err
 	}
 	for e.Ready() != nil {
-		if e.Publish(context.Background(), message.Envelope{}) == nil { // also a wait
+		if brokertest.Publish(context.Background(), e, message.Envelope{}) == nil { // also a wait
 			return nil, errors.New("an empty envelope was accepted")
 		}
 	}

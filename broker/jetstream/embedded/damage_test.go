@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -176,8 +176,8 @@ func TestDamage(t *testing.T) {
 		b := im.blocks(t)[1]
 		edit(t, b.path, func(text []byte) []byte { return append(text, make([]byte, 5000)...) })
 		return ""
-	}, 0}, {"floor that cannot be read", func(t *testing.T, im image) string {
-		edit(t, filepath.Join(im.dir, floorPrefix+jetstream.ShardStream), func([]byte) []byte { return []byte("x") })
+	}, 0}, {"highWater that cannot be read", func(t *testing.T, im image) string {
+		edit(t, filepath.Join(im.dir, highWaterPrefix+jetstream.ShardStream), func([]byte) []byte { return []byte("x") })
 		return ""
 	}, 0}}
 	t.Run("closed", func(t *testing.T) {
@@ -225,16 +225,16 @@ func (c damageCase) run(t *testing.T, im image) {
 		t.Error("the refused store was changed")
 	}
 
-	mended := make(chan broker.Notice, 100)
+	repaired := make(chan event.Event, 100)
 	cfg.AcceptLoss = true
-	cfg.Notify = func(n broker.Notice) {
-		if n.Kind == StoreMended {
-			mended <- n
+	cfg.Events = func(e event.Event) {
+		if _, ok := e.(event.StoreRepaired); ok {
+			repaired <- e
 		}
 	}
 	e := openBroker(t, cfg)
-	if len(mended) == 0 {
-		t.Error("nobody was told of the loss")
+	if len(repaired) == 0 {
+		t.Error("no event tells of the loss")
 	}
 	got, want := int(e.depth()), len(im.ids)-c.lost
 	if c.lost >= 0 && got != want || c.lost < 0 && got >= len(im.ids) {

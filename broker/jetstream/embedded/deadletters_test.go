@@ -70,7 +70,7 @@ func TestRemovedDeadLetters(t *testing.T) {
 func TestReplayIsDurable(t *testing.T) {
 	e := openBroker(t, configFor(t.TempDir()))
 	take(t, e, publishSome(t, e, 2, 100), message.DeadLetter)
-	e.founded.Store(true)
+	e.namesSynced.Store(true)
 	shards := e.names[jetstream.ShardStream]
 	dir := shards.dir
 	shards.dir = filepath.Join(dir, "none")

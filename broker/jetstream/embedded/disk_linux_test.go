@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/durable"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -84,8 +86,8 @@ func TestDiskRunsFull(t *testing.T) {
 	}
 	cfg := configFor(filepath.Join(disk, "store"))
 	cfg.MinFree = 12 << 20
-	notices := make(chan broker.Notice, 1000)
-	cfg.Notify = func(n broker.Notice) { notices <- n }
+	events := make(chan event.Event, 1000)
+	cfg.Events = func(e event.Event) { events <- e }
 	e := openBroker(t, cfg)
 	ids := map[string]bool{}
 	for {
@@ -115,13 +117,15 @@ func TestDiskRunsFull(t *testing.T) {
 	awaitReady(t, e)
 	take(t, e, publishSome(t, e, 3, 100<<10), message.Ack)
 	closeBroker(t, e)
-	close(notices)
-	var kinds []broker.NoticeKind
-	for n := range notices {
-		kinds = append(kinds, n.Kind)
+	close(events)
+	var states []event.ConnectionState
+	for e := range events {
+		if c, ok := e.(event.Connection); ok {
+			states = append(states, c.State)
+		}
 	}
-	if text := fmt.Sprint(kinds); !strings.Contains(text, fmt.Sprint(broker.Blocked)) || !strings.Contains(text, fmt.Sprint(broker.Unblocked)) {
-		t.Errorf("notices: %v", kinds)
+	if !slices.Contains(states, event.Blocked) || !slices.Contains(states, event.Unblocked) {
+		t.Errorf("states of the connections: %v", states)
 	}
 }
 

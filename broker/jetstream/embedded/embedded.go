@@ -14,6 +14,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/durable"
+	"async-data-processor/event"
 )
 
 // DefaultMinFree is room for what the server writes besides messages, above
@@ -45,14 +46,9 @@ type Config struct {
 	// AcceptLoss lets a damaged store be opened without what is damaged, which
 	// is moved to the folder "damaged" in Dir. Without it that is an error.
 	AcceptLoss bool
-	// Notify hears of the broker's ups and downs. It may be nil, must not block
-	// and may be called concurrently.
-	Notify func(broker.Notice)
+	// Events hears of the broker's connections, dead letters and repairs.
+	Events event.Sink
 }
-
-// StoreMended: a damaged store was opened because the loss was accepted; Err
-// says what it was.
-const StoreMended broker.NoticeKind = "broker store mended"
 
 // Broker is a server on a folder, and its client. It implements broker.Broker
 // and keeps the promises of jetstream.Broker; moreover:
@@ -78,8 +74,8 @@ type Broker struct {
 	down   error      // why there is none, or why it takes no publish
 	stuck  bool       // one did not stop, and may still use the store
 
-	names   map[string]*names // by stream; read-only
-	founded atomic.Bool       // the folders' own names are durable
+	names       map[string]*names // by stream; read-only
+	namesSynced atomic.Bool       // the folders' own names are durable
 
 	quit    chan struct{}
 	watched sync.WaitGroup
@@ -133,7 +129,7 @@ func Open(cfg Config) (_ *Broker, err error) {
 	b.Broker, err = jetstream.New(jetstream.Config{
 		Shards:   cfg.Shards,
 		Replicas: 1,
-		Notify:   cfg.Notify,
+		Events:   cfg.Events,
 		Admit:    b.admit,
 		Stored:   b.durable,
 		Options:  []nats.Option{nats.InProcessServer(presentServer{b}), nats.Token(cfg.Token)},
@@ -204,12 +200,6 @@ func (b *Broker) running() *instance {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.server
-}
-
-func (b *Broker) notify(n broker.Notice) {
-	if b.cfg.Notify != nil {
-		b.cfg.Notify(n)
-	}
 }
 
 // presentServer gives the client its connections, each to the server that runs

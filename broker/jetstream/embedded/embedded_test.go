@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/message"
 )
@@ -127,7 +128,7 @@ func publishSome(t testing.TB, e *Broker, n, size int) map[string]bool {
 func publishOne(ctx context.Context, b broker.Broker, size int) (id string, err error) {
 	id = message.NewID()
 	body := id + strings.Repeat("x", max(size-len(id)-1, 0)) + "\n"
-	return id, b.Publish(ctx, message.Envelope{ID: id, Shard: 0, Count: 1, Body: []byte(body)})
+	return id, brokertest.Publish(ctx, b, message.Envelope{ID: id, Shard: 0, Count: 1, Body: []byte(body)})
 }
 
 // take receives envelopes of shard 0 until it has had all the wanted ones, and

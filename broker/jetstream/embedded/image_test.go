@@ -44,7 +44,7 @@ func closedImage(t *testing.T) image {
 }
 
 // crashedImage is a store as a killed process leaves it: the copy of one that
-// is open. The floors know all of it.
+// is open. The highWaters know all of it.
 func crashedImage(t *testing.T) image {
 	t.Helper()
 	im := image{dir: t.TempDir()}
@@ -62,8 +62,8 @@ func crashedImage(t *testing.T) image {
 		}
 	}
 	awaitTrue(t, func() error {
-		if floor := e.store.readFloors()[jetstream.ShardStream]; floor != sequence {
-			return fmt.Errorf("the floor is %d, want %d", floor, sequence)
+		if highWater := e.store.readHighWaters()[jetstream.ShardStream]; highWater != sequence {
+			return fmt.Errorf("the highWater is %d, want %d", highWater, sequence)
 		}
 		// The state of the consumer is written in the background.
 		state, err := os.ReadFile(open.state())

@@ -48,12 +48,12 @@ func (n *names) settle() error {
 // acknowledged a publish, for which the whole tree is synced the first time.
 func (b *Broker) durable(stream string) error {
 	settle := b.names[stream].settle
-	if !b.founded.Load() {
+	if !b.namesSynced.Load() {
 		settle = b.store.syncTree
 	}
 	if err := settle(); err != nil {
 		return fmt.Errorf("the names of the store's files are not durable: %w", err)
 	}
-	b.founded.Store(true)
+	b.namesSynced.Store(true)
 	return nil
 }

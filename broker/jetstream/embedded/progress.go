@@ -100,9 +100,9 @@ func (p *progress) inOrder() bool {
 	return true
 }
 
-// hasten moves to now what says that it was delivered later, and would be
+// clampFuture moves to now what says that it was delivered later, and would be
 // waited for until then. It returns whether there was any.
-func (p *progress) hasten(now int64) (changed bool) {
+func (p *progress) clampFuture(now int64) (changed bool) {
 	for sequence, d := range p.pending {
 		if d.at > now {
 			d.at = now

@@ -25,17 +25,17 @@ var (
 
 // Names in the folder of a store, beside the server's own "jetstream".
 const (
-	lockName     = "lock"
-	floorPrefix  = "sequence."   // and the name of a stream; see floor
-	manifestName = "closed.json" // see manifest
-	asideName    = "damaged"     // what was taken out of a damaged store
-	accountsPath = ServerFolder
-	probePrefix  = "_test_" // of files with which the server finds out whether it may write
-	streamsPath  = accountsPath + "/$G/streams"
-	messagesName = "msgs"
-	consumerPath = "obs"
-	blockSuffix  = ".blk"
-	indexName    = "index.db" // the server's summary of the blocks; it can rebuild it
+	lockName        = "lock"
+	highWaterPrefix = "sequence."   // and the name of a stream; see highWater
+	manifestName    = "closed.json" // see manifest
+	asideName       = "damaged"     // what was taken out of a damaged store
+	accountsPath    = ServerFolder
+	probePrefix     = "_test_" // of files with which the server finds out whether it may write
+	streamsPath     = accountsPath + "/$G/streams"
+	messagesName    = "msgs"
+	consumerPath    = "obs"
+	blockSuffix     = ".blk"
+	indexName       = "index.db" // the server's summary of the blocks; it can rebuild it
 )
 
 // store is the folder of an embedded broker, locked by this process.

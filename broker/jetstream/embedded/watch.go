@@ -8,9 +8,10 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"async-data-processor/broker"
+	"async-data-processor/broker/conn"
 	"async-data-processor/broker/jetstream"
 	"async-data-processor/durable"
+	"async-data-processor/event"
 )
 
 const (
@@ -27,15 +28,15 @@ const (
 // watcher is the state of watch, and its goroutine's alone.
 type watcher struct {
 	*Broker
-	floors  map[string]*floor
-	ill     error // why it has to be restarted; nil once it was
-	restart time.Duration
-	next    time.Time // not restarted again before
+	highWaters map[string]*highWater
+	ill        error // why it has to be restarted; nil once it was
+	restart    time.Duration
+	next       time.Time // not restarted again before
 }
 
 // watch keeps the server able to store until the broker is closed.
 func (b *Broker) watch() {
-	w := watcher{Broker: b, floors: map[string]*floor{}}
+	w := watcher{Broker: b, highWaters: map[string]*highWater{}}
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
@@ -44,7 +45,7 @@ func (b *Broker) watch() {
 		case <-tick.C:
 		case <-b.quit:
 			w.record() // the last known state is the better one
-			for _, f := range w.floors {
+			for _, f := range w.highWaters {
 				_ = f.close() // it was never promised to be on disk
 			}
 			return
@@ -105,12 +106,12 @@ func (w *watcher) fault(full *durable.LowError) error {
 	if full != nil {
 		return nil
 	}
-	return w.outgrown(i)
+	return w.limitReached(i)
 }
 
-// outgrown tells whether the limit of the store, which is from the free space
+// limitReached tells whether the limit of the store, which is from the free space
 // at the start, is about to refuse what the disk has room for.
-func (w *watcher) outgrown(i *instance) error {
+func (w *watcher) limitReached(i *instance) error {
 	const near, worth = 64 << 20, 1 << 20
 	stats := i.GlobalAccount().JetStreamUsage()
 	left := i.limit - int64(stats.Store)
@@ -121,7 +122,7 @@ func (w *watcher) outgrown(i *instance) error {
 	if err != nil || now-i.limit < max(4*left, worth) {
 		return nil
 	}
-	return fmt.Errorf("the embedded server's limit of %d MiB is outgrown", i.limit>>20)
+	return fmt.Errorf("the embedded server's limit of %d MiB is almost reached, though the disk has more room now", i.limit>>20)
 }
 
 // again restarts the server on the same store.
@@ -134,7 +135,7 @@ func (w *watcher) again(at time.Time) {
 	}
 	if w.ill != nil {
 		w.setDown(w.ill)
-		w.notify(broker.Notice{Kind: broker.Lost, Role: "publish", Shard: -1, Err: w.ill, Retry: w.restart})
+		w.cfg.Events.Send(event.Connection{State: event.Lost, Role: conn.Publish, Shard: -1, Err: w.ill, Retry: w.restart})
 	}
 }
 
@@ -144,7 +145,7 @@ func (w *watcher) setDown(err error) {
 	w.down = err
 }
 
-// record raises the floors.
+// record raises the highWaters.
 func (w *watcher) record() {
 	i := w.running()
 	if i == nil {
@@ -160,13 +161,13 @@ func (w *watcher) record() {
 		if stream.Name != jetstream.ShardStream && stream.Name != jetstream.DeadStream {
 			continue
 		}
-		f := w.floors[stream.Name]
+		f := w.highWaters[stream.Name]
 		if f == nil {
 			var err error
-			if f, err = w.store.openFloor(stream.Name); err != nil {
+			if f, err = w.store.openHighWater(stream.Name); err != nil {
 				continue // a full disk; the next look tries again
 			}
-			w.floors[stream.Name] = f
+			w.highWaters[stream.Name] = f
 		}
 		if stream.State.LastSeq != f.last {
 			// For dead letters and for those who publish from another process,
@@ -177,9 +178,9 @@ func (w *watcher) record() {
 	}
 }
 
-// deleted lowers the floors of streams that an operator has deleted.
+// deleted lowers the highWaters of streams that an operator has deleted.
 func (w *watcher) deleted(streams []server.StreamDetail) {
-	for name, f := range w.floors {
+	for name, f := range w.highWaters {
 		if !slices.ContainsFunc(streams, func(s server.StreamDetail) bool { return s.Name == name }) {
 			_ = f.set(0)
 		}
@@ -188,12 +189,12 @@ func (w *watcher) deleted(streams []server.StreamDetail) {
 
 // start checks the store and starts a server on it.
 func (b *Broker) start(accept bool) error {
-	mended, err := b.store.admit(accept)
+	repaired, err := b.store.admit(accept)
 	if err != nil {
 		return err
 	}
-	for _, d := range mended {
-		b.notify(broker.Notice{Kind: StoreMended, Role: "publish", Shard: -1, Err: errors.New(d.String())})
+	for _, d := range repaired {
+		b.cfg.Events.Send(event.StoreRepaired{Err: errors.New(d.String())})
 	}
 	// From here on the server changes its blocks.
 	if err := b.store.forgetManifest(); err != nil {

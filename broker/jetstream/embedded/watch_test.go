@@ -14,6 +14,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -39,13 +40,13 @@ func TestServerGivesUp(t *testing.T) {
 }
 
 // TestRestartFindsDamage: a restart checks the store like a start, and goes on
-// when it was mended.
+// when it was repaired.
 func TestRestartFindsDamage(t *testing.T) {
-	lost := make(chan broker.Notice, 1000)
+	lost := make(chan event.Connection, 1000)
 	cfg := configFor(t.TempDir())
-	cfg.Notify = func(n broker.Notice) {
-		if n.Kind == broker.Lost && errors.Is(n.Err, ErrStoreDamaged) {
-			lost <- n
+	cfg.Events = func(e event.Event) {
+		if c, ok := e.(event.Connection); ok && c.State == event.Lost && errors.Is(c.Err, ErrStoreDamaged) {
+			lost <- c
 		}
 	}
 	e := openBroker(t, cfg)
@@ -102,8 +103,8 @@ func TestStreamDeleted(t *testing.T) {
 	e := openBroker(t, cfg)
 	publishSome(t, e, 10, 100)
 	awaitTrue(t, func() error {
-		if e.store.readFloors()[jetstream.ShardStream] != 10 {
-			return errors.New("no floor yet")
+		if e.store.readHighWaters()[jetstream.ShardStream] != 10 {
+			return errors.New("no highWater yet")
 		}
 		return nil
 	})
@@ -146,7 +147,7 @@ func TestStoreLayout(t *testing.T) {
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
-	want := []string{manifestName, "jetstream", lockName, floorPrefix + jetstream.ShardStream, floorPrefix + jetstream.DeadStream}
+	want := []string{manifestName, "jetstream", lockName, highWaterPrefix + jetstream.ShardStream, highWaterPrefix + jetstream.DeadStream}
 	slices.Sort(want)
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q, want %q", names, want)
@@ -193,10 +194,10 @@ func TestForeignStream(t *testing.T) {
 		return nil
 	})
 	ids := publishSome(t, e, 5, 100)
-	// The floors of this moment include all that there is.
+	// The highWaters of this moment include all that there is.
 	awaitTrue(t, func() error {
-		if floor := e.store.readFloors()[jetstream.ShardStream]; floor != 5 {
-			return fmt.Errorf("the floor is %d, want 5", floor)
+		if highWater := e.store.readHighWaters()[jetstream.ShardStream]; highWater != 5 {
+			return fmt.Errorf("the highWater is %d, want 5", highWater)
 		}
 		return nil
 	})

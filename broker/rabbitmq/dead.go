@@ -2,8 +2,6 @@ package rabbitmq
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -14,31 +12,6 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/message"
 )
-
-// bury publishes a dead letter. It tries for as long as a publish may take, so
-// that a message which cannot be buried just now is not delivered again and
-// again at full speed, up to its delivery limit.
-func (b *Broker) bury(letter amqp.Publishing) error {
-	ctx, cancel := context.WithTimeout(context.Background(), broker.PublishTimeout)
-	defer cancel()
-	for {
-		s, err := b.publishing.await(ctx)
-		if err != nil {
-			return rejected(err)
-		}
-		err = s.publish(ctx, deadQueue, letter)
-		if !errors.Is(err, broker.ErrRejected) {
-			return err
-		}
-		select {
-		case <-time.After(b.timing.minDelay):
-		case <-b.ctx.Done():
-			return err
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
 
 // letters yields the dead letters of an outcome, each with its reason.
 func letters(shard int, d *amqp.Delivery, o message.Outcome) iter.Seq2[amqp.Publishing, string] {
@@ -60,9 +33,7 @@ func letters(shard int, d *amqp.Delivery, o message.Outcome) iter.Seq2[amqp.Publ
 // would not fit beside ours.
 func deadEnvelope(shard int, d *amqp.Delivery, reason string) amqp.Publishing {
 	headers := deadHeaders(shard, reason)
-	if count, ok := number(d.Headers[countHeader]); ok {
-		headers[countHeader] = count
-	}
+	carryHeaders(headers, d)
 	return amqp.Publishing{
 		MessageId:       d.MessageId,
 		Type:            d.Type,
@@ -79,6 +50,7 @@ func deadEnvelope(shard int, d *amqp.Delivery, reason string) amqp.Publishing {
 // can be published again as it is.
 func deadMessage(shard int, d *amqp.Delivery, dead message.Dead) amqp.Publishing {
 	headers := deadHeaders(shard, dead.Reason)
+	carryHeaders(headers, d)
 	headers[countHeader] = int64(1)
 	headers[envelopeHeader] = d.MessageId
 	return amqp.Publishing{
@@ -98,6 +70,18 @@ func deadHeaders(shard int, reason string) amqp.Table {
 		shardHeader:  int64(shard),
 		queueHeader:  queueName(shard),
 		timeHeader:   time.Now().UTC().Format(time.RFC3339Nano),
+	}
+}
+
+// carryHeaders adds those of a delivery's headers that belong to the envelope.
+// Attributes of a later version are carried as they are.
+func carryHeaders(to amqp.Table, d *amqp.Delivery) {
+	if count, ok := number(d.Headers[countHeader]); ok {
+		to[countHeader] = count
+	}
+	text, _ := d.Headers[attributesHeader].(string)
+	if d.Type == envelopeType && text != "" && len(text) <= broker.MaxAttributesBytes {
+		to[attributesHeader] = text
 	}
 }
 

@@ -13,14 +13,14 @@ import (
 	"async-data-processor/message"
 )
 
-var togetherCases = []testCase{
-	{"carries convoys exactly", carriesConvoys},
-	{"takes concurrent convoys", takesConcurrentConvoys},
+var manyCases = []testCase{
+	{"carries many exactly", carriesMany},
+	{"takes concurrent calls", takesConcurrentCalls},
 	{"judges each envelope by itself", judgesEach},
-	{"asks the context first", convoyAsksContext},
+	{"asks the context first", manyAskContext},
 	{"tells whose queue is missing", tellsWhoseQueue},
-	{"does not know when answers are lost", convoyWithoutAnswers},
-	{"does not know when requests are lost", convoyWithoutRequests},
+	{"does not know when answers are lost", manyWithoutAnswers},
+	{"does not know when requests are lost", manyWithoutRequests},
 	{"is cut in the middle", cutInTheMiddle},
 }
 
@@ -30,7 +30,7 @@ func (c *client) together(ctx context.Context, envelopes ...message.Envelope) []
 	c.t.Helper()
 	var mu sync.Mutex
 	outcomes, told := make([]error, len(envelopes)), make([]int, len(envelopes))
-	c.PublishTogether(ctx, envelopes, func(i int, outcome error) {
+	c.Publish(ctx, envelopes, func(i int, outcome error) {
 		mu.Lock()
 		defer mu.Unlock()
 		outcomes[i] = outcome
@@ -46,8 +46,8 @@ func (c *client) together(ctx context.Context, envelopes ...message.Envelope) []
 	return slices.Clone(outcomes)
 }
 
-// convoy makes n envelopes, of the shards in turn.
-func convoy(n int) (envelopes []message.Envelope) {
+// several makes n envelopes, of the shards in turn.
+func several(n int) (envelopes []message.Envelope) {
 	for i := range n {
 		envelopes = append(envelopes, envelope(i%Shards, 1+i))
 	}
@@ -74,17 +74,17 @@ func (c *client) collect(n [Shards]int) map[string]message.Envelope {
 	return got
 }
 
-func carriesConvoys(t *testing.T, e *Engine) {
+func carriesMany(t *testing.T, e *Engine) {
 	c := open(t, e)
 	c.together(t.Context()) // of nothing
-	want := convoy(20)
+	want := several(20)
 	for _, shard := range []int{1, 0} { // more than a socket holds
 		large := envelope(shard, 1)
 		large.Body = make([]byte, message.MaxEnvelopeBytes)
 		large.Body[shard] = 7
 		want = append(want, large)
 	}
-	want = append(want, convoy(3)...)
+	want = append(want, several(3)...)
 	counts := [Shards]int{}
 	for i, err := range c.together(t.Context(), want...) {
 		if err != nil {
@@ -101,14 +101,14 @@ func carriesConvoys(t *testing.T, e *Engine) {
 	empty(t, e, 1)
 }
 
-func takesConcurrentConvoys(t *testing.T, e *Engine) {
+func takesConcurrentCalls(t *testing.T, e *Engine) {
 	const publishers, each, size = 6, 8, 6
 	c := open(t, e)
 	var wg sync.WaitGroup
 	for range publishers {
 		wg.Go(func() {
 			for range each {
-				if err := errors.Join(c.together(t.Context(), convoy(size)...)...); err != nil {
+				if err := errors.Join(c.together(t.Context(), several(size)...)...); err != nil {
 					t.Error(err)
 				}
 			}
@@ -128,7 +128,7 @@ func judgesEach(t *testing.T, e *Engine) {
 		{ID: "x", Shard: Shards, Count: 1, Body: []byte("x")},
 	}
 	var mixed []message.Envelope
-	for i, good := range convoy(2 * len(invalid)) {
+	for i, good := range several(2 * len(invalid)) {
 		if i%2 == 0 {
 			mixed = append(mixed, invalid[i/2])
 		}
@@ -147,13 +147,13 @@ func judgesEach(t *testing.T, e *Engine) {
 	c.collect([Shards]int{len(invalid), len(invalid)})
 }
 
-func convoyAsksContext(t *testing.T, e *Engine) {
+func manyAskContext(t *testing.T, e *Engine) {
 	c := open(t, e)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("the client has left")
 	cancel(why)
 	for range 20 {
-		for i, err := range c.together(ctx, convoy(4)...) {
+		for i, err := range c.together(ctx, several(4)...) {
 			if !errors.Is(err, broker.ErrRejected) || !errors.Is(err, why) {
 				t.Fatalf("envelope %d: %v, want ErrRejected and the context's cause", i, err)
 			}
@@ -168,11 +168,11 @@ func tellsWhoseQueue(t *testing.T, e *Engine) {
 		t.Skip("the engine's queues cannot be removed")
 	}
 	c := open(t, e)
-	if err := errors.Join(c.together(t.Context(), convoy(2)...)...); err != nil {
+	if err := errors.Join(c.together(t.Context(), several(2)...)...); err != nil {
 		t.Fatal(err)
 	}
 	e.DeleteQueue(t, 0)
-	lost := convoy(6)
+	lost := several(6)
 	lost = append(lost, lost[0]) // a retry
 	rejected, published := 0, 0
 	for i, err := range c.together(t.Context(), lost...) {
@@ -200,12 +200,12 @@ func tellsWhoseQueue(t *testing.T, e *Engine) {
 	})
 }
 
-func convoyWithoutAnswers(t *testing.T, e *Engine)  { loseConvoy(t, e, Answers, 1) }
-func convoyWithoutRequests(t *testing.T, e *Engine) { loseConvoy(t, e, Requests, 0) }
+func manyWithoutAnswers(t *testing.T, e *Engine)  { loseMany(t, e, Answers, 1) }
+func manyWithoutRequests(t *testing.T, e *Engine) { loseMany(t, e, Requests, 0) }
 
-// loseConvoy publishes twice into the void: once until the context ends, once
+// loseMany publishes twice into the void: once until the context ends, once
 // until the connection does.
-func loseConvoy(t *testing.T, e *Engine, what Loss, each int) {
+func loseMany(t *testing.T, e *Engine, what Loss, each int) {
 	const n = 5
 	for _, cut := range []bool{false, true} {
 		c := open(t, e)
@@ -218,7 +218,7 @@ func loseConvoy(t *testing.T, e *Engine, what Loss, each int) {
 			defer cancel()
 		}
 		outcomes, began := make(chan []error, 1), time.Now()
-		go func() { outcomes <- c.together(ctx, convoy(n*Shards)...) }()
+		go func() { outcomes <- c.together(ctx, several(n*Shards)...) }()
 		if cut {
 			time.Sleep(quiet) // it has nothing to say that could be waited for
 			e.Break(t)
@@ -231,7 +231,7 @@ func loseConvoy(t *testing.T, e *Engine, what Loss, each int) {
 				}
 			}
 		case <-time.After(patience):
-			t.Fatal("a convoy ends neither with its context nor with its connection")
+			t.Fatal("a call ends neither with its context nor with its connection")
 		}
 		if took := time.Since(began); took > quiet+slack {
 			t.Errorf("it took %v", took)
@@ -247,10 +247,10 @@ func loseConvoy(t *testing.T, e *Engine, what Loss, each int) {
 	}
 }
 
-// cutInTheMiddle cuts the connection under convoys again and again. What is
+// cutInTheMiddle cuts the connection under calls again and again. What is
 // said to be published is there, and what is said not to be is not.
 func cutInTheMiddle(t *testing.T, e *Engine) {
-	const convoys, size, publishers = 30, 10, 3
+	const calls, size, publishers = 30, 10, 3
 	c := open(t, e)
 	var mu sync.Mutex
 	said := map[string]error{}
@@ -258,11 +258,11 @@ func cutInTheMiddle(t *testing.T, e *Engine) {
 	var wg sync.WaitGroup
 	for p := range publishers {
 		wg.Go(func() {
-			for i := range convoys {
+			for i := range calls {
 				if p == 0 && i%8 == 4 {
 					e.Break(t)
 				}
-				envelopes := convoy(size)
+				envelopes := several(size)
 				for k := range envelopes {
 					envelopes[k].Body = slices.Concat(envelopes[k].Body, make([]byte, 50_000)) // some writes
 				}
@@ -300,7 +300,7 @@ func cutInTheMiddle(t *testing.T, e *Engine) {
 		in := c.consume(shard, 50)
 		last := envelope(shard, 1)
 		c.insist(last)
-		// It is the last but for what comes again, of which nothing does.
+		// Behind it only redeliveries could come, and there are none.
 		for came := false; !came; {
 			d := in.next()
 			came = d.ID == last.ID

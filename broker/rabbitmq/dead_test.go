@@ -6,6 +6,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"async-data-processor/broker/brokertest"
 	"async-data-processor/message"
 )
 
@@ -18,7 +19,7 @@ func TestDeadMessage(t *testing.T) {
 	ready(t, b)
 	line := []byte(`{"message_id":"S.1",`)
 	body := "good\n" + string(line) + "\nbad\n"
-	if err := b.Publish(t.Context(), message.Envelope{ID: "E", Shard: 1, Count: 3, Body: []byte(body)}); err != nil {
+	if err := brokertest.Publish(t.Context(), b, message.Envelope{ID: "E", Shard: 1, Count: 3, Body: []byte(body)}); err != nil {
 		t.Fatal(err)
 	}
 	o := message.Outcome{Kind: message.DeadLetter, Reason: "of a batch", Dead: []message.Dead{

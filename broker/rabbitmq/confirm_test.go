@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -21,7 +23,7 @@ func envelope(shard int) message.Envelope {
 func publishFor(t *testing.T, b *Broker, shard int, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	return b.Publish(ctx, envelope(shard))
+	return brokertest.Publish(ctx, b, envelope(shard))
 }
 
 // silence suspends the leader of shard 0's queue on the private node, until
@@ -29,7 +31,7 @@ func publishFor(t *testing.T, b *Broker, shard int, limit time.Duration) error {
 func silence(t *testing.T, b *Broker) (resume func()) {
 	t.Helper()
 	for shard := range 2 { // which makes the broker's channel known to the queues
-		if err := b.Publish(t.Context(), envelope(shard)); err != nil {
+		if err := brokertest.Publish(t.Context(), b, envelope(shard)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,7 +43,7 @@ func silence(t *testing.T, b *Broker) (resume func()) {
 	return resume
 }
 
-// TestSilentQueue: of a convoy, the envelopes whose queues answer are confirmed
+// TestSilentQueue: of one call, the envelopes whose queues answer are confirmed
 // at once, although one that was written before them is not.
 func TestSilentQueue(t *testing.T) {
 	url := privateNode(t)
@@ -54,7 +56,7 @@ func TestSilentQueue(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		began := time.Now()
 		told := make(chan int, 4)
-		b.PublishTogether(ctx, []message.Envelope{envelope(0), envelope(1), envelope(0), envelope(1)}, func(i int, err error) {
+		b.Publish(ctx, []message.Envelope{envelope(0), envelope(1), envelope(0), envelope(1)}, func(i int, err error) {
 			if silent := i%2 == 0; silent != errors.Is(err, broker.ErrUnknown) || !silent && err != nil {
 				t.Errorf("envelope %d: %v", i, err)
 			}
@@ -69,10 +71,10 @@ func TestSilentQueue(t *testing.T) {
 		cancel()
 	}
 	resume()
-	if err := b.Publish(t.Context(), envelope(0)); err != nil {
+	if err := brokertest.Publish(t.Context(), b, envelope(0)); err != nil {
 		t.Error(err)
 	}
-	if n, ok := heard.find(broker.Lost, "publish"); ok {
+	if n, ok := heard.find(event.Lost, "publish"); ok {
 		t.Errorf("it cost the connection: %v", n.Err)
 	}
 }
@@ -86,9 +88,9 @@ func TestSilentQueueForLong(t *testing.T) {
 	b, heard := openBroker(t, url, defaultTiming)
 	ready(t, b)
 	resume := silence(t, b)
-	for i := range 2 * maxUnheard {
+	for i := range 2 * maxPending {
 		want, limit := broker.ErrUnknown, 50*time.Millisecond
-		if i >= maxUnheard {
+		if i >= maxPending {
 			want, limit = broker.ErrRejected, 10*time.Second
 		}
 		if err := publishFor(t, b, 0, limit); !errors.Is(err, want) {
@@ -109,26 +111,26 @@ func TestSilentQueueForLong(t *testing.T) {
 	if err := publishFor(t, b, 0, 10*time.Second); err != nil {
 		t.Errorf("the queue is back: %v", err)
 	}
-	if n, ok := heard.find(broker.Lost, "publish"); ok {
+	if n, ok := heard.find(event.Lost, "publish"); ok {
 		t.Errorf("it cost the connection: %v", n.Err)
 	}
 }
 
-// TestMuteQueue: a queue that owes a confirm for long is tried on a new
+// TestStalledQueue: a queue that confirms nothing for long is tried on a new
 // connection, which works for the others although it is silent there, too.
-func TestMuteQueue(t *testing.T) {
+func TestStalledQueue(t *testing.T) {
 	url := privateNode(t)
 	engine(t, url, url)
 	tm := quick()
-	tm.mute = time.Second
+	tm.stalled = time.Second
 	b, heard := openBroker(t, url, tm)
 	ready(t, b)
 	silence(t, b)
 	if err := publishFor(t, b, 0, 50*time.Millisecond); !errors.Is(err, broker.ErrUnknown) {
 		t.Fatalf("the silent queue: %v, want ErrUnknown", err)
 	}
-	soon(t, "given up", func() bool { _, ok := heard.find(broker.Lost, "publish"); return ok })
-	if n, _ := heard.find(broker.Lost, "publish"); !strings.Contains(n.Err.Error(), queueName(0)) {
+	soon(t, "given up", func() bool { _, ok := heard.find(event.Lost, "publish"); return ok })
+	if n, _ := heard.find(event.Lost, "publish"); !strings.Contains(n.Err.Error(), queueName(0)) {
 		t.Errorf("told %v, want the name of the queue", n.Err)
 	}
 	soon(t, "the other queue confirms", func() bool { return publishFor(t, b, 1, time.Second) == nil })

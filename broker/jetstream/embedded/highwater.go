@@ -17,64 +17,64 @@ import (
 // them: a cut at the end of a block, or a block less, leaves a store that looks
 // whole.
 
-// floor is a sequence that a stream is known to have reached. It is written
+// highWater is a sequence that a stream is known to have reached. It is written
 // over in place and not synced: it survives the death of the process, and
 // after a loss of power it may be old, which only makes it weaker. The server
 // synced what it counts before it counted it.
-type floor struct {
+type highWater struct {
 	file *os.File
 	last uint64
 }
 
-const floorFormat = "%020d\n"
+const highWaterFormat = "%020d\n"
 
-// openFloor opens a stream's floor for writing; a full disk may refuse a new
+// openHighWater opens a stream's highWater for writing; a full disk may refuse a new
 // one.
-func (s *store) openFloor(stream string) (*floor, error) {
-	f, err := os.OpenFile(s.path(floorPrefix+stream), os.O_WRONLY|os.O_CREATE, 0o600)
+func (s *store) openHighWater(stream string) (*highWater, error) {
+	f, err := os.OpenFile(s.path(highWaterPrefix+stream), os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &floor{file: f}, nil
+	return &highWater{file: f}, nil
 }
 
 // set records that the stream has reached a sequence.
-func (f *floor) set(sequence uint64) error {
+func (f *highWater) set(sequence uint64) error {
 	if sequence == f.last {
 		return nil
 	}
-	if _, err := f.file.WriteAt(fmt.Appendf(nil, floorFormat, sequence), 0); err != nil {
+	if _, err := f.file.WriteAt(fmt.Appendf(nil, highWaterFormat, sequence), 0); err != nil {
 		return err
 	}
 	f.last = sequence
 	return nil
 }
 
-func (f *floor) close() error { return f.file.Close() }
+func (f *highWater) close() error { return f.file.Close() }
 
-// readFloors returns the floors above 0 by the names of their streams. A file
+// readHighWaters returns the highWaters above 0 by the names of their streams. A file
 // that cannot be read says nothing.
-func (s *store) readFloors() map[string]uint64 {
-	floors := map[string]uint64{}
+func (s *store) readHighWaters() map[string]uint64 {
+	highWaters := map[string]uint64{}
 	entries, _ := os.ReadDir(s.dir) // what cannot be listed cannot be checked either
 	for _, e := range entries {
-		stream, ok := strings.CutPrefix(e.Name(), floorPrefix)
+		stream, ok := strings.CutPrefix(e.Name(), highWaterPrefix)
 		if !ok {
 			continue
 		}
 		text, _ := os.ReadFile(s.path(e.Name()))
 		n, err := strconv.ParseUint(strings.TrimSuffix(string(text), "\n"), 10, 64)
-		if err == nil && n > 0 && len(text) == len(fmt.Sprintf(floorFormat, 0)) {
-			floors[stream] = n
+		if err == nil && n > 0 && len(text) == len(fmt.Sprintf(highWaterFormat, 0)) {
+			highWaters[stream] = n
 		}
 	}
-	return floors
+	return highWaters
 }
 
-func (s *store) forgetFloors() error {
+func (s *store) forgetHighWaters() error {
 	var errs []error
-	for stream := range s.readFloors() {
-		errs = append(errs, ignoreMissing(os.Remove(s.path(floorPrefix+stream))))
+	for stream := range s.readHighWaters() {
+		errs = append(errs, ignoreMissing(os.Remove(s.path(highWaterPrefix+stream))))
 	}
 	return errors.Join(errs...)
 }

@@ -13,6 +13,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -43,7 +44,7 @@ func TestContract(t *testing.T) {
 		})
 		return err
 	})
-	if err := b.Publish(t.Context(), message.Envelope{ID: "an-id", Shard: 1, Count: 2, Body: []byte("a\nb\n")}); err != nil {
+	if err := brokertest.Publish(t.Context(), b, message.Envelope{ID: "an-id", Shard: 1, Count: 2, Body: []byte("a\nb\n")}); err != nil {
 		t.Fatal(err)
 	}
 	admin(t, url, func(ch *amqp.Channel) error {
@@ -73,8 +74,8 @@ func TestOtherArguments(t *testing.T) {
 		return err
 	})
 	b, heard := openBroker(t, url, quick())
-	soon(t, "told", func() bool { _, ok := heard.find(broker.Lost, "publish"); return ok })
-	lost, _ := heard.find(broker.Lost, "publish")
+	soon(t, "told", func() bool { _, ok := heard.find(event.Unreachable, "publish"); return ok })
+	lost, _ := heard.find(event.Unreachable, "publish")
 	for _, err := range []error{b.Ready(), lost.Err} {
 		for _, want := range []string{queueName(1), "x-delivery-limit", "drain and delete it", b.target.name} {
 			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
@@ -82,10 +83,10 @@ func TestOtherArguments(t *testing.T) {
 			}
 		}
 	}
-	if lost.Retry < quick().refused/2 {
+	if lost.Retry < quick().Refused/2 {
 		t.Errorf("tries again after %v already", lost.Retry)
 	}
-	if err := b.Publish(t.Context(), message.Envelope{ID: "x", Count: 1}); !errors.Is(err, broker.ErrRejected) {
+	if err := brokertest.Publish(t.Context(), b, message.Envelope{ID: "x", Count: 1}); !errors.Is(err, broker.ErrRejected) {
 		t.Errorf("Publish: %v, want ErrRejected", err)
 	}
 	deleteQueue(t, url, queueName(1))
@@ -103,7 +104,7 @@ func TestNoAccess(t *testing.T) {
 	} {
 		t.Run(want, func(t *testing.T) {
 			b, heard := openBroker(t, url, quick())
-			soon(t, "told", func() bool { _, ok := heard.find(broker.Lost, "publish"); return ok })
+			soon(t, "told", func() bool { _, ok := heard.find(event.Unreachable, "publish"); return ok })
 			err := b.Ready()
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), b.target.name) {
 				t.Errorf("%v, want %q and %q", err, want, b.target.name)
@@ -180,12 +181,12 @@ func TestDeadLetterQueueMissing(t *testing.T) {
 	if dead := e.DeadLetters(t); len(dead) != 1 || dead[0].ID != "poison" {
 		t.Errorf("dead letters %+v", dead)
 	}
-	if n, ok := heard.find(broker.DeadLettered, "consume"); !ok || n.Shard != 0 || n.Err == nil {
+	if n, ok := first[event.DeadLettered](heard); !ok || n.Shard != 0 || n.Err == nil {
 		t.Errorf("told %+v", n)
 	}
 }
 
-// TestDeadLetterImpossible: what cannot be buried is returned, slowly.
+// TestDeadLetterImpossible: what cannot become a dead letter is returned, slowly.
 func TestDeadLetterImpossible(t *testing.T) {
 	url := sharedNode(t)
 	e := engine(t, url, url)
@@ -200,7 +201,7 @@ func TestDeadLetterImpossible(t *testing.T) {
 	settled := make(chan error, 1)
 	go func() { settled <- d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "poison"}) }()
 	soon(t, "told", func() bool {
-		_, ok := heard.find(broker.Unburied, "consume")
+		_, ok := first[event.DeadLetterFailed](heard)
 		return ok
 	})
 	select {
@@ -215,7 +216,7 @@ func TestDeadLetterImpossible(t *testing.T) {
 	if err := <-settled; !errors.Is(err, broker.ErrRejected) && !errors.Is(err, broker.ErrUnknown) {
 		t.Errorf("%v, want ErrRejected or ErrUnknown", err)
 	}
-	if n, ok := heard.find(broker.DeadLettered, "consume"); ok {
+	if n, ok := first[event.DeadLettered](heard); ok {
 		t.Errorf("told %+v", n)
 	}
 	_ = b.Close()
@@ -230,10 +231,9 @@ func TestShardBeyond(t *testing.T) {
 	b, _ := openBroker(t, url, defaultTiming)
 	ready(t, b)
 	deliveries := consume(t, b, brokertest.Shards)
-	soon(t, "subscribed", func() bool {
-		b.consuming.mu.Lock()
-		defer b.consuming.mu.Unlock()
-		return b.consuming.session != nil
+	soon(t, "connected", func() bool {
+		_, err := b.conns.Consuming.Current()
+		return err == nil
 	})
 	other, err := newBroker(Config{URL: url, Shards: brokertest.Shards + 1}, defaultTiming)
 	if err != nil {
@@ -241,7 +241,7 @@ func TestShardBeyond(t *testing.T) {
 	}
 	defer other.Close()
 	ready(t, other)
-	if err := other.Publish(t.Context(), message.Envelope{ID: "old", Shard: brokertest.Shards, Count: 1, Body: []byte("x")}); err != nil {
+	if err := brokertest.Publish(t.Context(), other, message.Envelope{ID: "old", Shard: brokertest.Shards, Count: 1, Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	if d := next(t, deliveries); d.ID != "old" || d.Shard != brokertest.Shards {
@@ -257,7 +257,7 @@ func TestSubscriptionRefused(t *testing.T) {
 	b, heard := openBroker(t, url, quick())
 	consume(t, b, 0)
 	soon(t, "connected", func() bool {
-		_, ok := heard.find(broker.Connected, "consume")
+		_, ok := heard.find(event.Connected, "consume")
 		return ok && b.Ready() == nil
 	})
 	deleteQueue(t, url, queueName(shard))
@@ -270,7 +270,7 @@ func TestSubscriptionRefused(t *testing.T) {
 		err := b.Ready()
 		return err != nil && strings.Contains(err.Error(), queueName(shard)) && strings.Contains(err.Error(), "inequivalent arg")
 	})
-	if n, ok := heard.find(broker.Lost, "consume"); !ok || n.Shard != shard || n.Retry < quick().refused/2 {
+	if n, ok := heard.find(event.Unsubscribed, "consume"); !ok || n.Shard != shard || n.Retry < quick().Refused/2 {
 		t.Errorf("told %+v, want it of shard %d with a slow retry", n, shard)
 	}
 	deleteQueue(t, url, queueName(shard))
@@ -289,14 +289,14 @@ func TestSilentBroker(t *testing.T) {
 	b, heard := openBroker(t, withHost(url, p.Addr()), quick())
 	ready(t, b)
 	deliveries := consume(t, b, 0)
-	if err := b.Publish(t.Context(), message.Envelope{ID: "x", Count: 1, Body: []byte("x")}); err != nil {
+	if err := brokertest.Publish(t.Context(), b, message.Envelope{ID: "x", Count: 1, Body: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	next(t, deliveries)
 	p.Lose(brokertest.Answers)
 	soon(t, "told of both connections", func() bool {
-		_, publish := heard.find(broker.Lost, "publish")
-		_, consume := heard.find(broker.Lost, "consume")
+		_, publish := heard.find(event.Lost, "publish")
+		_, consume := heard.find(event.Lost, "consume")
 		return publish && consume
 	})
 	p.Cut()
@@ -322,8 +322,8 @@ func TestClosedByOperator(t *testing.T) {
 	b, heard := openBroker(t, url, defaultTiming)
 	ready(t, b)
 	private.must(t, "ctl", "close_all_connections", "go home")
-	soon(t, "told", func() bool { _, ok := heard.find(broker.Lost, "publish"); return ok })
-	if n, _ := heard.find(broker.Lost, "publish"); !strings.Contains(n.Err.Error(), "go home") {
+	soon(t, "told", func() bool { _, ok := heard.find(event.Lost, "publish"); return ok })
+	if n, _ := heard.find(event.Lost, "publish"); !strings.Contains(n.Err.Error(), "go home") {
 		t.Errorf("told %q, want the broker's reason", n.Err)
 	}
 	ready(t, b)
