@@ -24,7 +24,8 @@ type kindOfTake struct {
 // file, and, up to its publication, if there is a rolling file with a torn line.
 var kindsOfTake = []kindOfTake{
 	{
-		"take", map[string]string{
+		"take",
+		map[string]string{
 			"0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.ndjson": string(content(takenLines)),
 			".0-2_01JD8Y6G5V3X9Q2R7T4B1C0D5F.tmp":   "",
 		},
@@ -37,7 +38,8 @@ var kindsOfTake = []kindOfTake{
 		func(int) bool { return false },
 	},
 	{
-		"recover", map[string]string{
+		"recover",
+		map[string]string{
 			".0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.rolling": string(content(takenLines)) + "{",
 		},
 		[]string{

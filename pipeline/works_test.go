@@ -84,11 +84,11 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 	p := parts{
 		consumer: true, server: true, admin: true, demo: around.demo,
 		ready: func(a net.Addr) { addr <- a },
-		openBroker: func(Config, event.Sink) (broker.Broker, error) {
+		openBroker: func(_ Config, events event.Sink) (broker.Broker, error) {
 			if around.broker != nil {
-				return around.broker(w.memory.Open(nil)), nil
+				return around.broker(w.memory.Open(events)), nil
 			}
-			return w.memory.Open(nil), nil
+			return w.memory.Open(events), nil
 		},
 	}
 	if around.folder != nil {
