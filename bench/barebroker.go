@@ -17,7 +17,7 @@ type bareBroker struct {
 	url    string
 	conns  int // that the publishing channels share
 	window int // unconfirmed messages of a channel
-	// prefetch is of a consumer, each of which acknowledges many at once; 0 is
+	// prefetch is of a consumer, which acknowledges many at once; 0 is
 	// without consumers.
 	prefetch int
 
@@ -139,7 +139,7 @@ func (b *bareBroker) consume(ch *amqp.Channel, queue string) error {
 		for m := range messages {
 			select {
 			case <-b.room:
-			default: // somebody else's message
+			default: // another program's message
 			}
 			if unsettled++; unsettled < b.prefetch/4 {
 				continue

@@ -60,7 +60,7 @@ func (l *lab) rate(ctx context.Context, done counter, pids map[string]int) (samp
 }
 
 // meter measures from its making on: the time, and what processors some
-// processes take, by name, of which this one is the generator.
+// processes take, by name; this one is the generator.
 type meter struct {
 	began time.Time
 	pids  map[string]int

@@ -170,7 +170,7 @@ func (l *lab) carryAll(ctx context.Context, srv *process.Process) (sample, error
 	if err := p.wait(); err != nil {
 		return sample{}, err
 	}
-	// An earlier drain would give back what the message-consumer has in hand.
+	// An earlier drain would give back what the message-consumer has not settled.
 	entries, _ := p.entries()
 	if err := awaitBytes(ctx, dir, int64(entries)/100*lineBytes(100)); err != nil {
 		return sample{}, err

@@ -100,7 +100,7 @@ var bareArguments = amqp.Table{
 
 func queueName(prefix string, i int) string { return prefix + strconv.Itoa(i) }
 
-// waiting is how many messages a queue holds that nobody has in hand.
+// waiting is how many messages a queue holds that no consumer has received.
 func (r *rabbit) waiting(prefix string, i int) (int, error) {
 	ch, err := r.conn.Channel()
 	if err != nil {
@@ -124,7 +124,7 @@ func (r *rabbit) waitingIn(prefix string, n int) (messages int, err error) {
 }
 
 // empty throws away what n queues hold, and returns how much that was. Of a
-// consumer that was killed, what it had in hand comes back once RabbitMQ has
+// consumer that was killed, what it had not settled comes back once RabbitMQ has
 // noticed: that is waited for.
 func (r *rabbit) empty(prefix string, n int) (messages int, err error) {
 	for i := range n {
@@ -141,7 +141,7 @@ func (r *rabbit) empty(prefix string, n int) (messages int, err error) {
 	return messages, nil
 }
 
-// abandoned waits until nobody consumes a queue.
+// abandoned waits until a queue has no consumer.
 func (r *rabbit) abandoned(queue string) error {
 	for began := time.Now(); time.Since(began) < patience; time.Sleep(5 * time.Millisecond) {
 		q, err := r.ch.QueueDeclarePassive(queue, true, false, false, false, nil)
@@ -149,7 +149,7 @@ func (r *rabbit) abandoned(queue string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("somebody else consumes %s", queue)
+	return fmt.Errorf("another program consumes %s", queue)
 }
 
 func (r *rabbit) drop(prefix string, n int) error {

@@ -30,6 +30,31 @@ func TestStandby(t *testing.T) {
 	}, inBothModes(rabbitmq, listener)...)
 }
 
+// TestHandOver stops the consumer that owns the shards, in order, while a second
+// one stands by: the next owner gets nothing again.
+func TestHandOver(t *testing.T) {
+	on(t, "shards handed to a standby", func(c *campaign) {
+		c.start(rig.LoadConfig{Pause: 50 * time.Millisecond})
+		owner := c.consumer
+		for range either(3, 30) {
+			owner.AwaitShards(shards)
+			next := rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
+			next.Await("a standby", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "standing by") })
+			c.load.More(500)
+			if code := owner.Stop(); code != 0 {
+				c.Errorf("exit %d", code)
+			}
+			if d := owner.Settled().Duplicates; d != 0 {
+				c.Errorf("%d messages were delivered again after a hand-over in order", d)
+			}
+			c.gone(owner)
+			owner, c.consumer = next, next
+			c.cycle()
+		}
+		c.finish()
+	}, inBothModes(rabbitmq, listener)...)
+}
+
 // TestSlowSink lets a single worker write every message to a file of its own
 // while clients send as fast as they can: what waits, waits in the broker.
 func TestSlowSink(t *testing.T) {

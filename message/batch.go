@@ -72,7 +72,7 @@ const (
 	abandoned
 )
 
-// Add appends messages of d. It may keep the slice, which nobody changes any
+// Add appends messages of d. It may keep the slice, which must not change any
 // more: a batch whose messages came in one run copies none of them.
 func (b *Batch) Add(d *Delivery, messages ...Message) {
 	switch {

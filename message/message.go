@@ -91,7 +91,7 @@ func (e *InvalidError) Error() string {
 	return text
 }
 
-// ErrNotPublished is in the chain of the error of a submission of which certainly
+// ErrNotPublished is in the chain of the error of a submission if certainly
 // nothing was published.
 var ErrNotPublished = errors.New("nothing was published")
 

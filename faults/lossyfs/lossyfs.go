@@ -46,7 +46,7 @@ type Op struct {
 	// Path is relative to the mount point: the new name where there are two,
 	// and the one that it was given last for a file with several.
 	Path string
-	// Done tells that it has happened, and that nobody knows of it yet.
+	// Done tells that it has happened, and that its user does not know it yet.
 	Done bool
 }
 

@@ -18,14 +18,14 @@ import (
 
 const (
 	device = "/dev/fuse"
-	// The kernel's numbers for it, for where nobody has made the file.
+	// The kernel's numbers for it, for a file that was not made.
 	deviceMajor, deviceMinor = 10, 229
 
 	maxWrite = 1 << 20 // the most that the kernel sends at a time, by default
 )
 
-// Mount is a disk in use. It serves the kernel from this process, so whoever
-// uses it must not be stopped by what this process waits for.
+// Mount is a disk in use. It serves the kernel from this process, so its
+// user must not be stopped by what this process waits for.
 type Mount struct {
 	path   string
 	server *fuse.Server
@@ -110,7 +110,7 @@ var guarded = sync.OnceValue(func() error {
 	return err
 })
 
-// Unmount ends the mount, whoever still uses it: their operations fail from
+// Unmount ends the mount, even in use: operations fail from
 // then on. The disk keeps what they have done. Unmounting again does nothing.
 func (m *Mount) Unmount() error {
 	var err error

@@ -116,7 +116,7 @@ func (c *Checker) line(file, messageID string, line []byte) {
 	sent := submission >= 0 && submission < len(c.load.ids)
 	c.load.mu.Unlock()
 	if !sent || place < 0 || place >= c.load.size(submission) {
-		c.t.Errorf("%s: nobody sent %s", file, line)
+		c.t.Errorf("%s: it was never sent: %s", file, line)
 		return
 	}
 	if want := appendLine(nil, id, submission, place); !bytes.Equal(line, want) || messageID != fmt.Sprintf("%s.%d", id, place) {
@@ -139,7 +139,7 @@ func (c *Checker) line(file, messageID string, line []byte) {
 	of.count++
 }
 
-// Final judges the folder once more, now that nobody writes to it. What the
+// Final judges the folder once more, now that no process writes to it. What the
 // command verify says of it must agree.
 func (c *Checker) Final() {
 	c.t.Helper()

@@ -40,7 +40,7 @@ func NewNATS(t testing.TB) Broker {
 	return b
 }
 
-// NATSServer is the main function of NATSCommand: a NATS server as somebody
+// NATSServer is the main function of NATSCommand: a NATS server as another
 // would run it, but that it syncs always, because the tests kill it.
 func NATSServer() {
 	var port int
@@ -57,7 +57,7 @@ func NATSServer() {
 	s.WaitForShutdown()
 }
 
-// freePort returns a port that nobody listens on at the moment.
+// freePort returns a port that is free at the moment.
 func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

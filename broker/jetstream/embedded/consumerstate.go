@@ -38,7 +38,7 @@ type consumerState struct {
 }
 
 // readConsumers reads the consumers of a stream. One whose configuration cannot
-// be read is removed: it holds no message, and whoever consumes makes it anew.
+// be read is removed: it holds no message, and the next consumer makes it anew.
 func (c *streamCheck) readConsumers() error {
 	entries, err := os.ReadDir(c.dir(consumerPath))
 	if err != nil {

@@ -174,7 +174,7 @@ func (b *Broker) end() error {
 	if err := b.stop(); err != nil {
 		return err
 	}
-	if b.stuck { // an earlier one; nobody else writes it any more
+	if b.stuck { // an earlier one; it has the only writer
 		return errStuck
 	}
 	if i != nil {

@@ -36,7 +36,7 @@ const (
 // readProgress reads a state (the server's store.go, encodeConsumerState);
 // false if it is none that the server writes. What has no checksum is held to
 // all that is true of each: deliveries are numbered in the order of the
-// stream, and nothing is in hand that was acknowledged or not delivered. A
+// stream, and nothing is pending that was acknowledged or not delivered. A
 // place that is not in order would let the server forget a message.
 func readProgress(state []byte) (p progress, ok bool) {
 	if len(state) < 2 || state[0] != stateMagic || state[1] != stateVersion {

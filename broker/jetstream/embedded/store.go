@@ -83,8 +83,8 @@ func lockStore(path string) (*durable.Lock, error) {
 	return lock, nil
 }
 
-// unlock gives the store to the next process. The pid stays: whoever reads it
-// has found the lock held.
+// unlock gives the store to the next process. The pid stays: a process
+// reads it only when it finds the lock held.
 func (s *store) unlock() error { return s.lock.Close() }
 
 // path returns the path of something in the store.

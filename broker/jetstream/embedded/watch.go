@@ -76,7 +76,7 @@ func (w *watcher) look(at time.Time) {
 		w.space.Clear()
 	}
 	// Asked here as well, so that people hear of a full disk, and of space
-	// again, when nobody publishes.
+	// again, when nothing is published.
 	_ = w.Ready()
 }
 
