@@ -20,7 +20,7 @@ test: ## everything CI runs: lint, fuzz smoke, all tests with the race detector
 lint: ## the static checks alone
 	scripts/lint
 
-fmt: ## mend what lint can mend: go fix, gofumpt
+fmt: ## fix what lint can: go fix, gofumpt
 	go fix ./...
 	go tool -modfile=tools.mod gofumpt -w .
 

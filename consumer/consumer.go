@@ -84,7 +84,7 @@ type Folder interface {
 	Rebuilt() output.Rebuilt
 	// Roll publishes the open file if it is due.
 	Roll(ctx context.Context) error
-	// Unrolled returns why acknowledged messages are in no visible file yet.
+	// RollErr returns why acknowledged messages are in no visible file yet.
 	RollErr() error
 	Close() error
 }
@@ -92,14 +92,13 @@ type Folder interface {
 // Status is what a Set has at a moment, in the order of the shards.
 type Status []ShardStatus
 
-// ShardStatus is a shard that a Set owns or wants to own.
+// ShardStatus is a shard that a Set has started.
 type ShardStatus struct {
 	Shard int
 	State event.ShardState
 	// Since is when it came to this state.
 	Since time.Time
-	// Err is why it is not running; nil while it runs, stands by, or is opened for
-	// the first time.
+	// Err is why it is not running; nil while it runs or stands by.
 	Err error
 	// Holding is how many workers keep a batch that the output does not take.
 	// HeldBy is one of them, and Held the reason.

@@ -50,6 +50,14 @@ func (s *Set) lookForQueues(ctx context.Context) {
 // found adds the shards that were not known before, and tells of those that are
 // empty now.
 func (s *Set) found(backlogs []broker.Backlog, first bool) {
+	for _, e := range s.update(backlogs, first) {
+		s.cfg.Events.Send(e)
+	}
+	s.wake()
+}
+
+// update does that, and returns what is to be told.
+func (s *Set) update(backlogs []broker.Backlog, first bool) (news []event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	waiting := make(map[int]int, len(backlogs))
@@ -59,16 +67,16 @@ func (s *Set) found(backlogs []broker.Backlog, first bool) {
 			continue
 		}
 		s.extra[b.Shard] = &extraShard{}
-		s.cfg.Events.Send(event.ExtraShardFound{Shard: b.Shard, Envelopes: b.Envelopes, AtStart: first})
+		news = append(news, event.ExtraShardFound{Shard: b.Shard, Envelopes: b.Envelopes, AtStart: first})
 	}
 	for n, extra := range s.extra {
 		sh := s.running[n]
 		if !extra.drained && sh != nil && sh.consumes.Load() && sh.unsettled.Load() == 0 && waiting[n] == 0 {
 			extra.drained = true
-			s.cfg.Events.Send(event.ExtraShardDrained{Shard: n})
+			news = append(news, event.ExtraShardDrained{Shard: n})
 		}
 	}
-	s.wake()
+	return news
 }
 
 // lookForFiles finds the open files that crashed owners have left in the folders

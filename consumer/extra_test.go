@@ -76,7 +76,7 @@ func TestLaterExtraShards(t *testing.T) {
 		}
 		time.Sleep(3 * lookInterval)
 		if r.told("drained a queue", "") != 0 {
-			t.Error("drained while an envelope is in hand")
+			t.Error("drained while an envelope is unsettled")
 		}
 		r.stop()
 		if depth := r.memory.Depth(5); depth != 0 || len(r.written(5)) != 3 {
@@ -90,7 +90,7 @@ func TestLaterExtraShards(t *testing.T) {
 func TestExtraShardsOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		// The folder of 4, whose queue is empty, and the envelopes of 5, of which
+		// Another owner has the folder of 4, whose queue is empty. Of the envelopes of 5
 		// it takes one at a time.
 		dir, err := output.Open(r.dir, output.Window{IDs: 10, Age: time.Hour}, output.Roll{})
 		if err != nil {
@@ -180,7 +180,7 @@ func (r *rig) leave(shard int) (visible string) {
 	return filepath.Join(folder, stem+".ndjson")
 }
 
-// checkFree fails if somebody owns the shard's folder.
+// checkFree fails if a process owns the shard's folder.
 func (r *rig) checkFree(shard int) {
 	r.t.Helper()
 	if owned, err := output.Owned(r.folder(shard)); owned || err != nil {

@@ -13,8 +13,10 @@ import (
 )
 
 // holdLimit is how long a shard keeps a batch that cannot be written, before it
-// returns what it has received and is opened anew. It is well under the half hour
-// after which RabbitMQ takes an unacknowledged delivery back, and counts it.
+// returns what it has received and is opened anew. An attempt under way is finished
+// first, so it may be up to a worker's time-out more: 10 minutes when the disk is
+// slow. Both are well under the half hour after which RabbitMQ takes an
+// unacknowledged delivery back, and counts it.
 const holdLimit = 5 * time.Minute
 
 // errHeldLong is why a shard returns what it has received.

@@ -76,7 +76,7 @@ func TestHeldForLong(t *testing.T) {
 			r.after(time.Hour)
 		}
 		if now := r.tried(); now != tried {
-			t.Errorf("%d attempts to write what is not in hand", now-tried)
+			t.Errorf("%d attempts to write what was returned", now-tried)
 		}
 		r.fail(0, faults{})
 		r.after(retryMax + time.Second + r.cfg.Batch.Linger)
@@ -151,7 +151,7 @@ func TestOutputRecovers(t *testing.T) {
 		"a write between":       {{write: broke}, {}, {write: broke}},
 		"another owner between": {{open: broke}, {standby: true}, {open: broke}},
 		"a lack of space":       {{write: broke}, {write: full}, {write: broke}},
-		"no failure of a disk":  {{write: errors.New("in hand")}, {write: errors.New("in hand")}},
+		"no failure of a disk":  {{write: errors.New("pending")}, {write: errors.New("pending")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -38,6 +38,8 @@ type rig struct {
 	dir    string
 	cfg    Config
 	began  time.Time
+	// around wraps a folder that was taken; nil for faults alone.
+	around func(n int, f Folder) Folder
 
 	set    *Set
 	signal context.CancelFunc
@@ -121,6 +123,9 @@ func (r *rig) open(ctx context.Context, dir *output.Dir, n int, onStandby func()
 	f, err := dir.Shard(ctx, n, onStandby)
 	if err != nil {
 		return nil, err
+	}
+	if r.around != nil {
+		return r.around(n, f), nil
 	}
 	return sickFolder{f, r, n}, nil
 }

@@ -156,7 +156,8 @@ func (s *Set) wanted() map[int]purpose {
 	for n := range s.extra {
 		wanted[n] = toConsume
 	}
-	for n, assigned := range s.assigned {
+	for n, assigned := range s.assigned { // what was said of a shard outweighs what was found
+		delete(wanted, n)
 		if assigned {
 			wanted[n] = toConsume
 		}
@@ -166,22 +167,23 @@ func (s *Set) wanted() map[int]purpose {
 
 // remove forgets a shard that has ended. It returns the error that ends the Set.
 func (s *Set) remove(sh *shard, draining bool) error {
+	stopped := sh.stopping.Err() != nil
+	sh.stop()
 	s.mu.Lock()
 	delete(s.running, sh.n)
 	if sh.purpose == toPublishFile {
 		delete(s.left, sh.n)
 	}
-	stopped := sh.stopping.Err() != nil
 	s.mu.Unlock()
-	s.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardStopped, Err: sh.err})
-	switch {
-	case sh.err == nil:
-		return nil
-	case stopped && !draining && s.failed.Err() == nil:
-		return nil // it was given up, and has told why not in order
+	end, err := event.ShardChanged{Shard: sh.n, State: event.ShardStopped}, sh.err
+	if stopped && !draining && s.failed.Err() == nil {
+		end.Err, err = err, nil // the Set does not need the shard any more
 	}
-	s.fail(sh.err)
-	return sh.err
+	s.cfg.Events.Send(end)
+	if err != nil && !draining {
+		s.fail(err)
+	}
+	return err
 }
 
 // History returns a record of every worker that ever lived.
@@ -189,9 +191,9 @@ func (s *Set) History() []event.Worker {
 	s.mu.Lock()
 	workers := slices.Clone(s.past)
 	var pools []*workerpool.Pool
-	for _, sh := range s.running {
-		if sh.pool != nil {
-			pools = append(pools, sh.pool)
+	for _, n := range slices.Sorted(maps.Keys(s.running)) {
+		if p := s.running[n].pool; p != nil {
+			pools = append(pools, p)
 		}
 	}
 	s.mu.Unlock()

@@ -50,33 +50,33 @@ func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
 
 // run goes through the states until the shard is to stop, or can never go on.
 func (sh *shard) run(work context.Context) error {
-	defer sh.stop()
 	if sh.purpose == toPublishFile {
 		return sh.publishFile()
 	}
-	for {
+	for why := errOpening; ; {
+		sh.enter(event.ShardOpening, why, 0)
 		folder, err := sh.open()
 		if folder == nil {
 			return err
 		}
-		sh.enter(event.ShardRunning, nil)
+		sh.enter(event.ShardRunning, nil, 0)
 		err = sh.consume(work, folder)
 		if sh.stopping.Err() != nil || !errors.Is(err, output.ErrLost) && !errors.Is(err, errHeldLong) {
 			return err
 		}
-		sh.enter(event.ShardReturning, err)
-		sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardReturning, Err: err})
+		why = err
 	}
 }
 
-// enter sets the state, and why the shard does not run.
-func (sh *shard) enter(state event.ShardState, why error) {
+// enter sets the state, and why the shard does not run, and tells of it.
+func (sh *shard) enter(state event.ShardState, why error, retry time.Duration) {
 	sh.set.mu.Lock()
-	defer sh.set.mu.Unlock()
 	if sh.state != state {
 		sh.state, sh.since = state, time.Now()
 	}
 	sh.why = why
+	sh.set.mu.Unlock()
+	sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: state, Err: why, Retry: retry})
 }
 
 const (
@@ -94,8 +94,7 @@ func (sh *shard) open() (Folder, error) {
 	for failed := false; ; failed = true {
 		folder, err := sh.set.cfg.Open(sh.stopping, sh.n, func() {
 			sh.outage.over() // waiting for another owner is no failure
-			sh.enter(event.ShardStandby, nil)
-			sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardStandby})
+			sh.enter(event.ShardStandby, nil, 0)
 		})
 		switch {
 		case err == nil:
@@ -107,13 +106,12 @@ func (sh *shard) open() (Folder, error) {
 		case sh.stopping.Err() != nil:
 			return nil, nil
 		}
-		sh.enter(event.ShardRetrying, err)
+		retry := pause.Next()
+		sh.enter(event.ShardRetrying, err, retry)
 		if err := sh.outage.met(err); err != nil {
 			sh.set.fail(err)
 			return nil, err
 		}
-		retry := pause.Next()
-		sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardRetrying, Err: err, Retry: retry})
 		backoff.Sleep(sh.stopping, retry)
 	}
 }
@@ -131,8 +129,7 @@ func (sh *shard) opened(f Folder) {
 // left there, and gives it back.
 func (sh *shard) publishFile() error {
 	folder, err := sh.set.cfg.Open(sh.stopping, sh.n, func() {
-		sh.enter(event.ShardStandby, nil)
-		sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: event.ShardStandby})
+		sh.enter(event.ShardStandby, nil, 0)
 	})
 	switch {
 	case err == nil:

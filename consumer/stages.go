@@ -22,6 +22,9 @@ func (sh *shard) consume(work context.Context, f Folder) (err error) {
 	writing, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
 	giveUp := func(why error) {
+		if sh.stopping.Err() == nil && sh.set.failed.Err() == nil {
+			sh.enter(event.ShardReturning, why, 0)
+		}
 		stopIntake()
 		cancel(why)
 	}
@@ -123,8 +126,8 @@ func (sh *shard) undecodable(d *message.Delivery, why string) {
 // settle returns what settles every delivery of the shard. Dead letters are
 // settled on a goroutine of their own: publishing them takes seconds while the
 // broker takes none. The prefetch bounds how many wait.
-func (sh *shard) settle(deadLetters *sync.WaitGroup) func(message.Outcome, func(message.Outcome) error) error {
-	return func(o message.Outcome, tell func(message.Outcome) error) error {
+func (sh *shard) settle(deadLetters *sync.WaitGroup) message.Settler {
+	return func(d *message.Delivery, o message.Outcome, tell func(message.Outcome) error) error {
 		if o.Kind != message.DeadLetter {
 			defer sh.unsettled.Add(-1)
 			return tell(o)
@@ -132,7 +135,7 @@ func (sh *shard) settle(deadLetters *sync.WaitGroup) func(message.Outcome, func(
 		deadLetters.Go(func() {
 			defer sh.unsettled.Add(-1)
 			if err := tell(o); err != nil {
-				sh.set.cfg.Events.Send(event.DeadLetterFailed{Shard: sh.n, Err: err})
+				sh.set.cfg.Events.Send(event.DeadLetterFailed{Shard: sh.n, Envelope: d.ID, Err: err})
 			}
 		})
 		return nil

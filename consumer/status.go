@@ -13,7 +13,8 @@ import (
 // errOpening is why a shard is not running yet: its folder is being taken.
 var errOpening = errors.New("its folder is being opened")
 
-// Status returns the shards that the Set owns or wants to own.
+// Status returns the shards that the Set has started, from the first attempt to
+// open them until they have stopped.
 func (s *Set) Status() Status {
 	s.mu.Lock()
 	all := make(Status, 0, len(s.running))
@@ -47,11 +48,11 @@ func (s Status) Running(n int) (running int) {
 
 // Err returns why the output does not take everything, nil if it does: first
 // shards that are not open, then batches that cannot be written, then files that
-// cannot be published. Shards from n on count only for the last two.
+// cannot be published. A shard from n on may be opening.
 func (s Status) Err(n int) error {
 	var closed, holding, overdue problem
 	for _, sh := range s {
-		if sh.Shard < n && sh.Err != nil {
+		if sh.Err != nil && (sh.Shard < n || sh.Err != errOpening) {
 			closed.add(1, fmt.Sprintf("shard %d", sh.Shard), sh.Err)
 		}
 		if sh.Holding > 0 {

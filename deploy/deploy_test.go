@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// drainTimeout is the default of DRAIN_TIMEOUT: whoever stops the program has to
+// drainTimeout is the default of DRAIN_TIMEOUT: what stops the program has to
 // wait longer before it kills.
 const drainTimeout = 25 * time.Second
 

@@ -97,8 +97,6 @@ func (l *Lock) Check() error {
 // Is tells whether info is of the locked file.
 func (l *Lock) Is(info fs.FileInfo) bool { return os.SameFile(info, l.info) }
 
-// File is the locked file. Only Close may close it.
-func (l *Lock) File() *os.File { return l.file }
 
 // Close gives the lock to the next process.
 func (l *Lock) Close() error { return l.file.Close() }

@@ -120,7 +120,7 @@ func TestNoBroker(t *testing.T) {
 }
 
 // TestDrainDeadline: a broker that does not answer makes the drain run into its
-// deadline; exit 3. What was in hand is in a file, and in no second one after
+// deadline; exit 3. What was received is in a file, and in no second one after
 // the broker has come back and delivered it again.
 func TestDrainDeadline(t *testing.T) {
 	on(t, "broker silent in a drain", func(c *campaign) {

@@ -170,7 +170,7 @@ func (c *campaign) kill(processes ...*rig.Process) {
 	c.gone(processes...)
 }
 
-// stop stops what is up, each of which has to end cleanly: the consumer first,
+// stop stops what is up; each process has to end cleanly: the consumer first,
 // because the other may have its broker.
 func (c *campaign) stop() {
 	c.Helper()

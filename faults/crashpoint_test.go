@@ -43,7 +43,7 @@ func (m *machine) killAt(kind lossyfs.Kind, done bool) {
 			once.Do(func() {
 				victim.Signal(unix.SIGKILL)
 				close(dead)
-				err = unix.EIO // nobody hears of it any more; before is before
+				err = unix.EIO // the process is dead; before is before
 			})
 		}
 		return err

@@ -41,7 +41,7 @@ func onMachine(t *testing.T, fault string, scenario func(*machine), engines ...e
 			}
 			m.campaign = newCampaign(t, fault, e, b)
 			m.campaign.dir = filepath.Join(m.dir, "data")
-			// More than a shard has in hand; what the consumer knows it reads anew at
+			// More than a shard has unsettled; what the consumer knows it reads anew at
 			// each of its many starts, from a disk that is slow.
 			m.settings = []string{"DEDUPE_IDS=20000"}
 			scenario(m)

@@ -204,7 +204,7 @@ func TestDiskUnusable(t *testing.T) {
 }
 
 // TestDiskBreaks lets every fsync fail from one moment on: the consumer exits 1,
-// with batches in hand and long before the drain's deadline, and its successor on
+// with unwritten batches and long before the drain's deadline, and its successor on
 // a sound disk writes what came back.
 func TestDiskBreaks(t *testing.T) {
 	onMachine(t, "disk broken", func(m *machine) {

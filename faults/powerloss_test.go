@@ -51,7 +51,7 @@ var powerLoad = rig.LoadConfig{Size: 100, Pause: 50 * time.Millisecond}
 func TestPowerLossNewBlock(t *testing.T) {
 	onMachine(t, "loss of power, new block", func(m *machine) {
 		m.batch = 100    // so that the output keeps up
-		m.settings = nil // for that many in hand
+		m.settings = nil // for that many unsettled
 		m.start(rig.LoadConfig{Size: 1000})
 		for range either(1, 10) {
 			p, lost := m.local(), m.loseBlock()

@@ -89,7 +89,7 @@ type Delivery struct {
 	Redelivered bool
 
 	settle func(Outcome) error
-	around func(o Outcome, settle func(Outcome) error) error // nil if not hooked
+	around Settler // nil if not hooked
 
 	mu      sync.Mutex // guards what follows
 	held    int        // messages in all; set by Expect
@@ -122,16 +122,16 @@ func (d *Delivery) Settle(o Outcome) error {
 	return d.tell(o)
 }
 
-// OnSettle has around called in place of telling the broker. It gets the outcome
-// and the way to tell the broker, which it calls once, now or later. It is set
-// before the delivery is settled or resolved.
-func (d *Delivery) OnSettle(around func(o Outcome, settle func(Outcome) error) error) {
-	d.around = around
-}
+// Settler is called in place of telling the broker a delivery's outcome. It gets
+// the way to tell the broker, which it calls once, now or later.
+type Settler func(d *Delivery, o Outcome, tell func(Outcome) error) error
+
+// OnSettle sets what settles the delivery, before it is settled or resolved.
+func (d *Delivery) OnSettle(around Settler) { d.around = around }
 
 func (d *Delivery) tell(o Outcome) error {
 	if d.around != nil {
-		return d.around(o, d.settle)
+		return d.around(d, o, d.settle)
 	}
 	return d.settle(o)
 }

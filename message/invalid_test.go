@@ -214,7 +214,7 @@ func TestDecodeRefusesBody(t *testing.T) {
 	}
 }
 
-// TestDecodeListsAll: a client shall be able to mend a body in one go.
+// TestDecodeListsAll: a client shall be able to repair a body in one go.
 func TestDecodeListsAll(t *testing.T) {
 	bad := []string{
 		`null`, `{` + at + `}`, `{"timestamp":1}`, `{` + at + `,"a":1,"a":2}`,

@@ -65,7 +65,7 @@ func TestDecodeLimitOfEntries(t *testing.T) {
 	inBoth(t, repeated(entry, message.MaxEntries), wantAccepted(message.MaxEntries))
 	inBoth(t, repeated(entry, message.MaxEntries+1), wantTooLarge)
 	// A body that is both too large and invalid is too large: what is wrong
-	// with its entries is not the first thing its client has to mend.
+	// with its entries is not the first thing its client has to repair.
 	inBoth(t, append([]string{"{}"}, repeated(entry, message.MaxEntries)...), wantTooLarge)
 }
 

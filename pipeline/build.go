@@ -70,7 +70,8 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 	}
 	if p.admin {
-		process.admin, err = process.listen("admin-listen", cfg.AdminListen, server.NewAdmin(process.serverConfig(ready)))
+		process.admin, err = process.listen("admin-listen", cfg.AdminListen, server.NewAdmin(process.serverConfig(ready)),
+			event.Started{Component: "admin"})
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +119,9 @@ func (p parts) serve(process *process, b broker.Broker, reserve *durable.Waterma
 	}
 	c.Submitter = publisher.New(submissions)
 	c.Tokens, c.MaxInFlight, c.PublishTimeout = process.cfg.AuthTokens, process.cfg.MaxInFlight, broker.PublishTimeout
-	e, err := process.listen("listen", process.cfg.Listen, server.New(c))
+	e, err := process.listen("listen", process.cfg.Listen, server.New(c), event.Started{
+		Component: "server", Broker: RedactURL(process.cfg.BrokerURL), Shards: process.cfg.Shards, Tokens: len(process.cfg.AuthTokens),
+	})
 	if err != nil {
 		return err
 	}
@@ -150,8 +153,9 @@ type bound struct {
 func (b bound) Serve() error   { return b.Server.Serve(b.listener) }
 func (b bound) Addr() net.Addr { return b.listener.Addr() }
 
-// listen binds a server to the address of the setting.
-func (p *process) listen(setting, addr string, s *server.Server) (bound, error) {
+// listen binds a server to the address of the setting. Once it serves, started
+// tells of it.
+func (p *process) listen(setting, addr string, s *server.Server, started event.Started) (bound, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return bound{}, fmt.Errorf("--%s %s: %w", setting, addr, err)
@@ -160,13 +164,7 @@ func (p *process) listen(setting, addr string, s *server.Server) (bound, error) 
 		_ = l.Close() // an error says that the server has closed it
 		return nil
 	})
-	started := event.Started{Component: "admin", Addr: l.Addr().String()}
-	if setting == "listen" {
-		started = event.Started{
-			Component: "server", Addr: l.Addr().String(), Broker: RedactURL(p.cfg.BrokerURL),
-			Shards: p.cfg.Shards, Tokens: len(p.cfg.AuthTokens),
-		}
-	}
+	started.Addr = l.Addr().String()
 	p.started = append(p.started, started)
 	return bound{s, l}, nil
 }
@@ -239,6 +237,9 @@ func every(ctx context.Context, interval time.Duration, f func()) {
 	for {
 		select {
 		case <-tick.C:
+			if ctx.Err() != nil {
+				return // f may have ended it
+			}
 			f()
 		case <-ctx.Done():
 			return

@@ -73,7 +73,7 @@ var house = map[string]struct{ ours, theirs []string }{
 			"github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
 		},
 	},
-	// A disk for tests, which nobody else may import.
+	// A disk for tests, which only they may import.
 	"faults/lossyfs": {ours: []string{"faults/process"}, theirs: []string{"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"}},
 	"faults/process": {},
 	"output/verify":  {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},

@@ -156,8 +156,9 @@ func (p *process) run(ctx context.Context) error {
 	return await(intake, work, done)
 }
 
-// drain is the list of the orderly stop. Every step is bounded by work.
-func (p *process) drain(intake, work context.Context, consume func()) error {
+// drain is the list of the orderly stop. Its steps are bounded by work, and the
+// broker by a time-out of its own.
+func (p *process) drain(intake, work context.Context, endConsuming func()) error {
 	p.tellDraining(intake)
 	var errs []error
 	if p.admin != nil {
@@ -167,7 +168,7 @@ func (p *process) drain(intake, work context.Context, consume func()) error {
 		errs = append(errs, p.server.Shutdown(work))
 	}
 	if p.consumer != nil { // what the server has published until now is consumed, too
-		consume()
+		endConsuming()
 	}
 	if p.admin != nil {
 		errs = append(errs, p.admin.Shutdown(work))

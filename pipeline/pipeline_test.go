@@ -39,7 +39,7 @@ func (j *journal) so() []string {
 	return slices.Clone(j.steps)
 }
 
-// closing is a broker of which only Close matters.
+// closing is a broker with Close alone.
 type closing struct {
 	broker.Broker
 	journal *journal

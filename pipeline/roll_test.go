@@ -197,9 +197,9 @@ func (w *works) ready() (is bool, why string) {
 	return status == http.StatusOK, text
 }
 
-// TestUnrolledIsNotReady: a file that cannot be published makes the process not
+// TestOverdueIsNotReady: a file that cannot be published makes the process not
 // ready, and it goes on by itself when that is over.
-func TestUnrolledIsNotReady(t *testing.T) {
+func TestOverdueIsNotReady(t *testing.T) {
 	w := newRolling(t, MinRollBytes, never)
 	w.post(body("a"))
 	w.written()
@@ -289,9 +289,9 @@ func TestRollHangs(t *testing.T) {
 	}
 }
 
-// TestUnrolledForLong: like any failure of the output, it ends the process, which
+// TestOverdueForLong: like any failure of the output, it ends the process, which
 // says in one line what becomes of the file.
-func TestUnrolledForLong(t *testing.T) {
+func TestOverdueForLong(t *testing.T) {
 	w := newWorks(t, func(cfg *Config) {
 		cfg.Shards, cfg.RollBytes, cfg.OutputErrorTimeout = 1, MinRollBytes, 300*time.Millisecond
 	})
@@ -311,9 +311,9 @@ func TestUnrolledForLong(t *testing.T) {
 	}
 }
 
-// TestUnrolledAtDrain: a process that cannot publish says so at its end, and the
+// TestOverdueAtDrain: a process that cannot publish says so at its end, and the
 // next one does.
-func TestUnrolledAtDrain(t *testing.T) {
+func TestOverdueAtDrain(t *testing.T) {
 	w := newRolling(t, 1<<30, never)
 	w.post(body("a", "b"))
 	w.written()

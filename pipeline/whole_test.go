@@ -61,7 +61,7 @@ func TestForeign(t *testing.T) {
 }
 
 // TestAgain: an envelope whose messages are in files is acknowledged and not
-// written, whoever sends it again; the log counts it.
+// written, no matter who sends it again; the log counts it.
 func TestAgain(t *testing.T) {
 	w := newWorks(t, func(cfg *Config) { cfg.Shards = 1 })
 	text := []byte(`{"timestamp":"2019-10-12T08:10:54Z","value":"once"}`)
@@ -110,7 +110,7 @@ func TestLostFolder(t *testing.T) {
 	}
 }
 
-// TestStandbyIsNotReady: a process whose shards somebody else owns does not
+// TestStandbyIsNotReady: a process whose shards another one owns does not
 // say that it is ready, and stops all the same.
 func TestStandbyIsNotReady(t *testing.T) {
 	owner := newWorks(t, nil)

@@ -44,7 +44,11 @@ func (l *Log) process(e event.Event) {
 		case "message-consumer":
 			line = line.Str("output", e.Output)
 		}
-		line.Msg(e.Component + " started")
+		what := e.Component
+		if what == "admin" {
+			what = "health endpoints"
+		}
+		line.Msg(what + " started")
 	case event.Draining:
 		line := l.logger.Info()
 		if e.Cause != nil {
@@ -76,7 +80,7 @@ func (l *Log) request(e event.Event) {
 	case event.Probed:
 		// Probes come every few seconds; only what changes is worth a line.
 		line := l.logger.Debug()
-		if ready := e.Err == nil; e.Readiness && ready != l.ready {
+		if ready := e.Status < 400; e.Readiness && ready != l.ready {
 			l.ready, line = ready, l.logger.Info()
 		}
 		request(line, e.Request).Msg("health checked")
@@ -107,18 +111,19 @@ func (l *Log) broker(e event.Event) {
 		shard, text = e.Shard, "dead-lettered"
 		line = l.repeating(zerolog.WarnLevel, fmt.Sprint(text, shard)).Err(e.Err)
 	case event.DeadLetterFailed:
-		shard, text = e.Shard, "dead letter cannot be kept, the envelope waits for the dead-letter queue"
+		shard, text = e.Shard, "dead letter cannot be kept, the broker will deliver the envelope again"
+		if e.Retry > 0 {
+			text = "dead letter cannot be kept, the envelope waits for the dead-letter queue"
+		}
 		line = l.repeating(zerolog.WarnLevel, fmt.Sprint(text, shard)).Err(e.Err)
 		if e.Retry > 0 {
 			line = line.Dur("retry_ms", e.Retry)
-		} else {
-			text = "dead letter cannot be kept, the broker will deliver the envelope again"
 		}
 		if e.Envelope != "" {
 			line = line.Str("envelope", e.Envelope)
 		}
 	case event.StoreRepaired:
-		// Data was given up: each item, always.
+		// Data was given up: each item is told, not one in ten seconds.
 		line, text = l.logger.Error().Err(e.Err), "broker store repaired"
 	}
 	if shard >= 0 {
@@ -191,7 +196,7 @@ func (l *Log) shardChanged(e event.ShardChanged) {
 			Msg("cannot open the shard, consuming nothing of it")
 	case event.ShardReturning:
 		l.repeating(zerolog.WarnLevel, "shard returning").Int("shard", e.Shard).Err(e.Err).
-			Msg("returned the messages to the broker, reopening the shard")
+			Msg("returning the messages to the broker, then reopening the shard")
 	case event.ShardStopped:
 		if e.Err != nil {
 			l.logger.Warn().Int("shard", e.Shard).Err(e.Err).Msg("shard stopped with an error")

@@ -25,7 +25,7 @@ func TestHungOutput(t *testing.T) {
 			r.t.Errorf("%d batches returned, want as many as writes may hang: %d", n, 2*most)
 		}
 		if len(told[event.BatchHeld](r)) == 0 {
-			r.t.Error("nobody was told that batches are held")
+			r.t.Error("nothing was told of the held batches")
 		}
 		r.at(wakes + time.Minute)
 		if n := len(told[event.BatchWritten](r)); n != 40-2*most {

@@ -173,7 +173,7 @@ func TestRetiresOnTime(t *testing.T) {
 	})
 }
 
-// TestWorkComesAsOneIsRetired: whoever gets there first, the work is done.
+// TestWorkComesAsOneIsRetired: whichever comes first, the work is done.
 func TestWorkComesAsOneIsRetired(t *testing.T) {
 	for range 200 {
 		inBubble(t, &output{before: takes(time.Second)}, func(r *rig) {

@@ -201,7 +201,7 @@ func TestCancelWhilePublishing(t *testing.T) {
 	})
 }
 
-// TestOrphanPanics: a panic of a write that was given up is nobody's any more.
+// TestOrphanPanics: a panic of a write that was given up changes nothing.
 func TestOrphanPanics(t *testing.T) {
 	o := &output{before: func(call) error {
 		time.Sleep(time.Minute)

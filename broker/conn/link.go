@@ -140,7 +140,7 @@ func (l *Link[S]) Await(ctx context.Context) (S, error) {
 		s, err, changed := l.session, l.err, l.changed
 		l.mu.Unlock()
 		if err == nil && s.life().Ended() {
-			err = s.life().cause // it is about to be replaced
+			err = fmt.Errorf("broker connection lost, connecting again: %w", s.life().cause)
 		}
 		if err == nil || errors.Is(err, broker.ErrClosed) {
 			return s, err

@@ -36,7 +36,7 @@ func PausesUpTo(longest time.Duration) Pauses {
 	}
 }
 
-// refusal is a failure that waiting alone does not mend: an operator has to act.
+// refusal is a failure that waiting alone does not repair: an operator has to act.
 type refusal struct {
 	error
 	after int // how many of them in a row are taken for another failure
@@ -44,7 +44,7 @@ type refusal struct {
 
 func (r refusal) Unwrap() error { return r.error }
 
-// Refused marks an error that waiting alone does not mend.
+// Refused marks an error that waiting alone does not repair.
 func Refused(err error) error { return refusal{err, 0} }
 
 // RefusedAfter marks an error that other failures cause, too. After so many of them

@@ -78,7 +78,7 @@ func TestReplayTwice(t *testing.T) {
 	if depth := depthOf(t, n.url(), shard); depth != 1 {
 		t.Errorf("%d envelopes, want 1", depth)
 	}
-	// Somebody else was faster with the removal.
+	// Another client was faster with the removal.
 	if err := b.apply(t.Context(), stream, m, broker.Remove); err != nil {
 		t.Errorf("removing what is gone: %v", err)
 	}

@@ -145,7 +145,7 @@ type pendingAcks struct {
 }
 
 // window is how many settles a server may be behind, enough to keep it busy.
-// It takes them faster than it applies them, each of which writes to disk, and
+// It takes them faster than it applies them, each writes to disk, and
 // would take an envelope for abandoned whose settle has waited for ackWait.
 const window = 256
 

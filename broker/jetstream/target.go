@@ -157,7 +157,7 @@ func (t target) explain(err error) error {
 	return &explained{text, err}
 }
 
-// hints are the failures that an operator has to mend, and how.
+// hints are the failures that an operator has to repair, and how.
 var hints = []struct {
 	applies func(error) bool
 	advice  string

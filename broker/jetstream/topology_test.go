@@ -12,7 +12,7 @@ import (
 )
 
 // TestOtherConfiguration meets a stream, then a consumer, that would break a
-// promise: one clear line, no consumption, and all is well when it is mended.
+// promise: one clear line, no consumption, and all is well when it is repaired.
 func TestOtherConfiguration(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nodeConfig{})

@@ -108,9 +108,9 @@ func (s *subscriptions) all() []*subscription {
 
 // close returns those that are open, and none after that.
 func (s *subscriptions) close() []*subscription {
-	all := s.all()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	all := slices.Collect(maps.Keys(s.open))
 	s.open, s.over = nil, true
 	return all
 }

@@ -19,7 +19,10 @@ import (
 // kernel kills it when this process ends, if cmd asks for no other signal.
 func Start(cmd *exec.Cmd) (ended <-chan struct{}, err error) {
 	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	if cmd.SysProcAttr.Pdeathsig == 0 {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
 	started, done := make(chan error), make(chan struct{})
 	go func() {
@@ -50,7 +53,7 @@ func Spawn(settings []string, name string, args ...string) (*Process, error) {
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, settings...)
 	p.cmd.Stderr = &p.Log
 	// A terminal's Ctrl-C is for this process.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var err error
 	p.exited, err = Start(p.cmd)
 	return p, err

@@ -87,8 +87,8 @@ func TestChecker(t *testing.T) {
 		{"an id that was not given", func(b *folder) {
 			b.load.ids[0] = unknown
 		}, "which is there as"},
-		{"an invented submission", func(b *folder) { b.write(unknown, 5, 0) }, "nobody sent"},
-		{"an invented entry", func(b *folder) { b.write(unknown, 1, 7) }, "nobody sent"},
+		{"an invented submission", func(b *folder) { b.write(unknown, 5, 0) }, "never sent"},
+		{"an invented entry", func(b *folder) { b.write(unknown, 1, 7) }, "never sent"},
 		{"a changed number", func(b *folder) { b.change(b.write(unknown, 1, 0), "1.50e400", "1.5e400") }, "want"},
 		{"a changed escape", func(b *folder) { b.change(b.write(unknown, 1, 0), `\/`, `/`) }, "want"},
 		{"no newline", func(b *folder) { b.change(b.write(unknown, 1, 0), "\n", "") }, "newline"},

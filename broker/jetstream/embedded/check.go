@@ -17,9 +17,9 @@ import (
 type damage struct {
 	path string
 	what string
-	// mend makes the store usable without what is damaged, which stays on disk
+	// repair makes the store usable without what is damaged, which stays on disk
 	// under another name.
-	mend func() error
+	repair func() error
 }
 
 func (d damage) String() string { return d.path + ": " + d.what }
@@ -167,7 +167,7 @@ func (c *streamCheck) short(highWater uint64) damage {
 			if c.torn == nil {
 				return nil
 			}
-			return c.mend(*c.torn) // the server would cut it off
+			return c.repair(*c.torn) // the server would cut it off
 		},
 	}
 }
@@ -193,7 +193,7 @@ func (c *streamCheck) block(b block, last bool) error {
 	c.damages = append(c.damages, damage{
 		b.path,
 		fmt.Sprintf("bad record at byte %d of %d", bad, b.size),
-		func() error { return c.mend(b) },
+		func() error { return c.repair(b) },
 	})
 	return nil
 }
@@ -207,9 +207,9 @@ func (c *streamCheck) setAside() error {
 	return os.Rename(c.dir(), to)
 }
 
-// mend puts the good records of a block in its place, and the block aside. It
+// repair puts the good records of a block in its place, and the block aside. It
 // can be interrupted, and then done again.
-func (c *streamCheck) mend(b block) error {
+func (c *streamCheck) repair(b block) error {
 	if err := c.reader.load(b); err != nil {
 		return err
 	}
@@ -227,7 +227,7 @@ func (c *streamCheck) mend(b block) error {
 	return os.Rename(temp, b.path)
 }
 
-// admit fails with ErrStoreDamaged if there is damage, or mends it if losing
+// admit fails with ErrStoreDamaged if there is damage, or repairs it if losing
 // it was accepted. It returns what was repaired.
 func (s *store) admit(accept bool) ([]damage, error) {
 	damages, err := s.check()
@@ -247,8 +247,8 @@ func (s *store) admit(accept bool) ([]damage, error) {
 			ErrStoreDamaged, s.dir, &text)
 	}
 	for _, d := range damages {
-		if err := d.mend(); err != nil {
-			return nil, fmt.Errorf("mend %s: %w", d.path, err)
+		if err := d.repair(); err != nil {
+			return nil, fmt.Errorf("repair %s: %w", d.path, err)
 		}
 	}
 	if err := s.forget(); err != nil {

@@ -187,7 +187,7 @@ func (b *Broker) end() error {
 
 // admit is asked before every publish.
 func (b *Broker) admit() error {
-	// First what an operator can mend; it is often the cause of the other.
+	// First what an operator can repair; it is often the cause of the other.
 	if err := b.space.Check(); err != nil {
 		return err
 	}

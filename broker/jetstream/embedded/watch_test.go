@@ -173,7 +173,7 @@ func TestDiedWhileProbing(t *testing.T) {
 	}
 }
 
-// TestForeignStream: a stream that somebody else made, in memory or compressed,
+// TestForeignStream: a stream that another program made, in memory or compressed,
 // does not make the store look damaged at the next start.
 func TestForeignStream(t *testing.T) {
 	cfg := configFor(t.TempDir())
