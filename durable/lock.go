@@ -97,6 +97,5 @@ func (l *Lock) Check() error {
 // Is tells whether info is of the locked file.
 func (l *Lock) Is(info fs.FileInfo) bool { return os.SameFile(info, l.info) }
 
-
 // Close gives the lock to the next process.
 func (l *Lock) Close() error { return l.file.Close() }
