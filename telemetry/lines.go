@@ -78,10 +78,10 @@ func (l *Log) request(e event.Event) {
 		}
 		request(line, e.Request).Str("submission", e.Submission).Msg("request answered")
 	case event.Probed:
-		// Probes come every few seconds; only what changes is worth a line.
+		// Probes come every few seconds; only the first and what changes is worth a line.
 		line := l.logger.Debug()
-		if ready := e.Status < 400; e.Readiness && ready != l.ready {
-			l.ready, line = ready, l.logger.Info()
+		if e.Readiness && e.Status != l.status {
+			l.status, line = e.Status, l.logger.Info()
 		}
 		request(line, e.Request).Msg("health checked")
 	case event.ConnectionFailed:
@@ -195,7 +195,7 @@ func (l *Log) shardChanged(e event.ShardChanged) {
 		l.repeating(zerolog.WarnLevel, "shard retrying").Int("shard", e.Shard).Err(e.Err).Dur("retry_ms", e.Retry).
 			Msg("cannot open the shard, consuming nothing of it")
 	case event.ShardReturning:
-		l.repeating(zerolog.WarnLevel, "shard returning").Int("shard", e.Shard).Err(e.Err).
+		l.repeating(zerolog.WarnLevel, fmt.Sprint("shard returning", e.Shard)).Int("shard", e.Shard).Err(e.Err).
 			Msg("returning the messages to the broker, then reopening the shard")
 	case event.ShardStopped:
 		if e.Err != nil {

@@ -25,7 +25,7 @@ type Log struct {
 	// Only used by run, and by Tell after Close.
 	repeats limiter
 	dropped uint64 // events, as last told
-	ready   bool   // the last probe found the process ready
+	status  int    // of the last answer about readiness
 
 	telling sync.Mutex              // guards told
 	told    map[string]event.Worker // records as last told, by worker

@@ -94,7 +94,7 @@ func TestProbes(t *testing.T) {
 	ok := event.Probed{Request: event.Request{Path: "/readyz", Status: 200}, Readiness: true}
 	not := event.Probed{Request: event.Request{Path: "/readyz", Status: 503, Err: errors.New("broker: gone")}, Readiness: true}
 	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
-		for _, p := range []event.Probed{live, ok, ok, not, live, not, not, live, ok, ok} {
+		for _, p := range []event.Probed{live, not, not, ok, live, ok, not, live, not, live, ok, ok} {
 			s.Send(p)
 		}
 		s.Send(event.Refused{Request: event.Request{Path: "/message", Status: 503, Err: errors.New("no confirm")}})
@@ -103,7 +103,7 @@ func TestProbes(t *testing.T) {
 	for _, l := range lines {
 		got = append(got, fmt.Sprint(l["level"], l["path"], l["status"]))
 	}
-	if want := []string{"info/readyz200", "info/readyz503", "info/readyz200", "warn/message503"}; !slices.Equal(got, want) {
+	if want := []string{"info/readyz503", "info/readyz200", "info/readyz503", "info/readyz200", "warn/message503"}; !slices.Equal(got, want) {
 		t.Errorf("told %q, want %q", got, want)
 	}
 }
