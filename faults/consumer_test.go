@@ -13,34 +13,14 @@ import (
 // second one stands by; the next one stands by for that.
 func TestStandby(t *testing.T) {
 	on(t, "owner killed, standby takes over", func(c *campaign) {
-		c.start(rig.LoadConfig{Pause: 50 * time.Millisecond})
-		owner := c.consumer
-		for range either(2, 20) {
-			owner.AwaitShards(shards)
-			next := rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
-			next.Await("a standby", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "standing by") })
-			c.load.More(500)
-			c.moment(200 * time.Millisecond)
-			c.kill(owner)
-			owner, c.consumer = next, next
-			c.cycle()
-		}
-		owner.AwaitShards(shards)
-		c.finish()
+		c.passOn(either(2, 20), func(owner *rig.Process) { c.kill(owner) })
 	}, inBothModes(rabbitmq, listener)...)
 }
 
-// TestHandOver stops the consumer that owns the shards, in order, while a second
-// one stands by: the next owner gets nothing again.
+// TestHandOver stops the owner in order instead: the next one gets nothing again.
 func TestHandOver(t *testing.T) {
 	on(t, "shards handed to a standby", func(c *campaign) {
-		c.start(rig.LoadConfig{Pause: 50 * time.Millisecond})
-		owner := c.consumer
-		for range either(3, 30) {
-			owner.AwaitShards(shards)
-			next := rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
-			next.Await("a standby", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "standing by") })
-			c.load.More(500)
+		c.passOn(either(3, 30), func(owner *rig.Process) {
 			if code := owner.Stop(); code != 0 {
 				c.Errorf("exit %d", code)
 			}
@@ -48,11 +28,27 @@ func TestHandOver(t *testing.T) {
 				c.Errorf("%d messages were delivered again after a hand-over in order", d)
 			}
 			c.gone(owner)
-			owner, c.consumer = next, next
-			c.cycle()
-		}
-		c.finish()
+		})
 	}, inBothModes(rabbitmq, listener)...)
+}
+
+// passOn passes the shards from one consumer to the next under load, so many
+// times: the owner ends by end.
+func (c *campaign) passOn(times int, end func(owner *rig.Process)) {
+	c.start(rig.LoadConfig{Pause: 50 * time.Millisecond})
+	owner := c.consumer
+	for range times {
+		owner.AwaitShards(shards)
+		next := rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
+		next.Await("a standby", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "standing by") })
+		c.load.More(500)
+		c.moment(200 * time.Millisecond)
+		end(owner)
+		owner, c.consumer = next, next
+		c.cycle()
+	}
+	owner.AwaitShards(shards)
+	c.finish()
 }
 
 // TestSlowSink lets a single worker write every message to a file of its own
