@@ -53,7 +53,7 @@ func TestPowerLossNewBlock(t *testing.T) {
 		m.batch = 100    // so that the output keeps up
 		m.settings = nil // for that many unsettled
 		m.start(rig.LoadConfig{Size: 1000})
-		for range either(1, 10) {
+		for range either(2, 10) {
 			p, lost := m.local(), m.loseBlock()
 			at := within(m, "loss of power", lost)
 			m.Logf("%d: at %s %q, done %t", m.cycles, at.Kind, at.Path, at.Done)
