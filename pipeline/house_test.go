@@ -59,8 +59,12 @@ var house = map[string]struct{ ours, theirs []string }{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
 		"github.com/minio/highwayhash",
 	}},
+	"broker/local": {
+		ours:   []string{"broker", "broker/conn", "message", "event", "backoff"},
+		theirs: []string{"go.etcd.io/bbolt"},
+	},
 	// The suite is a library for tests, so testing tools are in its product code.
-	"broker/brokertest": {ours: []string{"broker", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},
+	"broker/brokertest": {ours: []string{"broker", "broker/local", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},
 	"batcher":           {ours: []string{"message"}},
 	"workerpool":        {ours: []string{"message", "event", "backoff"}, theirs: []string{"golang.org/x/sync/errgroup"}},
 	"output/committed":  {},
