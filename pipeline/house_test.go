@@ -19,7 +19,7 @@ const module = "async-data-processor/"
 // part of the house.
 var house = map[string]struct{ ours, theirs []string }{
 	"cmd/async-data-processor": {
-		ours: []string{"pipeline", "output/verify"},
+		ours: []string{"pipeline", "output/verify", "broker/local"},
 		theirs: []string{
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/rs/zerolog",
 			"github.com/mattn/go-isatty", "go.yaml.in/yaml/v3", "github.com/dustin/go-humanize",
@@ -59,6 +59,7 @@ var house = map[string]struct{ ours, theirs []string }{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
 		"github.com/minio/highwayhash",
 	}},
+	"broker/local": {ours: []string{"broker", "message", "durable"}, theirs: []string{"go.etcd.io/bbolt"}},
 	// The suite is a library for tests, so testing tools are in its product code.
 	"broker/brokertest": {ours: []string{"broker", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},
 	"batcher":           {ours: []string{"message"}},

@@ -28,6 +28,7 @@ var (
 	bucketDead    = []byte("dead")
 	bucketReturns = []byte("returns")
 	bucketDepths  = []byte("depths")
+	topBuckets    = [][]byte{bucketMeta, bucketQueues, bucketDead, bucketReturns, bucketDepths}
 
 	keyVersion = []byte("version")
 	keyClean   = []byte("clean")
@@ -67,7 +68,7 @@ func createFile(dir string, fill func(*bbolt.DB) error) (err error) {
 		}
 	}()
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketQueues, bucketDead, bucketReturns, bucketDepths} {
+		for _, name := range topBuckets {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}

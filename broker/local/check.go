@@ -57,14 +57,7 @@ func checkFile(f *os.File, full bool, progress func(done, total int64)) (*Report
 	if err != nil {
 		return nil, err
 	}
-	if len(s.metas) > 0 {
-		s.open(s.metas[0])
-		s.readQueues()
-	}
-	if s.failure != nil {
-		return nil, fmt.Errorf("read broker store %s: %w", f.Name(), s.failure)
-	}
-	return s.report, s.report.Err()
+	return s.report, s.check()
 }
 
 // Check looks at all of the store at dir, which no process may have. It changes

@@ -5,11 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -273,6 +276,11 @@ func TestDamages(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err := checkPath(t, path, true)
+				if i%10 == 0 {
+					if r, got := salvage(t, filepath.Dir(path)); r != nil && r.Err() == nil && s.records.missing(got) > 0 {
+						t.Errorf("%d: %s: the salvage is silent, %d records are lost", i, how, s.records.missing(got))
+					}
+				}
 				switch {
 				case err == nil:
 					passed++
@@ -287,4 +295,74 @@ func TestDamages(t *testing.T) {
 			t.Logf("%d of %d damages were harmless", passed, each)
 		})
 	}
+}
+
+// brokenReader fails for a part of the file.
+type brokenReader struct {
+	io.ReaderAt
+	from int64
+}
+
+var errBroken = errors.New("input/output error")
+
+func (r brokenReader) ReadAt(b []byte, offset int64) (int, error) {
+	if offset+int64(len(b)) > r.from {
+		return 0, errBroken
+	}
+	return r.ReaderAt.ReadAt(b, offset)
+}
+
+// TestReadError: an error of reading is not damage, whatever else is wrong.
+func TestReadError(t *testing.T) {
+	s := newTestStore(t, "backlog")
+	file, err := os.ReadFile(s.path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []int{0, 4096, len(file) / 2} {
+		sv := survey{file: brokenReader{bytes.NewReader(file), int64(from)}, size: int64(len(file)), goroutines: 2, report: &Report{Path: "x"}}
+		if err := sv.check(); !errors.Is(err, errBroken) || errors.Is(err, ErrDamaged) {
+			t.Errorf("from byte %d: %v", from, err)
+		}
+	}
+}
+
+// FuzzCheck: no bytes make the check panic, and what it passes is whole. With new
+// sums of the meta pages, the bytes get further.
+func FuzzCheck(f *testing.F) {
+	s := newTestStore(f, "small")
+	whole, err := os.ReadFile(s.path())
+	if err != nil {
+		f.Fatal(err)
+	}
+	pages := uint32(len(whole) / os.Getpagesize())
+	for page := range pages {
+		f.Add(page*uint32(os.Getpagesize()), []byte{byte(page), 0, 0, 0, 0, 0, 0, 0, 2, 0, 255, 0, 9}, true)
+	}
+	f.Fuzz(func(t *testing.T, at uint32, patch []byte, sums bool) {
+		file := bytes.Clone(whole)
+		copy(file[int(at)%len(file):], patch)
+		for page := 0; sums && page < 2; page++ {
+			m := file[page*os.Getpagesize()+pageHeader:][:metaSize]
+			h := fnv.New64a()
+			h.Write(m[:metaSize-8])
+			order.PutUint64(m[metaSize-8:], h.Sum64())
+		}
+		sv := survey{file: bytes.NewReader(file), size: int64(len(file)), full: true, goroutines: 2, report: &Report{Path: "x"}}
+		got := contents{}
+		var mu sync.Mutex
+		sv.record = func(queue int, seq uint64, record []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			if got[queue] == nil {
+				got[queue] = map[uint64]string{}
+			}
+			got[queue][seq] = string(record)
+		}
+		if err := sv.check(); err == nil && !sums && s.records.missing(got) > 0 {
+			t.Error("the check is silent")
+		} else if err != nil && !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+	})
 }

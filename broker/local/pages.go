@@ -2,11 +2,13 @@ package local
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -46,6 +48,11 @@ var order = binary.LittleEndian
 type flaw string
 
 func (f flaw) Error() string { return string(f) }
+
+func isFlaw(err error) bool {
+	_, ok := errors.AsType[flaw](err)
+	return ok
+}
 
 func flawf(format string, args ...any) error { return flaw(fmt.Sprintf(format, args...)) }
 
@@ -99,45 +106,36 @@ func readMeta(r io.ReaderAt, number uint64, offset int64) (*meta, error) {
 	return found, nil
 }
 
-// readMetas returns the valid meta pages, the newest first. The flaw says what is
+// readMetas returns the valid meta pages, the newest first. The error tells what is
 // wrong with another one.
-func readMetas(r io.ReaderAt) (valid []*meta, wrong, err error) {
-	keep := func(m *meta, err error) (ok bool, _ error) {
-		if _, isFlaw := errors.AsType[flaw](err); err != nil && !isFlaw {
-			return false, err
-		}
-		if err == nil {
+func readMetas(r io.ReaderAt) (valid []*meta, err error) {
+	take := func(m *meta, e error) {
+		if e == nil {
 			valid = append(valid, m)
+		} else if !isFlaw(e) {
+			err = e
 		}
-		return err == nil, nil
 	}
-	switch ok, err := keep(readMeta(r, 0, 0)); {
-	case err != nil:
-		return nil, nil, err
-	case ok:
-		if _, err := keep(readMeta(r, 1, int64(valid[0].pageSize))); err != nil {
-			return nil, nil, err
-		}
-	default: // the first page is damaged, so the size of a page is not known
-		for offset := int64(1 << 10); offset <= 1<<24 && !ok; offset *= 2 {
-			if ok, err = keep(readMeta(r, 1, offset)); err != nil {
-				return nil, nil, err
-			}
-		}
+	take(readMeta(r, 0, 0))
+	low, high := int64(1<<10), int64(1<<24) // where the second may be
+	if len(valid) > 0 {
+		low, high = int64(valid[0].pageSize), int64(valid[0].pageSize)
+	}
+	for first := len(valid); low <= high && len(valid) == first; low *= 2 {
+		take(readMeta(r, 1, low))
 	}
 	switch {
+	case err != nil:
 	case len(valid) == 0:
-		return nil, flaw("both of its meta pages are damaged"), nil
+		return nil, flaw("both of its meta pages are damaged")
 	case len(valid) == 1:
-		return valid, flaw("one of its two meta pages is damaged, so the last write may be missing"), nil
+		return valid, flaw("one of its two meta pages is damaged, so the last write may be missing")
 	}
-	if valid[0].txid < valid[1].txid {
-		valid[0], valid[1] = valid[1], valid[0]
+	slices.SortFunc(valid, func(a, b *meta) int { return cmp.Compare(b.txid, a.txid) })
+	if err == nil && (valid[0].txid != valid[1].txid+1 || valid[0].pageSize != valid[1].pageSize) {
+		err = flaw("its two meta pages do not belong together, so the last write may be missing")
 	}
-	if a, b := valid[0], valid[1]; a.txid != b.txid+1 || a.pageSize != b.pageSize {
-		wrong = flaw("its two meta pages do not belong together, so the last write may be missing")
-	}
-	return valid, wrong, nil
+	return valid, err
 }
 
 // bucket is the header of one, and its page if that is not one of the file.

@@ -29,8 +29,8 @@ func Salvage(from, to string, progress func(done, total int64)) (_ *Report, err 
 	if err != nil {
 		return nil, err
 	}
-	if !s.openReadable() {
-		return nil, s.report.Err()
+	if !s.start() {
+		return nil, s.err()
 	}
 	to, lock, err := newFolder(from, to)
 	if err != nil {
@@ -47,19 +47,6 @@ func Salvage(from, to string, progress func(done, total int64)) (_ *Report, err 
 		return nil, fmt.Errorf("write broker store %s: %w", to, err)
 	}
 	return s.report, nil
-}
-
-// openReadable opens the newest state of the file whose list of queues can be read.
-func (s *survey) openReadable() bool {
-	for i, m := range s.metas {
-		if i > 0 {
-			s.wrong(nil, "")(flaw("its newest state cannot be read, so this is the one before"))
-		}
-		if s.open(m) {
-			return true
-		}
-	}
-	return false
 }
 
 // newFolder makes the folder of a new store, outside of the old one, and takes its

@@ -2,8 +2,8 @@ package local
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"sync"
@@ -13,12 +13,11 @@ import (
 
 // survey reads a store's file.
 type survey struct {
-	file       *os.File
+	file       io.ReaderAt
 	size       int64
-	full       bool    // with the checksums of the records
-	goroutines int     // that read
-	metas      []*meta // the valid ones, the newest first
-	tree       *tree   // of the one that is read
+	full       bool  // with the checksums of the records
+	goroutines int   // that read
+	tree       *tree // of the one that is read
 	report     *Report
 	// record, if not nil, gets each good record; full is needed. Those of a queue
 	// ascend if one goroutine reads.
@@ -38,16 +37,43 @@ func newSurvey(f *os.File, full bool, goroutines int, progress func(done, total 
 		return nil, err
 	}
 	s := &survey{file: f, size: info.Size(), full: full, goroutines: goroutines, progress: progress}
-	s.report = &Report{Path: f.Name(), Queues: map[int]*Queue{}}
+	s.report = &Report{Path: f.Name()}
 	s.due.Store(time.Now().Add(time.Second).UnixNano())
-	var wrong error
-	if s.metas, wrong, err = readMetas(f); err != nil {
-		return nil, fmt.Errorf("read broker store %s: %w", f.Name(), err)
-	}
-	if wrong != nil {
-		s.wrong(nil, "")(wrong)
-	}
 	return s, nil
+}
+
+// start opens the newest state of the file, or the one before if the list of its
+// queues cannot be read.
+func (s *survey) start() (ok bool) {
+	metas, err := readMetas(s.file)
+	if err != nil {
+		s.wrong(nil, "")(err)
+	}
+	for i, m := range metas {
+		if i > 0 {
+			s.wrong(nil, "")(flaw("its newest state cannot be read, so this is the one before"))
+		}
+		if s.open(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// check reads all of the file.
+func (s *survey) check() error {
+	if s.start() {
+		s.readQueues()
+	}
+	return s.err()
+}
+
+// err tells what was wrong. An error of reading is not damage.
+func (s *survey) err() error {
+	if s.failure != nil {
+		return fmt.Errorf("read broker store %s: %w", s.report.Path, s.failure)
+	}
+	return s.report.Err()
 }
 
 // wrong returns a function that takes what is wrong with a queue; nil is the file.
@@ -55,7 +81,7 @@ func (s *survey) wrong(q *Queue, prefix string) func(error) {
 	return func(err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if _, isFlaw := errors.AsType[flaw](err); !isFlaw && s.failure == nil {
+		if !isFlaw(err) && s.failure == nil {
 			s.failure = err
 		}
 		switch text := prefix + err.Error(); {
@@ -76,9 +102,10 @@ func (s *survey) open(m *meta) (ok bool) {
 	if want := int64(m.pages) * int64(m.pageSize); s.size < want {
 		wrong(flawf("the file lacks its last %d bytes", want-s.size))
 	}
+	damages := len(r.Damage)
 	top := s.buckets(m.root, wrong)
-	for _, name := range [][]byte{bucketMeta, bucketQueues, bucketDead, bucketReturns, bucketDepths} {
-		if _, ok := top[string(name)]; !ok {
+	for _, name := range topBuckets {
+		if _, ok := top[string(name)]; !ok && len(r.Damage) == damages {
 			wrong(flawf("it has no bucket %q", name))
 		}
 	}
