@@ -62,35 +62,32 @@ func checkFile(f *os.File, full bool, progress func(done, total int64)) (*Report
 
 // Check looks at all of the store at dir, which no process may have. It changes
 // nothing. If the error is ErrDamaged, the report has all that is readable.
-func Check(dir string, progress func(done, total int64)) (_ *Report, err error) {
-	f, unlock, err := openUnchanged(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	return checkFile(f, true, progress)
+func Check(dir string, progress func(done, total int64)) (r *Report, err error) {
+	err = withStore(dir, func(f *os.File) (err error) {
+		r, err = checkFile(f, true, progress)
+		return err
+	})
+	return r, err
 }
 
-// openUnchanged locks a store and opens its file, both for reading.
-func openUnchanged(dir string) (*os.File, func() error, error) {
+// withStore locks a store, opens its file, both for reading, and calls do.
+func withStore(dir string, do func(*os.File) error) error {
 	lock, err := lockUnchanged(dir)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	unlock := func() error {
-		if lock == nil {
-			return nil
-		}
-		return lock.Close()
+	if lock != nil {
+		defer lock.Close()
 	}
 	f, err := os.Open(filepath.Join(dir, fileName))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s holds no broker store: %w", dir, err)
+		return fmt.Errorf("%s holds no broker store: %w", dir, err)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, unlock())
+		return err
 	}
-	return f, func() error { return errors.Join(f.Close(), unlock()) }, nil
+	defer f.Close()
+	return do(f)
 }
 
 // Sorted returns the numbers of the queues, those of the shards first.

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -17,149 +16,140 @@ import (
 
 // Salvage copies what can be read of the store at from, which no process may have,
 // into a new store in the folder to, which must be empty or not exist. It changes
-// nothing in from. The report tells what it read; its Err, what it could not. An
-// error means that there is no new store.
-func Salvage(from, to string, progress func(done, total int64)) (_ *Report, err error) {
-	f, unlock, err := openUnchanged(from)
+// nothing in from. The report tells what it read; its Err, what it could not. After
+// an error there is no new store.
+func Salvage(from, to string, progress func(done, total int64)) (r *Report, err error) {
+	err = withStore(from, func(f *os.File) error {
+		s, err := newSurvey(f, true, 1, progress)
+		if err != nil {
+			return err
+		}
+		if !s.start() {
+			return s.err()
+		}
+		r = s.report
+		return s.copyTo(from, to)
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	s, err := newSurvey(f, true, 1, progress)
+	return r, nil
+}
+
+// copyTo makes the new store.
+func (s *survey) copyTo(from, to string) error {
+	switch entries, err := os.ReadDir(to); {
+	case err == nil && len(entries) > 0:
+		return fmt.Errorf("%s is not empty; choose another folder", to)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if rel, err := filepath.Rel(from, to); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("%s is in the folder of the old store; choose another folder", to)
+	}
+	to, err := durable.Folder("broker store", to, 0o700)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if !s.start() {
-		return nil, s.err()
-	}
-	to, lock, err := newFolder(from, to)
+	lock, err := lockStore(to)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
 	err = createFile(to, func(db *bbolt.DB) error {
-		c := &copier{db: db, survey: s, depths: map[int]int{}}
-		s.record = c.put
+		c := &copier{db: db, queues: s.report.Queues, depths: map[int]int{}}
+		s.record = c.add
 		s.readQueues()
 		return c.finish()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("write broker store %s: %w", to, err)
+		err = fmt.Errorf("write broker store %s: %w", to, err)
 	}
-	return s.report, nil
-}
-
-// newFolder makes the folder of a new store, outside of the old one, and takes its
-// lock.
-func newFolder(from, to string) (path string, lock *durable.Lock, err error) {
-	switch entries, err := os.ReadDir(to); {
-	case err == nil && len(entries) > 0:
-		return "", nil, fmt.Errorf("%s is not empty; choose another folder", to)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return "", nil, err
-	}
-	old, err := filepath.Abs(from)
-	if err != nil {
-		return "", nil, err
-	}
-	if path, err = filepath.Abs(to); err != nil {
-		return "", nil, err
-	}
-	if strings.HasPrefix(path+"/", old+"/") {
-		return "", nil, fmt.Errorf("%s is in the folder of the old store; choose another folder", to)
-	}
-	if path, err = durable.Folder("broker store", to, 0o700); err != nil {
-		return "", nil, err
-	}
-	lock, err = lockStore(path)
-	return path, lock, err
+	return errors.Join(err, lock.Close())
 }
 
 // copier writes records to a new file.
 type copier struct {
-	db     *bbolt.DB
-	survey *survey
-	tx     *bbolt.Tx // nil between two
-	bytes  int       // of the records in it
-	depths map[int]int
-	err    error // the first one; the rest is not written
+	db      *bbolt.DB
+	queues  map[int]*Queue // of the old file
+	depths  map[int]int
+	waiting []copied
+	bytes   int   // of their records
+	err     error // the first one; the rest is not written
 }
 
-// A transaction of this many bytes is held in memory.
+type copied struct {
+	queue  int
+	seq    uint64
+	record []byte
+}
+
+// copyBytes are held in memory until they are written.
 const copyBytes = 8 << 20
 
-// put writes a record of the old file, and how often it came back.
-func (c *copier) put(queue int, seq uint64, record []byte) {
-	if c.err != nil {
-		return
+func (c *copier) add(queue int, seq uint64, record []byte) {
+	c.waiting = append(c.waiting, copied{queue, seq, bytes.Clone(record)})
+	if c.bytes += len(record); c.bytes >= copyBytes {
+		c.write()
 	}
-	c.err = c.write(queue, func(b, returns *bbolt.Bucket) error {
-		key := seqKey(seq)
-		if b.Get(key) != nil {
-			return nil // a damaged tree may lead to an older copy of its page
-		}
-		c.depths[queue]++
-		c.bytes += len(record)
-		if n := c.survey.report.Queues[queue].Returns[seq]; n > 0 && returns != nil {
-			if err := returns.Put(key, binary.AppendUvarint(nil, uint64(n))); err != nil {
-				return err
+}
+
+// write writes what waits, and how often it came back.
+func (c *copier) write() {
+	if c.err == nil {
+		c.err = c.db.Update(func(tx *bbolt.Tx) error {
+			for _, it := range c.waiting {
+				b, returns, err := queueBuckets(tx, it.queue)
+				if err != nil {
+					return err
+				}
+				key := seqKey(it.seq)
+				if b.Get(key) != nil {
+					continue // a damaged tree may lead to an older copy of its page
+				}
+				b.FillPercent = 1 // the records ascend
+				if n := c.queues[it.queue].Returns[it.seq]; n > 0 {
+					err = returns.Put(key, binary.AppendUvarint(nil, uint64(n)))
+				}
+				if err = errors.Join(err, b.Put(key, it.record)); err != nil {
+					return err
+				}
+				c.depths[it.queue]++
 			}
-		}
-		return b.Put(key, bytes.Clone(record))
-	})
-	if c.err == nil && c.bytes >= copyBytes {
-		c.err = c.commit()
-	}
-}
-
-// write calls do with the bucket of a queue and that of its returns, which dead
-// letters do not have.
-func (c *copier) write(queue int, do func(b, returns *bbolt.Bucket) error) (err error) {
-	if c.tx == nil {
-		if c.tx, err = c.db.Begin(true); err != nil {
-			return err
-		}
-	}
-	if queue == Dead {
-		return do(c.tx.Bucket(bucketDead), nil)
-	}
-	b, err := c.tx.Bucket(bucketQueues).CreateBucketIfNotExists(queueName(queue))
-	if err != nil {
-		return err
-	}
-	b.FillPercent = 1 // the records ascend
-	returns, err := c.tx.Bucket(bucketReturns).CreateBucketIfNotExists(queueName(queue))
-	if err != nil {
-		return err
-	}
-	return do(b, returns)
-}
-
-func (c *copier) commit() error {
-	tx := c.tx
-	c.tx, c.bytes = nil, 0
-	return tx.Commit()
-}
-
-// finish writes the last numbers given and the depths.
-func (c *copier) finish() error {
-	for _, n := range c.survey.report.Sorted() {
-		if c.err != nil {
-			break
-		}
-		q := c.survey.report.Queues[n]
-		c.err = c.write(n, func(b, _ *bbolt.Bucket) error {
-			if err := b.SetSequence(max(q.Sequence, q.Last)); err != nil {
-				return err
-			}
-			return c.tx.Bucket(bucketDepths).Put(queueName(n), binary.AppendUvarint(nil, uint64(c.depths[n])))
+			return nil
 		})
 	}
-	switch {
-	case c.tx == nil:
+	c.waiting, c.bytes = nil, 0
+}
+
+// finish writes the rest, the last numbers given, and the depths.
+func (c *copier) finish() error {
+	c.write()
+	if c.err != nil {
 		return c.err
-	case c.err != nil:
-		return errors.Join(c.err, c.tx.Rollback())
 	}
-	return c.commit()
+	return c.db.Update(func(tx *bbolt.Tx) error {
+		for n, q := range c.queues {
+			b, _, err := queueBuckets(tx, n)
+			if err != nil {
+				return err
+			}
+			depth := binary.AppendUvarint(nil, uint64(c.depths[n]))
+			if err := errors.Join(b.SetSequence(max(q.Sequence, q.Last)), tx.Bucket(bucketDepths).Put(queueName(n), depth)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// queueBuckets returns the bucket of a queue and that of its returns; it makes them
+// if they are missing. Dead letters have no returns.
+func queueBuckets(tx *bbolt.Tx, queue int) (b, returns *bbolt.Bucket, err error) {
+	if queue == Dead {
+		return tx.Bucket(bucketDead), nil, nil
+	}
+	if b, err = tx.Bucket(bucketQueues).CreateBucketIfNotExists(queueName(queue)); err == nil {
+		returns, err = tx.Bucket(bucketReturns).CreateBucketIfNotExists(queueName(queue))
+	}
+	return b, returns, err
 }

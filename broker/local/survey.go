@@ -125,7 +125,7 @@ func (s *survey) open(m *meta) (ok bool) {
 	s.readDepths(top[string(bucketDepths)])
 	for name, b := range s.buckets(top[string(bucketReturns)], s.wrong(nil, "the list of returns: ")) {
 		n, err := queueNumber(name)
-		if q := r.Queues[n]; err != nil || q == nil {
+		if q := r.Queues[n]; err != nil || q == nil || n == Dead {
 			wrong(flawf("the list of returns has %q, which is no queue", name))
 		} else {
 			q.returns = b
