@@ -54,6 +54,15 @@ func embeddedDir(u *url.URL) (string, error) {
 	return dir, nil
 }
 
+// StoreFolder returns the folder of an embedded broker.
+func StoreFolder(brokerURL string) (string, error) {
+	u, err := url.Parse(brokerURL)
+	if err != nil || u.Scheme != "embedded" {
+		return "", errors.New("--broker-url names no embedded broker; give the folder of its store")
+	}
+	return embeddedDir(u)
+}
+
 // openBroker opens the engine that the URL chooses. It does not wait for a
 // connection; only an embedded broker is up when it returns.
 func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {

@@ -19,7 +19,7 @@ const module = "async-data-processor/"
 // part of the house.
 var house = map[string]struct{ ours, theirs []string }{
 	"cmd/async-data-processor": {
-		ours: []string{"pipeline", "output/verify"},
+		ours: []string{"pipeline", "output/verify", "broker/local"},
 		theirs: []string{
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/rs/zerolog",
 			"github.com/mattn/go-isatty", "go.yaml.in/yaml/v3", "github.com/dustin/go-humanize",
@@ -60,8 +60,8 @@ var house = map[string]struct{ ours, theirs []string }{
 		"github.com/minio/highwayhash",
 	}},
 	"broker/local": {
-		ours:   []string{"broker", "broker/conn", "message", "event", "backoff"},
-		theirs: []string{"go.etcd.io/bbolt"},
+		ours:   []string{"broker", "broker/conn", "message", "event", "backoff", "durable"},
+		theirs: []string{"go.etcd.io/bbolt", "golang.org/x/sys/unix"},
 	},
 	// The suite is a library for tests, so testing tools are in its product code.
 	"broker/brokertest": {ours: []string{"broker", "broker/local", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"async-data-processor/message"
@@ -10,9 +9,6 @@ import (
 
 // Dead is the number of the queue of dead letters, beside those of the shards.
 const Dead = -1
-
-// ErrDamaged: the store lacks something that it held, or holds what cannot be read.
-var ErrDamaged = errors.New("the broker's store is damaged")
 
 // Store keeps the queues of an Engine. The engine calls one of Recover, Commit and
 // Close at a time, and any number of the others at the same time as these.
