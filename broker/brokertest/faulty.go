@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"testing"
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/local"
+	"async-data-processor/event"
+	"async-data-processor/message"
 )
 
 // Faulty is a store that does not do what it is asked, on demand. It lets the suite
@@ -122,4 +125,45 @@ func (f *Faulty) Read(queue int, after uint64, limit int) ([]local.Item, error) 
 		return nil, errCut
 	}
 	return f.Store.Read(queue, after, limit)
+}
+
+// LocalEngine returns a broker of package local over a Faulty for the suite.
+func LocalEngine(e *local.Engine, store *Faulty) *Engine {
+	return &Engine{
+		Open:       func(_ testing.TB, events event.Sink) broker.Broker { return e.Client(Shards, events) },
+		OpenShards: func(_ testing.TB, shards int) broker.Broker { return e.Client(shards, nil) },
+		Depth: func(_ testing.TB, shard int) int {
+			all, _ := e.Depth(shard)
+			return all
+		},
+		DeadLetters: func(t testing.TB) []DeadLetter { return deadOf(t, e) },
+		PublishForeign: func(_ testing.TB, shard int, id string, body []byte) {
+			enqueue(e, shard, id, body)
+		},
+		Break:   func(testing.TB) { store.Break(e) },
+		Lose:    func(_ testing.TB, what Loss) { store.Lose(what) },
+		Stop:    func(testing.TB) { store.Stop(e) },
+		Start:   func(testing.TB) { store.Start() },
+		Stall:   func(testing.TB) { store.Stall() },
+		Resume:  func(testing.TB) { store.Resume() },
+		Block:   func(testing.TB) { e.Block(errors.New("low on memory")) },
+		Unblock: func(testing.TB) { e.Block(nil) },
+	}
+}
+
+func deadOf(t testing.TB, e *local.Engine) (dead []DeadLetter) {
+	c := e.Client(0, nil)
+	defer c.Close()
+	err := c.DeadLetters(context.Background(), func(l broker.DeadLetter) broker.Verdict {
+		id := l.Envelope.ID
+		if id == message.KeyedID("", l.Envelope.Body) {
+			id = "" // it had none
+		}
+		dead = append(dead, DeadLetter{id, l.Envelope.Body, l.Reason, l.Envelope.Shard, l.Time})
+		return broker.Keep
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return dead
 }

@@ -148,7 +148,11 @@ func (m *Memory) Dead() (dead []DeadLetter) {
 
 // PublishForeign queues a body as another program would; the id is optional.
 func (m *Memory) PublishForeign(shard int, id string, body []byte) {
-	err := m.engine.Enqueue(message.Envelope{ID: id, Shard: shard, Count: 1, Body: body, Foreign: true})
+	enqueue(m.engine, shard, id, body)
+}
+
+func enqueue(e *local.Engine, shard int, id string, body []byte) {
+	err := e.Enqueue(message.Envelope{ID: id, Shard: shard, Count: 1, Body: body, Foreign: true})
 	if err != nil {
 		panic(err)
 	}
@@ -161,9 +165,6 @@ func (m *Memory) Break() {
 	m.store.Break(m.engine)
 	m.await()
 }
-
-// Lose lets what clients send, or what they are sent, go lost until Break.
-func (m *Memory) Lose(what Loss) { m.store.Lose(what) }
 
 // Stop ends the broker under its clients; Start brings it back.
 func (m *Memory) Stop() { m.store.Stop(m.engine) }
@@ -191,9 +192,6 @@ func (m *Memory) Resume() { m.store.Resume() }
 func (m *Memory) Block(reason string) {
 	m.engine.Block(errors.New("the broker blocks publishing: " + reason))
 }
-
-// Unblock ends Block.
-func (m *Memory) Unblock() { m.engine.Block(nil) }
 
 // kept is a store in memory.
 type kept struct {

@@ -10,7 +10,6 @@ import (
 	"go.uber.org/goleak"
 
 	"async-data-processor/broker"
-	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -20,23 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestMemory(t *testing.T) {
 	Run(t, Harness{Fresh: func(*testing.T, bool) *Engine {
 		m := NewMemory(Shards)
-		return &Engine{
-			Open:        func(_ testing.TB, events event.Sink) broker.Broker { return m.Open(events) },
-			OpenShards:  func(_ testing.TB, shards int) broker.Broker { return m.OpenShards(shards, nil) },
-			Depth:       func(_ testing.TB, shard int) int { return m.Depth(shard) },
-			DeadLetters: func(testing.TB) []DeadLetter { return m.Dead() },
-			PublishForeign: func(_ testing.TB, shard int, id string, body []byte) {
-				m.PublishForeign(shard, id, body)
-			},
-			Break:   func(testing.TB) { m.Break() },
-			Lose:    func(_ testing.TB, what Loss) { m.Lose(what) },
-			Stop:    func(testing.TB) { m.Stop() },
-			Start:   func(testing.TB) { m.Start() },
-			Stall:   func(testing.TB) { m.Stall() },
-			Resume:  func(testing.TB) { m.Resume() },
-			Block:   func(testing.TB) { m.Block("low on memory") },
-			Unblock: func(testing.TB) { m.Unblock() },
-		}
+		return LocalEngine(m.engine, m.store)
 	}})
 }
 

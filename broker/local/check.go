@@ -49,8 +49,8 @@ type Queue struct {
 }
 
 // checkFile looks at the opened file of a store, with reads only: bbolt would panic
-// on a damaged file. It looks at the whole structure, and, if full, at the checksum of
-// each envelope. The progress function may be nil; it gets envelopes, about once a
+// on a damaged file. It looks at the whole structure, and at the checksum of each
+// envelope, if full, or if the file was not closed in order. The progress function may be nil; it gets envelopes, about once a
 // second. If the error is ErrDamaged, the report has all that is readable.
 func checkFile(f *os.File, full bool, progress func(done, total int64)) (*Report, error) {
 	s, err := newSurvey(f, full, runtime.GOMAXPROCS(0), progress)

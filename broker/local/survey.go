@@ -63,6 +63,7 @@ func (s *survey) start() (ok bool) {
 // check reads all of the file.
 func (s *survey) check() error {
 	if s.start() {
+		s.full = s.full || !s.report.Clean
 		s.readQueues()
 	}
 	return s.err()
