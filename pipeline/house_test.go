@@ -69,8 +69,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"faults/rig": {
 		ours: []string{"shard", "output/verify", "faults/process"},
 		theirs: []string{
-			"github.com/nats-io/nats-server/v2/server", "github.com/nats-io/nats.go",
-			"github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
+			"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
 		},
 	},
 	// A disk for tests, which only they may import.

@@ -223,12 +223,12 @@ func TestInProcess(t *testing.T) {
 // the queue afterwards, and the silence ends the connection by itself.
 func TestNothingComesLate(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	told := &events{}
 	b := openBroker(t, Config{URL: n.url(), Events: told.add})
 	awaitReady(t, b)
-	n.signal(syscall.SIGSTOP)
-	defer n.signal(syscall.SIGCONT)
+	n.Signal(syscall.SIGSTOP)
+	defer n.Signal(syscall.SIGCONT)
 	rejected, unknown := 0, 0
 	try := func() {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -247,7 +247,7 @@ func TestNothingComesLate(t *testing.T) {
 		return fmt.Sprintf("%d unknown, %d rejected", unknown, rejected)
 	})
 	told.awaitState(t, event.Lost, "")
-	n.signal(syscall.SIGCONT)
+	n.Signal(syscall.SIGCONT)
 	awaitReady(t, b)
 	last := envelope(0)
 	publish(t, b, last)
