@@ -70,14 +70,7 @@ func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 		if err != nil {
 			return nil, err
 		}
-		b, err := embedded.Open(embedded.Config{
-			Dir: dir, Shards: cfg.Shards, Listen: cfg.EmbeddedListen, Token: cfg.EmbeddedToken,
-			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Events: events,
-		})
-		if errors.Is(err, embedded.ErrStoreDamaged) {
-			return nil, fmt.Errorf("%w\n(to accept the loss: --embedded-accept-loss)", err)
-		}
-		return b, err
+		return embedded.Open(embedded.Config{Dir: dir, Shards: cfg.Shards, MinFree: cfg.EmbeddedMinFree, Events: events})
 	case "nats", "tls":
 		return jetstream.New(jetstream.Config{
 			URL: cfg.BrokerURL, Shards: cfg.Shards, Replicas: cfg.Replicas,

@@ -103,16 +103,10 @@ func (d DeadLetters) openBroker(ctx context.Context) (broker.Broker, error) {
 		open = openBroker
 	}
 	b, err := openUnless(ctx, cfg, nil, open)
-	switch {
-	case errors.Is(err, embedded.ErrStoreInUse):
-		return nil, fmt.Errorf("%w\n(to reach the dead letters of a running process, "+
-			"give it --embedded-listen and --embedded-token, and use --broker-url nats://TOKEN@host:port)", err)
-	case err != nil:
-		return nil, err
-	case b == nil:
-		return nil, context.Cause(ctx)
+	if err == nil && b == nil {
+		err = context.Cause(ctx)
 	}
-	return b, nil
+	return b, err
 }
 
 // checkStore refuses an embedded broker's folder in which there is no store: it

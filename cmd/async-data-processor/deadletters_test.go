@@ -33,7 +33,7 @@ import (
 // can be after all is then in one file, once, and the rest dies again.
 func TestDeadLetters(t *testing.T) {
 	for name, open := range map[string]func(testing.TB) rig.Broker{
-		"rabbitmq": rig.NewVhost, "embedded": rig.NewStore, "listener": rig.NewListener,
+		"rabbitmq": rig.NewVhost, "embedded": rig.NewStore, "jetstream": rig.NewNATS,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -45,9 +45,6 @@ func TestDeadLetters(t *testing.T) {
 func testDeadLetters(t *testing.T, b rig.Broker) {
 	const shards = 5
 	dir := t.TempDir()
-	if b.Consumer != "" && len(b.Settings) > 0 { // its broker is in the server
-		b.LaunchServer(t)
-	}
 	at := time.Date(2019, 10, 12, 8, 10, 54, 0, time.UTC)
 	own := shard.Of(at, shards)
 	line := `{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.0","timestamp":"2019-10-12T08:10:54Z"}`
@@ -140,15 +137,14 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	}
 }
 
-// TestDeadLettersOfRunningProcess: an embedded broker belongs to one process,
-// and who asks for its dead letters meanwhile is told the way.
+// TestDeadLettersOfRunningProcess: an embedded broker belongs to one process.
 func TestDeadLettersOfRunningProcess(t *testing.T) {
 	t.Parallel()
 	b := rig.NewStore(t)
 	b.Launch(t, "DATA_OUTPUT_DIR="+t.TempDir())
 	out, err := exec.Command("async-data-processor", "dead-letters", "list", "--broker-url", b.Server).CombinedOutput()
-	if !exitedWith(err, 1) || !strings.Contains(string(out), "in use") || !strings.Contains(string(out), "nats://TOKEN@host:port") {
-		t.Errorf("%v, want exit 1 and the way:\n%s", err, out)
+	if !exitedWith(err, 1) || !strings.Contains(string(out), "in use") {
+		t.Errorf("%v, want exit 1:\n%s", err, out)
 	}
 }
 

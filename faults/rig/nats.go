@@ -1,7 +1,6 @@
 package rig
 
 import (
-	"net"
 	"syscall"
 	"testing"
 
@@ -27,19 +26,8 @@ func NewNATS(t testing.TB) Broker {
 	url := "nats://user:hunter2@" + n.Addr
 	return Broker{
 		Server: url, Consumer: url, Start: start,
-		Stop:  func() { n.Kill() },
-		Stall: func() { n.Signal(syscall.SIGSTOP) },
+		Stop:   func() { n.Kill() },
+		Stall:  func() { n.Signal(syscall.SIGSTOP) },
+		Resume: func() { n.Signal(syscall.SIGCONT) },
 	}
-}
-
-// freePort returns a port that is free at the moment.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
