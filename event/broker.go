@@ -52,11 +52,6 @@ type DeadLetterFailed struct {
 	Retry time.Duration
 }
 
-// StoreRepaired tells that an embedded broker's damaged store was opened without
-// what is damaged, because the user had accepted the loss.
-type StoreRepaired struct{ Err error }
-
 func (Connection) event()       {}
 func (DeadLettered) event()     {}
 func (DeadLetterFailed) event() {}
-func (StoreRepaired) event()    {}

@@ -28,7 +28,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream",
-			"broker/jetstream/embedded", "batcher", "consumer", "output", "durable", "telemetry",
+			"batcher", "consumer", "output", "durable", "telemetry",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
@@ -54,10 +54,6 @@ var house = map[string]struct{ ours, theirs []string }{
 	},
 	"broker/jetstream": {ours: []string{"broker", "broker/conn", "message", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
-	}},
-	"broker/jetstream/embedded": {ours: []string{"broker", "broker/conn", "broker/jetstream", "durable", "event"}, theirs: []string{
-		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
-		"github.com/minio/highwayhash",
 	}},
 	// The suite is a library for tests, so testing tools are in its product code.
 	"broker/brokertest": {ours: []string{"broker", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},

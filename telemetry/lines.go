@@ -15,7 +15,7 @@ func (l *Log) tell(e event.Event) {
 		l.process(e)
 	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
 		l.request(e)
-	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.StoreRepaired:
+	case event.Connection, event.DeadLettered, event.DeadLetterFailed:
 		l.broker(e)
 	case event.ShardChanged, event.ShardOpened, event.FileOverdue, event.SpaceChanged, event.EnvelopeUndecodable:
 		l.shard(e)
@@ -122,9 +122,6 @@ func (l *Log) broker(e event.Event) {
 		if e.Envelope != "" {
 			line = line.Str("envelope", e.Envelope)
 		}
-	case event.StoreRepaired:
-		// Data was given up: each item is told, not one in ten seconds.
-		line, text = l.logger.Error().Err(e.Err), "broker store repaired"
 	}
 	if shard >= 0 {
 		line = line.Int("shard", shard)
