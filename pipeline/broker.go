@@ -8,7 +8,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
-	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/broker/local"
 	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/event"
 )
@@ -79,14 +79,13 @@ func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 		if err != nil {
 			return nil, err
 		}
-		b, err := embedded.Open(embedded.Config{
-			Dir: dir, Shards: cfg.Shards, Listen: cfg.EmbeddedListen, Token: cfg.EmbeddedToken,
-			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Events: events,
+		b, err := local.Open(context.Background(), local.FileConfig{
+			Dir: dir, Shards: cfg.Shards, MinFree: cfg.EmbeddedMinFree, Events: events,
 		})
-		if errors.Is(err, embedded.ErrStoreDamaged) {
-			return nil, fmt.Errorf("%w\n(to accept the loss: --embedded-accept-loss)", err)
+		if err != nil {
+			return nil, err // not a broker that is nil
 		}
-		return b, err
+		return b, nil
 	case "nats", "tls":
 		return jetstream.New(jetstream.Config{
 			URL: cfg.BrokerURL, Shards: cfg.Shards, Replicas: cfg.Replicas,

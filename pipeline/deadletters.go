@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"async-data-processor/broker"
-	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/broker/local"
 )
 
 // DeadLetter is what could not be written, as the broker keeps it.
@@ -103,16 +103,10 @@ func (d DeadLetters) openBroker(ctx context.Context) (broker.Broker, error) {
 		open = openBroker
 	}
 	b, err := openUnless(ctx, cfg, nil, open)
-	switch {
-	case errors.Is(err, embedded.ErrStoreInUse):
-		return nil, fmt.Errorf("%w\n(to reach the dead letters of a running process, "+
-			"give it --embedded-listen and --embedded-token, and use --broker-url nats://TOKEN@host:port)", err)
-	case err != nil:
-		return nil, err
-	case b == nil:
-		return nil, context.Cause(ctx)
+	if err == nil && b == nil {
+		err = context.Cause(ctx)
 	}
-	return b, nil
+	return b, err
 }
 
 // checkStore refuses an embedded broker's folder in which there is no store: it
@@ -126,7 +120,7 @@ func checkStore(raw string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, embedded.ServerFolder)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, local.FileName)); err != nil {
 		return fmt.Errorf("there is no embedded broker: %w", err)
 	}
 	return nil

@@ -27,8 +27,8 @@ var house = map[string]struct{ ours, theirs []string }{
 	},
 	"pipeline": {
 		ours: []string{
-			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream",
-			"broker/jetstream/embedded", "batcher", "consumer", "output", "durable", "telemetry",
+			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream", "broker/local",
+			"batcher", "consumer", "output", "durable", "telemetry",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
@@ -55,10 +55,6 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/jetstream": {ours: []string{"broker", "broker/conn", "message", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
 	}},
-	"broker/jetstream/embedded": {ours: []string{"broker", "broker/conn", "broker/jetstream", "durable", "event"}, theirs: []string{
-		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
-		"github.com/minio/highwayhash",
-	}},
 	"broker/local": {
 		ours:   []string{"broker", "broker/conn", "message", "event", "backoff", "durable"},
 		theirs: []string{"go.etcd.io/bbolt", "golang.org/x/sys/unix"},
@@ -73,8 +69,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"faults/rig": {
 		ours: []string{"shard", "output/verify", "faults/process"},
 		theirs: []string{
-			"github.com/nats-io/nats-server/v2/server", "github.com/nats-io/nats.go",
-			"github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
+			"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
 		},
 	},
 	// A disk for tests, which only they may import.

@@ -87,7 +87,7 @@ func createFile(dir string, fill func(*bbolt.DB) error) (err error) {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(path, filepath.Join(dir, fileName)); err != nil {
+	if err := os.Rename(path, filepath.Join(dir, FileName)); err != nil {
 		return err
 	}
 	return durable.SyncDir(dir)

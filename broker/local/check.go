@@ -79,7 +79,7 @@ func withStore(dir string, do func(*os.File) error) error {
 	if lock != nil {
 		defer lock.Close()
 	}
-	f, err := os.Open(filepath.Join(dir, fileName))
+	f, err := os.Open(filepath.Join(dir, FileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s holds no broker store: %w", dir, err)
 	}

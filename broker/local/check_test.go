@@ -58,7 +58,7 @@ func newTestStore(t testing.TB, shape string) *testStore {
 	return s
 }
 
-func (s *testStore) path() string { return filepath.Join(s.dir, fileName) }
+func (s *testStore) path() string { return filepath.Join(s.dir, FileName) }
 
 // update runs a transaction that ends with the depth of the queue.
 func (s *testStore) update(db *bbolt.DB, queue int, do func(b, returns *bbolt.Bucket) error) error {

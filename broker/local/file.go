@@ -52,7 +52,7 @@ func (s *File) caught(do func() error) (err error) {
 	return do()
 }
 
-func (s *File) path() string { return filepath.Join(s.dir, fileName) }
+func (s *File) path() string { return filepath.Join(s.dir, FileName) }
 
 // Commit implements Store.
 func (s *File) Commit(c *Change) error {

@@ -14,7 +14,8 @@ import (
 
 // Names in the folder of a store.
 const (
-	fileName    = "queue.db"
+	// FileName is the name of a store's file.
+	FileName    = "queue.db"
 	newFileName = "queue.db.new" // while it is made
 	lockName    = "lock"
 )

@@ -45,7 +45,7 @@ func salvage(t *testing.T, dir string) (*Report, contents) {
 			t.Errorf("%s: the last number is %d, want %d", QueueText(n), q.Sequence, old.Sequence)
 		}
 	}
-	return r, readStore(t, filepath.Join(to, fileName))
+	return r, readStore(t, filepath.Join(to, FileName))
 }
 
 // snapshot returns all that is in a folder.
