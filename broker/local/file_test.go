@@ -5,11 +5,15 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/faults/process"
 	"async-data-processor/message"
 )
 
@@ -175,4 +179,133 @@ func copyOver(dir string) error {
 		err = os.WriteFile(path+".copy", data, 0o600)
 	}
 	return errors.Join(err, os.Rename(path+".copy", path))
+}
+
+// TestCompactBeside: a commit beside a compaction is not lost, and no file is left.
+func TestCompactBeside(t *testing.T) {
+	dir := t.TempDir()
+	file, _ := openedFile(t, dir)
+	seq, smaller := uint64(0), 0
+	put := func(n, size int) *Change {
+		c := &Change{}
+		for range n {
+			seq++
+			p := putOf(0, seq)
+			p.Item.Envelope.Body = make([]byte, size)
+			c.Put = append(c.Put, p)
+		}
+		return c
+	}
+	const each = 20
+	for range 10 {
+		large := put(100, 10_000)
+		gone := &Change{}
+		for _, p := range large.Put {
+			gone.Delete = append(gone.Delete, Place{Queue: 0, Seq: p.Item.Seq})
+		}
+		if err := errors.Join(file.Commit(large), file.Commit(gone)); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			for range each {
+				err = errors.Join(err, file.Commit(put(1, 10)))
+			}
+			done <- err
+		}()
+		before := file.info
+		err := errors.Join(file.compact(0), <-done, file.compact(0))
+		if _, missing := os.Stat(filepath.Join(dir, newFileName)); err != nil || !errors.Is(missing, os.ErrNotExist) {
+			t.Fatal(err, missing)
+		}
+		if !os.SameFile(before, file.info) {
+			smaller++
+		}
+	}
+	file.crash(t)
+	file, contents := openedFile(t, dir)
+	if contents[0].Depth != 10*each || smaller == 0 {
+		t.Errorf("%d envelopes, want %d; made smaller %d times", contents[0].Depth, 10*each, smaller)
+	}
+	if err := file.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBacklog: the memory for what waits is bounded, however much it is, and a long
+// check tells how far it is. LOCAL_BACKLOG is how much, 100,000 envelopes unless set.
+func TestBacklog(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("LOCAL_BACKLOG"))
+	if err != nil {
+		n = 100_000
+	}
+	dir := t.TempDir()
+	file, _ := openedFile(t, dir)
+	for seq := 1; seq <= n; {
+		c := &Change{}
+		for ; len(c.Put) < 10_000; seq++ {
+			p := putOf(seq%5, uint64(seq))
+			p.Item.Envelope.ID = "01M8KH3T2VDAKG9NK0TQMXT5NY"
+			p.Item.Envelope.Body = make([]byte, 120)
+			c.Put = append(c.Put, p)
+		}
+		if err := file.Commit(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []string{"a stop in order", "a kill"} {
+		debug.FreeOSMemory()
+		usage := func() int { return process.UsageOf(os.Getpid()).Anonymous >> 10 }
+		before, most, done := usage(), 0, make(chan struct{})
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			for tick := time.NewTicker(20 * time.Millisecond); ; {
+				most = max(most, usage())
+				select {
+				case <-tick.C:
+				case <-done:
+					return
+				}
+			}
+		})
+		began, told := time.Now(), 0
+		file, err := OpenFile(dir, func(int64, int64) { told++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := New(Config{Store: file})
+		if err := e.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ready := time.Since(began)
+		c := e.Client(5, nil)
+		deliveries, stop := make(chan *message.Delivery), make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = c.Consume(ctx, 0, 500, deliveries); close(stop) }()
+		<-deliveries
+		first := time.Since(began)
+		for range 400 {
+			_ = (<-deliveries).Settle(message.Outcome{})
+		}
+		cancel()
+		<-stop
+		e.work.Wait()
+		debug.FreeOSMemory()
+		after := usage()
+		close(done)
+		watch.Wait()
+		t.Logf("%d envelopes, after %s: ready in %v, first delivery in %v; memory %d MiB before, %d at most, %d then; told %d times",
+			n, end, ready.Round(time.Millisecond), first.Round(time.Millisecond), before, most, after, told)
+		if most-before > 100 {
+			t.Errorf("%d MiB", most-before)
+		}
+		if ready > 4*time.Second && told == 0 {
+			t.Error("it said nothing")
+		}
+		file.crash(t)
+	}
 }
