@@ -2,7 +2,7 @@ package event
 
 // Started tells that a part of the process is up.
 type Started struct {
-	// Component is "server", "admin" or "message-consumer".
+	// Component is "server", "admin", "message-consumer" or "control socket".
 	Component string
 	// Addr is where it listens, Output where its files go; each may be empty.
 	Addr, Output string
@@ -13,12 +13,17 @@ type Started struct {
 	Tokens int
 }
 
+// ControlFailed tells that the process has no control socket, by which commands
+// reach its dead letters.
+type ControlFailed struct{ Err error }
+
 // Draining tells that the process has begun to stop.
 type Draining struct{ Cause error } // nil if it was asked to by a signal
 
 // Drained tells that the process has drained.
 type Drained struct{}
 
-func (Started) event()  {}
-func (Draining) event() {}
-func (Drained) event()  {}
+func (Started) event()       {}
+func (ControlFailed) event() {}
+func (Draining) event()      {}
+func (Drained) event()       {}

@@ -35,6 +35,15 @@ func checkBrokerURL(raw string) error {
 	return fmt.Errorf("there is no broker for %q, want %s", u.Scheme+"://", brokerForms)
 }
 
+// storeDir returns the folder of an embedded broker, empty for any other.
+func storeDir(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "embedded" {
+		return "", nil // openBroker judges it
+	}
+	return embeddedDir(u)
+}
+
 // embeddedDir returns the folder of embedded:///absolute/folder or
 // embedded:relative/folder.
 func embeddedDir(u *url.URL) (string, error) {

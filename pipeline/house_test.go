@@ -28,7 +28,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream",
-			"broker/jetstream/embedded", "batcher", "consumer", "output", "durable", "telemetry",
+			"broker/jetstream/embedded", "broker/door", "batcher", "consumer", "output", "durable", "telemetry",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
@@ -59,6 +59,7 @@ var house = map[string]struct{ ours, theirs []string }{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
 		"github.com/minio/highwayhash",
 	}},
+	"broker/door": {ours: []string{"broker"}, theirs: []string{"golang.org/x/net/netutil"}},
 	// The suite is a library for tests, so testing tools are in its product code.
 	"broker/brokertest": {ours: []string{"broker", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},
 	"batcher":           {ours: []string{"message"}},

@@ -54,32 +54,20 @@ func (b behind) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) 
 
 // TestContract runs the suite of all brokers with the door in between.
 func TestContract(t *testing.T) {
-	brokertest.Run(t, brokertest.Harness{Fresh: func(*testing.T, bool) *brokertest.Engine {
+	brokertest.RunDeadLetters(t, brokertest.Harness{Fresh: func(*testing.T, bool) *brokertest.Engine {
 		m := brokertest.NewMemory(brokertest.Shards)
-		through := func(t testing.TB, c *brokertest.Client) broker.Broker {
-			dir := t.TempDir()
-			serve(t, dir, Handler(c))
-			return behind{c, Process{dir}}
-		}
 		return &brokertest.Engine{
-			Open: func(t testing.TB, events event.Sink) broker.Broker { return through(t, m.Open(events)) },
-			OpenShards: func(t testing.TB, shards int) broker.Broker {
-				return through(t, m.OpenShards(shards, nil))
+			Open: func(t testing.TB, events event.Sink) broker.Broker {
+				c, dir := m.Open(events), t.TempDir()
+				serve(t, dir, Handler(c))
+				return behind{c, Process{dir}}
 			},
 			Depth:       func(_ testing.TB, shard int) int { return m.Depth(shard) },
 			DeadLetters: func(testing.TB) []brokertest.DeadLetter { return m.Dead() },
 			PublishForeign: func(_ testing.TB, shard int, id string, body []byte) {
 				m.PublishForeign(shard, id, body)
 			},
-			DeleteQueue: func(_ testing.TB, shard int) { m.DeleteQueue(shard) },
-			Break:       func(testing.TB) { m.Break() },
-			Lose:        func(_ testing.TB, what brokertest.Loss) { m.Lose(what) },
-			Stop:        func(testing.TB) { m.Stop() },
-			Start:       func(testing.TB) { m.Start() },
-			Stall:       func(testing.TB) { m.Stall() },
-			Resume:      func(testing.TB) { m.Resume() },
-			Block:       func(testing.TB) { m.Block("low on memory") },
-			Unblock:     func(testing.TB) { m.Unblock() },
+			Break: func(testing.TB) { m.Break() },
 		}
 	}})
 }
