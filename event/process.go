@@ -2,7 +2,7 @@ package event
 
 // Started tells that a part of the process is up.
 type Started struct {
-	// Component is "server", "admin", "message-consumer" or "control socket".
+	// Component is "server", "admin" or "message-consumer".
 	Component string
 	// Addr is where it listens, Output where its files go; each may be empty.
 	Addr, Output string

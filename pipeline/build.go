@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"async-data-processor/batcher"
@@ -164,7 +163,7 @@ func (p *process) openDoor(ready func() []server.Check) error {
 	}
 	c := p.serverConfig(ready)
 	c.Mount = append(c.Mount, server.Route{Method: http.MethodPost, Path: door.Path, Handler: door.Handler(p.broker)})
-	p.door = p.bind(l, server.NewAdmin(c), event.Started{Component: "control socket", Addr: filepath.Join(dir, door.Name)})
+	p.door = p.bind(server.NewAdmin(c), l)
 	return nil
 }
 
@@ -185,15 +184,15 @@ func (p *process) listen(setting, addr string, s *server.Server, started event.S
 		return bound{}, fmt.Errorf("--%s %s: %w", setting, addr, err)
 	}
 	started.Addr = l.Addr().String()
-	return p.bind(l, s, started), nil
+	p.started = append(p.started, started)
+	return p.bind(s, l), nil
 }
 
-func (p *process) bind(l net.Listener, s *server.Server, started event.Started) bound {
+func (p *process) bind(s *server.Server, l net.Listener) bound {
 	p.closers = append(p.closers, func() error {
 		_ = l.Close() // an error says that the server has closed it
 		return nil
 	})
-	p.started = append(p.started, started)
 	return bound{s, l}
 }
 

@@ -102,6 +102,9 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	if shown := run.deadLetters(0, "show", "garbage", "--json"); !strings.Contains(shown, `"body_base64":"bm90IEpTT04gAP8="`) {
 		t.Errorf("shown as JSON: %q", shown)
 	}
+	if b.Consumer == "" {
+		run.stop() // without its process, the command opens the store itself
+	}
 	run.deadLetters(1, "show", "nobody")
 	run.deadLetters(1, "replay", "nobody")
 	run.deadLetters(2, "purge")
@@ -140,15 +143,35 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	}
 }
 
-// TestDeadLettersOfRunningProcess: an embedded broker belongs to one process,
-// and who asks for its dead letters meanwhile is told the way.
-func TestDeadLettersOfRunningProcess(t *testing.T) {
+// TestDeadLettersAfterKill: a killed process leaves its socket. That holds up
+// neither the command nor the next process.
+func TestDeadLettersAfterKill(t *testing.T) {
 	t.Parallel()
 	b := rig.NewStore(t)
-	b.Launch(t, "DATA_OUTPUT_DIR="+t.TempDir())
-	out, err := exec.Command("async-data-processor", "dead-letters", "list", "--broker-url", b.Server).CombinedOutput()
-	if !exitedWith(err, 1) || !strings.Contains(string(out), "in use") || !strings.Contains(string(out), "nats://TOKEN@host:port") {
-		t.Errorf("%v, want exit 1 and the way:\n%s", err, out)
+	seed(t, b, func(a access) {
+		a.publish(message.Envelope{ID: "broken", Count: 1, Body: []byte("no newline at the end")})
+	})
+	socket := filepath.Join(strings.TrimPrefix(b.Server, "embedded://"), "control.sock")
+	run := newWriter(t, b, "DATA_OUTPUT_DIR="+t.TempDir())
+	one := func(dead []listed) bool { return len(dead) == 1 }
+	for range 2 {
+		run.until("one dead", one)
+		run.running.Kill()
+		run.running = nil
+		if _, err := os.Lstat(socket); err != nil {
+			t.Error(err)
+		}
+		if out := run.deadLetters(0, "list"); !strings.Contains(out, "broken") {
+			t.Errorf("listed without a process: %q", out)
+		}
+	}
+	run.until("one dead", one)
+	if out := run.deadLetters(0, "purge", "--yes"); out != "purged 1 dead letter\n" {
+		t.Errorf("purge: %q", out)
+	}
+	run.stop()
+	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket: %v, want none", err)
 	}
 }
 
@@ -160,8 +183,7 @@ type listed struct {
 	Foreign             bool
 }
 
-// writer is the process that writes, while dead letters are looked at. One with
-// the broker in it has to be stopped for that.
+// writer is the process that writes, while dead letters are looked at.
 type writer struct {
 	t        *testing.T
 	b        rig.Broker
@@ -218,7 +240,6 @@ func (w *writer) deadLetters(code int, args ...string) string {
 	w.t.Helper()
 	url := w.b.Consumer
 	if url == "" {
-		w.stop()
 		url = w.b.Server
 	}
 	cmd := exec.Command("async-data-processor", append([]string{"dead-letters"}, args...)...)
