@@ -39,7 +39,7 @@ func TestConsumeFails(t *testing.T) {
 		if err := r.ended(); !errors.Is(err, broken) {
 			t.Errorf("it ended with %v", err)
 		}
-		if depth := r.memory.Depth(1); depth != len(r.memory.Waiting(1)) {
+		if depth := r.memory.Depth(1); depth != r.memory.Waiting(1) {
 			t.Errorf("%d envelopes of shard 1 are neither settled nor back", depth)
 		}
 	})

@@ -92,7 +92,7 @@ func TestStopOfAFailingShard(t *testing.T) {
 		r.checkStatus("1 worker cannot write its batch")
 		r.set.Stop(0)
 		r.after(holdLimit + 2*retryMax)
-		if n := len(r.memory.Waiting(0)); n != 1 {
+		if n := r.memory.Waiting(0); n != 1 {
 			t.Errorf("%d envelopes are back at the broker, want 1", n)
 		}
 		if n := r.told("shard stopped with an error", `"shard":0`); n != 1 {

@@ -52,11 +52,14 @@ type DeadLetterFailed struct {
 	Retry time.Duration
 }
 
-// StoreRepaired tells that an embedded broker's damaged store was opened without
-// what is damaged, because the user had accepted the loss.
-type StoreRepaired struct{ Err error }
+// StoreChecked tells how far the check of an embedded broker's store is, when it
+// takes long.
+type StoreChecked struct {
+	Dir         string
+	Done, Total int64 // envelopes
+}
 
 func (Connection) event()       {}
 func (DeadLettered) event()     {}
 func (DeadLetterFailed) event() {}
-func (StoreRepaired) event()    {}
+func (StoreChecked) event()     {}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,7 +30,9 @@ func TestRabbitMQ(t *testing.T) {
 		{"broker restarted", func(c *campaign, n rig.Node) {
 			restarted(c, func() { n.Do(c, "stop") }, func() { n.Do(c, "start") })
 		}},
-		{"broker silent (SIGSTOP)", silent},
+		{"broker silent (SIGSTOP)", func(c *campaign, n rig.Node) {
+			silent(c, func() { n.Do(c, "pause") }, func() { n.Do(c, "resume") })
+		}},
 		{"memory alarm", func(c *campaign, n rig.Node) {
 			alarm(c, n, []string{"set_vm_memory_high_watermark", "0.00001"}, []string{"set_vm_memory_high_watermark", "0.4"})
 		}},
@@ -96,6 +97,11 @@ func TestJetStream(t *testing.T) {
 	on(t, "broker restarted", func(c *campaign) { restarted(c, c.Stop, c.Broker.Start) }, jetstream)
 }
 
+// TestSilentJetStream stops the process of a NATS server for a while.
+func TestSilentJetStream(t *testing.T) {
+	on(t, "broker silent (SIGSTOP)", func(c *campaign) { silent(c, c.Stall, c.Resume) }, jetstream)
+}
+
 // TestNoBroker: without a broker both processes are up, not ready, and stop
 // cleanly; the server answers 503, and the log has no password.
 func TestNoBroker(t *testing.T) {
@@ -149,14 +155,14 @@ const flat = 64
 // silent stops the broker's process, so that its connections stay and nothing
 // comes: no answer takes longer than the time-out of a publish, and what waits
 // does not pile up.
-func silent(c *campaign, n rig.Node) {
+func silent(c *campaign, stall, resume func()) {
 	c.settings = []string{"PPROF=true"}
 	c.start(rig.LoadConfig{})
 	for _, pause := range either([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, time.Minute}) {
 		c.load.More(1000)
 		processes := []*rig.Process{c.server, c.consumer}
 		before := [...]int{c.server.Goroutines(), c.consumer.Goroutines()}
-		n.Do(c, "pause")
+		stall()
 		time.Sleep(pause)
 		for i, p := range processes {
 			now := p.Goroutines()
@@ -165,7 +171,7 @@ func silent(c *campaign, n rig.Node) {
 			}
 			c.note("%s of silence: %d to %d goroutines", pause, before[i], now)
 		}
-		n.Do(c, "resume")
+		resume()
 		c.server.Ready()
 		c.load.More(1000)
 		c.cycle()
@@ -205,25 +211,4 @@ func alarm(c *campaign, n rig.Node, on, off []string) {
 		c.cycle()
 	}
 	c.finish()
-}
-
-// TestSilentServer stops a server's process that has the broker in it, so that
-// the consumer's broker is silent.
-func TestSilentServer(t *testing.T) {
-	on(t, "broker silent (SIGSTOP)", func(c *campaign) {
-		c.start(rig.LoadConfig{Mute: true})
-		for _, pause := range either([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, time.Minute}) {
-			c.load.More(1000)
-			before := c.consumer.Usage()
-			c.server.Signal(syscall.SIGSTOP)
-			time.Sleep(pause)
-			if u := c.consumer.Usage(); u.Threads > before.Threads+64 || u.RSS > before.RSS+64<<10 {
-				c.Errorf("%+v grew to %+v", before, u)
-			}
-			c.server.Signal(syscall.SIGCONT)
-			c.load.More(1000)
-			c.cycle()
-		}
-		c.finish()
-	}, listener)
 }

@@ -133,7 +133,7 @@ func (c *campaign) begin() {
 		c.server = c.consumer
 		return
 	}
-	c.server = rig.Start(c, "server", c.environment(append(c.Settings, "BROKER_URL="+c.Server)...)...)
+	c.server = rig.Start(c, "server", c.environment("BROKER_URL="+c.Server)...)
 	c.consumer = rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
 }
 

@@ -14,7 +14,7 @@ import (
 func TestStandby(t *testing.T) {
 	on(t, "owner killed, standby takes over", func(c *campaign) {
 		c.passOn(either(2, 20), func(owner *rig.Process) { c.kill(owner) })
-	}, inBothModes(rabbitmq, listener)...)
+	}, inBothModes(rabbitmq, jetstream)...)
 }
 
 // TestHandOver stops the owner in order instead: the next one gets nothing again.
@@ -29,7 +29,7 @@ func TestHandOver(t *testing.T) {
 			}
 			c.gone(owner)
 		})
-	}, inBothModes(rabbitmq, listener)...)
+	}, inBothModes(rabbitmq, jetstream)...)
 }
 
 // passOn passes the shards from one consumer to the next under load, so many
@@ -71,7 +71,7 @@ func TestSlowSink(t *testing.T) {
 		c.cycle()
 		c.finish()
 		c.bounded()
-	}, rabbitmq, embedded, listener)
+	}, rabbitmq, embedded, jetstream)
 }
 
 // bounded holds the memory of the processes to what they may take, whatever
@@ -122,5 +122,5 @@ func TestBacklog(t *testing.T) {
 		c.cycle()
 		c.finish()
 		c.bounded()
-	}, rabbitmq, listener)
+	}, rabbitmq, jetstream)
 }

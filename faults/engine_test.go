@@ -18,7 +18,6 @@ var (
 	rabbitmq  = engine{name: "rabbitmq", open: rig.NewVhost}
 	jetstream = engine{name: "jetstream", open: rig.NewNATS}
 	embedded  = engine{name: "embedded", open: rig.NewStore}
-	listener  = engine{name: "embedded, listening", open: rig.NewListener}
 )
 
 // rolling is what makes files roll: several of a shard in a second, of a few

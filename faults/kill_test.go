@@ -11,7 +11,7 @@ import (
 // TestKill kills the server, the consumer or both, again and again at random
 // moments of a load.
 func TestKill(t *testing.T) {
-	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 200), 500) }, append(inBothModes(rabbitmq, embedded, listener), jetstream)...)
+	on(t, "kill -9", func(c *campaign) { killLoop(c, either(3, 200), 500) }, inBothModes(rabbitmq, embedded, jetstream)...)
 }
 
 // TestKillLong is the same over many entries, in larger files.
@@ -54,7 +54,7 @@ func TestKillDraining(t *testing.T) {
 			c.cycle()
 		}
 		c.finish()
-	}, inBothModes(rabbitmq, embedded, listener)...)
+	}, inBothModes(rabbitmq, embedded, jetstream)...)
 }
 
 // TestTerminate: SIGTERM under load ends with 0, a second one at once and with
@@ -85,7 +85,7 @@ func TestTerminate(t *testing.T) {
 			c.cycle()
 		}
 		c.finish()
-	}, inBothModes(rabbitmq, embedded, listener)...)
+	}, inBothModes(rabbitmq, embedded, jetstream)...)
 }
 
 // TestTerminateStarting: so does SIGTERM in the middle of a start.
@@ -114,14 +114,10 @@ func TestTerminateStarting(t *testing.T) {
 			c.cycle()
 		}
 		c.finish()
-	}, rabbitmq, embedded, listener)
+	}, rabbitmq, embedded, jetstream)
 }
 
 // spawn starts a process and does not wait for anything.
 func (c *campaign) spawn(command, url string) *rig.Process {
-	settings := c.environment("BROKER_URL=" + url)
-	if command == "server" {
-		settings = append(settings, c.Settings...)
-	}
-	return rig.Spawn(c, command, settings...)
+	return rig.Spawn(c, command, c.environment("BROKER_URL="+url)...)
 }

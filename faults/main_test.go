@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -21,10 +20,6 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == rig.NATSCommand {
-		rig.NATSServer()
-		return
-	}
 	// They wait for processes more than they compute.
 	if err := flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
@@ -42,11 +37,6 @@ func run(m *testing.M) int {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		err = rig.Build(dir)
-	}
-	if err == nil {
-		var own string
-		own, err = os.Executable()
-		err = errors.Join(err, os.Symlink(own, filepath.Join(dir, rig.NATSCommand)))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -24,7 +24,7 @@ func TestNetwork(t *testing.T) {
 		{"bytes trickle", func(p *brokertest.Proxy) { p.Trickle(time.Millisecond) }},
 	} {
 		t.Run(hurt.fault, func(t *testing.T) {
-			on(t, "network: "+hurt.fault, func(c *campaign) { network(c, hurt.do) }, rabbitmq, listener)
+			on(t, "network: "+hurt.fault, func(c *campaign) { network(c, hurt.do) }, rabbitmq, jetstream)
 		})
 	}
 }
@@ -36,9 +36,6 @@ func network(c *campaign, hurt func(*brokertest.Proxy)) {
 		if err != nil {
 			c.Fatal(err)
 		}
-		if u.Host == "" {
-			continue // the broker is in the server's process
-		}
 		p := brokertest.NewProxy(c, u.Host)
 		proxies = append(proxies, p)
 		u.Host = p.Addr()
@@ -49,7 +46,7 @@ func network(c *campaign, hurt func(*brokertest.Proxy)) {
 		c.load.More(500)
 		c.moment(100 * time.Millisecond)
 		for _, p := range proxies {
-			if len(proxies) == 1 || c.rng.IntN(3) > 0 {
+			if c.rng.IntN(3) > 0 {
 				hurt(p)
 			}
 		}

@@ -112,7 +112,7 @@ func TestDiskFullAtStart(t *testing.T) {
 		free()
 		c.consumer.Ready()
 		c.settled(shards, ids)
-	}, rabbitmq, embedded, listener)
+	}, rabbitmq, embedded, jetstream)
 }
 
 // TestDiskReserve: before the disk is full standalone refuses what is new, and
@@ -200,7 +200,7 @@ func TestDiskUnusable(t *testing.T) {
 		c.settings = nil
 		c.up()
 		c.settled(shards, ids)
-	}, rabbitmq, embedded, listener)
+	}, rabbitmq, embedded, jetstream)
 }
 
 // TestDiskBreaks lets every fsync fail from one moment on: the consumer exits 1,

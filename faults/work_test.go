@@ -59,7 +59,7 @@ func TestWholeWay(t *testing.T) {
 				c.Errorf("errors in the log: %q", found)
 			}
 		}
-	}, rabbitmq, jetstream, embedded, listener)
+	}, rabbitmq, jetstream, embedded)
 }
 
 // TestDrainFlushes: an incomplete batch that would linger for minutes is in a
@@ -80,7 +80,7 @@ func TestDrainFlushes(t *testing.T) {
 		if len(tr.Files) != 2 {
 			c.Errorf("%d files, want one of five and one of three lines", len(tr.Files))
 		}
-	}, rabbitmq, embedded, listener)
+	}, rabbitmq, embedded, jetstream)
 }
 
 // TestElasticPool: a backlog makes a pool grow to its maximum and not beyond;
@@ -112,7 +112,7 @@ func TestElasticPool(t *testing.T) {
 		if most != 4 || alive != 0 {
 			c.Errorf("at most %d workers at a time and %d at the end, want 4 and 0", most, alive)
 		}
-	}, rabbitmq, listener)
+	}, rabbitmq, jetstream)
 }
 
 // TestRepeatedRequest: the same request with the same Idempotency-Key, several
@@ -163,7 +163,7 @@ func TestRepeatedRequest(t *testing.T) {
 		if want := (2*times - 1) * keys * size; told != want {
 			c.Errorf("the history tells of %d duplicates, want %d", told, want)
 		}
-	}, rabbitmq, embedded, listener)
+	}, rabbitmq, embedded, jetstream)
 }
 
 // TestResharded: with another number of shards, smaller or larger, everything

@@ -8,7 +8,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
-	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/broker/local"
 	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/event"
 )
@@ -63,6 +63,15 @@ func embeddedDir(u *url.URL) (string, error) {
 	return dir, nil
 }
 
+// StoreFolder returns the folder of an embedded broker.
+func StoreFolder(brokerURL string) (string, error) {
+	dir, err := storeDir(brokerURL)
+	if err == nil && dir == "" {
+		err = errors.New("--broker-url names no embedded broker; give the folder of its store")
+	}
+	return dir, err
+}
+
 // openBroker opens the engine that the URL chooses. It does not wait for a
 // connection; only an embedded broker is up when it returns.
 func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
@@ -79,14 +88,13 @@ func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 		if err != nil {
 			return nil, err
 		}
-		b, err := embedded.Open(embedded.Config{
-			Dir: dir, Shards: cfg.Shards, Listen: cfg.EmbeddedListen, Token: cfg.EmbeddedToken,
-			MinFree: cfg.EmbeddedMinFree, AcceptLoss: cfg.EmbeddedAcceptLoss, Events: events,
+		b, err := local.Open(context.Background(), local.FileConfig{
+			Dir: dir, Shards: cfg.Shards, MinFree: cfg.EmbeddedMinFree, Events: events,
 		})
-		if errors.Is(err, embedded.ErrStoreDamaged) {
-			return nil, fmt.Errorf("%w\n(to accept the loss: --embedded-accept-loss)", err)
+		if err != nil {
+			return nil, err // not a broker that is nil
 		}
-		return b, err
+		return b, nil
 	case "nats", "tls":
 		return jetstream.New(jetstream.Config{
 			URL: cfg.BrokerURL, Shards: cfg.Shards, Replicas: cfg.Replicas,

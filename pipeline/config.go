@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/broker/local"
 	"async-data-processor/output"
 	"async-data-processor/server"
 )
@@ -21,14 +21,8 @@ type Config struct {
 	// shares the broker must agree on it.
 	Shards int
 
-	// EmbeddedListen is where an embedded broker takes the connections of other
-	// processes, host:port; empty for nowhere. They present EmbeddedToken.
-	EmbeddedListen, EmbeddedToken string
 	// EmbeddedMinFree is how many bytes of its disk an embedded broker keeps free.
 	EmbeddedMinFree int64
-	// EmbeddedAcceptLoss starts an embedded broker on a damaged store, without
-	// what is damaged.
-	EmbeddedAcceptLoss bool
 	// Replicas is how many copies a JetStream cluster keeps of a stream that
 	// does not exist yet, 1 to 5.
 	Replicas int
@@ -108,7 +102,7 @@ func DefaultConfig() Config {
 		BrokerURL:       "amqp://guest:guest@localhost:5672/", // RabbitMQ as installed
 		Shards:          5,
 		Replicas:        1, // more need a cluster
-		EmbeddedMinFree: embedded.DefaultMinFree,
+		EmbeddedMinFree: local.DefaultMinFree,
 
 		// Loopback, because nothing protects a server without a token.
 		Listen:      "localhost:8080",
@@ -169,12 +163,6 @@ func (c Config) Validate() error {
 	within("jetstream-replicas", c.Replicas, 5)
 	check(c.EmbeddedMinFree > 0, "--embedded-min-free is %d, want more than 0", c.EmbeddedMinFree)
 	check((c.NATSCert == "") == (c.NATSKey == ""), "--nats-cert and --nats-key go together")
-	if c.EmbeddedListen != "" {
-		_, _, err := net.SplitHostPort(c.EmbeddedListen)
-		check(err == nil, "--embedded-listen %q: want host:port", c.EmbeddedListen)
-		check(strings.HasPrefix(c.BrokerURL, "embedded:"), "--embedded-listen is for an embedded broker, --broker-url names another")
-	}
-	check(c.EmbeddedListen == "" || c.EmbeddedToken != "", "--embedded-listen %s lets other processes in, set --embedded-token", c.EmbeddedListen)
 	for _, l := range []struct{ name, addr string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}} {
 		_, port, err := net.SplitHostPort(l.addr)
 		check(err == nil, "--%s %q: want host:port", l.name, l.addr)

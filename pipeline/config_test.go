@@ -95,15 +95,10 @@ func TestValidate(t *testing.T) {
 		"profiles, accepted":  {func(c *Config) { c.Pprof, c.Listen, c.InsecureNoAuth = true, ":8080", true }, ""},
 		"IPv6 loopback":       {func(c *Config) { c.Listen = "[::1]:8080" }, ""},
 		"empty token":         {func(c *Config) { c.AuthTokens = []string{"a", ""} }, "empty token"},
-		"embedded listener":   {func(c *Config) { c.EmbeddedListen = "localhost:4222" }, "set --embedded-token"},
-		"listener of another": {func(c *Config) { c.EmbeddedListen, c.EmbeddedToken = "localhost:4222", "t" }, "names another"},
-		"listener, no port": {func(c *Config) {
-			c.BrokerURL, c.EmbeddedListen, c.EmbeddedToken = EmbeddedURL, "localhost", "t"
-		}, `--embedded-listen "localhost": want host:port`},
-		"in flight":         {func(c *Config) { c.MaxInFlight = 100 }, "--max-in-flight-bytes is 100, want at least"},
-		"certificate alone": {func(c *Config) { c.NATSCert = "cert.pem" }, "go together"},
-		"log level":         {func(c *Config) { c.LogLevel = "loud" }, "--log-level"},
-		"log format":        {func(c *Config) { c.LogFormat = "xml" }, "--log-format"},
+		"in flight":           {func(c *Config) { c.MaxInFlight = 100 }, "--max-in-flight-bytes is 100, want at least"},
+		"certificate alone":   {func(c *Config) { c.NATSCert = "cert.pem" }, "go together"},
+		"log level":           {func(c *Config) { c.LogLevel = "loud" }, "--log-level"},
+		"log format":          {func(c *Config) { c.LogFormat = "xml" }, "--log-format"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()

@@ -10,7 +10,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/door"
-	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/broker/local"
 )
 
 // DeadLetter is what could not be written, as the broker keeps it.
@@ -90,7 +90,7 @@ func (d DeadLetters) walk(ctx context.Context, decide func(DeadLetter) broker.Ve
 		if err == nil {
 			return errors.Join(d.within(ctx, b, decide), b.Close())
 		}
-		if !errors.Is(err, embedded.ErrStoreInUse) || time.Now().After(giveUp) {
+		if !errors.Is(err, local.ErrInUse) || time.Now().After(giveUp) {
 			return err
 		}
 		select {
@@ -130,7 +130,7 @@ func (d DeadLetters) openBroker(ctx context.Context, dir string) (broker.Broker,
 		}
 	}
 	b, err := openUnless(ctx, cfg, nil, open)
-	if b == nil && err == nil {
+	if err == nil && b == nil {
 		err = context.Cause(ctx)
 	}
 	return b, err
@@ -142,7 +142,7 @@ func checkStore(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(dir, embedded.ServerFolder)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, local.FileName)); err != nil {
 		return fmt.Errorf("there is no embedded broker: %w", err)
 	}
 	return nil

@@ -66,7 +66,7 @@ func TestDeadLetters(t *testing.T) {
 	if got := left(memory); !slices.Equal(got, []string{"2"}) {
 		t.Errorf("%q are left, want 2", got)
 	}
-	if got := memory.Waiting(0); len(got) != 2 || got[0].ID != "1" || got[1].ID != "3" {
+	if got := memory.Stored(0); len(got) != 2 || got[0].ID != "1" || got[1].ID != "3" {
 		t.Errorf("queued again: %+v, want 1 and 3", got)
 	}
 }

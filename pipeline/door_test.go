@@ -15,7 +15,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/door"
-	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/broker/local"
 	"async-data-processor/event"
 )
 
@@ -25,7 +25,7 @@ func owner(t *testing.T, n int) (d DeadLetters, memory *brokertest.Memory, start
 	d, memory = lettersOf(t, n)
 	dir, open := t.TempDir(), d.open
 	d.Config.BrokerURL = "embedded://" + dir
-	d.open = func(Config, event.Sink) (broker.Broker, error) { return nil, embedded.ErrStoreInUse }
+	d.open = func(Config, event.Sink) (broker.Broker, error) { return nil, local.ErrInUse }
 	return d, memory, func() func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
@@ -68,7 +68,7 @@ func TestDoor(t *testing.T) {
 		t.Errorf("%d removed, %v; want 2", n, err)
 	}
 	var queued []string
-	for _, e := range memory.Waiting(0) {
+	for _, e := range memory.Stored(0) {
 		queued = append(queued, e.ID)
 	}
 	if !slices.Equal(queued, []string{"2", "0"}) || len(left(memory)) > 0 {
@@ -104,7 +104,7 @@ func TestNoDoor(t *testing.T) {
 	}
 	stop := start()
 	d.Timeout = 200 * time.Millisecond
-	if err := d.Each(t.Context(), func(DeadLetter) {}); !errors.Is(err, embedded.ErrStoreInUse) {
+	if err := d.Each(t.Context(), func(DeadLetter) {}); !errors.Is(err, local.ErrInUse) {
 		t.Errorf("%v, want ErrStoreInUse", err)
 	}
 	if err := os.RemoveAll(socket); err != nil {

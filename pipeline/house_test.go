@@ -19,7 +19,7 @@ const module = "async-data-processor/"
 // part of the house.
 var house = map[string]struct{ ours, theirs []string }{
 	"cmd/async-data-processor": {
-		ours: []string{"pipeline", "output/verify"},
+		ours: []string{"pipeline", "output/verify", "broker/local"},
 		theirs: []string{
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/rs/zerolog",
 			"github.com/mattn/go-isatty", "go.yaml.in/yaml/v3", "github.com/dustin/go-humanize",
@@ -27,8 +27,8 @@ var house = map[string]struct{ ours, theirs []string }{
 	},
 	"pipeline": {
 		ours: []string{
-			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream",
-			"broker/jetstream/embedded", "broker/door", "batcher", "consumer", "output", "durable", "telemetry",
+			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream", "broker/local",
+			"broker/door", "batcher", "consumer", "output", "durable", "telemetry",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
@@ -55,13 +55,13 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/jetstream": {ours: []string{"broker", "broker/conn", "message", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
 	}},
-	"broker/jetstream/embedded": {ours: []string{"broker", "broker/conn", "broker/jetstream", "durable", "event"}, theirs: []string{
-		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2/server",
-		"github.com/minio/highwayhash",
-	}},
 	"broker/door": {ours: []string{"broker"}, theirs: []string{"golang.org/x/net/netutil"}},
+	"broker/local": {
+		ours:   []string{"broker", "broker/conn", "message", "event", "backoff", "durable"},
+		theirs: []string{"go.etcd.io/bbolt", "golang.org/x/sys/unix"},
+	},
 	// The suite is a library for tests, so testing tools are in its product code.
-	"broker/brokertest": {ours: []string{"broker", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},
+	"broker/brokertest": {ours: []string{"broker", "broker/local", "message", "event"}, theirs: []string{"go.uber.org/goleak"}},
 	"batcher":           {ours: []string{"message"}},
 	"workerpool":        {ours: []string{"message", "event", "backoff"}, theirs: []string{"golang.org/x/sync/errgroup"}},
 	"output/committed":  {},
@@ -70,8 +70,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"faults/rig": {
 		ours: []string{"shard", "output/verify", "faults/process"},
 		theirs: []string{
-			"github.com/nats-io/nats-server/v2/server", "github.com/nats-io/nats.go",
-			"github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
+			"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
 		},
 	},
 	// A disk for tests, which only they may import.

@@ -15,7 +15,7 @@ func (l *Log) tell(e event.Event) {
 		l.process(e)
 	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
 		l.request(e)
-	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.StoreRepaired:
+	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.StoreChecked:
 		l.broker(e)
 	case event.ShardChanged, event.ShardOpened, event.FileOverdue, event.SpaceChanged, event.EnvelopeUndecodable:
 		l.shard(e)
@@ -124,9 +124,8 @@ func (l *Log) broker(e event.Event) {
 		if e.Envelope != "" {
 			line = line.Str("envelope", e.Envelope)
 		}
-	case event.StoreRepaired:
-		// Data was given up: each item is told, not one in ten seconds.
-		line, text = l.logger.Error().Err(e.Err), "broker store repaired"
+	case event.StoreChecked:
+		line, text = l.logger.Info().Str("dir", e.Dir).Int64("checked", e.Done).Int64("envelopes", e.Total), "checking the broker's store"
 	}
 	if shard >= 0 {
 		line = line.Int("shard", shard)

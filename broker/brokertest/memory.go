@@ -1,48 +1,37 @@
 package brokertest
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/local"
 	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
-// Memory is a broker whose queues live in the process, and the first client of
-// itself. It keeps no goroutine and no timer, so it also works in the bubbles
-// of testing/synctest. Closing a client leaves the queues as they are.
+// Memory is the broker of package local over a store in memory, and the first
+// client of itself. It keeps no goroutine and no timer while nothing happens, so it
+// also works in the bubbles of testing/synctest. Closing a client leaves the queues
+// as they are.
 type Memory struct {
 	*Client
+	engine *local.Engine
+	store  *Faulty
+	kept   *kept
 	shards int
 
-	mu      sync.Mutex // guards what follows, and the clients' and consumers' fields
-	changed chan struct{}
-	clients []*Client
-	queues  map[int]*memoryQueue
-	dead    []*deadItem
-
-	stopped, stalled bool
-	blocked          string // why publishes are refused, or empty
-	loss             Loss
-	failures         []Failure
+	mu       sync.Mutex // guards failures
+	failures []Failure
 }
 
-type memoryQueue struct {
-	missing   bool
-	waiting   []*memoryItem
-	held      []*memoryItem
-	consumers []*consumer // the first one is active
-}
-
-type memoryItem struct {
-	envelope message.Envelope
-	returns  int       // how often it came back
-	holder   *consumer // nil while it waits
+// Client is a client of a Memory.
+type Client struct {
+	*local.Client
+	memory *Memory
 }
 
 // Failure is what becomes of a publish that fails.
@@ -61,7 +50,12 @@ var _ broker.Broker = (*Memory)(nil)
 
 // NewMemory returns an empty broker with a number of shards.
 func NewMemory(shards int) *Memory {
-	m := &Memory{shards: shards, changed: make(chan struct{}), queues: map[int]*memoryQueue{}}
+	m := &Memory{kept: &kept{queues: map[int]*keptQueue{}}, shards: shards}
+	m.store = NewFaulty(m.kept)
+	m.engine = local.New(local.Config{Store: m.store})
+	if err := m.engine.Open(context.Background()); err != nil {
+		panic(err) // the store has not been told to fail
+	}
 	m.Client = m.Open(nil)
 	return m
 }
@@ -71,203 +65,223 @@ func (m *Memory) Open(events event.Sink) *Client { return m.OpenShards(m.shards,
 
 // OpenShards returns a client with a number of shards of its own.
 func (m *Memory) OpenShards(shards int, events event.Sink) *Client {
-	c := &Client{memory: m, shards: shards, events: events}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.clients = append(m.clients, c)
-	return c
+	return &Client{m.engine.Client(shards, events), m}
 }
 
-// FailPublish lets the next publishes fail, one for each failure.
+// FailPublish lets the next envelopes fail, one for each failure.
 func (m *Memory) FailPublish(failures ...Failure) {
-	m.change(func() { m.failures = append(m.failures, failures...) })
-}
-
-// Depth counts the shard's envelopes, those that are held included.
-func (m *Memory) Depth(shard int) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	q := m.queue(shard)
-	return len(q.waiting) + len(q.held)
+	m.failures = append(m.failures, failures...)
 }
 
-// Waiting lists the shard's envelopes that are not handed out.
-func (m *Memory) Waiting(shard int) (waiting []message.Envelope) {
+// failure returns the next failure, or nil.
+func (m *Memory) failure() *Failure {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, item := range m.queue(shard).waiting {
-		waiting = append(waiting, item.envelope)
+	if len(m.failures) == 0 {
+		return nil
 	}
-	return waiting
+	f := m.failures[0]
+	m.failures = m.failures[1:]
+	return &f
+}
+
+// Publish implements broker.Queues.
+func (c *Client) Publish(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
+	outcome := make(map[int]error) // of those that fail, and their places
+	var rest []int
+	var saved []message.Envelope
+	for i, e := range envelopes {
+		f := c.memory.failure()
+		switch {
+		case f != nil && *f == Refused:
+			outcome[i] = broker.Rejected(errTest)
+		case f != nil:
+			outcome[i] = broker.Unknown(errTest)
+		}
+		if f == nil || *f == Saved {
+			rest, saved = append(rest, i), append(saved, e)
+		}
+	}
+	for i, err := range outcome {
+		if !slices.Contains(rest, i) {
+			done(i, err)
+		}
+	}
+	c.Client.Publish(ctx, saved, func(i int, err error) {
+		if err == nil {
+			err = outcome[rest[i]]
+		}
+		done(rest[i], err)
+	})
+}
+
+// Depth counts the shard's envelopes, those that are handed out included.
+func (m *Memory) Depth(shard int) int {
+	all, _ := m.engine.Depth(shard)
+	return all
+}
+
+// Waiting counts the shard's envelopes that are not handed out.
+func (m *Memory) Waiting(shard int) int {
+	all, out := m.engine.Depth(shard)
+	return all - out
+}
+
+// Stored lists the shard's envelopes, those that are handed out included.
+func (m *Memory) Stored(shard int) (stored []message.Envelope) {
+	for _, it := range m.kept.list(shard) {
+		stored = append(stored, it.Envelope)
+	}
+	return stored
 }
 
 // Dead lists the dead letters in the order in which they came.
 func (m *Memory) Dead() (dead []DeadLetter) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, item := range m.dead {
-		dead = append(dead, item.DeadLetter)
+	for _, it := range m.kept.list(local.Dead) {
+		e := it.Envelope
+		dead = append(dead, DeadLetter{ID: e.ID, Body: e.Body, Reason: it.Reason, Shard: e.Shard, Time: it.Time})
 	}
 	return dead
 }
 
 // PublishForeign queues a body as another program would; the id is optional.
 func (m *Memory) PublishForeign(shard int, id string, body []byte) {
-	m.change(func() {
-		m.save(message.Envelope{ID: id, Shard: shard, Count: 1, Body: body, Foreign: true})
-	})
+	enqueue(m.engine, shard, id, body)
 }
 
-// DeleteQueue removes the shard's queue under its users.
-func (m *Memory) DeleteQueue(shard int) {
-	m.change(func() {
-		q := m.queue(shard)
-		for _, item := range q.held {
-			item.holder = nil
-		}
-		for _, c := range q.consumers {
-			c.client.events.Send(event.Connection{State: event.Cancelled, Role: "consume", Shard: shard})
-		}
-		*q = memoryQueue{missing: true}
-	})
+func enqueue(e *local.Engine, shard int, id string, body []byte) {
+	err := e.Enqueue(message.Envelope{ID: id, Shard: shard, Count: 1, Body: body, Foreign: true})
+	if err != nil {
+		panic(err)
+	}
 }
+
+var errTest = errors.New("failed by the test")
 
 // Break cuts the connections of all clients; they come back at once.
 func (m *Memory) Break() {
-	m.change(func() {
-		m.loss = Nothing
-		m.disconnect(errors.New("connection reset"))
-	})
+	m.store.Break(m.engine)
+	m.await()
 }
-
-// Lose lets what clients send, or what they are sent, go lost until Break.
-func (m *Memory) Lose(what Loss) { m.change(func() { m.loss = what }) }
 
 // Stop ends the broker under its clients; Start brings it back.
-func (m *Memory) Stop() {
-	m.change(func() {
-		m.stopped = true
-		m.disconnect(errStopped)
-	})
-}
+func (m *Memory) Stop() { m.store.Stop(m.engine) }
 
 // Start ends Stop.
 func (m *Memory) Start() {
-	m.change(func() { m.stopped = false; m.tell(event.Connected, nil) })
+	m.store.Start()
+	m.await()
+}
+
+// await waits until the store is back.
+func (m *Memory) await() {
+	c := m.OpenShards(0, nil)
+	_, _ = c.Backlogs(context.Background(), 0) // an error says that the broker is closed
+	_ = c.Close()
 }
 
 // Stall makes the broker silent; its connections stay.
-func (m *Memory) Stall() { m.change(func() { m.stalled = true }) }
+func (m *Memory) Stall() { m.store.Stall() }
 
 // Resume ends Stall.
-func (m *Memory) Resume() { m.change(func() { m.stalled = false }) }
+func (m *Memory) Resume() { m.store.Resume() }
 
 // Block makes the broker refuse publishes, for a reason.
 func (m *Memory) Block(reason string) {
-	m.change(func() {
-		m.blocked = reason
-		m.tell(event.Blocked, errors.New(reason))
-	})
+	m.engine.Block(errors.New("the broker blocks publishing: " + reason))
 }
 
-// Unblock ends Block.
-func (m *Memory) Unblock() {
-	m.change(func() { m.blocked = ""; m.tell(event.Unblocked, nil) })
+// kept is a store in memory.
+type kept struct {
+	mu     sync.Mutex // guards what follows
+	queues map[int]*keptQueue
 }
 
-var errStopped = errors.New("the broker is stopped")
-
-// change does something under the lock and wakes up all who wait.
-func (m *Memory) change(do func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	do()
-	close(m.changed)
-	m.changed = make(chan struct{})
+type keptQueue struct {
+	given, handedOut uint64
+	items            []local.Item // ascending
+	returns          map[uint64]int
 }
 
-func (m *Memory) tell(state event.ConnectionState, err error) {
-	for _, role := range []string{"publish", "consume"} {
-		for _, c := range m.clients {
-			c.events.Send(event.Connection{State: state, Role: role, Shard: -1, Err: err})
-		}
-	}
-}
-
-func (m *Memory) disconnect(err error) {
-	m.tell(event.Lost, err)
-	for _, c := range m.clients {
-		m.release(c)
-	}
-	for _, c := range m.clients {
-		c.connection++
-	}
-}
-
-// queue returns the shard's queue, making it if need be.
-func (m *Memory) queue(shard int) *memoryQueue {
-	q := m.queues[shard]
+// queue returns a queue, and makes it if need be. mu is held.
+func (k *kept) queue(n int) *keptQueue {
+	q := k.queues[n]
 	if q == nil {
-		q = &memoryQueue{}
-		m.queues[shard] = q
+		q = &keptQueue{returns: map[uint64]int{}}
+		k.queues[n] = q
 	}
 	return q
 }
 
-func (m *Memory) save(e message.Envelope) {
-	e.Body, e.Attributes = slices.Clone(e.Body), maps.Clone(e.Attributes)
-	q := m.queue(e.Shard)
-	q.waiting = append(q.waiting, &memoryItem{envelope: e})
-}
-
-// release ends the client's consumers and returns what they hold.
-func (m *Memory) release(c *Client) {
-	for _, q := range m.queues {
-		q.consumers = slices.DeleteFunc(q.consumers, func(o *consumer) bool { return o.client == c })
-		for _, item := range slices.Clone(q.held) {
-			if item.holder.client == c {
-				m.giveBack(q, item, true)
+// Recover implements local.Store.
+func (k *kept) Recover(context.Context) (map[int]local.Contents, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	contents := map[int]local.Contents{}
+	for n, q := range k.queues {
+		c := local.Contents{Given: q.given, Depth: len(q.items)}
+		for _, it := range q.items {
+			if it.Seq <= q.handedOut {
+				q.returns[it.Seq]++
 			}
 		}
+		q.handedOut = 0
+		if len(q.items) > 0 {
+			c.First, c.Last = q.items[0].Seq, q.items[len(q.items)-1].Seq
+		}
+		c.Returns = maps.Clone(q.returns)
+		contents[n] = c
 	}
+	return contents, nil
 }
 
-// giveBack puts a held item back, or away if it came back too often.
-func (m *Memory) giveBack(q *memoryQueue, item *memoryItem, counts bool) {
-	m.drop(q, item)
-	if counts {
-		item.returns++
+// Commit implements local.Store.
+func (k *kept) Commit(c *local.Change) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range c.Put {
+		q, it := k.queue(p.Queue), *p.Item
+		it.Envelope.Body, it.Envelope.Attributes = slices.Clone(it.Envelope.Body), maps.Clone(it.Envelope.Attributes)
+		q.items = append(q.items, it)
+		q.given = it.Seq
 	}
-	if item.returns > broker.DeliveryLimit {
-		m.publishDeadLetter(item, message.Outcome{Kind: message.DeadLetter, Reason: "delivery_limit"})
-		return
+	for _, p := range c.Delete {
+		q := k.queue(p.Queue)
+		q.items = slices.DeleteFunc(q.items, func(it local.Item) bool { return it.Seq == p.Seq })
+		delete(q.returns, p.Seq)
 	}
-	q.waiting = slices.Insert(q.waiting, 0, item)
+	for _, r := range c.Returns {
+		k.queue(r.Queue).returns[r.Seq] = r.N
+	}
+	return nil
 }
 
-// drop removes a held item.
-func (m *Memory) drop(q *memoryQueue, item *memoryItem) {
-	q.held = slices.DeleteFunc(q.held, func(o *memoryItem) bool { return o == item })
-	item.holder.unsettled--
-	item.holder = nil
+// Read implements local.Store.
+func (k *kept) Read(queue int, after uint64, limit int) (items []local.Item, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, it := range k.queue(queue).items {
+		if it.Seq > after && len(items) < limit {
+			items = append(items, it)
+		}
+	}
+	return items, nil
 }
 
-// publishDeadLetter makes a dead letter of an item, or of each message that is dead
-// of it.
-func (m *Memory) publishDeadLetter(item *memoryItem, o message.Outcome) {
-	e := item.envelope
-	keep := func(e message.Envelope, reason string) {
-		m.dead = append(m.dead, &deadItem{envelope: e, DeadLetter: DeadLetter{
-			ID: e.ID, Body: e.Body, Reason: reason, Shard: e.Shard, Time: time.Now(),
-		}})
-	}
-	if len(o.Dead) == 0 {
-		keep(e, o.Reason)
-	}
-	for _, d := range o.Dead {
-		keep(message.Envelope{
-			ID: cmp.Or(d.ID(), e.ID), Shard: e.Shard, Count: 1, Body: slices.Concat(d.Line, []byte{'\n'}),
-			Attributes: e.Attributes,
-		}, d.Reason)
-	}
+// HandOut implements local.Store.
+func (k *kept) HandOut(shard int, upTo uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.queue(shard).handedOut = upTo
+}
+
+// Close implements local.Store.
+func (k *kept) Close() error { return nil }
+
+func (k *kept) list(queue int) []local.Item {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.queue(queue).items)
 }

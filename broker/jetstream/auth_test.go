@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -29,21 +30,21 @@ const (
 
 func TestUserAndPassword(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{User: user, Password: password})
-	b := openBroker(t, Config{URL: "nats://" + user + ":" + escaped + "@" + n.addr()})
+	n := newNode(t, fmt.Sprintf("authorization { user: %q, password: %q }", user, password))
+	b := openBroker(t, Config{URL: "nats://" + user + ":" + escaped + "@" + n.Addr})
 	awaitReady(t, b)
 	publish(t, b, envelope(0))
-	refusedAs(t, "nats://"+user+":wr0ng-secret@"+n.addr(), "wr0ng-secret", "nats://alice@"+n.addr()+": access refused")
-	refusedAs(t, "nats://"+n.addr(), "", "access refused")
+	refusedAs(t, "nats://"+user+":wr0ng-secret@"+n.Addr, "wr0ng-secret", "nats://alice@"+n.Addr+": access refused")
+	refusedAs(t, "nats://"+n.Addr, "", "access refused")
 }
 
 func TestToken(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{Token: "t0ken-secret"})
-	b := openBroker(t, Config{URL: "nats://t0ken-secret@" + n.addr()})
+	n := newNode(t, "authorization { token: t0ken-secret }")
+	b := openBroker(t, Config{URL: "nats://t0ken-secret@" + n.Addr})
 	awaitReady(t, b)
 	publish(t, b, envelope(0))
-	refusedAs(t, "nats://wr0ng-secret@"+n.addr(), "wr0ng-secret", "nats://"+n.addr()+": access refused")
+	refusedAs(t, "nats://wr0ng-secret@"+n.Addr, "wr0ng-secret", "nats://"+n.Addr+": access refused")
 }
 
 // refusedAs opens a client that the server refuses: in one clear line, without
@@ -74,20 +75,20 @@ func refusedAs(t *testing.T, url, secret, want string) {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ca, cert, key := certificates(t)
-	n := newNode(t, nodeConfig{CA: ca, Cert: cert, Key: key})
-	b := openBroker(t, Config{URL: "tls://" + n.addr(), CA: ca, Cert: cert, Key: key})
+	n := newNode(t, fmt.Sprintf("tls { ca_file: %q, cert_file: %q, key_file: %q, verify: true, timeout: 5 }", ca, cert, key))
+	b := openBroker(t, Config{URL: "tls://" + n.Addr, CA: ca, Cert: cert, Key: key})
 	awaitReady(t, b)
 	publish(t, b, envelope(0))
 	d := consume(t, b, 0, 1).next()
 	settled(t, d, 0)
 
 	told := &events{}
-	openBroker(t, Config{URL: "tls://" + n.addr(), Cert: cert, Key: key, Events: told.add})
+	openBroker(t, Config{URL: "tls://" + n.Addr, Cert: cert, Key: key, Events: told.add})
 	told.awaitState(t, event.Unreachable, "certificate is not trusted")
 
-	plain := newNode(t, nodeConfig{})
+	plain := newNode(t, "")
 	told = &events{}
-	openBroker(t, Config{URL: "tls://" + plain.addr(), Events: told.add})
+	openBroker(t, Config{URL: "tls://" + plain.Addr, Events: told.add})
 	told.awaitState(t, event.Unreachable, "speaks no TLS")
 }
 

@@ -19,17 +19,17 @@ import (
 // newCluster starts three servers that know each other.
 func newCluster(t *testing.T) (nodes []*node) {
 	t.Helper()
-	var routes []string
-	cfgs := make([]nodeConfig, 3)
-	for i := range cfgs {
-		cfgs[i] = nodeConfig{
-			Name: fmt.Sprint("n", i), Store: t.TempDir(), Cluster: "test", Port: freePort(t), ClusterPort: freePort(t),
-		}
-		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", cfgs[i].ClusterPort))
+	var addrs, routes []string
+	for range 3 {
+		addr := freeAddr(t)
+		addrs, routes = append(addrs, addr), append(routes, "nats://"+addr)
 	}
-	for _, cfg := range cfgs {
-		cfg.Routes = strings.Join(routes, ",")
-		nodes = append(nodes, newNode(t, cfg))
+	for i, addr := range addrs {
+		name := fmt.Sprint("n", i)
+		n := newNode(t, fmt.Sprintf("server_name: %s\ncluster { name: test, listen: %q, pool_size: -1, routes: [%s] }",
+			name, addr, strings.Join(routes, ",")))
+		n.name = name
+		nodes = append(nodes, n)
 	}
 	return nodes
 }
@@ -43,7 +43,7 @@ func leader(t *testing.T, url string, nodes []*node) (found *node) {
 			return false
 		}
 		for _, n := range nodes {
-			if n.cfg.Name == info.Leader {
+			if n.name == info.Leader {
 				found = n
 			}
 		}
@@ -184,9 +184,9 @@ func TestClusterLosesNode(t *testing.T) {
 	l.more(t)
 
 	victim := leader(t, url, nodes)
-	victim.kill()
+	victim.Kill()
 	l.more(t)
-	if info := clusterOf(url); info == nil || info.Leader == victim.cfg.Name {
+	if info := clusterOf(url); info == nil || info.Leader == victim.name {
 		t.Errorf("the killed node still leads: %+v", info)
 	}
 	victim.start(t)

@@ -17,12 +17,13 @@ import (
 
 // TestConformance runs the suite of all brokers on real servers.
 func TestConformance(t *testing.T) {
+	emptied(t) // the server runs before the suite looks for leaks
 	brokertest.Run(t, brokertest.Harness{Fresh: func(t *testing.T, disturb bool) *brokertest.Engine {
 		if disturb {
 			return disturbed(t)
 		}
 		n := emptied(t)
-		p := brokertest.NewProxy(t, n.addr())
+		p := brokertest.NewProxy(t, n.Addr)
 		e := engine(n.url(), "nats://"+p.Addr())
 		e.Break = func(testing.TB) { p.Cut() }
 		e.Lose = func(_ testing.TB, what brokertest.Loss) { p.Lose(what) }
@@ -32,11 +33,11 @@ func TestConformance(t *testing.T) {
 
 // disturbed is a server of the test's own as an engine.
 func disturbed(t *testing.T) *brokertest.Engine {
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	e := engine(n.url(), n.url())
 	e.Stop, e.Start = func(testing.TB) { n.stop() }, n.start
-	e.Stall = func(testing.TB) { n.signal(syscall.SIGSTOP) }
-	e.Resume = func(testing.TB) { n.signal(syscall.SIGCONT) }
+	e.Stall = func(testing.TB) { n.Signal(syscall.SIGSTOP) }
+	e.Resume = func(testing.TB) { n.Signal(syscall.SIGCONT) }
 	e.Block = func(t testing.TB) { limit(t, n.url(), 1) }
 	e.Unblock = func(t testing.TB) { limit(t, n.url(), -1) }
 	return e

@@ -17,6 +17,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/event"
+	"async-data-processor/faults/process"
 	"async-data-processor/message"
 )
 
@@ -28,32 +29,26 @@ func impatient() timing {
 	return tm
 }
 
-func init() { children["holder"] = holdForEver }
+// holderVariable is the broker's URL for a process that runs holdForEver.
+const holderVariable = "JETSTREAM_TEST_HOLDER"
 
-const holderVariable = "JETSTREAM_TEST_URL"
-
-// holdForEver is a child that consumes shard 0 and settles nothing.
-func holdForEver() int {
-	b, err := New(Config{URL: os.Getenv(holderVariable), Shards: 2})
+// holdForEver consumes shard 0 and settles nothing, until the process is killed.
+func holdForEver(url string) {
+	b, err := New(Config{URL: url, Shards: 2})
 	if err != nil {
-		fmt.Println(err)
-		return 1
+		panic(err)
 	}
 	deliveries := make(chan *message.Delivery)
 	go func() { _ = b.Consume(context.Background(), 0, 3, deliveries) }()
-	go func() {
-		for d := range deliveries {
-			fmt.Println(d.ID)
-		}
-	}()
-	_, _ = os.Stdin.Read(make([]byte, 1))
-	return 0
+	for d := range deliveries {
+		fmt.Println(d.ID)
+	}
 }
 
 // TestStandbyTakesOver kills the process that consumes a shard.
 func TestStandbyTakesOver(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	b := openBroker(t, Config{URL: n.url()})
 	awaitReady(t, b)
 	want := map[string]bool{}
@@ -64,15 +59,13 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"=holder", holderVariable+"="+n.url())
-	if _, err := cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
+	cmd.Env = append(os.Environ(), holderVariable+"="+n.url())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	ended, err := process.Start(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
 	held, lines := map[string]bool{}, bufio.NewScanner(out)
@@ -82,8 +75,8 @@ func TestStandbyTakesOver(t *testing.T) {
 
 	in := consume(t, b, 0, 10)
 	in.none(500 * time.Millisecond)
-	_ = cmd.Process.Signal(syscall.SIGKILL)
-	_ = cmd.Wait()
+	_ = cmd.Process.Kill()
+	<-ended
 	killed := time.Now()
 	for len(want) > 0 {
 		d := in.next()
@@ -105,7 +98,7 @@ func TestStandbyTakesOver(t *testing.T) {
 // neither the envelope nor the place goes to another one.
 func TestHolds(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	active, standby := openTimed(t, Config{URL: n.url()}, impatient()), openTimed(t, Config{URL: n.url()}, impatient())
 	awaitReady(t, active)
 	for range 2 {
@@ -150,7 +143,7 @@ func (b *Broker) session(t testing.TB) *session {
 func TestCloseConfirms(t *testing.T) {
 	t.Parallel()
 	const all = 3 * window
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	b := openBroker(t, Config{URL: n.url()})
 	awaitReady(t, b)
 	var wg sync.WaitGroup
@@ -233,7 +226,7 @@ func TestPendingAcks(t *testing.T) {
 // TestDeliversOnce lets the server deliver again what is held.
 func TestDeliversOnce(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	b := openBroker(t, Config{URL: n.url()})
 	awaitReady(t, b)
 	publish(t, b, envelope(0))
@@ -266,7 +259,7 @@ func TestDeliversOnce(t *testing.T) {
 
 func TestConsumerDeleted(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	told := &events{}
 	b := openBroker(t, Config{URL: n.url(), Events: told.add})
 	awaitReady(t, b)
@@ -294,7 +287,7 @@ func TestConsumerDeleted(t *testing.T) {
 // TestDeadLetterFails fills the stream of the dead letters.
 func TestDeadLetterFails(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	told := &events{}
 	b := openTimed(t, Config{URL: n.url(), Events: told.add}, impatient())
 	awaitReady(t, b)
@@ -340,13 +333,13 @@ func TestDeadLetterFails(t *testing.T) {
 
 func TestLameDuck(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{LameDuck: 4 * time.Second})
+	n := newNode(t, "")
 	told := &events{}
 	b := openBroker(t, Config{URL: n.url(), Events: told.add})
 	awaitReady(t, b)
-	n.signal(syscall.SIGUSR2)
+	n.Signal(syscall.SIGUSR2)
 	told.awaitState(t, event.Lost, "about to stop")
-	n.end(syscall.SIGKILL)
+	n.Kill()
 	n.start(t)
 	awaitReady(t, b)
 	publish(t, b, envelope(0))

@@ -15,7 +15,7 @@ import (
 // that were kept are not kept again.
 func TestDeadMessages(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	told := &events{}
 	b := openTimed(t, Config{URL: n.url(), Events: told.add}, impatient())
 	awaitReady(t, b)

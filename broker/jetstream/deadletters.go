@@ -94,7 +94,7 @@ func (b *Broker) replay(ctx context.Context, m *jetstream.RawStreamMsg) error {
 	}
 	carryAttributes(header, m.Header)
 	return b.conns.Publish(ctx, func(ctx context.Context, s *session) error {
-		return b.enqueue(ctx, s, &nats.Msg{Subject: subjectOf(shard), Header: header, Data: m.Data})
+		return s.publish(ctx, ShardStream, &nats.Msg{Subject: subjectOf(shard), Header: header, Data: m.Data})
 	})
 }
 

@@ -50,10 +50,6 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		d.mu.Unlock()
 		return nil, err
 	}
-	return d.keep(c), nil
-}
-
-func (d *dialer) keep(c net.Conn) net.Conn {
 	s := &socket{conn.Socket{Conn: c}}
 	d.mu.Lock()
 	d.socket = s
@@ -62,7 +58,7 @@ func (d *dialer) keep(c net.Conn) net.Conn {
 	if closed {
 		_ = s.Close()
 	}
-	return s
+	return s, nil
 }
 
 // cut closes the socket, and those to come.
@@ -87,20 +83,6 @@ func (d *dialer) reason(err error) error {
 	return err
 }
 
-// inProcess makes sockets of the connections to a server in this process.
-type inProcess struct {
-	nats.InProcessConnProvider
-	dialer *dialer
-}
-
-func (p inProcess) InProcessConn() (net.Conn, error) {
-	c, err := p.InProcessConnProvider.InProcessConn()
-	if err != nil {
-		return nil, err
-	}
-	return p.dialer.keep(c), nil
-}
-
 // dial opens a connection for a role, in bounded time.
 func (b *Broker) dial(ctx context.Context, role string) (*session, error) {
 	s := &session{
@@ -119,12 +101,7 @@ func (b *Broker) dial(ctx context.Context, role string) (*session, error) {
 		nats.ErrorHandler(s.failed),
 		nats.LameDuckModeHandler(func(*nats.Conn) { s.giveUp(errLameDuck) }),
 	}
-	options = slices.Concat(options, b.target.options, b.cfg.Options, []nats.Option{func(o *nats.Options) error {
-		if o.InProcessServer != nil {
-			o.InProcessServer = inProcess{o.InProcessServer, s.dialer}
-		}
-		return nil
-	}})
+	options = append(options, b.target.options...)
 
 	end := context.AfterFunc(ctx, s.dialer.cut)
 	c, err := nats.Connect(b.target.servers, options...)

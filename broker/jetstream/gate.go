@@ -48,27 +48,17 @@ func (g *gate) over(room bool, patience time.Duration) bool {
 	return g.shown || time.Since(g.since) > patience
 }
 
-// blocks says what a reason to refuse publishes means; nil is no reason.
-func blocks(reason error) error {
-	if reason == nil {
-		return nil
+// blocks says why no publish is taken, nil while the gate is open.
+func (g *gate) blocks() error {
+	if reason := g.reason(); reason != nil {
+		return fmt.Errorf("the broker blocks publishing, waiting until it takes publishes again: %w", reason)
 	}
-	return fmt.Errorf("the broker blocks publishing, waiting until it takes publishes again: %w", reason)
+	return nil
 }
 
-// admit asks Config.Admit.
-func (b *Broker) admit() error {
-	if b.cfg.Admit == nil {
-		return nil
-	}
-	err := b.cfg.Admit()
-	b.block(&b.refused, err)
-	return blocks(err)
-}
-
-// block sets a gate and tells about it, and whether it is news.
-func (b *Broker) block(g *gate, err error) bool {
-	if !g.set(err) {
+// block sets the gate and tells about it, and whether it is news.
+func (b *Broker) block(err error) bool {
+	if !b.full.set(err) {
 		return false
 	}
 	e := event.Connection{State: event.Unblocked, Role: conn.Publish, Shard: -1, Err: err}

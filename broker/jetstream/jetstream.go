@@ -1,5 +1,5 @@
 // Package jetstream is the broker over NATS JetStream, from nats-server 2.11
-// on. It is the client; a server of this process is package embedded.
+// on.
 //
 // It promises what package broker says, in these terms:
 //
@@ -50,7 +50,7 @@ const (
 type Config struct {
 	// URL is nats:// or tls://, with user:password@ or token@ and one or more
 	// hosts, separated by commas. The credentials hold for all of them and never
-	// leave the package. It may be empty if Options say how to connect.
+	// leave the package.
 	URL string
 	// Shards is the number of shards, 1 to 2000.
 	Shards int
@@ -67,18 +67,6 @@ type Config struct {
 
 	// Events hears of the connections and of dead letters.
 	Events event.Sink
-
-	// Options are applied to each connection after the package's own, for
-	// example nats.InProcessServer.
-	Options []nats.Option
-	// Admit is asked before each publish and by Ready; its error refuses them.
-	// It may be nil, must not block and may be called concurrently. Dead letters
-	// do not ask: they take the place of what they were made of.
-	Admit func() error
-	// Stored is called after each publish to a stream that the server has
-	// acknowledged, before its caller hears of it; its error makes the outcome
-	// unknown. It may be nil and may be called concurrently.
-	Stored func(stream string) error
 }
 
 // Broker is a client of NATS JetStream. It implements broker.Broker.
@@ -87,9 +75,7 @@ type Broker struct {
 	timing timing
 	target target // set by New, read-only after
 	conns  *conn.Client[*session]
-
-	full    gate // refusals by the server
-	refused gate // refusals by Config.Admit
+	full   gate // refusals by the server
 
 	mu    sync.Mutex             // guards what follows
 	lost  map[int]lostDeliveries // by shard
@@ -126,14 +112,7 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 
 // Ready implements broker.Broker.
 func (b *Broker) Ready() error {
-	// Asked in any case, so that its events do not wait for a connection.
-	refused := b.admit()
-	return b.conns.Ready(func(*session) error {
-		if refused != nil {
-			return refused
-		}
-		return blocks(b.full.reason())
-	})
+	return b.conns.Ready(func(*session) error { return b.full.blocks() })
 }
 
 // Consume implements broker.Broker.

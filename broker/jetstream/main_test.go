@@ -8,29 +8,30 @@ import (
 	"go.uber.org/goleak"
 )
 
-// childVariable names what the test binary does instead of testing, so that
-// tests have processes that they can stop and kill.
-const childVariable = "JETSTREAM_TEST_CHILD"
-
-// children are the things that it can do; they return the exit code.
-var children = map[string]func() int{"server": serve}
-
 func TestMain(m *testing.M) {
-	if name := os.Getenv(childVariable); name != "" {
-		child, ok := children[name]
-		if !ok {
-			fmt.Fprintln(os.Stderr, "no child", name)
-			os.Exit(2)
-		}
-		os.Exit(child())
+	if url := os.Getenv(holderVariable); url != "" {
+		holdForEver(url)
 	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	if sharedServer.Dir, err = os.MkdirTemp("", "jetstream-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(sharedServer.Dir)
+	sharedServer.Config = "max_payload: 8MB" // for what other programs publish
 	code := m.Run()
-	sharedServer.close()
+	if sharedServer.Process != nil {
+		sharedServer.Kill()
+	}
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}
-	os.Exit(code)
+	return code
 }

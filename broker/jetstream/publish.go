@@ -42,37 +42,14 @@ func (b *Broker) publish(ctx context.Context, e message.Envelope) error {
 	if len(e.Attributes) > 0 {
 		header.Set(attributesHeader, broker.EncodeAttributes(e.Attributes))
 	}
-	return b.enqueue(ctx, s, &nats.Msg{Subject: subjectOf(e.Shard), Header: header, Data: e.Body})
-}
-
-// enqueue publishes a message to the shards' stream.
-func (b *Broker) enqueue(ctx context.Context, s *session, msg *nats.Msg) error {
-	if ctx.Err() != nil {
-		return broker.Rejected(context.Cause(ctx))
-	}
-	if err := b.admit(); err != nil {
-		return broker.Rejected(err)
-	}
-	return b.store(ctx, s, ShardStream, msg)
-}
-
-// store publishes a message to a stream, and returns nil when it is as durable
-// there as it can be made.
-func (b *Broker) store(ctx context.Context, s *session, stream string, msg *nats.Msg) error {
-	if err := s.publish(ctx, stream, msg); err != nil {
-		return err
-	}
-	if b.cfg.Stored == nil {
-		return nil
-	}
-	if err := b.cfg.Stored(stream); err != nil {
-		return broker.Unknown(err)
-	}
-	return nil
+	return s.publish(ctx, ShardStream, &nats.Msg{Subject: subjectOf(e.Shard), Header: header, Data: e.Body})
 }
 
 // publish sends a message to a stream and waits for its verdict.
 func (s *session) publish(ctx context.Context, stream string, msg *nats.Msg) error {
+	if ctx.Err() != nil {
+		return broker.Rejected(context.Cause(ctx))
+	}
 	out := s.publisher
 	p := &publication{stream: stream, msg: msg, verdict: make(chan error, 1)}
 	select {
@@ -215,9 +192,9 @@ func (p *publisher) answered(m *nats.Msg) {
 	v := judge(m, one.stream)
 	switch {
 	case v.err == nil && one.stream == ShardStream:
-		b.block(&b.full, nil)
+		b.block(nil)
 	case v.full && one.stream == ShardStream:
-		if b.block(&b.full, v.reason) {
+		if b.block(v.reason) {
 			p.session.AskRepair()
 		}
 	case v.missing:

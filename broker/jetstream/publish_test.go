@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -21,7 +20,6 @@ import (
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/conn"
 	"async-data-processor/event"
-	"async-data-processor/message"
 )
 
 func TestJudge(t *testing.T) {
@@ -84,7 +82,6 @@ func TestParseTarget(t *testing.T) {
 		{Config{URL: "tls://u:p%40w@h:1,k:2,tls://[::1]"}, "tls://h:1,tls://k:2,tls://[::1]:4222", "tls://u@h:1,k:2,[::1]:4222", ""},
 		{Config{URL: "nats://secret@h,secret2"}, "nats://h:4222,nats://secret2:4222", "nats://h:4222,secret2:4222", ""},
 		{Config{URL: "nats://u:secret@h,nats://u:secret@k/"}, "nats://h:4222,nats://k:4222", "nats://u@h:4222,k:4222", ""},
-		{Config{Options: []nats.Option{nats.NoEcho()}}, nats.DefaultURL, "the embedded broker", ""},
 		{Config{}, "", "", "does not parse"},
 		{Config{URL: "nats://u:secret%zz@h"}, "", "", "does not parse"},
 		{Config{URL: "nats://u:secret@h,nats://u:other@k"}, "", "", "must be the same"},
@@ -179,56 +176,16 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// TestInProcess: a server in this process that listens nowhere, and its owner
-// who may refuse publishes.
-func TestInProcess(t *testing.T) {
-	srv, err := server.NewServer(&server.Options{
-		ServerName: "inside", DontListen: true, JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, NoLog: true, NoSigs: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Start()
-	defer srv.WaitForShutdown()
-	defer srv.Shutdown()
-	var full error
-	told := &events{}
-	b := openBroker(t, Config{
-		Options: []nats.Option{nats.InProcessServer(srv)}, Events: told.add,
-		Admit: func() error { return full },
-	})
-	awaitReady(t, b)
-	in := consume(t, b, 0, 1)
-	publish(t, b, envelope(0))
-	settled(t, in.next(), message.DeadLetter)
-
-	full = errors.New("the disk is full")
-	for range 2 {
-		if err := brokertest.Publish(t.Context(), b, envelope(0)); !errors.Is(err, broker.ErrRejected) || !errors.Is(err, full) {
-			t.Errorf("%v, want ErrRejected and the reason", err)
-		}
-	}
-	if err := b.Ready(); !errors.Is(err, full) {
-		t.Errorf("ready: %v, want the reason", err)
-	}
-	told.awaitState(t, event.Blocked, "the disk is full")
-	full = nil
-	publish(t, b, envelope(0))
-	told.awaitState(t, event.Unblocked, "")
-	settled(t, in.next(), message.Ack)
-	_ = b.Close()
-}
-
 // TestNothingComesLate publishes into a silence. What was rejected is not in
 // the queue afterwards, and the silence ends the connection by itself.
 func TestNothingComesLate(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	told := &events{}
 	b := openBroker(t, Config{URL: n.url(), Events: told.add})
 	awaitReady(t, b)
-	n.signal(syscall.SIGSTOP)
-	defer n.signal(syscall.SIGCONT)
+	n.Signal(syscall.SIGSTOP)
+	defer n.Signal(syscall.SIGCONT)
 	rejected, unknown := 0, 0
 	try := func() {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -247,7 +204,7 @@ func TestNothingComesLate(t *testing.T) {
 		return fmt.Sprintf("%d unknown, %d rejected", unknown, rejected)
 	})
 	told.awaitState(t, event.Lost, "")
-	n.signal(syscall.SIGCONT)
+	n.Signal(syscall.SIGCONT)
 	awaitReady(t, b)
 	last := envelope(0)
 	publish(t, b, last)

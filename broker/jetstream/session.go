@@ -101,6 +101,6 @@ func (s *session) probe() {
 	room := (info.Config.MaxBytes <= 0 || info.State.Bytes+message.MaxEnvelopeBytes <= uint64(info.Config.MaxBytes)) &&
 		(info.Config.MaxMsgs <= 0 || info.State.Msgs < uint64(info.Config.MaxMsgs))
 	if b.full.over(room, b.timing.blocked) {
-		b.block(&b.full, nil)
+		b.block(nil)
 	}
 }

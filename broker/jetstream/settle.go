@@ -65,7 +65,7 @@ func (sub *subscription) deadLetter(d *unacked, o message.Outcome) error {
 	dying := conn.Dying[*session, *nats.Msg]{
 		Client: b.conns, Shard: sub.shard, ID: d.delivery.ID, Letters: letters(sub.shard, d, o),
 		Publish: func(ctx context.Context, s *session, letter *nats.Msg) error {
-			return b.store(ctx, s, DeadStream, letter)
+			return s.publish(ctx, DeadStream, letter)
 		},
 		Stale: gone, Ended: sub.hasEnded,
 		Return: func() error { return sub.finish(d, b.nakLater()) },

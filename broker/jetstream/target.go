@@ -32,11 +32,9 @@ type target struct {
 // own errors quote the URL, and a badly escaped password moves into any part
 // of it, so no error of its is passed on.
 func parseTarget(cfg Config) (target, error) {
-	t := target{name: "the embedded broker", scheme: "nats", servers: nats.DefaultURL}
-	if cfg.URL != "" || len(cfg.Options) == 0 {
-		if err := t.parse(cfg.URL); err != nil {
-			return target{}, err
-		}
+	t := target{}
+	if err := t.parse(cfg.URL); err != nil {
+		return target{}, err
 	}
 	if (cfg.Cert == "") != (cfg.Key == "") {
 		return target{}, errors.New("the client's certificate and its key: want both or none")

@@ -15,7 +15,7 @@ import (
 // promise: one clear line, no consumption, and all is well when it is repaired.
 func TestOtherConfiguration(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: ShardStream, Subjects: []string{"async-data-processor.>"}})
 		return err
@@ -52,7 +52,7 @@ func TestOtherConfiguration(t *testing.T) {
 // TestOverlap: the subjects belong to another stream.
 func TestOverlap(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, nodeConfig{})
+	n := newNode(t, "")
 	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error {
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"async-data-processor.>"}})
 		return err
@@ -66,13 +66,13 @@ func TestOverlap(t *testing.T) {
 
 func TestUnfitServers(t *testing.T) {
 	t.Parallel()
-	for want, cfg := range map[string]nodeConfig{
-		"max_payload is 1024":                    {MaxPayload: 1024},
-		"it is not enabled or has no leader":     {NoJetStream: true},
-		"replicas > 1 not supported in non-clus": {},
+	for want, config := range map[string]string{
+		"max_payload is 1024":                    "max_payload: 1024",
+		"it is not enabled or has no leader":     "jetstream: disabled",
+		"replicas > 1 not supported in non-clus": "",
 	} {
 		told := &events{}
-		openBroker(t, Config{URL: newNode(t, cfg).url(), Replicas: 3, Events: told.add})
+		openBroker(t, Config{URL: newNode(t, config).url(), Replicas: 3, Events: told.add})
 		told.awaitState(t, event.Unreachable, want)
 	}
 }

@@ -8,25 +8,7 @@ import (
 	"time"
 
 	"async-data-processor/broker"
-	"async-data-processor/message"
 )
-
-// Dead is the number of the queue of dead letters, beside those of the shards.
-const Dead = -1
-
-// Item is an envelope in a queue, or a dead letter.
-type Item struct {
-	// Seq is its place in the queue; an engine never uses one twice.
-	Seq uint64
-	// Returns is how often it came back.
-	Returns int
-	// Envelope is what was published. In the queue of dead letters, its Shard is
-	// where it came from.
-	Envelope message.Envelope
-	// Reason and Time are those of a dead letter.
-	Reason string
-	Time   time.Time
-}
 
 // The format of a record is
 //

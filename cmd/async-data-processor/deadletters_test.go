@@ -21,7 +21,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/jetstream"
-	"async-data-processor/broker/jetstream/embedded"
+	"async-data-processor/broker/local"
 	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/message"
 	"async-data-processor/shard"
@@ -33,7 +33,7 @@ import (
 // can be after all is then in one file, once, and the rest dies again.
 func TestDeadLetters(t *testing.T) {
 	for name, open := range map[string]func(testing.TB) rig.Broker{
-		"rabbitmq": rig.NewVhost, "embedded": rig.NewStore, "listener": rig.NewListener,
+		"rabbitmq": rig.NewVhost, "jetstream": rig.NewNATS, "embedded": rig.NewStore,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -45,9 +45,6 @@ func TestDeadLetters(t *testing.T) {
 func testDeadLetters(t *testing.T, b rig.Broker) {
 	const shards = 5
 	dir := t.TempDir()
-	if b.Consumer != "" && len(b.Settings) > 0 { // its broker is in the server
-		b.LaunchServer(t)
-	}
 	at := time.Date(2019, 10, 12, 8, 10, 54, 0, time.UTC)
 	own := shard.Of(at, shards)
 	line := `{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.0","timestamp":"2019-10-12T08:10:54Z"}`
@@ -273,12 +270,7 @@ func seed(t *testing.T, b rig.Broker, use func(access)) {
 	case strings.HasPrefix(a.url, "amqp:"):
 		a.b, err = rabbitmq.New(rabbitmq.Config{URL: a.url, Shards: 5})
 	case a.url == "":
-		var own *embedded.Broker
-		dir := filepath.FromSlash(strings.TrimPrefix(b.Server, "embedded://"))
-		own, err = embedded.Open(embedded.Config{Dir: dir, Shards: 5, Listen: "127.0.0.1:0", Token: "hunter2", MinFree: 1})
-		if err == nil {
-			a.b, a.url = own, "nats://hunter2@"+own.Addr().String()
-		}
+		a.b, err = local.Open(t.Context(), local.FileConfig{Dir: strings.TrimPrefix(b.Server, "embedded://"), Shards: 5})
 	default:
 		a.b, err = jetstream.New(jetstream.Config{URL: a.url, Shards: 5})
 	}
@@ -302,6 +294,10 @@ func (a access) publish(e message.Envelope) {
 // foreign publishes as another program would.
 func (a access) foreign(shard int, id, body string) {
 	a.t.Helper()
+	if a.url == "" {
+		a.publish(message.Envelope{ID: id, Shard: shard, Count: 1, Body: []byte(body), Foreign: true})
+		return
+	}
 	name := fmt.Sprint("async-data-processor.shard.", shard)
 	if u, err := url.Parse(a.url); err != nil || u.Scheme == "amqp" {
 		conn, err := amqp.Dial(a.url)

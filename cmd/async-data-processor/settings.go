@@ -55,10 +55,7 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forBroker, str, &cfg.BrokerURL, "broker-url", "BROKER_URL RABBITMQ_URL", "url", "the broker: amqp[s]://…, nats://…, tls://…, or embedded:<folder>")
 	add(s, forBoth, num, &cfg.Shards, "shards", "SHARDS_COUNT", "", "number of shards, the same for every process of a broker")
 
-	add(s, forBoth, str, &cfg.EmbeddedListen, "embedded-listen", "EMBEDDED_LISTEN_ADDR", "", "address at which an embedded broker takes other processes' connections")
-	add(s, forBoth, str, &cfg.EmbeddedToken, "embedded-token", "EMBEDDED_TOKEN", "value", "what they must present: nats://<token>@<address>")
 	add(s, forBoth, sizeVar, &cfg.EmbeddedMinFree, "embedded-min-free", "EMBEDDED_MIN_FREE", "", "bytes of disk that an embedded broker keeps free; below it, 503")
-	add(s, forBoth, yes, &cfg.EmbeddedAcceptLoss, "embedded-accept-loss", "EMBEDDED_ACCEPT_LOSS", "", "start on a damaged store without what is damaged, which is set aside")
 	add(s, forBroker, num, &cfg.Replicas, "jetstream-replicas", "JETSTREAM_REPLICAS", "", "copies that a JetStream cluster keeps of a stream made by us")
 	add(s, forBroker, str, &cfg.NATSCreds, "nats-creds", "NATS_CREDS", "", "credentials file for a NATS server")
 	add(s, forBroker, str, &cfg.NATSCA, "nats-ca", "NATS_CA", "", "file of the authorities that a NATS server's certificate may come from")

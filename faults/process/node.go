@@ -20,11 +20,16 @@ func (n Node) Run(args ...string) (string, error) {
 	}
 	cmd := exec.Command(filepath.Join(root, "scripts", "rabbitmq"), args...)
 	cmd.Env = append(os.Environ(), "RABBITMQ_DIR="+string(n), fmt.Sprint("RABBITMQ_OWNER=", os.Getpid()))
+	return output(cmd)
+}
+
+// output runs a command and returns what it prints.
+func output(cmd *exec.Cmd) (string, error) {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("scripts/rabbitmq %s: %w\n%s", strings.Join(args, " "), err, &stderr)
+		return "", fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, &stderr)
 	}
 	return strings.TrimSpace(string(out)), nil
 }

@@ -10,11 +10,10 @@ type Broker struct {
 	// Server and Consumer are the URLs for the two processes. Without one for
 	// the consumer both halves are one process, with the broker in it.
 	Server, Consumer string
-	Settings         []string // more of the server's environment
 	// Stop and Start are the broker's; nil where it lives in a process of ours.
 	Stop, Start func()
-	// Stall stops it from answering, for good; nil like Stop.
-	Stall func()
+	// Stall stops it from answering, Resume lets it; nil like Stop.
+	Stall, Resume func()
 }
 
 // Launch starts the pipeline with the settings, and waits until it is ready.
@@ -31,7 +30,7 @@ func (b Broker) Launch(t testing.TB, settings ...string) (consumer, server *Proc
 // LaunchServer starts a server alone, and waits until it is ready.
 func (b Broker) LaunchServer(t testing.TB, settings ...string) *Process {
 	t.Helper()
-	return Start(t, "server", append(append(settings, "BROKER_URL="+b.Server), b.Settings...)...).Ready()
+	return Start(t, "server", append(settings, "BROKER_URL="+b.Server)...).Ready()
 }
 
 // LaunchConsumer starts a message-consumer alone, and waits until it is ready.
@@ -43,18 +42,4 @@ func (b Broker) LaunchConsumer(t testing.TB, settings ...string) *Process {
 // NewStore is an embedded broker in the process of both halves.
 func NewStore(t testing.TB) Broker {
 	return Broker{Server: "embedded://" + filepath.Join(t.TempDir(), "broker")}
-}
-
-// NewListener is an embedded broker in the server's process, which the
-// consumer's reaches over the network.
-func NewListener(t testing.TB) Broker {
-	return NewStore(t).listening(t)
-}
-
-// listening is an embedded broker that other processes can reach.
-func (b Broker) listening(t testing.TB) Broker {
-	addr := "127.0.0.1:" + freePort(t)
-	b.Settings = []string{"EMBEDDED_LISTEN_ADDR=" + addr, "EMBEDDED_TOKEN=hunter2"}
-	b.Consumer = "nats://hunter2@" + addr
-	return b
 }

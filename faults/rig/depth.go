@@ -16,20 +16,11 @@ import (
 // what one holds.
 func (b Broker) Depth(t testing.TB, shards int) (waiting, dead int) {
 	t.Helper()
-	url, depth := b.Server, depthOfRabbitMQ
-	switch {
-	case strings.HasPrefix(url, "nats:"):
+	depth := depthOfRabbitMQ
+	if strings.HasPrefix(b.Server, "nats:") {
 		depth = depthOfNATS
-	case strings.HasPrefix(url, "embedded:"):
-		// A server without a consumer leaves the queues as they are.
-		if b.Consumer == "" {
-			b = b.listening(t)
-		}
-		p := b.LaunchServer(t)
-		defer p.Stop()
-		url, depth = b.Consumer, depthOfNATS
 	}
-	waiting, dead, err := depth(url, shards)
+	waiting, dead, err := depth(b.Server, shards)
 	if err != nil {
 		t.Fatal("depth of the queues:", err)
 	}

@@ -22,7 +22,6 @@ type LoadConfig struct {
 	Size    int           // entries of a submission, up to maxSubmission; 100
 	Pause   time.Duration // of a client between its submissions
 	Limit   int           // submissions in all; 0 is until Stop
-	Mute    bool          // the server is stopped at times, and may owe answers
 }
 
 // Load is clients that post as users are told to: what was not answered they
@@ -194,7 +193,7 @@ func (l *Load) submit(n int, body []byte) bool {
 	switch {
 	case err != nil:
 		l.tally.Broken++
-		if took >= answerTimeout && !l.cfg.Mute {
+		if took >= answerTimeout {
 			l.t.Errorf("submission %d has no answer after %v", n, took)
 		}
 		return false

@@ -1,0 +1,162 @@
+package local
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// salvage salvages a store, and looks whether the old one is as it was and the new
+// one is whole.
+func salvage(t *testing.T, dir string) (*Report, contents) {
+	t.Helper()
+	before, to := snapshot(t, dir), filepath.Join(t.TempDir(), "new")
+	r, err := Salvage(dir, to, nil)
+	if !maps.Equal(before, snapshot(t, dir)) {
+		t.Error("the old store changed")
+	}
+	if err != nil {
+		if _, err := os.Stat(to); !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+			t.Error("there is a new store:", err)
+		}
+		if !errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+		return nil, nil
+	}
+	copied, err := Check(to, nil)
+	if err != nil {
+		t.Error("the new store:", err)
+	}
+	for n, q := range copied.Queues {
+		old := r.Queues[n]
+		for seq, count := range q.Returns {
+			if old.Returns[seq] != count {
+				t.Errorf("%s: envelope %d came back %d times, want %d", QueueText(n), seq, count, old.Returns[seq])
+			}
+		}
+		if q.Sequence != max(old.Sequence, old.Last) {
+			t.Errorf("%s: the last number is %d, want %d", QueueText(n), q.Sequence, old.Sequence)
+		}
+	}
+	return r, readStore(t, filepath.Join(to, FileName))
+}
+
+// snapshot returns all that is in a folder.
+func snapshot(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		var text []byte
+		if !d.IsDir() {
+			text, err = os.ReadFile(path)
+		}
+		found[path] = fmt.Sprint(info.Mode(), info.ModTime(), string(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestSalvage: with some leaves zeroed, all that is on other pages is copied.
+func TestSalvage(t *testing.T) {
+	for _, shape := range shapes[1:] {
+		s := newTestStore(t, shape)
+		if err := os.WriteFile(filepath.Join(s.dir, lockName), []byte("4242\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, got := salvage(t, s.dir); r.Err() != nil || s.records.missing(got) > 0 || got.missing(s.records) > 0 {
+			t.Fatalf("%s, undamaged: %v, %d envelopes are missing", shape, r.Err(), s.records.missing(got))
+		}
+		f, err := os.OpenFile(s.path(), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		sv, err := newSurvey(f, false, 1, nil)
+		if err != nil || !sv.start() {
+			t.Fatal(err)
+		}
+		lost, leaves := 0, 0
+		for n, q := range sv.report.Queues {
+			if q.bucket.root == 0 {
+				continue // inline, on a page with others
+			}
+			sv.tree.walk(q.bucket, visitor{wrong: func(err error) { t.Error(err) }, leaf: func(p *page) {
+				if leaves++; leaves%3 != 1 {
+					return
+				}
+				lost += len(p.keys)
+				for _, key := range p.keys {
+					delete(s.records[n], binary.BigEndian.Uint64(key))
+				}
+				if _, err := f.WriteAt(make([]byte, 64), p.offset); err != nil {
+					t.Error(err)
+				}
+			}})
+		}
+		r, got := salvage(t, s.dir)
+		if n, m := s.records.missing(got), got.missing(s.records); n > 0 || m > 0 || lost == 0 || !errors.Is(r.Err(), ErrDamaged) {
+			t.Errorf("%s, %d envelopes zeroed: %d more are missing, %d are there; %v", shape, lost, n, m, r.Err())
+		}
+	}
+}
+
+// TestSalvageOlder: if the newest state has no root, the one before is copied.
+func TestSalvageOlder(t *testing.T) {
+	s := newTestStore(t, "small")
+	f, err := os.OpenFile(s.path(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	metas, err := readMetas(f)
+	if err != nil || len(metas) != 2 {
+		t.Fatal(metas, err)
+	}
+	if _, err := f.WriteAt(make([]byte, 64), int64(metas[0].root.root)*int64(metas[0].pageSize)); err != nil {
+		t.Fatal(err)
+	}
+	r, got := salvage(t, s.dir)
+	delete(s.records, 1023) // by the last transaction
+	if err := r.Err(); s.records.missing(got) > 0 || !strings.Contains(err.Error(), "this is the one before") {
+		t.Errorf("%d envelopes are missing; %v", s.records.missing(got), err)
+	}
+}
+
+// TestInUse: a store that a process has is refused, with the number of the process.
+func TestInUse(t *testing.T) {
+	s := newTestStore(t, "small")
+	lock, err := lockStore(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, checked := Check(s.dir, nil)
+	_, salvaged := Salvage(s.dir, filepath.Join(s.dir, "new"), nil)
+	for _, err := range []error{checked, salvaged} {
+		if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+			t.Error(err)
+		}
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(s.dir, nil); err != nil {
+		t.Error(err)
+	}
+}
