@@ -11,9 +11,10 @@ import (
 // memory two times until it ends.
 const maxCommit = 16 << 20
 
-// kick starts the goroutine that works off what waits, unless it runs. mu is held.
+// kick starts the goroutine that works off what waits, unless it runs, or Close has
+// begun. mu is held.
 func (e *Engine) kick() {
-	if !e.running {
+	if !e.running && e.ctx.Err() == nil {
 		e.running = true
 		e.work.Go(e.run)
 	}
