@@ -173,7 +173,7 @@ func TestMovedFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	var doors []net.Listener
 	for range 2 {
-		if err := errors.Join(os.Mkdir(dir, 0o700)); err != nil {
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		l, err := Listen(dir)
