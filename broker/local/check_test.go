@@ -93,9 +93,13 @@ func TestCheckWords(t *testing.T) {
 		"shard 0: its last envelope has the number 3, its last number is 2":               in(0, func(b *bbolt.Bucket) error { return b.SetSequence(2) }),
 		"shard 2: 40 of its 40 envelopes cannot be read: its queue is missing":            func(tx *bbolt.Tx) error { return tx.Bucket(bucketQueues).DeleteBucket(queueName(2)) },
 		"shard 2: its depth is missing":                                                   func(tx *bbolt.Tx) error { return tx.Bucket(bucketDepths).Delete(queueName(2)) },
-		`it has no bucket "returns"`:                                                      func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketReturns) },
-		`its layout is "2", not "1"`:                                                      func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyVersion, []byte("2")) },
-		"":                                                                                func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyClean, yes) },
+		`the list of returns has "dead", which is no queue`: func(tx *bbolt.Tx) error {
+			_, err := tx.Bucket(bucketReturns).CreateBucket(bucketDead)
+			return err
+		},
+		`it has no bucket "returns"`: func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketReturns) },
+		`its layout is "2", not "1"`: func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyVersion, []byte("2")) },
+		"":                           func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyClean, yes) },
 	} {
 		s := newTestStore(t, "small")
 		db, err := bbolt.Open(s.path(), 0o600, &bbolt.Options{NoFreelistSync: true})
@@ -120,21 +124,24 @@ func TestCheckPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(r *Report, file, leaf []byte){
-		"it is empty":                   func(_ *Report, _, leaf []byte) { order.PutUint16(leaf[10:], 0) },
-		"its length is not":             func(_ *Report, _, leaf []byte) { order.PutUint32(leaf[12:], 1) },
-		"its entry 1 is not where":      func(_ *Report, _, leaf []byte) { leaf[pageHeader+elementSize+4]++ },
-		"it is neither a branch nor":    func(_ *Report, _, leaf []byte) { leaf[8] = metaFlag },
-		"it cannot hold 65535 entries":  func(_ *Report, _, leaf []byte) { order.PutUint16(leaf[10:], 65535) },
-		"it has two places in the tree": func(r *Report, file, _ []byte) { replaceRoot(r, file, r.Queues[5].bucket.root) },
-		"it is not one of the file's":   func(r *Report, file, _ []byte) { replaceRoot(r, file, 1<<40) },
-		"its keys are out of order":     func(_ *Report, _, leaf []byte) { leaf[pageHeader+int(order.Uint16(leaf[10:]))*elementSize] = 1 },
-		"it is cut off":                 func(r *Report, file, _ []byte) { replaceRoot(r, file, 0) }, // which has a page of its own
+		"it is empty":                     func(_ *Report, _, leaf []byte) { order.PutUint16(leaf[10:], 0) },
+		"its length is not":               func(_ *Report, _, leaf []byte) { order.PutUint32(leaf[12:], 1) },
+		"its entry 1 is not where":        func(_ *Report, _, leaf []byte) { leaf[pageHeader+elementSize+4]++ },
+		"it is neither a branch nor":      func(_ *Report, _, leaf []byte) { leaf[8] = metaFlag },
+		"it cannot hold 65535 entries":    func(_ *Report, _, leaf []byte) { order.PutUint16(leaf[10:], 65535) },
+		"a small bucket is not as it was": func(_ *Report, file, _ []byte) { replace(file, []uint64{0, 1000, 0}, []uint64{0, 1000, 9}) },
+		"it has two places in the tree":   func(r *Report, file, _ []byte) { replaceRoot(r, file, r.Queues[5].bucket.root) },
+		"it is not one of the file's":     func(r *Report, file, _ []byte) { replaceRoot(r, file, 1<<40) },
+		"its keys are out of order":       func(_ *Report, _, leaf []byte) { leaf[pageHeader+int(order.Uint16(leaf[10:]))*elementSize] = 1 },
+		"it is cut off":                   func(r *Report, file, _ []byte) { replaceRoot(r, file, 0) }, // which has a page of its own
 	} {
 		file := bytes.Clone(whole)
 		sv := survey{file: bytes.NewReader(file), size: int64(len(file)), goroutines: 1, report: &Report{Path: "x"}}
 		var leaf []byte
-		if err := sv.check(); err != nil {
-			t.Fatal(err)
+		var done, total int64
+		sv.progress = func(d, t int64) { done, total = d, t }
+		if err := sv.check(); err != nil || done == 0 || total != 21400 { // told at once, as no time is set
+			t.Fatal(err, done, total)
 		}
 		sv.start() // pages are visited once
 		sv.tree.walk(sv.report.Queues[6].bucket, visitor{leaf: func(p *page) { leaf = file[p.offset:] }})
@@ -148,8 +155,17 @@ func TestCheckPages(t *testing.T) {
 // replaceRoot gives the queue 6 another root.
 func replaceRoot(r *Report, file []byte, root uint64) {
 	b := r.Queues[6].bucket
-	header := order.AppendUint64(order.AppendUint64(nil, b.root), b.sequence)
-	copy(file, bytes.ReplaceAll(file, header, order.AppendUint64(order.AppendUint64(nil, root), b.sequence)))
+	replace(file, []uint64{b.root, b.sequence}, []uint64{root, b.sequence})
+}
+
+func replace(file []byte, from, to []uint64) {
+	text := func(numbers []uint64) (b []byte) {
+		for _, n := range numbers {
+			b = order.AppendUint64(b, n)
+		}
+		return b
+	}
+	copy(file, bytes.ReplaceAll(file, text(from), text(to)))
 }
 
 // TestShort: a file that is too short is damaged, wherever it ends.
