@@ -113,6 +113,7 @@ func (s *survey) open(m *meta) (ok bool) {
 	s.readMarks(top[string(bucketMeta)])
 
 	queues := s.buckets(top[string(bucketQueues)], s.wrong(nil, "the list of queues: "))
+	ok = len(queues) > 0 || len(r.Damage) == damages
 	if b, ok := top[string(bucketDead)]; ok {
 		r.Queues[Dead] = &Queue{bucket: b, Sequence: b.sequence, Want: -1}
 	}
@@ -132,7 +133,7 @@ func (s *survey) open(m *meta) (ok bool) {
 			q.returns = b
 		}
 	}
-	return len(queues) > 0 || len(r.Damage) == 0
+	return ok
 }
 
 // readMarks reads the bucket "meta".
