@@ -153,23 +153,23 @@ func TestFaultAtEveryCallOfATake(t *testing.T) {
 	})
 }
 
-// TestSecondFaultOfATake lets a second call fail, or the process die, while the
-// first failure is being cleaned up.
+// TestSecondFaultOfATake lets the process die at each call, and at those that
+// clean up a failure, or lets these fail as well.
 func TestSecondFaultOfATake(t *testing.T) {
 	eachCallOfATake(t, func(t *testing.T, k kindOfTake, i int) {
-		for _, first := range []verdict{pass, fail, happened, crashBefore, crashAfter} {
-			for distance := 1; distance <= 3; distance++ {
+		for _, v := range []verdict{crashBefore, crashAfter} {
+			t.Run(v.String(), func(t *testing.T) {
+				r := k.begin(t, at(i, v), nil)
+				_ = r.take() // the last calls matter to no one
+				r.checkRecovery()
+			})
+		}
+		for _, first := range []verdict{fail, happened} {
+			for distance, reached := 1, true; reached; distance++ {
+				reached = false
 				for _, second := range []verdict{fail, happened, crashBefore, crashAfter} {
 					t.Run(fmt.Sprintf("%s/+%d/%s", first, distance, second), func(t *testing.T) {
-						r := k.begin(t, func(j int, _ string) verdict {
-							switch j {
-							case i:
-								return first
-							case i + distance:
-								return second
-							}
-							return pass
-						}, unix.EIO)
+						r := k.begin(t, secondFault(i, first, distance, second, &reached), unix.EIO)
 						_ = r.take() // it may have been clean
 						r.checkRecovery()
 					})
