@@ -68,11 +68,7 @@ func memoryDir(t testing.TB) string {
 	if err != nil {
 		return t.TempDir()
 	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	return dir
 }
 
@@ -82,11 +78,7 @@ func openTestDir(t testing.TB, path string) *Dir {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must(t, d.Close()) })
 	return d
 }
 
@@ -108,6 +100,21 @@ func takeShard(t testing.TB, d *Dir) *Shard {
 	return s
 }
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writeFails writes and fails unless that fails with the error.
+func writeFails(t testing.TB, s *Shard, b *message.Batch, want error) {
+	t.Helper()
+	if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
+	}
+}
+
 func mustWrite(t testing.TB, s *Shard, b *message.Batch) string {
 	t.Helper()
 	name, _, err := s.Write(context.Background(), worker, b)
@@ -126,18 +133,35 @@ func write(t testing.TB, s *Shard, want int, lines ...string) {
 	}
 }
 
+// startWrite starts a Write beside the test.
+func startWrite(ctx context.Context, s *Shard, b *message.Batch) <-chan error {
+	result := make(chan error, 1)
+	go func() {
+		_, _, err := s.Write(ctx, worker, b)
+		result <- err
+	}()
+	return result
+}
+
+// eachRoll runs the test for each way in which files are made.
+func eachRoll(t *testing.T, test func(t *testing.T, r Roll)) {
+	for _, r := range []Roll{{}, {Bytes: 1}, {Bytes: 1000}, neverFull} {
+		t.Run(fmt.Sprint(r.Bytes), func(t *testing.T) { test(t, r) })
+	}
+}
+
 // heldUp is a Write that stops at its first call of a kind, until it is resumed.
 // Then the call gets the verdict.
 type heldUp struct {
 	batch  *message.Batch
 	resume func()
-	result chan error
+	result <-chan error
 }
 
 func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *heldUp {
 	t.Helper()
 	resume, reached := make(chan struct{}), make(chan struct{})
-	h := &heldUp{newBatch(lines...), sync.OnceFunc(func() { close(resume) }), make(chan error, 1)}
+	h := &heldUp{batch: newBatch(lines...), resume: sync.OnceFunc(func() { close(resume) })}
 	t.Cleanup(h.resume)
 	var held atomic.Bool
 	newFaulty(t, s, func(_ int, kind string) verdict {
@@ -148,10 +172,7 @@ func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *he
 		<-resume
 		return v
 	}, unix.EIO)
-	go func() {
-		_, _, err := s.Write(t.Context(), worker, h.batch)
-		h.result <- err
-	}()
+	h.result = startWrite(t.Context(), s, h.batch)
 	select {
 	case <-reached:
 	case err := <-h.result:

@@ -86,9 +86,7 @@ func TestRecoverRolling(t *testing.T) {
 		path := t.TempDir()
 		fill(t, path, map[string]string{hidden: whole})
 		folder := filepath.Join(path, "shard-0")
-		if err := os.Link(filepath.Join(folder, hidden), filepath.Join(folder, visible)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Link(filepath.Join(folder, hidden), filepath.Join(folder, visible)))
 		s := openShard(t, path)
 		checkFolder(t, path, []byte(whole))
 		if got := s.Rebuilt(); got.IDs != 4 || got.Files != 1 || got.Recovered != 0 || got.Cut != 0 {
@@ -258,9 +256,7 @@ func TestTimeWithoutOwnerOfRolledFiles(t *testing.T) {
 		checkFolder(t, path, content(lines[:4]))
 		time.Sleep(testWindow.Age / 2)
 		write(t, s, 2, lines[4:]...)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		s = openShard(t, path)
 		defer s.Close()
 		if got := s.Rebuilt(); got.IDs != 6 || got.Files != 2 {

@@ -79,14 +79,10 @@ func TestRemovedTemps(t *testing.T) {
 	}
 	path := t.TempDir()
 	folder := filepath.Join(path, "shard-0")
-	if err := os.MkdirAll(filepath.Join(folder, ".0-9_"+ulid+".tmp"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.MkdirAll(filepath.Join(folder, ".0-9_"+ulid+".tmp"), 0o755))
 	foreign = append(foreign, ".0-9_"+ulid+".tmp")
 	for _, name := range slices.Concat(ours, foreign[:len(foreign)-1]) {
-		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(filepath.Join(folder, name), nil, 0o644))
 	}
 	if s := openShard(t, path); s.RemovedTemps() != len(ours) {
 		t.Errorf("removed %d, want %d", s.RemovedTemps(), len(ours))
@@ -110,9 +106,7 @@ func TestShardFolderUnusable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := openTestDir(t, t.TempDir())
-			if err := spoil(filepath.Join(d.path, "shard-0")); err != nil {
-				t.Fatal(err)
-			}
+			must(t, spoil(filepath.Join(d.path, "shard-0")))
 			_, err := d.Shard(t.Context(), 0, nil)
 			if err == nil || !strings.Contains(err.Error(), filepath.Join(d.path, "shard-0")) {
 				t.Errorf("got error %v", err)
@@ -127,17 +121,13 @@ func TestLockOfAMovedFolder(t *testing.T) {
 	path := t.TempDir()
 	d := openTestDir(t, path)
 	folder := filepath.Join(path, "shard-0")
-	if err := os.Mkdir(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(folder, 0o755))
 	root, err := d.root.OpenRoot("shard-0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	if err := os.Rename(folder, folder+".old"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Rename(folder, folder+".old"))
 	if _, err := lock(root, folder); !errors.Is(err, errBusy) {
 		t.Errorf("got error %v, want %v", err, errBusy)
 	}
@@ -172,9 +162,7 @@ func TestFolderReplaced(t *testing.T) {
 					return pass
 				}, nil)
 				b := newBatch("{}")
-				if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrLost) {
-					t.Errorf("got error %v, want %v", err, ErrLost)
-				}
+				writeFails(t, s, b, ErrLost)
 				if !b.Abandon() {
 					t.Error("the right to publish was taken")
 				}
@@ -183,9 +171,7 @@ func TestFolderReplaced(t *testing.T) {
 					t.Errorf("found %q, %v", matches, err)
 				}
 				// Closed and opened again, the shard works.
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
+				must(t, s.Close())
 				mustWrite(t, openShard(t, data), newBatch("{}"))
 			})
 		}
@@ -203,26 +189,18 @@ func TestOutputFolderMoved(t *testing.T) {
 	defer d.Close()
 	busy := func() { t.Error("it stands by") }
 	away := path + ".away"
-	if err := os.Rename(path, away); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Rename(path, away))
 	if _, err := d.Shard(t.Context(), 0, busy); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("moved away: %v", err)
 	}
-	if err := os.Mkdir(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(path, 0o755))
 	if _, err := d.Shard(t.Context(), 0, busy); !errors.Is(err, errMoved) {
 		t.Errorf("replaced: %v", err)
 	}
-	if err := errors.Join(os.Remove(path), os.Rename(away, path)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(os.Remove(path), os.Rename(away, path)))
 	s, err := d.Shard(t.Context(), 0, busy)
 	if err != nil {
 		t.Fatalf("moved back: %v", err)
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, s.Close())
 }

@@ -130,9 +130,7 @@ func TestOpenedTwiceAtOnce(t *testing.T) {
 	if got[0] != got[1] || !slices.Contains(f.calls, "folder close") {
 		t.Errorf("%q", f.calls)
 	}
-	if err := errors.Join(got[0].sync(), got[1].sync()); err != nil {
-		t.Error(err)
-	}
+	must(t, errors.Join(got[0].sync(), got[1].sync()))
 	y.close()
 	y.close()
 }

@@ -106,9 +106,7 @@ func eachCallOfATake(t *testing.T, test func(t *testing.T, k kindOfTake, i int))
 func TestCallsOfATake(t *testing.T) {
 	for _, k := range kindsOfTake {
 		r := k.begin(t, at(-1, pass), nil)
-		if err := r.take(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, r.take())
 		if !slices.Equal(r.disk.calls[:len(k.calls)], k.calls) {
 			t.Errorf("got  %q\nwant %q", r.disk.calls, k.calls)
 		}
@@ -181,11 +179,7 @@ func TestSecondFaultOfATake(t *testing.T) {
 
 // TestProbeIsAsLarge: where there was no room for a file of a size, the next
 // owner has room for as much, or is none.
-func TestProbeIsAsLarge(t *testing.T) {
-	for name, r := range rolls {
-		t.Run(name, func(t *testing.T) { testProbeIsAsLarge(t, r) })
-	}
-}
+func TestProbeIsAsLarge(t *testing.T) { eachRoll(t, testProbeIsAsLarge) }
 
 func testProbeIsAsLarge(t *testing.T, r Roll) {
 	lines := numbered("a", 1000)
@@ -202,9 +196,7 @@ func testProbeIsAsLarge(t *testing.T, r Roll) {
 		t.Fatalf("got error %v", err)
 	}
 	mustWrite(t, s, newBatch("{}")) // there is room for that
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if _, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) {
 		t.Errorf("the shard was taken, or got error %v", err)
 	}
@@ -214,9 +206,7 @@ func testProbeIsAsLarge(t *testing.T, r Roll) {
 		t.Errorf("a probe of %d bytes, want %d", probed, len(content(lines)))
 	}
 	mustWrite(t, s, newBatch(lines...))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if takeShard(t, d); probed != probeBytes {
 		t.Errorf("after all was well a probe of %d bytes", probed)
 	}

@@ -23,9 +23,7 @@ func TestTakenBeforeItIsDurable(t *testing.T) {
 	if len(visible) != 1 || !errors.Is(s.RollErr(), unix.EIO) {
 		t.Fatalf("visible are %q, late: %v", visible, s.RollErr())
 	}
-	if err := os.Remove(filepath.Join(path, "shard-0", visible[0])); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Remove(filepath.Join(path, "shard-0", visible[0])))
 	f.calls, f.plan = nil, at(-1, pass)
 	if err := s.Roll(t.Context()); err != nil || s.RollErr() != nil {
 		t.Errorf("%v, late: %v", err, s.RollErr())
@@ -57,8 +55,6 @@ func TestTakenBackHalfway(t *testing.T) {
 		t.Errorf("got error %v, want %v", err, unix.EIO)
 	}
 	f.plan = at(-1, pass)
-	if err := s.Roll(t.Context()); err != nil {
-		t.Error(err)
-	}
+	must(t, s.Roll(t.Context()))
 	checkFolder(t, path, content(lines))
 }
