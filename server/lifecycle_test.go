@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -201,12 +200,7 @@ func TestHealth(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	rg := start(t, Config{Tokens: []string{"x"}})
-	entered, release := make(chan struct{}), make(chan struct{})
-	rg.then = func(context.Context, message.Submission) error {
-		close(entered)
-		<-release
-		return nil
-	}
+	entered, release := rg.hold()
 	underWay := make(chan answer)
 	go func() { underWay <- rg.post(entry, "Authorization", "Bearer x") }()
 	<-entered
@@ -233,7 +227,7 @@ func TestDrain(t *testing.T) {
 func TestShutdownWithUpload(t *testing.T) {
 	reading := make(chan struct{}, 100)
 	rg := start(t, Config{}, signalReads(reading), func(s *Server) { s.bodyGrace = 0 })
-	c := rg.conn("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[")
+	c := rg.conn(upload(100) + "[")
 	<-reading
 	if err := rg.server.Shutdown(context.Background()); err != nil {
 		t.Error(err)
@@ -244,7 +238,7 @@ func TestShutdownWithUpload(t *testing.T) {
 
 func TestSlowUpload(t *testing.T) {
 	rg := start(t, Config{}, func(s *Server) { s.http.ReadTimeout = 20 * time.Millisecond })
-	wantProblem(t, rg.raw("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n["), bodyTimeout)
+	wantProblem(t, rg.raw(upload(100)+"["), bodyTimeout)
 	rg.wantSubmitted(0)
 }
 
@@ -254,7 +248,7 @@ func TestBrokenUpload(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Index != -1 {
 		t.Errorf("got the errors %+v", p.Errors)
 	}
-	c := rg.conn("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[")
+	c := rg.conn(upload(100) + "[")
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -286,13 +280,8 @@ func (b signalBody) Read(p []byte) (int, error) {
 // TestShutdownDeadline has a broker that takes longer than the drain may.
 func TestShutdownDeadline(t *testing.T) {
 	rg := start(t, Config{})
-	entered, release := make(chan struct{}), make(chan struct{})
-	rg.then = func(context.Context, message.Submission) error {
-		close(entered)
-		<-release
-		return nil
-	}
-	c := rg.conn(fmt.Sprintf("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(entry), entry))
+	entered, release := rg.hold()
+	c := rg.conn(upload(len(entry)) + entry)
 	<-entered
 	deadline := errors.New("the drain took too long")
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -351,19 +340,5 @@ func TestConnectionFailed(t *testing.T) {
 	}
 	if e := told[event.ConnectionFailed](rg); !strings.Contains(e.Err.Error(), "outside") {
 		t.Errorf("got %v", e.Err)
-	}
-}
-
-func TestProblemWithoutCause(t *testing.T) {
-	p := &problem{kind: notFound, detail: "here"}
-	if p.Error() != "not-found: here" || p.Unwrap() != nil {
-		t.Errorf("got %v", p)
-	}
-	w := httptest.NewRecorder()
-	s := NewAdmin(Config{})
-	s.http.Handler.ServeHTTP(w, httptest.NewRequest("GET", "/nowhere", nil))
-	var text problemText
-	if err := json.Unmarshal(w.Body.Bytes(), &text); err != nil || text.Status != 404 {
-		t.Errorf("got %s", w.Body)
 	}
 }

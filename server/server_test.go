@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -156,6 +157,22 @@ func readAnswer(t testing.TB, res *http.Response) answer {
 		t.Fatal(err)
 	}
 	return answer{res, body}
+}
+
+// hold makes every Submit wait for release; each tells that it waits.
+func (rg *rig) hold() (entered, release chan struct{}) {
+	entered, release = make(chan struct{}), make(chan struct{})
+	rg.then = func(context.Context, message.Submission) error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	}
+	return entered, release
+}
+
+// upload is the head of a request with a JSON body of n bytes.
+func upload(n int) string {
+	return fmt.Sprintf("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", n)
 }
 
 // conn sends bytes that no client would.
