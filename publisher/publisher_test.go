@@ -273,39 +273,3 @@ func TestSubmitCopies(t *testing.T) {
 		}
 	})
 }
-
-func BenchmarkSubmit(b *testing.B) {
-	p := publisher.New(publisher.Config{Shards: 5, Timeout: time.Second, Broker: publisher.Func(
-		func(_ context.Context, envelopes []message.Envelope, done func(int, error)) {
-			for i := range envelopes {
-				done(i, nil)
-			}
-		})})
-	for _, size := range []int{1, 100, 1000} {
-		s := decoded(b, size)
-		total := 0
-		for _, m := range s.Messages {
-			total += len(m.Line) + 1
-		}
-		run := func(name string, loop func(b *testing.B)) {
-			b.Run(fmt.Sprintf("%s/messages=%d", name, size), func(b *testing.B) {
-				b.ReportAllocs()
-				b.SetBytes(int64(total))
-				loop(b)
-			})
-		}
-		run("alone", func(b *testing.B) {
-			for b.Loop() {
-				_, _ = p.Submit(b.Context(), s)
-			}
-		})
-		run("together", func(b *testing.B) {
-			b.SetParallelism(16)
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					_, _ = p.Submit(b.Context(), s)
-				}
-			})
-		})
-	}
-}
