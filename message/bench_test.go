@@ -39,9 +39,7 @@ func BenchmarkDecode(b *testing.B) {
 				b.SetBytes(int64(len(bm.body)))
 				for b.Loop() {
 					s, err := message.Decode(id, bm.body, bm.format)
-					if err != nil {
-						b.Fatal(err)
-					}
+					must(b, err)
 					s.Recycle()
 				}
 			})

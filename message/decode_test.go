@@ -16,6 +16,13 @@ const testID = "S"
 // at is a timestamp for entries whose timestamp is not the point.
 const at = `"timestamp":"2019-10-12T08:10:54.52Z"`
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func lines(messages []message.Message) []string {
 	var out []string
 	for _, m := range messages {
@@ -96,9 +103,7 @@ func TestDecodeBody(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s, err := message.Decode(testID, []byte(tt.body), tt.format)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if s.ID != testID {
 				t.Errorf("submission id %q, want %q", s.ID, testID)
 			}
@@ -124,9 +129,7 @@ func TestDecodeCopies(t *testing.T) {
 	} {
 		buf := []byte(body)
 		s, err := message.Decode(id, buf, f)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if string(buf) != body {
 			t.Fatal("Decode changed the body")
 		}
@@ -142,9 +145,7 @@ func TestDecodeCopies(t *testing.T) {
 // messages of a submission share memory, which must not show.
 func TestDecodeLinesAreApart(t *testing.T) {
 	s, err := message.Decode(testID, []byte(`[{`+at+`},{`+at+`}]`), message.JSON)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want := bytes.Clone(s.Messages[1].Line)
 	_ = append(s.Messages[0].Line, "overrun"...)
 	if got := s.Messages[1].Line; !bytes.Equal(got, want) {

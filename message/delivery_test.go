@@ -118,9 +118,7 @@ func TestDeliveryResolves(t *testing.T) {
 			d.Expect(5)
 			for _, s := range tt.steps {
 				l.want(t)
-				if err := d.Resolve(s.n, s.o); err != nil {
-					t.Fatal(err)
-				}
+				must(t, d.Resolve(s.n, s.o))
 			}
 			l.want(t, tt.want)
 		})
@@ -146,9 +144,7 @@ func TestDeliveryOfOneDies(t *testing.T) {
 	var l ledger
 	d := l.delivery()
 	d.Expect(1)
-	if err := d.Resolve(1, named(1)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, d.Resolve(1, named(1)))
 	l.want(t, message.Outcome{Kind: message.DeadLetter, Reason: "message 1 is poison"})
 }
 

@@ -35,9 +35,7 @@ func nested(n int, opening, closing string) string {
 func wantAccepted(n int) func(*testing.T, []byte, message.Format) {
 	return func(t *testing.T, body []byte, f message.Format) {
 		s, err := message.Decode(testID, body, f)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if _, ok := message.Scan(testID, body, f); !ok && !rare(body) {
 			t.Error("the scanner leaves it to jsontext")
 		}

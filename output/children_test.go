@@ -30,9 +30,7 @@ var children = map[string]func(folder string) error{
 func childCommand(t *testing.T, name, folder string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	c := exec.CommandContext(t.Context(), self)
 	// The race detector would hold up every exit for a second.
 	c.Env = append(os.Environ(), childVariable+"="+name, childFolder+"="+folder, "GORACE=atexit_sleep_ms=0")
@@ -48,9 +46,7 @@ func startChild(t *testing.T, name, folder string) (lines *bufio.Scanner, kill f
 		t.Fatal(err)
 	}
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	must(t, c.Start())
 	lines = bufio.NewScanner(out)
 	kill = sync.OnceFunc(func() {

@@ -309,9 +309,7 @@ func testTakeOver(t *testing.T, how string) {
 		}
 		kill()
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer s.Close()
 	if r := s.Rebuilt(); r.IDs < 5*len(promised) || how == "write" && r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
 		t.Errorf("rebuilt %+v, want %d batches at least", r, len(promised))

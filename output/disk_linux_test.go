@@ -46,9 +46,7 @@ func fillDisk(t *testing.T, r Roll) {
 	}
 	// A start on a full disk is not refused: space may come.
 	d, err := Open(path, testWindow, r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	d.Close()
 	must(t, os.Remove(filler))
 	mustWrite(t, s, b)

@@ -75,9 +75,7 @@ func memoryDir(t testing.TB) string {
 func openTestDir(t testing.TB, path string) *Dir {
 	t.Helper()
 	d, err := Open(path, testWindow, Roll{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { must(t, d.Close()) })
 	return d
 }
@@ -93,9 +91,7 @@ func takeShard(t testing.TB, d *Dir) *Shard {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	s, err := d.Shard(ctx, 0, func() { cancel(errors.New("the shard has an owner already")) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
@@ -118,9 +114,7 @@ func writeFails(t testing.TB, s *Shard, b *message.Batch, want error) {
 func mustWrite(t testing.TB, s *Shard, b *message.Batch) string {
 	t.Helper()
 	name, _, err := s.Write(context.Background(), worker, b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return name
 }
 
@@ -184,9 +178,7 @@ func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *he
 func linesOf(t testing.TB, name string) []string {
 	t.Helper()
 	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
@@ -212,9 +204,7 @@ func checkOnce(t testing.TB, path string, lines ...string) {
 func folderNames(t testing.TB, path string) (visible, other []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(path, "shard-0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, e := range entries {
 		switch ok, _ := filepath.Match("*.ndjson", e.Name()); {
 		case ok:
@@ -239,9 +229,7 @@ func checkFolder(t testing.TB, path string, contents ...[]byte) {
 	}
 	for _, name := range visible {
 		got, err := os.ReadFile(filepath.Join(path, "shard-0", name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		i := slices.IndexFunc(contents, func(want []byte) bool { return bytes.Equal(got, want) })
 		if i < 0 {
 			t.Errorf("%s holds %q", name, got)

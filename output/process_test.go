@@ -50,9 +50,7 @@ func killUnderLoad(t *testing.T, how string) {
 	}
 	for _, name := range visible {
 		got, err := os.ReadFile(filepath.Join(path, "shard-0", name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if how == "write" && bytes.Count(got, []byte("\n")) != 5 || !bytes.HasSuffix(got, []byte("\n")) {
 			t.Errorf("%s is not complete: %q", name, got)
 		}
@@ -72,8 +70,6 @@ func openForbidden(t *testing.T, path string) string {
 		return err.Error()
 	}
 	out, err := childCommand(t, "stranger", path).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(out)
 }

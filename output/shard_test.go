@@ -24,9 +24,7 @@ func TestStandby(t *testing.T) {
 		})
 		start, waited := time.Now(), 0
 		s, err := d.Shard(t.Context(), 0, func() { waited++ })
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer s.Close()
 		if took := time.Since(start); took < time.Minute || took > time.Minute+standbyInterval {
 			t.Errorf("took over after %v", took)
@@ -63,9 +61,7 @@ func TestShardsAreIndependent(t *testing.T) {
 	d := openTestDir(t, t.TempDir())
 	for n := range 3 {
 		s, err := d.Shard(t.Context(), n, func() { t.Errorf("shard %d has an owner", n) })
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer s.Close()
 	}
 }
@@ -123,9 +119,7 @@ func TestLockOfAMovedFolder(t *testing.T) {
 	folder := filepath.Join(path, "shard-0")
 	must(t, os.Mkdir(folder, 0o755))
 	root, err := d.root.OpenRoot("shard-0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer root.Close()
 	must(t, os.Rename(folder, folder+".old"))
 	if _, err := lock(root, folder); !errors.Is(err, errBusy) {
@@ -183,9 +177,7 @@ func TestFolderReplaced(t *testing.T) {
 func TestOutputFolderMoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	d, err := Open(path, testWindow, Roll{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer d.Close()
 	busy := func() { t.Error("it stands by") }
 	away := path + ".away"

@@ -106,9 +106,7 @@ func TestCancelled(t *testing.T) {
 			b := newBatch("{}")
 			_, _, err := s.Write(ctx, worker, b)
 			if i == 6 { // the look at ctx was just before
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				return
 			}
 			if !errors.Is(err, cause) {
@@ -284,9 +282,7 @@ func TestNameIsTaken(t *testing.T) {
 func TestTemporaryNameIsTaken(t *testing.T) {
 	s := openShard(t, t.TempDir())
 	f, err := s.dir.folder.create(".taken.tmp")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	if _, err := s.dir.folder.create(".taken.tmp"); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("got error %v, want %v", err, unix.EEXIST)
@@ -326,9 +322,7 @@ func FuzzWrite(f *testing.F) {
 		}
 		name := filepath.Join(path, mustWrite(t, s, newBatch(lines...)))
 		got, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		must(t, os.Remove(name))
 		if !bytes.Equal(got, want) {
 			t.Fatalf("got %q, want %q", got, want)

@@ -22,15 +22,11 @@ func TestRow10Bomb(t *testing.T) {
 	zeros := strings.Repeat("\x00", huge)
 	streamed := new(bytes.Buffer) // a stream does not tell its length
 	w, err := zstd.NewWriter(streamed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := io.WriteString(w, zeros); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	for _, tc := range []struct{ name, encoding, body string }{
 		{"gzip", "gzip", gzipOf(t, zeros)},
 		{"zstd", "zstd", zstdOf(t, zeros)},

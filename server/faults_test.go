@@ -194,9 +194,7 @@ func TestRow13ClientGone(t *testing.T) {
 	}
 	c := rg.conn(upload(len(entry)) + entry)
 	<-entered
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.Close())
 	<-(<-requests).Done() // the server has noticed
 	close(release)
 	if e := told[event.Submitted](rg); e.Status != 201 || e.Accepted != 1 || len(e.Submission) != 26 || cancelled != nil {

@@ -249,9 +249,7 @@ func TestBrokenUpload(t *testing.T) {
 		t.Errorf("got the errors %+v", p.Errors)
 	}
 	c := rg.conn(upload(100) + "[")
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.(*net.TCPConn).CloseWrite())
 	wantProblem(t, readConn(t, c, "POST"), unreadableBody)
 	rg.wantSubmitted(0)
 }
@@ -301,14 +299,10 @@ func TestShutdownDeadline(t *testing.T) {
 func TestShutdownBeforeServe(t *testing.T) {
 	s := New(Config{Submitter: new(fake)})
 	for range 2 {
-		if err := s.Shutdown(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Shutdown(context.Background()))
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if err := s.Serve(l); err != nil {
 		t.Errorf("Serve after Shutdown: %v, want nil", err)
 	}
@@ -319,9 +313,7 @@ func TestShutdownBeforeServe(t *testing.T) {
 
 func TestServeFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	l.Close()
 	if err := New(Config{}).Serve(l); !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("got %v, want an error with the address", err)
