@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,34 +38,6 @@ func testDuplicates(t *testing.T, r Roll) {
 	s = rollingShard(t, path, r)
 	write(t, s, 0, slices.Concat(a, b, foreign)...)
 	checkOnce(t, path, slices.Concat(a, b, foreign)...)
-}
-
-// TestWindowOfTheShard: what is beyond it is written again. The next owner has
-// the newest files in its window, as TestRebuildReadsNoMore shows.
-func TestWindowOfTheShard(t *testing.T) {
-	path := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		d := openTestDir(t, path)
-		d.window.IDs = 10
-		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 100)
-		s := takeShard(t, d)
-		later := func(want int, lines ...string) {
-			t.Helper()
-			time.Sleep(time.Millisecond) // or the order of the files is unknown
-			write(t, s, want, lines...)
-		}
-		for batch := range slices.Chunk(lines[:20], 5) {
-			later(5, batch...)
-		}
-		later(0, lines[10:20]...)
-		later(5, lines[:5]...)
-		later(0, lines[15:20]...)
-		later(5, lines[10:15]...)
-		must(t, s.Close())
-		if r := takeShard(t, d).Rebuilt(); r.IDs != 10 || r.Files != 2 {
-			t.Errorf("rebuilt %+v, want 10 ids of 2 files", r)
-		}
-	})
 }
 
 // waitingWrite starts a Write that has to wait for another.

@@ -1,11 +1,9 @@
 package output
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,37 +93,6 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
-// reading is a folder that lets a test see and spoil what is read; each function
-// may be nil.
-type reading struct {
-	folder
-	before func(name string) error // a file is opened
-	after  func(n int) error       // so many bytes were read
-}
-
-func (r reading) read(name string) (io.ReadSeekCloser, error) {
-	if r.before != nil {
-		if err := r.before(name); err != nil {
-			return nil, err
-		}
-	}
-	in, err := r.folder.read(name)
-	return spoiled{in, r.after}, err
-}
-
-type spoiled struct {
-	io.ReadSeekCloser
-	after func(n int) error
-}
-
-func (r spoiled) Read(p []byte) (int, error) {
-	n, err := r.ReadSeekCloser.Read(p)
-	if r.after != nil {
-		err = cmp.Or(r.after(n), err)
-	}
-	return n, err
-}
-
 // TestRebuildReadsNoMore: of many files only the newest are read, as many as the
 // window needs.
 func TestRebuildReadsNoMore(t *testing.T) {
@@ -140,8 +107,10 @@ func TestRebuildReadsNoMore(t *testing.T) {
 	d.window.IDs = 10
 	var read []string
 	d.wrap = func(f folder) folder {
-		return reading{folder: f, before: func(name string) error {
-			read = append(read, name)
+		return hooked{f, func(step, name string, _ []byte) error {
+			if step == "open" {
+				read = append(read, name)
+			}
 			return nil
 		}}
 	}
@@ -237,10 +206,12 @@ func TestRebuildFails(t *testing.T) {
 	d := openTestDir(t, path)
 	for i, fault := range []error{unix.EIO, unix.EACCES, unix.EMFILE, unix.EIO} {
 		d.wrap = func(f folder) folder {
-			if i == 3 { // in the middle
-				return reading{folder: f, after: func(int) error { return fault }}
-			}
-			return reading{folder: f, before: func(string) error { return fault }}
+			return hooked{f, func(step, _ string, _ []byte) error {
+				if step == []string{"open", "open", "open", "read"}[i] {
+					return fault
+				}
+				return nil
+			}}
 		}
 		s, err := d.Shard(t.Context(), 0, nil)
 		if err == nil {
@@ -263,7 +234,12 @@ func TestRebuildFails(t *testing.T) {
 
 	// A file may be taken away after it was listed.
 	d.wrap = func(f folder) folder {
-		return reading{folder: f, before: func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
+		return hooked{f, func(step, name string, _ []byte) error {
+			if step == "open" {
+				return os.Remove(filepath.Join(path, "shard-0", name))
+			}
+			return nil
+		}}
 	}
 	s := takeShard(t, d)
 	if r := s.Rebuilt(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {

@@ -145,7 +145,12 @@ func TestRepair(t *testing.T) {
 	write(t, s, 5, lines[:5]...)
 	f.calls, f.plan = nil, at(2, fail)
 	damaged := true
-	s.dir.folder = &damaging{f, &damaged}
+	s.dir.folder = hooked{f, func(step, _ string, p []byte) error {
+		if damaged && step == "read" && len(p) > 9 {
+			p[9] ^= 1
+		}
+		return nil
+	}}
 	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) || !errors.Is(err, errDamaged) {
 		t.Errorf("got error %v, want %v", err, errDamaged)
 	}
@@ -165,30 +170,6 @@ func TestRepair(t *testing.T) {
 	}
 	checkFolder(t, path, content(lines[:5]))
 	write(t, s, 5, lines...)
-}
-
-// damaging has a disk that has lost a byte, as long as told.
-type damaging struct {
-	folder
-	damaged *bool
-}
-
-func (d *damaging) reopen(name string) (reopened, error) {
-	f, err := d.folder.reopen(name)
-	return &damagedFile{f, d}, err
-}
-
-type damagedFile struct {
-	reopened
-	d *damaging
-}
-
-func (f *damagedFile) ReadAt(p []byte, at int64) (int, error) {
-	n, err := f.reopened.ReadAt(p, at)
-	if *f.d.damaged && n > 9 {
-		p[9] ^= 1
-	}
-	return n, err
 }
 
 // TestHiddenNameIsGone: a hidden name does not come back with a loss of power
@@ -276,8 +257,10 @@ func TestRebuildReadsTheEnd(t *testing.T) {
 	d.window.IDs = 100
 	read := 0
 	d.wrap = func(f folder) folder {
-		return reading{folder: f, after: func(n int) error {
-			read += n
+		return hooked{f, func(step, _ string, p []byte) error {
+			if step == "read" {
+				read += len(p)
+			}
 			return nil
 		}}
 	}

@@ -57,15 +57,6 @@ func TestStandbyGivesUp(t *testing.T) {
 	})
 }
 
-func TestShardsAreIndependent(t *testing.T) {
-	d := openTestDir(t, t.TempDir())
-	for n := range 3 {
-		s, err := d.Shard(t.Context(), n, func() { t.Errorf("shard %d has an owner", n) })
-		must(t, err)
-		defer s.Close()
-	}
-}
-
 func TestRemovedTemps(t *testing.T) {
 	const ulid = "01JD8Y6G5V3X9Q2R7T4B1C0D5E"
 	ours := []string{".0-2_" + ulid + ".tmp", ".7-65535_" + ulid + ".tmp"}

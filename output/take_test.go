@@ -186,7 +186,20 @@ func testProbeIsAsLarge(t *testing.T, r Roll) {
 	d := openTestDir(t, t.TempDir())
 	d.roll = r
 	var full, probed int
-	d.wrap = func(f folder) folder { return &narrow{f, &full, &probed} }
+	d.wrap = func(f folder) folder { // which has room for no file of more than full bytes, if that is not 0
+		return hooked{f, func(step, name string, p []byte) error {
+			if step != "write" {
+				return nil
+			}
+			if strings.HasPrefix(name, ".probe_") {
+				probed = len(p)
+			}
+			if full > 0 && len(p) > full {
+				return unix.ENOSPC
+			}
+			return nil
+		}}
+	}
 	s := takeShard(t, d)
 	if probed != probeBytes {
 		t.Errorf("a first probe of %d bytes", probed)
@@ -210,32 +223,4 @@ func testProbeIsAsLarge(t *testing.T, r Roll) {
 	if takeShard(t, d); probed != probeBytes {
 		t.Errorf("after all was well a probe of %d bytes", probed)
 	}
-}
-
-// narrow has room for no file of more than full bytes, unless that is 0, and
-// tells the size of the last probe.
-type narrow struct {
-	folder
-	full, probed *int
-}
-
-func (n *narrow) create(name string) (file, error) {
-	f, err := n.folder.create(name)
-	return &narrowFile{f, n, strings.HasPrefix(name, ".probe_")}, err
-}
-
-type narrowFile struct {
-	file
-	n     *narrow
-	probe bool
-}
-
-func (f *narrowFile) Write(p []byte) (int, error) {
-	if f.probe {
-		*f.n.probed = len(p)
-	}
-	if full := *f.n.full; full > 0 && len(p) > full {
-		return 0, unix.ENOSPC
-	}
-	return f.file.Write(p)
 }

@@ -262,13 +262,12 @@ func TestNameIsTaken(t *testing.T) {
 	s := openShard(t, path)
 	f := newFaulty(t, s, at(-1, pass), nil)
 	var taken string
-	s.dir.folder = &takesName{f, func(final string) {
-		if taken == "" {
+	s.dir.folder = hooked{f, func(step, final string, _ []byte) error {
+		if step == "link" && taken == "" {
 			taken = filepath.Join(path, "shard-0", final)
-			if err := os.WriteFile(taken, []byte("precious\n"), 0o644); err != nil {
-				t.Error(err)
-			}
+			return os.WriteFile(taken, []byte("precious\n"), 0o644)
 		}
+		return nil
 	}}
 	b := newBatch("{}")
 	if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, unix.EEXIST) || errors.Is(err, ErrStillVisible) {
@@ -287,17 +286,6 @@ func TestTemporaryNameIsTaken(t *testing.T) {
 	if _, err := s.dir.folder.create(".taken.tmp"); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("got error %v, want %v", err, unix.EEXIST)
 	}
-}
-
-// takesName is told each name that is about to be linked.
-type takesName struct {
-	*faulty
-	before func(final string)
-}
-
-func (f *takesName) link(temp, final string) error {
-	f.before(final)
-	return f.faulty.link(temp, final)
 }
 
 func FuzzWrite(f *testing.F) {
