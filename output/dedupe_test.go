@@ -107,7 +107,7 @@ func TestAbandonedFreesItsMessages(t *testing.T) {
 			t.Fatal("the right to publish was asked for before the fsync")
 		}
 		if got := <-outcome; got != "2 <nil>" {
-			t.Errorf("who waited: %s", got)
+			t.Errorf("the batch that waited: %s", got)
 		}
 		write(t, s, 4, lines[:5]...)
 		first.resume()

@@ -102,7 +102,7 @@ func TestRollRefuses(t *testing.T) {
 		}
 	}
 	if (Roll{}).Rolls() || !(Roll{Bytes: 1}).Rolls() || !(Roll{Interval: 1}).Rolls() {
-		t.Error("who rolls?")
+		t.Error("Rolls does not tell what rolls")
 	}
 }
 

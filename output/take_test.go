@@ -158,7 +158,7 @@ func TestSecondFaultOfATake(t *testing.T) {
 		for _, v := range []verdict{crashBefore, crashAfter} {
 			t.Run(v.String(), func(t *testing.T) {
 				r := k.begin(t, at(i, v), nil)
-				_ = r.take() // the last calls matter to no one
+				_ = r.take() // a death behind the last call changes nothing
 				r.checkRecovery()
 			})
 		}

@@ -31,7 +31,7 @@ type output struct {
 
 	mu       sync.Mutex // guards what follows
 	attempts map[string]int
-	writers  map[string]string // by batch, who writes it now
+	writers  map[string]string // by batch, the worker that writes it now
 	peak     int               // of len(writers)
 	visible  []string          // the ids in files
 	files    int
