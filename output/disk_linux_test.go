@@ -66,14 +66,14 @@ func TestTakeOnAFullDisk(t *testing.T) {
 	for inodes := 1; inodes < 5; inodes++ {
 		must(t, unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT, fmt.Sprint("size=64k,nr_inodes=", inodes)))
 		if s, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) || !strings.Contains(err.Error(), "shard-0") {
-			t.Errorf("with %d inodes got %v, error %v", inodes, s, err)
+			t.Fatalf("with %d inodes got %v, error %v", inodes, s, err) // or the next would stand by
 		}
 	}
 	must(t, unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT, "size=64k,nr_inodes=100"))
 	filler := filepath.Join(path, "filler")
 	must(t, os.WriteFile(filler, make([]byte, 16*4096), 0o644))
 	if s, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) {
-		t.Errorf("without a free page got %v, error %v", s, err)
+		t.Fatalf("without a free page got %v, error %v", s, err)
 	}
 	must(t, os.Remove(filler))
 	mustWrite(t, takeShard(t, d), newBatch("{}"))
