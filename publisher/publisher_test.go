@@ -260,7 +260,7 @@ func TestSubmitCopies(t *testing.T) {
 			clear(m.Line)
 		}
 		silent = false
-		for range 20 {
+		for range 200 {
 			if _, err := p.Submit(t.Context(), decoded(t, 40)); err != nil { // less, so that its body would do
 				t.Fatal(err)
 			}
