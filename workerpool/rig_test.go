@@ -306,8 +306,7 @@ func told[E event.Event](r *rig) []E {
 func count[E event.Event](r *rig, want int) {
 	r.t.Helper()
 	if got := len(told[E](r)); got != want {
-		var e E
-		r.t.Errorf("%d times told %T, want %d", got, e, want)
+		r.t.Errorf("%d times told %T, want %d", got, *new(E), want)
 	}
 }
 
