@@ -64,3 +64,50 @@ func TestBodyAfterPublish(t *testing.T) {
 		}
 	}
 }
+
+// refusing is a store that refuses some commits.
+type refusing struct {
+	local.Store
+	left int // of them; only used by the engine's one goroutine
+}
+
+func (r *refusing) Commit(c *local.Change) error {
+	if r.left > 0 && len(c.Delete) > 0 {
+		r.left--
+		return broker.Rejected(errors.New("no space"))
+	}
+	return r.Store.Commit(c)
+}
+
+// TestSettleAfterRefusal: a settle that the store refused is stored later.
+func TestSettleAfterRefusal(t *testing.T) {
+	dir := t.TempDir()
+	file, err := local.OpenFile(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := local.New(local.Config{Store: &refusing{file, 2}})
+	if err := e.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := e.Client(1, nil)
+	deliveries := consume(t, c, 2)
+	outcomes := []message.Outcome{{Kind: message.Ack}, {Kind: message.DeadLetter, Reason: "bad"}}
+	for range outcomes {
+		if err := brokertest.Publish(t.Context(), c, message.Envelope{ID: "1", Count: 1, Body: []byte("1\n")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, o := range outcomes {
+		if err := (<-deliveries).Settle(o); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	r, err := local.Check(dir, nil)
+	if err != nil || r.Queues[0].Depth != 0 || r.Queues[local.Dead].Depth != 1 {
+		t.Errorf("%+v, %v; want one dead letter alone", r, err)
+	}
+}

@@ -49,6 +49,10 @@ func putOf(queue int, seq uint64) Put {
 func TestReturnAndSettle(t *testing.T) {
 	dir := t.TempDir()
 	file, _ := openedFile(t, dir)
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, _ = openedFile(t, dir)
 	place := Place{Queue: 0, Seq: 1, Returned: true}
 	for _, c := range []*Change{
 		{Put: []Put{putOf(0, 1), putOf(0, 2)}},
@@ -59,6 +63,9 @@ func TestReturnAndSettle(t *testing.T) {
 		}
 	}
 	file.crash(t)
+	if r, err := Check(dir, nil); err != nil || r.Clean {
+		t.Errorf("after a crash: %+v, %v", r, err)
+	}
 	file, contents := openedFile(t, dir)
 	if q := contents[0]; q.Depth != 1 || q.First != 2 || len(q.Returns) > 0 {
 		t.Errorf("got %+v, want number 2 alone", q)

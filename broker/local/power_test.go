@@ -123,7 +123,9 @@ func (m *machine) hook(op lossyfs.Op) error {
 			m.look(op, nil)
 			return nil
 		}
-		m.look(op, m.rng)
+		for range map[lossyfs.Kind]int{lossyfs.Sync: 1, lossyfs.SyncDir: 8}[op.Kind] {
+			m.look(op, m.rng)
+		}
 	case lossyfs.Rename:
 		if op.Done {
 			m.renames++
@@ -245,7 +247,6 @@ func rounds(t *testing.T, usual int) int {
 // store, of commits, of the growth of the file and of its compaction; the first
 // process ends by itself, the others are killed or lose power, and the next goes on.
 func TestPowerLoss(t *testing.T) {
-	t.Parallel()
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	m := newMachine(t, seed)
@@ -273,11 +274,10 @@ func TestPowerLoss(t *testing.T) {
 // after it has happened, or with no space for a while. The engine goes on by itself,
 // and what it says of an envelope is true, whenever power is lost.
 func TestFailingDisk(t *testing.T) {
-	t.Parallel()
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	m := newMachine(t, seed)
-	pause, full, failures := 40, 0, map[string]int{}
+	pause, full, unsynced, failures := 40, 0, false, map[string]int{}
 	m.fail = func(op lossyfs.Op) error {
 		writes := op.Kind == lossyfs.Write || op.Kind == lossyfs.Truncate || op.Kind == lossyfs.Create
 		if writes && !op.Done && full > 0 {
@@ -285,13 +285,20 @@ func TestFailingDisk(t *testing.T) {
 			failures["no space"]++
 			return unix.ENOSPC
 		}
-		if pause--; pause > 0 {
+		if pause--; pause > 0 && (!unsynced || op.Kind != lossyfs.Sync || op.Done) {
 			return nil
 		}
-		pause = m.rng.IntN(120)
-		if m.rng.IntN(2) == 0 {
-			full = 1 + m.rng.IntN(8)
-			return nil
+		unsynced = false
+		if pause <= 0 {
+			pause = m.rng.IntN(120)
+			switch m.rng.IntN(3) {
+			case 0:
+				full = 1 + m.rng.IntN(8)
+				return nil
+			case 1:
+				unsynced = true // the next one fails
+				return nil
+			}
 		}
 		failures[fmt.Sprintf("%s, %t", op.Kind, op.Done)]++
 		return unix.EIO
