@@ -44,7 +44,7 @@ func carried(tb testing.TB, s message.Submission, n int) []message.Envelope {
 	}
 	total := 0
 	for _, count := range shards {
-		total += count
+		total += count.Messages
 	}
 	if total != len(s.Messages) {
 		tb.Fatalf("%d of %d messages are counted: %v", total, len(s.Messages), shards)

@@ -193,6 +193,6 @@ func BenchmarkSubmit(b *testing.B) {
 
 type nothing struct{}
 
-func (nothing) Submit(_ context.Context, s message.Submission) (map[int]int, error) {
-	return map[int]int{0: len(s.Messages)}, nil
+func (nothing) Submit(_ context.Context, s message.Submission) ([]message.ShardCount, error) {
+	return []message.ShardCount{{Messages: len(s.Messages)}}, nil
 }
