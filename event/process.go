@@ -13,12 +13,17 @@ type Started struct {
 	Tokens int
 }
 
+// ControlFailed tells that the process has no control socket, by which commands
+// reach its dead letters.
+type ControlFailed struct{ Err error }
+
 // Draining tells that the process has begun to stop.
 type Draining struct{ Cause error } // nil if it was asked to by a signal
 
 // Drained tells that the process has drained.
 type Drained struct{}
 
-func (Started) event()  {}
-func (Draining) event() {}
-func (Drained) event()  {}
+func (Started) event()       {}
+func (ControlFailed) event() {}
+func (Draining) event()      {}
+func (Drained) event()       {}

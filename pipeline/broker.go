@@ -35,6 +35,15 @@ func checkBrokerURL(raw string) error {
 	return fmt.Errorf("there is no broker for %q, want %s", u.Scheme+"://", brokerForms)
 }
 
+// storeDir returns the folder of an embedded broker, empty for any other.
+func storeDir(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "embedded" {
+		return "", nil // openBroker judges it
+	}
+	return embeddedDir(u)
+}
+
 // embeddedDir returns the folder of embedded:///absolute/folder or
 // embedded:relative/folder.
 func embeddedDir(u *url.URL) (string, error) {
@@ -56,11 +65,11 @@ func embeddedDir(u *url.URL) (string, error) {
 
 // StoreFolder returns the folder of an embedded broker.
 func StoreFolder(brokerURL string) (string, error) {
-	u, err := url.Parse(brokerURL)
-	if err != nil || u.Scheme != "embedded" {
-		return "", errors.New("--broker-url names no embedded broker; give the folder of its store")
+	dir, err := storeDir(brokerURL)
+	if err == nil && dir == "" {
+		err = errors.New("--broker-url names no embedded broker; give the folder of its store")
 	}
-	return embeddedDir(u)
+	return dir, err
 }
 
 // openBroker opens the engine that the URL chooses. It does not wait for a

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"async-data-processor/batcher"
 	"async-data-processor/broker"
+	"async-data-processor/broker/door"
 	"async-data-processor/consumer"
 	"async-data-processor/durable"
 	"async-data-processor/event"
@@ -64,6 +66,9 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		process.consume(p.newSet(cfg, b, dir, events.Send), reserve, log)
 	}
 	ready := process.readiness(reserve)
+	if err := process.openDoor(ready); err != nil {
+		return nil, err
+	}
 	if p.server {
 		if err := p.serve(process, b, reserve, ready); err != nil {
 			return nil, err
@@ -144,6 +149,24 @@ func (p *process) serverConfig(ready func() []server.Check) server.Config {
 	return c
 }
 
+// openDoor gives the process its control socket, if it owns a store. A process
+// without one works all the same: some file systems take no sockets.
+func (p *process) openDoor(ready func() []server.Check) error {
+	dir, err := storeDir(p.cfg.BrokerURL)
+	if err != nil || dir == "" {
+		return err
+	}
+	l, err := door.Listen(dir)
+	if err != nil {
+		p.started = append(p.started, event.ControlFailed{Err: err})
+		return nil
+	}
+	c := p.serverConfig(ready)
+	c.Mount = append(c.Mount, server.Route{Method: http.MethodPost, Path: door.Path, Handler: door.Handler(p.broker)})
+	p.door = p.bind(server.NewAdmin(c), l)
+	return nil
+}
+
 // bound is a server with its listener.
 type bound struct {
 	*server.Server
@@ -160,13 +183,17 @@ func (p *process) listen(setting, addr string, s *server.Server, started event.S
 	if err != nil {
 		return bound{}, fmt.Errorf("--%s %s: %w", setting, addr, err)
 	}
+	started.Addr = l.Addr().String()
+	p.started = append(p.started, started)
+	return p.bind(s, l), nil
+}
+
+func (p *process) bind(s *server.Server, l net.Listener) bound {
 	p.closers = append(p.closers, func() error {
 		_ = l.Close() // an error says that the server has closed it
 		return nil
 	})
-	started.Addr = l.Addr().String()
-	p.started = append(p.started, started)
-	return bound{s, l}, nil
+	return bound{s, l}
 }
 
 // readiness returns what answers for the process, in a fixed order.

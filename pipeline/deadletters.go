@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/door"
 	"async-data-processor/broker/local"
 )
 
@@ -68,19 +68,46 @@ func (d DeadLetters) apply(ctx context.Context, verdict broker.Verdict, chosen f
 
 var errNoAnswer = errors.New("the broker does not answer")
 
-// walk opens the broker, shows its dead letters to decide, and closes it.
-func (d DeadLetters) walk(ctx context.Context, decide func(DeadLetter) broker.Verdict) (err error) {
-	b, err := d.openBroker(ctx)
+// retryInterval is how often a store that is in use, but has no door yet or any
+// more, is tried again.
+const retryInterval = 50 * time.Millisecond
+
+// walk shows the dead letters to decide. It asks the process that has the store,
+// and if there is none, or no store, it opens the broker and closes it again.
+func (d DeadLetters) walk(ctx context.Context, decide func(DeadLetter) broker.Verdict) error {
+	dir, err := storeDir(d.Config.BrokerURL)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.Close()) }()
+	for giveUp := time.Now().Add(d.Timeout); ; {
+		if dir != "" {
+			err := d.within(ctx, door.Process{Dir: dir}, decide)
+			if !errors.Is(err, door.ErrNoProcess) {
+				return err
+			}
+		}
+		b, err := d.openBroker(ctx, dir)
+		if err == nil {
+			return errors.Join(d.within(ctx, b, decide), b.Close())
+		}
+		if !errors.Is(err, local.ErrInUse) || time.Now().After(giveUp) {
+			return err
+		}
+		select {
+		case <-time.After(retryInterval): // its process starts, or ends
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
 
+// within bounds the wait for the first dead letter.
+func (d DeadLetters) within(ctx context.Context, letters broker.DeadLetters, decide func(DeadLetter) broker.Verdict) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	patience := time.AfterFunc(d.Timeout, func() { cancel(errNoAnswer) })
 	defer patience.Stop()
-	err = b.DeadLetters(ctx, func(l DeadLetter) broker.Verdict {
+	err := letters.DeadLetters(ctx, func(l DeadLetter) broker.Verdict {
 		patience.Stop()
 		return decide(l)
 	})
@@ -90,17 +117,17 @@ func (d DeadLetters) walk(ctx context.Context, decide func(DeadLetter) broker.Ve
 	return err
 }
 
-func (d DeadLetters) openBroker(ctx context.Context) (broker.Broker, error) {
+func (d DeadLetters) openBroker(ctx context.Context, dir string) (broker.Broker, error) {
 	cfg := d.Config
 	// Whatever is declared at the start exists for any number of shards; where
 	// a dead letter goes back to is looked after when it does.
 	cfg.Shards = 1
-	if err := checkStore(cfg.BrokerURL); err != nil {
-		return nil, err
-	}
 	open := d.open
 	if open == nil {
 		open = openBroker
+		if err := checkStore(dir); err != nil {
+			return nil, err
+		}
 	}
 	b, err := openUnless(ctx, cfg, nil, open)
 	if err == nil && b == nil {
@@ -111,14 +138,9 @@ func (d DeadLetters) openBroker(ctx context.Context) (broker.Broker, error) {
 
 // checkStore refuses an embedded broker's folder in which there is no store: it
 // would be made, and have no dead letters.
-func checkStore(raw string) error {
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "embedded" {
-		return nil // openBroker judges it
-	}
-	dir, err := embeddedDir(u)
-	if err != nil {
-		return err
+func checkStore(dir string) error {
+	if dir == "" {
+		return nil
 	}
 	if _, err := os.Stat(filepath.Join(dir, local.FileName)); err != nil {
 		return fmt.Errorf("there is no embedded broker: %w", err)

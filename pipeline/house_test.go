@@ -28,7 +28,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream", "broker/local",
-			"batcher", "consumer", "output", "durable", "telemetry",
+			"broker/door", "batcher", "consumer", "output", "durable", "telemetry",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
@@ -55,6 +55,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/jetstream": {ours: []string{"broker", "broker/conn", "message", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
 	}},
+	"broker/door": {ours: []string{"broker"}, theirs: []string{"golang.org/x/net/netutil"}},
 	"broker/local": {
 		ours:   []string{"broker", "broker/conn", "message", "event", "backoff", "durable"},
 		theirs: []string{"go.etcd.io/bbolt", "golang.org/x/sys/unix"},

@@ -84,6 +84,7 @@ type process struct {
 	consumer shards
 	server   endpoint
 	admin    endpoint
+	door     endpoint // for the command line
 	// started says which parts there are.
 	started []event.Event
 	// meanwhile is what runs beside the parts until the intake ends.
@@ -138,6 +139,9 @@ func (p *process) run(ctx context.Context) error {
 	if p.admin != nil {
 		g.Go(p.admin.Serve)
 	}
+	if p.door != nil {
+		g.Go(p.door.Serve)
+	}
 	for _, f := range p.meanwhile {
 		g.Go(func() error {
 			f(intake)
@@ -172,6 +176,9 @@ func (p *process) drain(intake, work context.Context, endConsuming func()) error
 	}
 	if p.admin != nil {
 		errs = append(errs, p.admin.Shutdown(work))
+	}
+	if p.door != nil { // before the store, which another process may take then
+		errs = append(errs, p.door.Shutdown(work))
 	}
 	errs = append(errs, p.broker.Close()) // settles are sent; an embedded broker ends last
 	return errors.Join(errs...)

@@ -206,13 +206,15 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	return s, e
 }
 
+var errClosing = errors.New("the process is stopping")
+
 // untilShutdown ends the context of a request when Shutdown begins. Shutdown
 // would otherwise wait for a recording of half a minute, or a stream without end.
 func (s *Server) untilShutdown(h http.Handler) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		ctx, cancel := context.WithCancel(c.Request().Context())
-		defer cancel()
-		defer context.AfterFunc(s.closing, cancel)()
+		ctx, cancel := context.WithCancelCause(c.Request().Context())
+		defer cancel(nil)
+		defer context.AfterFunc(s.closing, func() { cancel(errClosing) })()
 		h.ServeHTTP(c.Response(), c.Request().WithContext(ctx))
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 // tell logs an event.
 func (l *Log) tell(e event.Event) {
 	switch e := e.(type) {
-	case event.Started, event.Draining, event.Drained:
+	case event.Started, event.ControlFailed, event.Draining, event.Drained:
 		l.process(e)
 	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
 		l.request(e)
@@ -49,6 +49,8 @@ func (l *Log) process(e event.Event) {
 			what = "health endpoints"
 		}
 		line.Msg(what + " started")
+	case event.ControlFailed:
+		l.logger.Warn().Err(e.Err).Msg("no control socket, so no command reaches the dead letters of this process")
 	case event.Draining:
 		line := l.logger.Info()
 		if e.Cause != nil {

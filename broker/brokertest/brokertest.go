@@ -146,12 +146,15 @@ func Run(t *testing.T, h Harness) {
 	t.Run("PublishMany", func(t *testing.T) { runAll(t, h, false, manyCases) })
 	t.Run("Consume", func(t *testing.T) { runAll(t, h, false, consumeCases) })
 	t.Run("Acknowledge", func(t *testing.T) { runAll(t, h, false, ackCases) })
-	t.Run("DeadLetters", func(t *testing.T) { runAll(t, h, false, deadLetterCases) })
+	t.Run("DeadLetters", func(t *testing.T) { RunDeadLetters(t, h) })
 	t.Run("Backlogs", func(t *testing.T) { runAll(t, h, false, backlogCases) })
 	t.Run("Attributes", func(t *testing.T) { runAll(t, h, false, attributeCases) })
 	t.Run("Connection", func(t *testing.T) { runAll(t, h, false, connectionCases) })
 	t.Run("Engine", func(t *testing.T) { runAll(t, h, true, engineCases) })
 }
+
+// RunDeadLetters runs the part of the suite that is about dead letters.
+func RunDeadLetters(t *testing.T, h Harness) { runAll(t, h, false, deadLetterCases) }
 
 type testCase struct {
 	name string

@@ -11,9 +11,10 @@ import (
 // memory two times until it ends.
 const maxCommit = 16 << 20
 
-// kick starts the goroutine that works off what waits, unless it runs. mu is held.
+// kick starts the goroutine that works off what waits, unless it runs, or Close has
+// begun. mu is held.
 func (e *Engine) kick() {
-	if !e.running {
+	if !e.running && e.ctx.Err() == nil {
 		e.running = true
 		e.work.Go(e.run)
 	}
@@ -100,9 +101,11 @@ func (e *Engine) finish(b *commitment, err error) {
 	if err != nil && !rejected && !errors.Is(err, broker.ErrUnknown) {
 		err = broker.Unknown(err)
 	}
-	for _, p := range b.publications {
-		p.resolve(err)
-	}
+	defer func() { // after add has copied the bodies, which the publisher may use again then
+		for _, p := range b.publications {
+			p.resolve(err)
+		}
+	}()
 	switch {
 	case err == nil && e.down == nil: // else the store is opened anew, and tells what is in it
 		e.failed = false

@@ -213,10 +213,10 @@ func (e *Engine) Close() error {
 	for c := range e.clients {
 		c.release()
 	}
-	e.kick()
+	e.kick() // for the last time
+	e.cancel()
 	e.broadcast()
 	e.mu.Unlock()
-	e.cancel()
 	done := make(chan error, 1)
 	go func() {
 		e.work.Wait()

@@ -38,7 +38,8 @@ them, and they are nowhere else.
           bad dies again
   purge   forgets them, for good
 
-An embedded broker belongs to one process.`,
+An embedded broker belongs to one process. While that runs, it is asked, through
+the socket control.sock in the broker's folder; so be the same user.`,
 		Example: `  async-data-processor dead-letters list
   async-data-processor dead-letters show 01KB0M8Q3Z9X5T7V1C2D4E6F8G
   async-data-processor dead-letters replay --all --broker-url amqp://user:password@host/

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/broker/jetstream"
+	"async-data-processor/broker/local"
 	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/message"
 	"async-data-processor/shard"
@@ -31,7 +33,7 @@ import (
 // can be after all is then in one file, once, and the rest dies again.
 func TestDeadLetters(t *testing.T) {
 	for name, open := range map[string]func(testing.TB) rig.Broker{
-		"rabbitmq": rig.NewVhost, "jetstream": rig.NewNATS,
+		"rabbitmq": rig.NewVhost, "jetstream": rig.NewNATS, "embedded": rig.NewStore,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,6 +99,9 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	if shown := run.deadLetters(0, "show", "garbage", "--json"); !strings.Contains(shown, `"body_base64":"bm90IEpTT04gAP8="`) {
 		t.Errorf("shown as JSON: %q", shown)
 	}
+	if b.Consumer == "" {
+		run.stop() // without its process, the command opens the store itself
+	}
 	run.deadLetters(1, "show", "nobody")
 	run.deadLetters(1, "replay", "nobody")
 	run.deadLetters(2, "purge")
@@ -135,14 +140,35 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	}
 }
 
-// TestDeadLettersOfRunningProcess: an embedded broker belongs to one process.
-func TestDeadLettersOfRunningProcess(t *testing.T) {
+// TestDeadLettersAfterKill: a killed process leaves its socket. That holds up
+// neither the command nor the next process.
+func TestDeadLettersAfterKill(t *testing.T) {
 	t.Parallel()
 	b := rig.NewStore(t)
-	b.Launch(t, "DATA_OUTPUT_DIR="+t.TempDir())
-	out, err := exec.Command("async-data-processor", "dead-letters", "list", "--broker-url", b.Server).CombinedOutput()
-	if !exitedWith(err, 1) || !strings.Contains(string(out), "in use") {
-		t.Errorf("%v, want exit 1:\n%s", err, out)
+	seed(t, b, func(a access) {
+		a.publish(message.Envelope{ID: "broken", Count: 1, Body: []byte("no newline at the end")})
+	})
+	socket := filepath.Join(strings.TrimPrefix(b.Server, "embedded://"), "control.sock")
+	run := newWriter(t, b, "DATA_OUTPUT_DIR="+t.TempDir())
+	one := func(dead []listed) bool { return len(dead) == 1 }
+	for range 2 {
+		run.until("one dead", one)
+		run.running.Kill()
+		run.running = nil
+		if _, err := os.Lstat(socket); err != nil {
+			t.Error(err)
+		}
+		if out := run.deadLetters(0, "list"); !strings.Contains(out, "broken") {
+			t.Errorf("listed without a process: %q", out)
+		}
+	}
+	run.until("one dead", one)
+	if out := run.deadLetters(0, "purge", "--yes"); out != "purged 1 dead letter\n" {
+		t.Errorf("purge: %q", out)
+	}
+	run.stop()
+	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket: %v, want none", err)
 	}
 }
 
@@ -154,8 +180,7 @@ type listed struct {
 	Foreign             bool
 }
 
-// writer is the process that writes, while dead letters are looked at. One with
-// the broker in it has to be stopped for that.
+// writer is the process that writes, while dead letters are looked at.
 type writer struct {
 	t        *testing.T
 	b        rig.Broker
@@ -212,7 +237,6 @@ func (w *writer) deadLetters(code int, args ...string) string {
 	w.t.Helper()
 	url := w.b.Consumer
 	if url == "" {
-		w.stop()
 		url = w.b.Server
 	}
 	cmd := exec.Command("async-data-processor", append([]string{"dead-letters"}, args...)...)
@@ -245,6 +269,8 @@ func seed(t *testing.T, b rig.Broker, use func(access)) {
 	switch {
 	case strings.HasPrefix(a.url, "amqp:"):
 		a.b, err = rabbitmq.New(rabbitmq.Config{URL: a.url, Shards: 5})
+	case a.url == "":
+		a.b, err = local.Open(t.Context(), local.FileConfig{Dir: strings.TrimPrefix(b.Server, "embedded://"), Shards: 5})
 	default:
 		a.b, err = jetstream.New(jetstream.Config{URL: a.url, Shards: 5})
 	}
@@ -268,6 +294,10 @@ func (a access) publish(e message.Envelope) {
 // foreign publishes as another program would.
 func (a access) foreign(shard int, id, body string) {
 	a.t.Helper()
+	if a.url == "" {
+		a.publish(message.Envelope{ID: id, Shard: shard, Count: 1, Body: []byte(body), Foreign: true})
+		return
+	}
 	name := fmt.Sprint("async-data-processor.shard.", shard)
 	if u, err := url.Parse(a.url); err != nil || u.Scheme == "amqp" {
 		conn, err := amqp.Dial(a.url)
