@@ -70,7 +70,7 @@ func (h *harness) publish(ctx context.Context, envelopes []message.Envelope, don
 
 // answer is what a submission is told.
 type answer struct {
-	shards map[int]int
+	shards []message.ShardCount
 	err    error
 	took   time.Duration
 }

@@ -94,7 +94,8 @@ func New(cfg Config) *Publisher {
 
 // Submit publishes the submission's messages, those of a shard in the order
 // sent. It waits until the outcome of every envelope with one of them is known,
-// or ctx ends. It returns how many messages each shard has. The error is
+// or ctx ends. It returns how many messages each shard has that has any, in the
+// order of the shards. The error is
 //
 //   - nil if all messages are published, even if ctx has ended;
 //   - one that wraps message.ErrNotPublished if certainly none is;
@@ -102,7 +103,7 @@ func New(cfg Config) *Publisher {
 //     some or none may be published.
 //
 // The messages are copied.
-func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards map[int]int, err error) {
+func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards []message.ShardCount, err error) {
 	if p.cfg.Room != nil {
 		if err := p.cfg.Room(); err != nil {
 			return nil, fmt.Errorf("%w: %w", message.ErrNoRoom, err)
@@ -110,12 +111,12 @@ func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards ma
 	}
 	w := p.waiters.Get().(*waiter)
 	order, ends := w.sort(s.Messages, len(p.queues))
-	shards = make(map[int]int, min(len(p.queues), len(s.Messages)))
+	shards = make([]message.ShardCount, 0, min(len(p.queues), len(s.Messages)))
 	p.mu.Lock()
 	start := int32(0)
 	for i, end := range ends {
 		if end > start {
-			shards[i] = int(end - start)
+			shards = append(shards, message.ShardCount{Shard: i, Messages: int(end - start)})
 			p.add(w, i, s.Messages, order[start:end])
 		}
 		start = end

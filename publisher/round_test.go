@@ -64,7 +64,7 @@ func TestOutcomesAreIndependent(t *testing.T) {
 		if joined, ok := a.err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 1 || !errors.Is(a.err, failure) {
 			t.Errorf("outcomes %v, want one that is not nil", a.err)
 		}
-		if fmt.Sprint(a.shards) != "map[0:2 1:1 2:1]" {
+		if fmt.Sprint(a.shards) != "[{0 2} {1 1} {2 1}]" {
 			t.Errorf("shards %v", a.shards)
 		}
 	})
@@ -208,7 +208,7 @@ func TestConfirmedAtTheDeadline(t *testing.T) {
 		shards, err := p.Submit(lateContext{ctx, confirmed}, s)
 		total := 0
 		for _, n := range shards {
-			total += n
+			total += n.Messages
 		}
 		if err != nil || total != len(s.Messages) {
 			t.Fatalf("shards %v, error %v of what is published", shards, err)
@@ -230,7 +230,7 @@ func TestAbandonedIsNotPublished(t *testing.T) {
 		abandoned := h.submitUntil(ctx, 0, 1, 2)
 		other := h.submit(2)
 		cancel(tired)
-		if a := <-abandoned; !errors.Is(a.err, tired) || fmt.Sprint(a.shards) != "map[0:1 1:1 2:1]" {
+		if a := <-abandoned; !errors.Is(a.err, tired) || fmt.Sprint(a.shards) != "[{0 1} {1 1} {2 1}]" {
 			t.Errorf("outcome %v, shards %v", a.err, a.shards)
 		}
 		h.confirm(0)
