@@ -57,7 +57,7 @@ func ingest(target, size int, want float64) func(context.Context, *lab) ([]resul
 		row := result{
 			Target: target, Name: fmt.Sprintf("ingest-%d", size), Unit: "entries/s", Want: want,
 			What:  fmt.Sprintf("ingest over RabbitMQ, arrays of %d, %d connections ÷ bare broker's publish rate", size, arrayConns),
-			Facts: []string{fmt.Sprintf("the bare broker is fastest with %v", bare)},
+			Facts: []string{fmt.Sprintf("the fastest is %v", bare)},
 		}
 		row, err = l.compare(ctx, row, l.overRabbit("server", r, srv, size, arrayConns),
 			contender{"bare broker", func(ctx context.Context) (sample, error) { return bare.measure(ctx, l) }})
@@ -101,6 +101,36 @@ func single(ctx context.Context, l *lab) ([]result, error) {
 		s, _, err := l.rateOf(ctx, newLoad(echo.Addr, 1, singleConns), map[string]int{"server": echo.PID()})
 		return s, err
 	}})
+	return []result{row}, err
+}
+
+// loops compares the ingest of single entries with as many closed-loop publishers
+// as there are connections.
+func loops(ctx context.Context, l *lab) ([]result, error) {
+	if _, err := l.broker(); err != nil { // trials share it
+		return nil, err
+	}
+	var candidates []closedLoop
+	for _, channels := range []int{1, 2, shardCount} {
+		for _, gather := range []bool{true, false} {
+			candidates = append(candidates, closedLoop{arrayConns, channels, gather})
+		}
+	}
+	limit, err := tune(ctx, l, candidates)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := l.server(ctx, l.rabbit.url)
+	if err != nil {
+		return nil, err
+	}
+	defer srv.Kill()
+	row, err := l.compare(ctx, result{
+		Target: 6, Name: "loops", Unit: "entries/s", Want: 0.85,
+		What:  fmt.Sprintf("ingest of single entries over RabbitMQ, %d connections ÷ as many closed-loop publishers", arrayConns),
+		Facts: []string{fmt.Sprintf("the fastest is %v", limit)},
+	}, l.overRabbit("server", l.rabbit, srv, 1, arrayConns),
+		contender{"closed loops", func(ctx context.Context) (sample, error) { return limit.measure(ctx, l) }})
 	return []result{row}, err
 }
 
