@@ -23,13 +23,14 @@ const (
 	firstWait = 10 * time.Millisecond
 )
 
-// A few small submissions do not wait for a round: the wait would cost them half a
-// round, and fill the next envelopes hardly more.
+// No round waits for one that began while there was little to publish. The wait
+// would cost small submissions of a few clients half a round, and fill the next
+// envelopes hardly more.
 const (
-	// littleBytes is how much the messages without an outcome have at most while
-	// rounds do not wait for each other. It is less than an envelope holds, so a
-	// submission with two envelopes of a shard still publishes them in order.
-	littleBytes = 3 << 10
+	// littleBytes is the size, at most, of all messages without an outcome while
+	// there is little. It is less than an envelope holds, so a submission with two
+	// envelopes of a shard still publishes them in order.
+	littleBytes = 2 << 10
 	// maxPublishing is how many envelopes of a shard are then published at a time.
 	// RabbitMQ takes some 30 for a queue that confirms nothing.
 	maxPublishing = 8
@@ -45,19 +46,10 @@ type round struct {
 	timer     *time.Timer // ends the wait of the next round for this one
 }
 
-// open tells whether a round may start, and how many envelopes of a shard may then
-// be published at a time. mu is held.
-func (p *Publisher) open() (atATime int, ok bool) {
-	if p.bytes <= littleBytes {
-		return maxPublishing, true
-	}
-	return 1, p.current == nil
-}
-
 // startSoon starts a round, if one may start. Other goroutines run first, so that
 // the messages they submit go along. mu is held.
 func (p *Publisher) startSoon() {
-	if _, ok := p.open(); !ok || p.starting {
+	if p.current != nil || p.starting {
 		return
 	}
 	p.starting = true
@@ -74,9 +66,13 @@ func (p *Publisher) startSoon() {
 // startRound returns the next round, to be run. It returns nil if that has to
 // wait for the current one, or has no envelope. mu is held.
 func (p *Publisher) startRound() *round {
-	atATime, ok := p.open()
-	if !ok {
+	if p.current != nil {
 		return nil
+	}
+	little := p.bytes <= littleBytes
+	atATime := 1
+	if little {
+		atATime = maxPublishing
 	}
 	var r *round
 	for i := range p.queues {
@@ -95,7 +91,9 @@ func (p *Publisher) startRound() *round {
 	}
 	if r != nil {
 		r.pending, r.began = len(r.envelopes), time.Now()
-		p.waitFor(r, firstWait)
+		if !little {
+			p.waitFor(r, firstWait)
+		}
 	}
 	return r
 }
@@ -144,7 +142,7 @@ func (p *Publisher) done(r *round, i int, outcome error) {
 		p.reuse(e) // after an error, its body may still be on its way to a socket
 	}
 	r.pending--
-	if first := r.pending == len(r.envelopes)-1; first && r.pending > 0 && (p.current == nil || p.current == r) {
+	if first := r.pending == len(r.envelopes)-1; first && r.pending > 0 && (p.current == r || p.current == nil && p.bytes > littleBytes) {
 		p.waitFor(r, min(max(stragglerFactor*time.Since(r.began), stragglerMin), stragglerMax))
 	}
 	p.startSoon() // the envelope may be a straggler's
