@@ -42,7 +42,7 @@ var (
 	}
 	short = plan{
 		pairs: 1, warm: 20 * time.Millisecond, measure: 100 * time.Millisecond, posts: 100,
-		shards: []int{1, 2}, backlogs: []int{5000, 10_000},
+		shards: []int{5, 20}, backlogs: []int{5000, 10_000},
 		queued: 5000, carried: 5000,
 	}
 )
