@@ -57,7 +57,7 @@ func ingest(target, size int, want float64) func(context.Context, *lab) ([]resul
 		row := result{
 			Target: target, Name: fmt.Sprintf("ingest-%d", size), Unit: "entries/s", Want: want,
 			What:  fmt.Sprintf("ingest over RabbitMQ, arrays of %d, %d connections ÷ bare broker's publish rate", size, arrayConns),
-			Facts: []string{fmt.Sprintf("the bare broker is fastest with %v", bare)},
+			Facts: []string{fmt.Sprintf("the fastest is %v", bare)},
 		}
 		row, err = l.compare(ctx, row, l.overRabbit("server", r, srv, size, arrayConns),
 			contender{"bare broker", func(ctx context.Context) (sample, error) { return bare.measure(ctx, l) }})
@@ -97,41 +97,46 @@ func single(ctx context.Context, l *lab) ([]result, error) {
 	row, err := l.compare(ctx, result{
 		Target: 3, Name: "single", Unit: "requests/s", Want: 0.75,
 		What: fmt.Sprintf("ingest of single entries over RabbitMQ, %d connections ÷ bare HTTP", singleConns),
-	}, l.overRabbit("server", r, srv, 1, singleConns), contender{"bare HTTP", func(ctx context.Context) (sample, error) {
-		s, _, err := l.rateOf(ctx, newLoad(echo.Addr, 1, singleConns), map[string]int{"server": echo.PID()})
-		return s, err
-	}})
+	}, l.overRabbit("server", r, srv, 1, singleConns), l.bareHTTP(echo, 1, singleConns))
 	return []result{row}, err
 }
 
-// embedded compares the embedded broker with RabbitMQ.
-func embedded(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker()
+// loops compares the ingest of single entries with as many closed-loop publishers
+// as there are connections.
+func loops(ctx context.Context, l *lab) ([]result, error) {
+	if _, err := l.broker(); err != nil { // trials share it
+		return nil, err
+	}
+	var candidates []closedLoop
+	for _, channels := range []int{1, 2, shardCount} {
+		for _, gather := range []bool{true, false} {
+			candidates = append(candidates, closedLoop{arrayConns, channels, gather})
+		}
+	}
+	limit, err := tune(ctx, l, candidates)
 	if err != nil {
 		return nil, err
 	}
-	srv, err := l.server(ctx, r.url)
+	srv, err := l.server(ctx, l.rabbit.url)
 	if err != nil {
 		return nil, err
 	}
 	defer srv.Kill()
 	row, err := l.compare(ctx, result{
-		Target: 10, Name: "embedded", Unit: "entries/s", Want: 1,
-		What: fmt.Sprintf("ingest over the embedded broker, arrays of 100, %d connections ÷ the same over RabbitMQ", arrayConns),
-	}, contender{"embedded", func(ctx context.Context) (sample, error) {
-		store, err := l.folder("store") // a new one each time, as RabbitMQ's queues are emptied
-		if err != nil {
-			return sample{}, err
-		}
-		srv, err := l.server(ctx, "embedded://"+store)
-		if err != nil {
-			return sample{}, err
-		}
-		defer srv.Kill()
-		s, _, err := l.rateOf(ctx, newLoad(srv.Addr, 100, arrayConns), map[string]int{"server": srv.PID()})
-		return s, err
-	}}, l.overRabbit("RabbitMQ", r, srv, 100, arrayConns))
+		Target: 6, Name: "loops", Unit: "entries/s", Want: 0.85,
+		What:  fmt.Sprintf("ingest of single entries over RabbitMQ, %d connections ÷ as many closed-loop publishers", arrayConns),
+		Facts: []string{fmt.Sprintf("the fastest is the closed loop of %v", limit)},
+	}, l.overRabbit("server", l.rabbit, srv, 1, arrayConns),
+		contender{"closed loop", func(ctx context.Context) (sample, error) { return limit.measure(ctx, l) }})
 	return []result{row}, err
+}
+
+// bareHTTP is the contender that posts to a server which only answers.
+func (l *lab) bareHTTP(echo *process.Process, entries, conns int) contender {
+	return contender{"bare HTTP", func(ctx context.Context) (sample, error) {
+		s, _, err := l.rateOf(ctx, newLoad(echo.Addr, entries, conns), map[string]int{"server": echo.PID()})
+		return s, err
+	}}
 }
 
 // shards measures the ingest with several numbers of shards.
@@ -140,34 +145,51 @@ func shards(ctx context.Context, l *lab) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	rates := make([][]float64, len(l.shards))
+	return l.byShards(ctx, result{Target: 9, Name: "shards", What: "ingest over RabbitMQ", Want: 0.8}, l.shards,
+		func(n int) contender {
+			return contender{"RabbitMQ", func(ctx context.Context) (sample, error) {
+				srv, err := l.server(ctx, r.url, "SHARDS_COUNT="+strconv.Itoa(n))
+				if err != nil {
+					return sample{}, err
+				}
+				s, _, err := l.rateOf(ctx, newLoad(srv.Addr, 100, arrayConns), nil)
+				srv.Kill()
+				return s, errors.Join(err, r.drop(productQueues, n))
+			}}
+		})
+}
+
+// byShards fills in the row with the rates at several numbers of shards.
+func (l *lab) byShards(ctx context.Context, row result, numbers []int, over func(shards int) contender) ([]result, error) {
+	rates := make([][]float64, len(numbers))
 	for range l.pairs {
-		for i, n := range l.shards {
-			srv, err := l.server(ctx, r.url, "SHARDS_COUNT="+strconv.Itoa(n))
+		for i, n := range numbers {
+			s, err := over(n).run(ctx)
 			if err != nil {
-				return nil, err
-			}
-			s, _, err := l.rateOf(ctx, newLoad(srv.Addr, 100, arrayConns), nil)
-			srv.Kill()
-			if err = errors.Join(err, r.drop(productQueues, n)); err != nil {
 				return nil, err
 			}
 			rates[i] = append(rates[i], s.value)
 			l.say("  %d shards: %s entries/s", n, number(s.value))
 		}
 	}
-	row := result{
-		Target: 9, Name: "shards", Unit: "least ÷ most entries/s", Want: 0.8,
-		What: fmt.Sprintf("ingest over RabbitMQ, arrays of 100, at %v shards", l.shards),
-	}
+	row.Unit, row.What = "least ÷ most entries/s", fmt.Sprintf("%s, arrays of 100, at %v shards", row.What, numbers)
 	var medians []float64
-	for i, n := range l.shards {
+	for i, n := range numbers {
 		medians = append(medians, median(rates[i]))
 		row.Facts = append(row.Facts, fmt.Sprintf("%d shards: %s entries/s", n, number(medians[i])))
 	}
 	row.Value = slices.Min(medians) / slices.Max(medians)
 	row.judge()
-	return []result{row}, nil
+	many := result{
+		Target: 7, Name: "shards", Unit: "entries/s", Want: 0.85, Limit: "5 shards",
+		What: fmt.Sprintf("ingest over RabbitMQ, arrays of 100, %d connections, 20 shards ÷ 5 shards", arrayConns),
+	}
+	few := rates[slices.Index(l.shards, 5)]
+	for i, rate := range rates[slices.Index(l.shards, 20)] {
+		many.Pairs = append(many.Pairs, [2]float64{rate, few[i]})
+	}
+	many.judge()
+	return []result{row, many}, nil
 }
 
 // latency compares one entry at a time with a bare confirmed publish.
@@ -181,12 +203,6 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 		return nil, err
 	}
 	defer srv.Kill()
-	conn, err := net.Dial("tcp", srv.Addr)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	requests, answer := newLoad(srv.Addr, 1, 1).requests, make([]byte, 4<<10)
 	ch, err := r.conn.Channel()
 	if err != nil {
 		return nil, err
@@ -199,12 +215,7 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 		Target: 7, Name: "latency", Unit: "median µs", Want: 1.5, AtMost: true,
 		What: "one entry on an idle system, POST → 201 ÷ a bare confirmed publish",
 	}, contender{"server", func(context.Context) (sample, error) {
-		s, err := medianTime(l.posts, func(i int) error {
-			if _, err := conn.Write(requests[i%len(requests)]); err != nil {
-				return err
-			}
-			return accepted(conn, answer)
-		})
+		s, err := l.onePost(srv.Addr)
 		return s, errors.Join(err, r.drop(productQueues, shardCount))
 	}}, contender{"bare publish", func(ctx context.Context) (sample, error) {
 		s, err := medianTime(l.posts, func(i int) error {
@@ -219,6 +230,22 @@ func latency(ctx context.Context, l *lab) ([]result, error) {
 		return s, errors.Join(err, r.drop(bareQueues, shardCount))
 	}})
 	return []result{row}, err
+}
+
+// onePost is the median time of a POST of one entry, one after the other.
+func (l *lab) onePost(addr string) (sample, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return sample{}, err
+	}
+	defer conn.Close()
+	requests, answer := newLoad(addr, 1, 1).requests, make([]byte, 4<<10)
+	return medianTime(l.posts, func(i int) error {
+		if _, err := conn.Write(requests[i%len(requests)]); err != nil {
+			return err
+		}
+		return accepted(conn, answer)
+	})
 }
 
 // medianTime is the median time in µs of doing something, one after the other.

@@ -20,6 +20,7 @@ type plan struct {
 	tune    time.Duration // each of a contender's settings that is tried
 	posts   int           // of a latency measurement
 	shards  []int         // numbers of them
+	idle    time.Duration // how long a process without work is looked at
 	// backlogs are the lengths at which ingest and consumption are measured,
 	// ascending.
 	backlogs []int
@@ -30,6 +31,8 @@ type plan struct {
 	// disk is the folder, and so the disk, in which everything is written; .run of
 	// the repository by default.
 	disk string
+	// before is an earlier program, to compare with; empty for none.
+	before string
 	// profiles is the folder of CPU profiles; empty for none.
 	profiles string
 }
@@ -37,12 +40,12 @@ type plan struct {
 var (
 	full = plan{
 		pairs: 5, warm: time.Second, measure: 4 * time.Second, tune: time.Second, posts: 500,
-		shards: []int{1, 5, 20, 50}, backlogs: []int{1e5, 1e6, 5e6, 1e7},
+		shards: []int{1, 5, 20, 50}, idle: 30 * time.Second, backlogs: []int{1e5, 1e6, 5e6, 1e7},
 		queued: 400_000, carried: 2_000_000,
 	}
 	short = plan{
 		pairs: 1, warm: 20 * time.Millisecond, measure: 100 * time.Millisecond, posts: 100,
-		shards: []int{1, 2}, backlogs: []int{5000, 10_000},
+		shards: []int{5, 20}, idle: 100 * time.Millisecond, backlogs: []int{5000, 10_000},
 		queued: 5000, carried: 5000,
 	}
 )

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -98,3 +99,14 @@ func peakMemory(pid int) float64 { return float64(process.UsageOf(pid).Peak) / 1
 
 // linesOf yields the lines of a file; none if it cannot be read.
 func linesOf(file string) iter.Seq[string] { return strings.Lines(string(contentOf(file))) }
+
+// exactTime is the processor time spent by the threads that a process has.
+func exactTime(pid int) (spent time.Duration) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, name := range threads {
+		var ns int64
+		_, _ = fmt.Sscan(string(contentOf(name)), &ns)
+		spent += time.Duration(ns)
+	}
+	return spent
+}

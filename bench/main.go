@@ -39,12 +39,19 @@ var benchmarks = []benchmark{
 	{"ingest-100", "ingest of arrays of 100 over RabbitMQ beside a bare broker", ingest(1, 100, 12)},
 	{"ingest-1000", "the same with arrays of 1,000", ingest(2, 1000, 15)},
 	{"single", "ingest of single entries beside a bare HTTP server", single},
+	{"loops", "ingest of single entries beside as many closed-loop publishers", loops},
 	{"files", "the whole way to files of five beside bare files", files},
 	{"rolling", "the whole way to rolling files beside a bare broker", rolling},
 	{"decode", "decoding and carrying beside json.Valid", decode},
 	{"latency", "one entry on an idle system beside a bare confirmed publish", latency},
 	{"shards", "ingest by the number of shards", shards},
-	{"embedded", "ingest over the embedded broker beside RabbitMQ", embedded},
+	{"embedded-1", "ingest of single entries over the embedded broker beside a bare HTTP server", embeddedSingle},
+	{"embedded-100", "arrays of 100 over the embedded broker beside bare HTTP, RabbitMQ and -before", embedded100},
+	{"embedded-1000", "arrays of 1,000 over the embedded broker beside -before", embedded1000},
+	{"embedded-way", "the whole way over the embedded broker beside RabbitMQ", embeddedWay},
+	{"embedded-latency", "one entry on an idle embedded broker beside a bare commit", embeddedLatency},
+	{"embedded-shards", "ingest over the embedded broker by the number of shards", embeddedShards},
+	{"idle", "start, processor time and stop of a standalone process without work", idle},
 	// The last one, as it leaves a RabbitMQ that has held ten million entries.
 	{"backlog", "ingest, consumption and memory by the length of the backlog", backlog},
 }
@@ -63,6 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		pairs   = flags.Int("pairs", full.pairs, "pairs of a comparison")
 		measure = flags.Duration("time", full.measure, "how long a contender is measured")
 		profile = flags.String("profile", "", "folder for CPU profiles of the program, one for every few seconds; together they are go tool pprof's")
+		before  = flags.String("before", "", "an earlier binary, to compare the embedded broker with")
 		program = flags.String("program", "", "measure this binary instead of building one")
 		dir     = flags.String("dir", "", "folder, and so the disk, for all that is written meanwhile; .run by default")
 		results = flags.String("results", "bench/results", "folder of the JSON files")
@@ -72,7 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if *list {
 		for _, b := range benchmarks {
-			fmt.Fprintf(stdout, "%-12s %s\n", b.name, b.title)
+			fmt.Fprintf(stdout, "%-16s %s\n", b.name, b.title)
 		}
 		return 0
 	}
@@ -88,7 +96,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			p.measure = *measure
 		}
 	})
-	p.disk, p.profiles = *dir, *profile
+	p.disk, p.profiles, p.before = *dir, *profile, *before
 	wanted, err := choose(*only)
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)

@@ -45,21 +45,32 @@ func drain(ctx context.Context, p *process.Process) error {
 
 // server starts the program's server on a broker and waits until it is ready.
 func (l *lab) server(ctx context.Context, broker string, settings ...string) (*process.Process, error) {
-	return l.product(ctx, "server", append(settings, "BROKER_URL="+broker, "LISTEN_ADDR=127.0.0.1:0"))
+	return l.product(ctx, l.program, "server", append(settings, "BROKER_URL="+broker, "LISTEN_ADDR=127.0.0.1:0"))
 }
 
 // consumer starts the program's message-consumer, likewise.
 func (l *lab) consumer(ctx context.Context, broker, dir string, settings ...string) (*process.Process, error) {
-	return l.product(ctx, "message-consumer", append(settings,
+	return l.product(ctx, l.program, "message-consumer", append(settings,
 		"BROKER_URL="+broker, "ADMIN_LISTEN_ADDR=127.0.0.1:0", "DATA_OUTPUT_DIR="+dir))
 }
 
-func (l *lab) product(ctx context.Context, command string, settings []string) (*process.Process, error) {
+// standalone starts the whole program in a process, likewise.
+func (l *lab) standalone(ctx context.Context, broker, dir string, settings ...string) (*process.Process, error) {
+	return l.product(ctx, l.program, "standalone", append(settings, "BROKER_URL="+broker, "LISTEN_ADDR=127.0.0.1:0", "DATA_OUTPUT_DIR="+dir))
+}
+
+// newStore is the URL of an embedded broker without a store.
+func (l *lab) newStore() (string, error) {
+	dir, err := l.folder("store")
+	return "embedded://" + dir, err
+}
+
+func (l *lab) product(ctx context.Context, program, command string, settings []string) (*process.Process, error) {
 	settings = append(settings, "LOG_FORMAT=json")
 	if l.profiles != "" {
 		settings = append(settings, "PPROF=true")
 	}
-	p, err := start(ctx, settings, l.program, command)
+	p, err := start(ctx, settings, program, command)
 	if err != nil {
 		return nil, err
 	}

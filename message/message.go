@@ -62,6 +62,9 @@ type Submission struct {
 	memory *memory // nil if it is not to be used again
 }
 
+// ShardCount is how many messages of a submission go to a shard.
+type ShardCount struct{ Shard, Messages int }
+
 // InvalidError lists what is wrong with the entries of a body.
 type InvalidError struct {
 	// Entries holds the first MaxReported errors in the order of the body.

@@ -70,16 +70,19 @@ func (h *harness) publish(ctx context.Context, envelopes []message.Envelope, don
 
 // answer is what a submission is told.
 type answer struct {
-	shards map[int]int
+	shards []message.ShardCount
 	err    error
 	took   time.Duration
 }
 
-// submit submits a message for each of the shards, beside the test.
+// large is the size of a message that makes the others wait for its round.
+const large = 4 << 10
+
+// submit submits a large message for each of the shards, beside the test.
 func (h *harness) submit(shards ...int) <-chan answer { return h.submitUntil(h.t.Context(), shards...) }
 
 func (h *harness) submitUntil(ctx context.Context, shards ...int) <-chan answer {
-	return h.submitSized(ctx, 100, shards...)
+	return h.submitSized(ctx, large, shards...)
 }
 
 func (h *harness) submitSized(ctx context.Context, size int, shards ...int) <-chan answer {

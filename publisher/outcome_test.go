@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,7 +71,7 @@ func TestOutcome(t *testing.T) {
 			if !errors.Is(err, tc.err) || errors.Is(err, message.ErrNotPublished) != tc.notPublished {
 				t.Errorf("error %v, want %v and ErrNotPublished: %v", err, tc.err, tc.notPublished)
 			}
-			if want := map[int]int{0: 1, 1: 1, 2: 1}; !maps.Equal(shards, want) {
+			if want := []message.ShardCount{{Shard: 0, Messages: 1}, {Shard: 1, Messages: 1}, {Shard: 2, Messages: 1}}; !slices.Equal(shards, want) {
 				t.Errorf("shards %v, want %v", shards, want)
 			}
 			if len(r.envelopes) != 3 {

@@ -10,8 +10,8 @@
 //	            ──▶ queue of shard 1 ─┼─▶ round: one envelope of each ──▶ broker
 //	            ──▶ queue of shard 2 ─┘
 //
-// On an idle system nothing waits. Rounds follow each other, because two at a
-// time would fill their envelopes less: an envelope costs a broker nearly the
+// On an idle system nothing waits. Under load rounds follow each other, because two at
+// a time would fill their envelopes less: an envelope costs a broker nearly the
 // same whatever is in it, and much less if it comes with others.
 //
 // A shard whose confirm is late is a straggler. The others go on without it, and
@@ -22,6 +22,8 @@
 //	shard 2  ├─ round 1 ───┤├─ round 2 ───┤  ├─ round 3 ─┤ ├─ round 4 ─┤
 //	                                      ╰──╯
 //	                                      waits for the straggler, 50 ms at most
+//
+// While the messages under way are few and small, rounds do not wait for each other.
 package publisher
 
 import (
@@ -75,10 +77,12 @@ type Publisher struct {
 	waiters   sync.Pool // of *waiter
 	envelopes sync.Pool // of *envelope whose body has no reader
 
-	mu      sync.Mutex // guards what follows, and all that is reached from it
-	queues  []shardQueue
-	current *round   // the next one waits for it; nil if none has to
-	spare   []*round // to be used again
+	mu       sync.Mutex // guards what follows, and all that is reached from it
+	queues   []shardQueue
+	bytes    int      // of all messages that have no outcome
+	current  *round   // the next one waits for it; nil if none has to
+	starting bool     // a goroutine is about to start the next one
+	spare    []*round // to be used again
 }
 
 // New returns a publisher.
@@ -94,7 +98,8 @@ func New(cfg Config) *Publisher {
 
 // Submit publishes the submission's messages, those of a shard in the order
 // sent. It waits until the outcome of every envelope with one of them is known,
-// or ctx ends. It returns how many messages each shard has. The error is
+// or ctx ends. It returns how many messages each shard has that has any, in the
+// order of the shards. The error is
 //
 //   - nil if all messages are published, even if ctx has ended;
 //   - one that wraps message.ErrNotPublished if certainly none is;
@@ -102,7 +107,7 @@ func New(cfg Config) *Publisher {
 //     some or none may be published.
 //
 // The messages are copied.
-func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards map[int]int, err error) {
+func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards []message.ShardCount, err error) {
 	if p.cfg.Room != nil {
 		if err := p.cfg.Room(); err != nil {
 			return nil, fmt.Errorf("%w: %w", message.ErrNoRoom, err)
@@ -110,21 +115,18 @@ func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards ma
 	}
 	w := p.waiters.Get().(*waiter)
 	order, ends := w.sort(s.Messages, len(p.queues))
-	shards = make(map[int]int, min(len(p.queues), len(s.Messages)))
+	shards = make([]message.ShardCount, 0, min(len(p.queues), len(s.Messages)))
 	p.mu.Lock()
 	start := int32(0)
 	for i, end := range ends {
 		if end > start {
-			shards[i] = int(end - start)
+			shards = append(shards, message.ShardCount{Shard: i, Messages: int(end - start)})
 			p.add(w, i, s.Messages, order[start:end])
 		}
 		start = end
 	}
-	r := p.startRound()
+	p.startSoon()
 	p.mu.Unlock()
-	if r != nil {
-		go p.run(r)
-	}
 	if len(w.envelopes) > 0 {
 		select {
 		case <-w.done:

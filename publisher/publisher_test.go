@@ -42,7 +42,7 @@ func carried(tb testing.TB, s message.Submission, n int) []message.Envelope {
 	must(tb, err)
 	total := 0
 	for _, count := range shards {
-		total += count
+		total += count.Messages
 	}
 	if total != len(s.Messages) {
 		tb.Fatalf("%d of %d messages are counted: %v", total, len(s.Messages), shards)

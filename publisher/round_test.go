@@ -39,6 +39,42 @@ func TestRound(t *testing.T) {
 	})
 }
 
+// TestFewDoNotWait: small submissions do not wait for a round, until there are too
+// many for a shard, or a large one is under way.
+func TestFewDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, 2)
+		var small []<-chan answer
+		for range 10 {
+			small = append(small, h.submitSized(t.Context(), 100, 0))
+		}
+		h.wantRounds("0:1 ", "0:1 ", "0:1 ", "0:1 ", "0:1 ", "0:1 ", "0:1 ", "0:1 ")
+		other := h.submitSized(t.Context(), 100, 1)
+		h.wantRounds("1:1 ")
+		h.confirm(1)
+		h.wantPublished(other)
+		h.confirm(0)
+		h.wantRounds("0:2 ") // what came later shares an envelope
+		for range 8 {
+			h.confirm(0)
+		}
+		for _, answered := range small {
+			h.wantPublished(answered)
+		}
+
+		big := h.submit(0)
+		waiting := []<-chan answer{h.submitSized(t.Context(), 100, 1), h.submitSized(t.Context(), 100, 1)}
+		h.wantRounds("0:1 ")
+		h.confirm(0)
+		h.wantPublished(big)
+		h.wantRounds("1:2 ")
+		h.confirm(1)
+		for _, answered := range waiting {
+			h.wantPublished(answered)
+		}
+	})
+}
+
 // TestOutcomesAreIndependent: a submission is told the outcomes of the envelopes
 // that have its messages, as soon as they are known, and no others.
 func TestOutcomesAreIndependent(t *testing.T) {
@@ -64,7 +100,7 @@ func TestOutcomesAreIndependent(t *testing.T) {
 		if joined, ok := a.err.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) != 1 || !errors.Is(a.err, failure) {
 			t.Errorf("outcomes %v, want one that is not nil", a.err)
 		}
-		if fmt.Sprint(a.shards) != "map[0:2 1:1 2:1]" {
+		if fmt.Sprint(a.shards) != "[{0 2} {1 1} {2 1}]" {
 			t.Errorf("shards %v", a.shards)
 		}
 	})
@@ -208,7 +244,7 @@ func TestConfirmedAtTheDeadline(t *testing.T) {
 		shards, err := p.Submit(lateContext{ctx, confirmed}, s)
 		total := 0
 		for _, n := range shards {
-			total += n
+			total += n.Messages
 		}
 		if err != nil || total != len(s.Messages) {
 			t.Fatalf("shards %v, error %v of what is published", shards, err)
@@ -230,7 +266,7 @@ func TestAbandonedIsNotPublished(t *testing.T) {
 		abandoned := h.submitUntil(ctx, 0, 1, 2)
 		other := h.submit(2)
 		cancel(tired)
-		if a := <-abandoned; !errors.Is(a.err, tired) || fmt.Sprint(a.shards) != "map[0:1 1:1 2:1]" {
+		if a := <-abandoned; !errors.Is(a.err, tired) || fmt.Sprint(a.shards) != "[{0 1} {1 1} {2 1}]" {
 			t.Errorf("outcome %v, shards %v", a.err, a.shards)
 		}
 		h.confirm(0)

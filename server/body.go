@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -160,18 +159,37 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c coding, take
 // receive reads the body as it was sent. A shutdown does not wait for a client
 // that trickles its body: the body has bodyGrace left from then on.
 func (s *Server) receive(b *buffer, w http.ResponseWriter, r *http.Request, limit int64, taken *share) error {
-	hurried := make(chan struct{})
-	stop := context.AfterFunc(s.closing, func() {
-		defer close(hurried)
-		// An error means that the connection is gone.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyGrace))
-	})
+	s.mu.Lock()
+	s.arriving[w] = struct{}{}
+	if s.closing.Err() != nil {
+		s.limitArrival(w)
+	}
+	s.mu.Unlock()
 	defer func() {
-		if !stop() {
-			<-hurried // w must not be used after the handler
-		}
+		s.mu.Lock() // w must not be used after the handler
+		defer s.mu.Unlock()
+		delete(s.arriving, w)
 	}()
 	return b.fill(r.Body, r.ContentLength, limit, taken)
+}
+
+// hurry begins the shutdown, once, for the bodies that arrive.
+func (s *Server) hurry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Err() != nil {
+		return
+	}
+	s.shutDown()
+	for w := range s.arriving {
+		s.limitArrival(w)
+	}
+}
+
+// limitArrival lets a body arrive for bodyGrace.
+func (s *Server) limitArrival(w http.ResponseWriter) {
+	// An error means that the connection is gone.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyGrace))
 }
 
 // refuseBody turns an error of readBody into the answer.

@@ -142,7 +142,7 @@ func TestRequestID(t *testing.T) {
 }
 
 func TestReceipt(t *testing.T) {
-	got := string(receipt("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6, map[int]int{10: 3, 2: 2, 0: 1}))
+	got := string(receipt("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6, []message.ShardCount{{Shard: 0, Messages: 1}, {Shard: 2, Messages: 2}, {Shard: 10, Messages: 3}}))
 	if want := `{"id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E","accepted":6,"shards":{"0":1,"2":2,"10":3}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

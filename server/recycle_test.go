@@ -27,7 +27,7 @@ type carrier struct {
 	errs   []error
 }
 
-func (c *carrier) Submit(ctx context.Context, s message.Submission) (map[int]int, error) {
+func (c *carrier) Submit(ctx context.Context, s message.Submission) ([]message.ShardCount, error) {
 	shards, err := c.publisher.Submit(ctx, s)
 	c.check(s.Messages, nil) // they are still its own
 	return shards, err

@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,14 +50,14 @@ const (
 // Submitter is the server's view of a publisher. Submit may be called
 // concurrently and must return soon after ctx ends.
 type Submitter interface {
-	// Submit returns the number of messages per shard once every envelope of
-	// the submission is durable at the broker. An error that wraps
+	// Submit returns the number of messages per shard, in the order of the shards,
+	// once every envelope of the submission is durable at the broker. An error that wraps
 	// message.ErrNotPublished means that nothing of it was published; after any
 	// other error the outcome may be unknown.
 	//
 	// After the return, with or without an error, nothing refers to the
 	// submission's messages: their memory is used again.
-	Submit(ctx context.Context, s message.Submission) (shards map[int]int, err error)
+	Submit(ctx context.Context, s message.Submission) (shards []message.ShardCount, err error)
 }
 
 // Check is one condition of being ready.
@@ -137,6 +138,14 @@ type Server struct {
 	closing   context.Context
 	shutDown  context.CancelFunc
 	bodyGrace time.Duration
+
+	mu sync.Mutex // guards what follows
+	// arriving are the requests whose body arrives.
+	arriving map[http.ResponseWriter]struct{}
+	// patience ends when the requests that began before renewal have waited too
+	// long for the Submitter.
+	patience context.Context
+	renewal  time.Time
 }
 
 // New returns the server of the whole HTTP contract: POST /message, /livez,
@@ -171,6 +180,7 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 		budget:    budget{limit: max(cfg.MaxInFlight, MinInFlight)},
 		inflaters: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		bodyGrace: bodyGrace,
+		arriving:  make(map[http.ResponseWriter]struct{}),
 	}
 	s.cfg.Tokens = nil // the hashes are enough, and cannot leak
 	s.closing, s.shutDown = context.WithCancel(context.Background())
@@ -240,7 +250,7 @@ func (s *Server) Drain() { s.draining.Store(true) }
 // It may be called more than once, and before Serve.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
-	s.shutDown()
+	s.hurry()
 	if err := s.http.Shutdown(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx) // it says whose deadline passed

@@ -34,7 +34,7 @@ type fake struct {
 	then func(ctx context.Context, s message.Submission) error
 }
 
-func (f *fake) Submit(ctx context.Context, s message.Submission) (map[int]int, error) {
+func (f *fake) Submit(ctx context.Context, s message.Submission) ([]message.ShardCount, error) {
 	kept := s
 	kept.Messages = slices.Clone(s.Messages)
 	for i, m := range kept.Messages {
@@ -48,9 +48,10 @@ func (f *fake) Submit(ctx context.Context, s message.Submission) (map[int]int, e
 			return nil, err
 		}
 	}
-	shards := map[int]int{}
+	shards := make([]message.ShardCount, min(5, len(s.Messages)))
 	for i := range s.Messages {
-		shards[i%5]++
+		shards[i%5].Shard = i % 5
+		shards[i%5].Messages++
 	}
 	return shards, nil
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"async-data-processor/broker"
@@ -24,6 +25,7 @@ func (e *Engine) kick() {
 // gathers. A store that was lost is opened again first.
 func (e *Engine) run() {
 	for {
+		runtime.Gosched() // what the others can publish now comes along
 		next, lost := e.gather()
 		switch {
 		case lost:

@@ -69,13 +69,14 @@ func (s *File) commit(c *Change) error {
 	if err := s.Check(); err != nil {
 		return broker.Rejected(err)
 	}
-	before, rejected := s.txid(), false
+	before, rejected := 0, false
 	depths := map[int]int{}
 	err := s.caught(func() error {
 		tx, err := s.db.Begin(true)
 		if err != nil {
 			return err
 		}
+		before = tx.ID() - 1
 		if err := s.apply(tx, c, depths); err != nil {
 			rejected = true
 			return errors.Join(err, tx.Rollback())
