@@ -74,8 +74,10 @@ func Open(ctx context.Context, cfg FileConfig) (*Broker, error) {
 func (b *Broker) Close() error {
 	b.closing.Do(func() {
 		close(b.quit)
-		b.watched.Wait()
 		b.closed = errors.Join(b.Client.Close(), b.engine.Close())
+		if b.closed == nil { // else the disk may hold it
+			b.watched.Wait()
+		}
 	})
 	return b.closed
 }

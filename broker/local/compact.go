@@ -42,7 +42,7 @@ func (s *File) compact(minSize int64) error {
 
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if s.commits.Load() != commits {
+	if s.db != db || s.commits.Load() != commits {
 		return errors.Join(os.Remove(smaller.Path()), smaller.Close())
 	}
 	info, err := os.Stat(smaller.Path())

@@ -188,6 +188,29 @@ func copyOver(dir string) error {
 	return errors.Join(err, os.Rename(path+".copy", path))
 }
 
+// TestCloseOfDeadDisk: Close ends on a disk that does not answer who looks at it.
+func TestCloseOfDeadDisk(t *testing.T) {
+	b, err := Open(t.Context(), FileConfig{Dir: t.TempDir(), Shards: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.engine.cfg.CloseTimeout = 10 * time.Millisecond
+	b.file.reading.Lock()
+	time.Sleep(watchInterval + 100*time.Millisecond)
+	closed := make(chan error, 1)
+	go func() { closed <- b.Close() }()
+	select {
+	case err := <-closed:
+		if err == nil {
+			t.Error("it says that all is stored")
+		}
+	case <-time.After(time.Minute):
+		t.Error("it does not end")
+	}
+	b.file.reading.Unlock()
+	b.watched.Wait()
+}
+
 // TestCompactBeside: a commit beside a compaction is not lost, and no file is left.
 func TestCompactBeside(t *testing.T) {
 	dir := t.TempDir()

@@ -287,9 +287,10 @@ func (t *tree) walk(b bucket, v visitor) {
 		case !p.leaf || end != int64(len(b.inline)) || order.Uint64(b.inline) != 0 || order.Uint32(b.inline[12:]) != 0:
 			v.wrong(flaw("a small bucket is not as it was written"))
 		default:
-			if err := errors.Join(p.readKeys(), t.visit(p, nil, nil, 0, v)); err != nil {
+			if err := errors.Join(p.readKeys(), p.order(nil, nil)); err != nil {
 				v.wrong(err)
 			}
+			t.visit(p, nil, 0, v)
 		}
 	})
 }
@@ -318,11 +319,15 @@ func (t *tree) walkPage(id uint64, lo, hi []byte, depth int, v visitor) {
 	if err == nil && len(p.starts) == 0 && (depth > 0 || !p.leaf) {
 		err = flaw("it is empty")
 	}
-	if err == nil {
-		err = t.visit(p, lo, hi, depth, v)
+	sound := err == nil
+	if sound {
+		err = p.order(lo, hi)
 	}
-	if err != nil {
+	if err != nil { // before what is wrong with its contents, which may follow from it
 		v.wrong(fmt.Errorf("page %d: %w", id, err))
+	}
+	if sound {
+		t.visit(p, hi, depth, v)
 	}
 	if p.leaf { // the keys of a branch are the bounds of walks that go on
 		t.pages.Put(p)
@@ -365,18 +370,22 @@ func (t *tree) load(p *page, id uint64) error {
 	return p.readKeys()
 }
 
-// visit goes on with the contents of a page. It returns a flaw of the page's own.
-func (t *tree) visit(p *page, lo, hi []byte, depth int, v visitor) (wrong error) {
+// order returns what is wrong with the keys, which are from lo on and below hi.
+func (p *page) order(lo, hi []byte) error {
 	for i, key := range p.keys {
 		if i > 0 && bytes.Compare(p.keys[i-1], key) >= 0 || i == 0 && bytes.Compare(lo, key) > 0 ||
 			hi != nil && bytes.Compare(key, hi) >= 0 {
-			wrong = flaw("its keys are out of order")
-			break
+			return flaw("its keys are out of order")
 		}
 	}
+	return nil
+}
+
+// visit goes on with the contents of a page.
+func (t *tree) visit(p *page, hi []byte, depth int, v visitor) {
 	if p.leaf {
 		v.leaf(p)
-		return wrong
+		return
 	}
 	for i, key := range p.keys {
 		child, next := p.child(i), hi
@@ -385,5 +394,4 @@ func (t *tree) visit(p *page, lo, hi []byte, depth int, v visitor) (wrong error)
 		}
 		t.spawn(func() { t.walkPage(child, key, next, depth+1, v) })
 	}
-	return wrong
 }
