@@ -3,6 +3,8 @@ package batcher_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,7 +21,8 @@ type rig struct {
 	deliveries chan batcher.Opened
 	batches    chan *message.Batch
 	began      time.Time
-	sent       int // messages so far; their numbers are their ids
+	size       int // of its batches
+	sent, left int // messages so far; their numbers are their ids
 }
 
 func start(t *testing.T, cfg batcher.Config) *rig {
@@ -28,16 +31,54 @@ func start(t *testing.T, cfg batcher.Config) *rig {
 		deliveries: make(chan batcher.Opened),
 		batches:    make(chan *message.Batch),
 		began:      time.Now(),
+		size:       cfg.Size,
 	}
 	go batcher.Run(cfg, r.deliveries, r.batches)
 	return r
 }
 
-// inBubble runs a test of a batcher that makes batches of 5 or lingers a second.
-func inBubble(t *testing.T, test func(t *testing.T, r *rig)) {
-	synctest.Test(t, func(t *testing.T) {
-		test(t, start(t, batcher.Config{Size: 5, Linger: time.Second}))
-	})
+// play runs a script, in which each step is what the batcher does at once:
+//
+//	deliver N, refuse         it takes a delivery of N messages, or none
+//	full N, lingered N, ...   a batch leaves, of the next N messages and that cause
+//	none                      no batch leaves
+//	at D                      wait until D after the start
+//	none before D             no batch leaves a nanosecond before D
+//	close, closed             the deliveries end, batches has ended
+//	end                       close, and nothing was held
+func (r *rig) play(script string) {
+	r.t.Helper()
+	for step := range strings.SplitSeq(script, ", ") {
+		words := strings.Fields(step)
+		last := words[len(words)-1]
+		n, _ := strconv.Atoi(last)
+		d, _ := time.ParseDuration(last)
+		switch words[0] {
+		case "deliver":
+			r.deliver(n)
+		case "refuse":
+			if r.offer(1) != nil {
+				r.t.Fatalf("after %v: the batcher took a delivery", time.Since(r.began))
+			}
+		case "at":
+			r.at(d)
+		case "none":
+			if d > 0 {
+				r.at(d - 1)
+			}
+			r.none()
+			r.at(d)
+		case "close":
+			close(r.deliveries)
+		case "closed":
+			r.closed()
+		case "end":
+			close(r.deliveries)
+			r.closed()
+		default:
+			r.take(n, map[string]message.Cause{"full": message.Full, "lingered": message.Lingered, "flushed": message.Flushed}[words[0]])
+		}
+	}
 }
 
 // parcel is a delivery and what became of it.
@@ -71,96 +112,75 @@ func pack(first, n int) *parcel {
 	return p
 }
 
-// offer reports whether the batcher takes a delivery of n messages now.
-func (r *rig) offer(n int) (*parcel, bool) {
-	r.t.Helper()
+// offer has the batcher take a delivery of n messages, or returns nil.
+func (r *rig) offer(n int) *parcel {
 	p := pack(r.sent, n)
 	synctest.Wait()
 	select {
 	case r.deliveries <- p.Opened:
 		r.sent += n
-		return p, true
+		return p
 	default:
-		return nil, false
+		return nil
 	}
 }
 
-// deliver has the batcher take a delivery of n messages.
 func (r *rig) deliver(n int) *parcel {
 	r.t.Helper()
-	p, ok := r.offer(n)
-	if !ok {
+	p := r.offer(n)
+	if p == nil {
 		r.t.Fatalf("after %v: the batcher does not take a delivery", time.Since(r.began))
 	}
 	return p
 }
 
-// refuse asserts that the batcher takes no delivery now.
-func (r *rig) refuse() {
-	r.t.Helper()
-	if _, ok := r.offer(1); ok {
-		r.t.Fatalf("after %v: the batcher took a delivery", time.Since(r.began))
-	}
-}
-
-// take asserts that a batch leaves now, with n messages numbered from first.
-func (r *rig) take(first, n int, cause message.Cause) *message.Batch {
-	r.t.Helper()
+// leaves returns what the batcher hands over now: a batch, nil and true when
+// batches is closed, or nil and false.
+func (r *rig) leaves() (b *message.Batch, closed bool) {
 	synctest.Wait()
 	select {
 	case b, ok := <-r.batches:
-		if !ok {
-			r.t.Fatal("batches is closed, want a batch")
-		}
-		want := pack(first, n)
-		if got := ids(b.Messages); !slices.Equal(got, ids(want.Messages)) || b.Cause != cause {
-			r.t.Fatalf("after %v: got batch %v (%v), want %v (%v)", time.Since(r.began), got, b.Cause, ids(want.Messages), cause)
-		}
-		return b
+		return b, !ok
 	default:
-		r.t.Fatalf("after %v: no batch leaves, want %d messages from %d", time.Since(r.began), n, first)
+		return nil, false
 	}
-	return nil
+}
+
+// take asserts that a batch leaves now, of the next n messages.
+func (r *rig) take(n int, cause message.Cause) *message.Batch {
+	r.t.Helper()
+	b, _ := r.leaves()
+	if b == nil {
+		r.t.Fatalf("after %v: no batch leaves, want %d messages from %d", time.Since(r.began), n, r.left)
+	}
+	want := ids(pack(r.left, n).Messages)
+	if got := ids(b.Messages); !slices.Equal(got, want) || b.Cause != cause || b.Size != r.size {
+		r.t.Fatalf("after %v: got batch %v (%v) of %d, want %v (%v)", time.Since(r.began), got, b.Cause, b.Size, want, cause)
+	}
+	r.left += n
+	return b
 }
 
 // none asserts that no batch leaves now.
 func (r *rig) none() {
 	r.t.Helper()
-	synctest.Wait()
-	select {
-	case b, ok := <-r.batches:
-		if !ok {
-			r.t.Fatalf("after %v: batches is closed", time.Since(r.began))
-		}
-		r.t.Fatalf("after %v: batch %v (%v) leaves", time.Since(r.began), ids(b.Messages), b.Cause)
-	default:
+	if b, closed := r.leaves(); b != nil || closed {
+		r.t.Fatalf("after %v: batch %+v leaves, closed %v", time.Since(r.began), b, closed)
 	}
 }
 
 // closed asserts that the batcher has closed batches, with nothing left in it.
 func (r *rig) closed() {
 	r.t.Helper()
-	synctest.Wait()
-	select {
-	case b, ok := <-r.batches:
-		if ok {
-			r.t.Fatalf("after %v: batch %v (%v) leaves, want none any more", time.Since(r.began), ids(b.Messages), b.Cause)
-		}
-	default:
-		r.t.Fatalf("after %v: batches is still open", time.Since(r.began))
+	if b, closed := r.leaves(); !closed {
+		r.t.Fatalf("after %v: batch %+v leaves, want none any more", time.Since(r.began), b)
 	}
 }
 
-// drain ends the deliveries and asserts that nothing was held.
-func (r *rig) drain() {
-	r.t.Helper()
-	close(r.deliveries)
-	r.closed()
-}
-
-// at sleeps until d after the start.
+// at sleeps until d after the start, and lets the batcher come to rest.
 func (r *rig) at(d time.Duration) {
 	time.Sleep(time.Until(r.began.Add(d)))
+	synctest.Wait()
 }
 
 func ids(messages []message.Message) []string {
@@ -169,26 +189,6 @@ func ids(messages []message.Message) []string {
 		out = append(out, m.ID())
 	}
 	return out
-}
-
-// unsettled asserts that the broker has not been told of the parcels.
-func (r *rig) unsettled(parcels ...*parcel) {
-	r.t.Helper()
-	for i, p := range parcels {
-		if got := p.settled(); len(got) != 0 {
-			r.t.Errorf("delivery %d is settled with %v, want not yet", i, got)
-		}
-	}
-}
-
-// settledAs asserts that the broker has been told of the parcels once.
-func (r *rig) settledAs(want message.OutcomeKind, parcels ...*parcel) {
-	r.t.Helper()
-	for i, p := range parcels {
-		if got := p.settled(); len(got) != 1 || got[0].Kind != want {
-			r.t.Errorf("delivery %d is settled with %v, want once with %v", i, got, want)
-		}
-	}
 }
 
 func settle(t *testing.T, b *message.Batch, k message.OutcomeKind) {

@@ -179,30 +179,35 @@ func (b *bareBroker) measure(ctx context.Context, l *lab) (sample, error) {
 }
 
 func (b *bareBroker) String() string {
-	text := fmt.Sprintf("%d connections, windows of %d", b.conns, b.window)
+	text := fmt.Sprintf("bare broker, %d connections, windows of %d", b.conns, b.window)
 	if b.prefetch > 0 {
 		text += fmt.Sprintf(", prefetch %d, acknowledged by the %d", b.prefetch, b.prefetch/4)
 	}
 	return text
 }
 
-// tune returns the settings with which a bareBroker is fastest here.
-func (l *lab) tune(ctx context.Context, candidates []*bareBroker) (*bareBroker, error) {
+// setting is a contender as one of its candidates sets it.
+type setting interface {
+	measure(context.Context, *lab) (sample, error)
+	String() string
+}
+
+// tune returns the candidate that is fastest here.
+func tune[S setting](ctx context.Context, l *lab, candidates []S) (best S, err error) {
 	if l.plan.tune == 0 {
 		return candidates[0], nil
 	}
 	trial := *l
 	trial.warm, trial.measure = l.plan.tune/2, l.plan.tune
-	var best *bareBroker
-	var most float64
-	for _, b := range candidates {
-		s, err := b.measure(ctx, &trial)
+	most := -1.0
+	for _, c := range candidates {
+		s, err := c.measure(ctx, &trial)
 		if err != nil {
-			return nil, err
+			return best, err
 		}
-		l.say("  bare broker, %v: %s messages/s", b, number(s.value))
-		if best == nil || s.value > most {
-			best, most = b, s.value
+		l.say("  %v: %s messages/s", c, number(s.value))
+		if s.value > most {
+			best, most = c, s.value
 		}
 	}
 	return best, nil
@@ -223,7 +228,7 @@ func (l *lab) barePublisher(ctx context.Context) (*bareBroker, error) {
 		}
 	}
 	var err error
-	l.bare, err = l.tune(ctx, candidates)
+	l.bare, err = tune(ctx, l, candidates)
 	return l.bare, err
 }
 
@@ -239,7 +244,7 @@ func (l *lab) bareConsumer(ctx context.Context) (*bareBroker, error) {
 			candidates = append(candidates, &bareBroker{conns: publisher.conns, window: window, prefetch: prefetch})
 		}
 	}
-	return l.tune(ctx, candidates)
+	return tune(ctx, l, candidates)
 }
 
 // with adds RabbitMQ, if it is ours, to processes by name.

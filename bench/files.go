@@ -128,7 +128,7 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 		Target: 5, Name: "rolling", Unit: "entries/s", Want: 8,
 		What: "whole way, rolling files of 64 MiB, arrays of 100 ÷ bare broker's publish-and-consume rate",
 		Facts: []string{
-			fmt.Sprintf("the bare broker is fastest with %v", bare),
+			fmt.Sprintf("the fastest is %v", bare),
 			fmt.Sprintf("bare appends of 64 KiB with an fsync each: %s entries/s", number(appends.value)),
 		},
 	}

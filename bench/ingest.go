@@ -57,7 +57,7 @@ func ingest(target, size int, want float64) func(context.Context, *lab) ([]resul
 		row := result{
 			Target: target, Name: fmt.Sprintf("ingest-%d", size), Unit: "entries/s", Want: want,
 			What:  fmt.Sprintf("ingest over RabbitMQ, arrays of %d, %d connections ÷ bare broker's publish rate", size, arrayConns),
-			Facts: []string{fmt.Sprintf("the bare broker is fastest with %v", bare)},
+			Facts: []string{fmt.Sprintf("the fastest is %v", bare)},
 		}
 		row, err = l.compare(ctx, row, l.overRabbit("server", r, srv, size, arrayConns),
 			contender{"bare broker", func(ctx context.Context) (sample, error) { return bare.measure(ctx, l) }})
@@ -98,6 +98,36 @@ func single(ctx context.Context, l *lab) ([]result, error) {
 		Target: 3, Name: "single", Unit: "requests/s", Want: 0.75,
 		What: fmt.Sprintf("ingest of single entries over RabbitMQ, %d connections ÷ bare HTTP", singleConns),
 	}, l.overRabbit("server", r, srv, 1, singleConns), l.bareHTTP(echo, 1, singleConns))
+	return []result{row}, err
+}
+
+// loops compares the ingest of single entries with as many closed-loop publishers
+// as there are connections.
+func loops(ctx context.Context, l *lab) ([]result, error) {
+	if _, err := l.broker(); err != nil { // trials share it
+		return nil, err
+	}
+	var candidates []closedLoop
+	for _, channels := range []int{1, 2, shardCount} {
+		for _, gather := range []bool{true, false} {
+			candidates = append(candidates, closedLoop{arrayConns, channels, gather})
+		}
+	}
+	limit, err := tune(ctx, l, candidates)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := l.server(ctx, l.rabbit.url)
+	if err != nil {
+		return nil, err
+	}
+	defer srv.Kill()
+	row, err := l.compare(ctx, result{
+		Target: 6, Name: "loops", Unit: "entries/s", Want: 0.85,
+		What:  fmt.Sprintf("ingest of single entries over RabbitMQ, %d connections ÷ as many closed-loop publishers", arrayConns),
+		Facts: []string{fmt.Sprintf("the fastest is the closed loop of %v", limit)},
+	}, l.overRabbit("server", l.rabbit, srv, 1, arrayConns),
+		contender{"closed loop", func(ctx context.Context) (sample, error) { return limit.measure(ctx, l) }})
 	return []result{row}, err
 }
 
@@ -150,7 +180,16 @@ func (l *lab) byShards(ctx context.Context, row result, numbers []int, over func
 	}
 	row.Value = slices.Min(medians) / slices.Max(medians)
 	row.judge()
-	return []result{row}, nil
+	many := result{
+		Target: 7, Name: "shards", Unit: "entries/s", Want: 0.85, Limit: "5 shards",
+		What: fmt.Sprintf("ingest over RabbitMQ, arrays of 100, %d connections, 20 shards ÷ 5 shards", arrayConns),
+	}
+	few := rates[slices.Index(l.shards, 5)]
+	for i, rate := range rates[slices.Index(l.shards, 20)] {
+		many.Pairs = append(many.Pairs, [2]float64{rate, few[i]})
+	}
+	many.judge()
+	return []result{row, many}, nil
 }
 
 // latency compares one entry at a time with a bare confirmed publish.

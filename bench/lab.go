@@ -45,7 +45,7 @@ var (
 	}
 	short = plan{
 		pairs: 1, warm: 20 * time.Millisecond, measure: 100 * time.Millisecond, posts: 100,
-		shards: []int{1, 2}, idle: 100 * time.Millisecond, backlogs: []int{5000, 10_000},
+		shards: []int{5, 20}, idle: 100 * time.Millisecond, backlogs: []int{5000, 10_000},
 		queued: 5000, carried: 5000,
 	}
 )

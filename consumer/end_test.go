@@ -79,9 +79,7 @@ func TestReturningIsNotReady(t *testing.T) {
 		r.queue(0)
 		r.after(time.Minute)
 		r.checkStatus("1 shard is not open (shard 0: write: ")
-		if n := r.told("returning the messages to the broker", `"shard":0`); n != 1 {
-			t.Errorf("it is told %d times, want once", n)
-		}
+		r.checkTold(1, "returning the messages to the broker", `"shard":0`)
 		r.after(2 * time.Hour)
 		r.checkStatus("")
 		r.checkWritten(1)
@@ -102,9 +100,7 @@ func TestStopOfAnExtraShard(t *testing.T) {
 		r.checkFree(5)
 		r.set.Start(5)
 		r.after(time.Second)
-		if n := r.set.Status().Running(8); n != shards+1 {
-			t.Errorf("%d shards run, want %d", n, shards+1)
-		}
+		r.checkRunning(8, shards+1)
 		r.stop()
 	})
 }

@@ -18,13 +18,8 @@ const (
 	lookRetry = time.Second
 )
 
-// extraShard is a shard beyond the number of shards that has a queue. It is
-// consumed like the others, but being ready does not wait for it.
-type extraShard struct {
-	drained bool // it was told; only used by lookForQueues
-}
-
-// lookForQueues finds shards beyond the number of shards until ctx ends.
+// lookForQueues finds shards beyond the number of shards until ctx ends. They are
+// consumed like the others, but being ready does not wait for them.
 func (s *Set) lookForQueues(ctx context.Context) {
 	retry := backoff.Backoff{Min: lookRetry, Max: lookInterval}
 	for first := true; ; {
@@ -63,16 +58,15 @@ func (s *Set) update(backlogs []broker.Backlog, first bool) (news []event.Event)
 	waiting := make(map[int]int, len(backlogs))
 	for _, b := range backlogs {
 		waiting[b.Shard] = b.Envelopes
-		if s.extra[b.Shard] != nil {
-			continue
+		if _, known := s.extra[b.Shard]; !known {
+			s.extra[b.Shard] = false
+			news = append(news, event.ExtraShardFound{Shard: b.Shard, Envelopes: b.Envelopes, AtStart: first})
 		}
-		s.extra[b.Shard] = &extraShard{}
-		news = append(news, event.ExtraShardFound{Shard: b.Shard, Envelopes: b.Envelopes, AtStart: first})
 	}
-	for n, extra := range s.extra {
+	for n, drained := range s.extra {
 		sh := s.running[n]
-		if !extra.drained && sh != nil && sh.consumes.Load() && sh.unsettled.Load() == 0 && waiting[n] == 0 {
-			extra.drained = true
+		if !drained && sh != nil && sh.consumes.Load() && sh.unsettled.Load() == 0 && waiting[n] == 0 {
+			s.extra[n] = true
 			news = append(news, event.ExtraShardDrained{Shard: n})
 		}
 	}

@@ -27,30 +27,20 @@ func TestExtraShardsAreDrained(t *testing.T) {
 		}
 		r.start()
 		r.checkStatus("")
-		if n := r.set.Status().Running(shards); n != 3 {
-			t.Errorf("%d shards count as running, want 3 of 7", n)
-		}
+		r.checkRunning(shards, 3)
 		time.Sleep(10 * time.Second)
-		for shard := range 8 {
-			if got := len(r.written(shard)); got != 7 && shard != 5 || got != 0 && shard == 5 {
-				t.Errorf("%d messages of shard %d are in files", got, shard)
-			}
+		for shard, want := range []int{7, 7, 7, 7, 7, 0, 7, 7} {
+			r.checkFiles(shard, want)
 		}
 		for _, shard := range []string{`"shard":3,`, `"shard":4,`, `"shard":6,`, `"shard":7,`} {
-			if n := r.told("found a queue beyond SHARDS_COUNT", `"level":"info",`+shard+`"envelopes":1`); n != 1 {
-				t.Errorf("%s found: told %d times, want once", shard, n)
-			}
+			r.checkTold(1, "found a queue beyond SHARDS_COUNT", `"level":"info",`+shard+`"envelopes":1`)
 		}
 		time.Sleep(3 * lookInterval)
 		synctest.Wait()
-		if n := r.told("drained a queue beyond SHARDS_COUNT", `"level":"info"`); n != 4 {
-			t.Errorf("drained: told %d times, want 4", n)
-		}
+		r.checkTold(4, "drained a queue beyond SHARDS_COUNT", `"level":"info"`)
 		r.publish(6, 8) // one more, with known ids among them
 		time.Sleep(10 * time.Second)
-		if got := len(r.written(6)); got != 8 {
-			t.Errorf("%d messages of shard 6 are in files, want 8", got)
-		}
+		r.checkFiles(6, 8)
 		r.stop()
 		if n := r.told("worker history", `"shard":7`); n == 0 {
 			t.Error("no history of the workers of shard 7")
@@ -58,8 +48,8 @@ func TestExtraShardsAreDrained(t *testing.T) {
 	})
 }
 
-// TestLaterExtraShards: a process with a larger number may start later. What is in
-// hand of its shards is not drained yet, and is written when this one stops.
+// TestLaterExtraShards: a process with a larger number may start later. A shard of
+// its with an unsettled envelope is not drained yet; the end of this one writes it.
 func TestLaterExtraShards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -68,20 +58,14 @@ func TestLaterExtraShards(t *testing.T) {
 		time.Sleep(lookInterval / 2)
 		r.publish(5, 3)
 		time.Sleep(lookInterval)
-		if n := r.told("found a queue beyond SHARDS_COUNT", `"level":"warn"`); n != 1 {
-			t.Errorf("found: told %d times, want once", n)
-		}
-		if depth := r.memory.Depth(5); depth != 1 || len(r.written(5)) != 0 {
-			t.Fatalf("%d envelopes and %d messages in files while the batch fills", depth, len(r.written(5)))
-		}
+		r.checkTold(1, "found a queue beyond SHARDS_COUNT", `"level":"warn"`)
+		r.checkDepth(5, 1)
+		r.checkFiles(5, 0)
 		time.Sleep(3 * lookInterval)
-		if r.told("drained a queue", "") != 0 {
-			t.Error("drained while an envelope is unsettled")
-		}
+		r.checkTold(0, "drained a queue", "")
 		r.stop()
-		if depth := r.memory.Depth(5); depth != 0 || len(r.written(5)) != 3 {
-			t.Errorf("%d envelopes and %d messages in files after the drain", depth, len(r.written(5)))
-		}
+		r.checkDepth(5, 0)
+		r.checkFiles(5, 3)
 	})
 }
 
@@ -92,15 +76,7 @@ func TestExtraShardsOfOthers(t *testing.T) {
 		r := newRig(t)
 		// Another owner has the folder of 4, whose queue is empty. Of the envelopes of 5
 		// it takes one at a time.
-		dir, err := output.Open(r.dir, output.Window{IDs: 10, Age: time.Hour}, output.Roll{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer dir.Close()
-		folder, err := dir.Shard(t.Context(), 4, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		folder := r.owner(4)
 		r.publish(5, 1)
 		r.publish(5, 1)
 		intake, leave := context.WithCancel(t.Context())
@@ -113,20 +89,14 @@ func TestExtraShardsOfOthers(t *testing.T) {
 
 		r.start()
 		time.Sleep(3 * lookInterval)
-		if n := r.told("standing by", `"shard":4`); n != 1 {
-			t.Errorf("standing by for the folder: told %d times, want once", n)
-		}
-		if r.told("drained a queue", "") != 0 || len(r.written(5)) != 0 {
-			t.Error("drained while others have the shards")
-		}
+		r.checkTold(1, "standing by", `"shard":4`)
+		r.checkTold(0, "drained a queue", "")
+		r.checkFiles(5, 0)
 		leave()
-		if err := errors.Join(folder.Close(), held.Settle(message.Outcome{})); err != nil {
-			t.Fatal(err)
-		}
+		must(t, errors.Join(folder.Close(), held.Settle(message.Outcome{})))
 		time.Sleep(2 * lookInterval)
-		if n := r.told("drained a queue", ""); n != 2 || len(r.written(5)) != 1 {
-			t.Errorf("drained: told %d times, want 2; %d messages of shard 5 in files, want 1", n, len(r.written(5)))
-		}
+		r.checkTold(2, "drained a queue", "")
+		r.checkFiles(5, 1)
 		r.stop()
 	})
 }
@@ -141,9 +111,7 @@ func TestLookIsRetried(t *testing.T) {
 		r.publish(0, 5)
 		r.publish(4, 5)
 		r.start()
-		if got := len(r.written(0)); got != 5 {
-			t.Errorf("%d messages of shard 0 are in files while the look fails", got)
-		}
+		r.checkFiles(0, 5)
 		r.after((1 + 2 + 4 + 8) * lookRetry)
 		if got := len(r.written(4)); got != 5 || looks.looks != 5 {
 			t.Errorf("%d messages of shard 4 are in files after %d looks", got, looks.looks)
@@ -170,14 +138,21 @@ func (u *unsteady) Backlogs(ctx context.Context, from int) ([]broker.Backlog, er
 func (r *rig) leave(shard int) (visible string) {
 	r.t.Helper()
 	folder, stem := r.folder(shard), fmt.Sprintf("%d-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E", shard)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		r.t.Fatal(err)
-	}
+	must(r.t, os.MkdirAll(folder, 0o755))
 	line := fmt.Sprintf(`{"message_id":"L%d.0","timestamp":"2019-10-12T08:10:54Z"}`+"\n", shard)
-	if err := os.WriteFile(filepath.Join(folder, "."+stem+".rolling"), []byte(line), 0o644); err != nil {
-		r.t.Fatal(err)
-	}
+	must(r.t, os.WriteFile(filepath.Join(folder, "."+stem+".rolling"), []byte(line), 0o644))
 	return filepath.Join(folder, stem+".ndjson")
+}
+
+// owner is another process that owns the shard's folder.
+func (r *rig) owner(shard int) *output.Shard {
+	r.t.Helper()
+	dir, err := output.Open(r.dir, output.Window{IDs: 10, Age: time.Hour}, output.Roll{})
+	must(r.t, err)
+	r.t.Cleanup(func() { dir.Close() })
+	f, err := dir.Shard(r.t.Context(), shard, nil)
+	must(r.t, err)
+	return f
 }
 
 // checkFree fails if a process owns the shard's folder.
@@ -199,23 +174,18 @@ func TestUnpublishedOfMoreShards(t *testing.T) {
 		r.leave(7)
 		r.leave(2) // of the number of shards: nothing special
 		r.start()
-		if len(r.written(7)) != 1 || len(r.written(2)) != 1 {
-			t.Errorf("%d and %d messages are in files, want 1 and 1", len(r.written(7)), len(r.written(2)))
-		}
+		r.checkFiles(7, 1)
+		r.checkFiles(2, 1)
 		r.leave(1000)
 		time.Sleep(lookInterval + time.Second)
-		if got := len(r.written(1000)); got != 1 {
-			t.Errorf("%d messages are in files that a later look finds, want 1", got)
-		}
+		r.checkFiles(1000, 1)
 		for _, shard := range []int{7, 1000} {
 			r.checkFree(shard)
-			if n := r.told(nowPublished, fmt.Sprintf(`"level":"info","shard":%d,`, shard)); n != 1 {
-				t.Errorf("shard %d is published: told %d times, want once", shard, n)
-			}
+			r.checkTold(1, nowPublished, fmt.Sprintf(`"level":"info","shard":%d,`, shard))
 		}
-		if r.told(nowPublished, "") != 2 || r.told("draining it", "") != 0 || r.told("shard owned", `"shard":7,`) != 0 {
-			t.Errorf("more than the files of two shards is taken:\n%s", &r.log)
-		}
+		r.checkTold(2, nowPublished, "")
+		r.checkTold(0, "draining it", "")
+		r.checkTold(0, "shard owned", `"shard":7,`)
 		r.stop()
 	})
 }
@@ -232,19 +202,13 @@ func TestUnpublishedWithAQueue(t *testing.T) {
 		r.start()
 		time.Sleep(lookInterval / 2)
 		for shard := 3; shard < 8; shard++ {
-			if got := len(r.written(shard)); got != 8 {
-				t.Errorf("%d messages of shard %d are in files, want 8", got, shard)
-			}
+			r.checkFiles(shard, 8)
 		}
 		before := r.told(nowPublished, "")
 		r.leave(5)
 		time.Sleep(2 * lookInterval)
-		if n := r.told("standing by", ""); n != 0 {
-			t.Errorf("it stands by for itself, %d times", n)
-		}
-		if after := r.told(nowPublished, ""); after != before {
-			t.Error("a shard that is owned is taken for its file")
-		}
+		r.checkTold(0, "standing by", "")
+		r.checkTold(before, nowPublished, "") // a shard that is owned is not taken for its file
 		r.stop()
 	})
 }
@@ -255,41 +219,23 @@ func TestUnpublishedWithAQueue(t *testing.T) {
 func TestUnpublishedOfAnotherOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		dir, err := output.Open(r.dir, output.Window{IDs: 10, Age: time.Hour}, output.Roll{Bytes: 1 << 30})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer dir.Close()
-		for _, shard := range []int{4, 5} {
-			f, err := dir.Shard(t.Context(), shard, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			r.leave(shard)
-			if shard == 4 {
-				time.AfterFunc(2*lookInterval, func() { f.Close() })
-			}
-		}
+		first, second := r.owner(4), r.owner(5)
+		defer second.Close()
+		time.AfterFunc(2*lookInterval, func() { first.Close() })
+		r.leave(4)
+		r.leave(5)
 		r.start()
 		time.Sleep(2*lookInterval - time.Second)
 		for _, shard := range []string{`"shard":4,`, `"shard":5,`} {
-			if n := r.told("standing by", shard); n != 1 {
-				t.Errorf("%s standing by is told %d times, want once", shard, n)
-			}
+			r.checkTold(1, "standing by", shard)
 		}
-		if len(r.written(4)) != 0 || len(r.written(5)) != 0 {
-			t.Error("the file of another process is published")
-		}
+		r.checkFiles(4, 0)
 		time.Sleep(2 * time.Second)
-		if len(r.written(4)) != 1 || len(r.written(5)) != 0 {
-			t.Errorf("%d and %d messages are in files, want that of the owner that went", len(r.written(4)), len(r.written(5)))
-		}
+		r.checkFiles(4, 1)
+		r.checkFiles(5, 0)
 		r.checkFree(4)
 		r.stop()
-		if r.told("cannot publish", "") != 0 {
-			t.Error("a drain is told as a failure")
-		}
+		r.checkTold(0, "cannot publish", "")
 	})
 }
 
@@ -300,30 +246,18 @@ func TestUnpublishedIsRetried(t *testing.T) {
 		r := newRig(t)
 		inTheWay := r.leave(5)
 		r.leave(6)
-		if err := os.Mkdir(inTheWay, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Mkdir(inTheWay, 0o755))
 		if err := os.Symlink(t.TempDir(), r.folder(4)); err != nil { // leads out of the output
 			t.Fatal(err)
 		}
 		r.start()
-		if got := len(r.written(6)); got != 1 {
-			t.Errorf("%d messages are in files behind a failure, want 1", got)
-		}
-		if n := r.told("cannot publish the open file of a shard", `"level":"warn","shard":5,`); n != 1 {
-			t.Errorf("the failure is told %d times, want once", n)
-		}
-		if n := r.told("cannot look for files beyond SHARDS_COUNT", "shard-4"); n != 1 {
-			t.Errorf("the folder that cannot be read is told %d times, want once", n)
-		}
+		r.checkFiles(6, 1)
+		r.checkTold(1, "cannot publish the open file of a shard", `"level":"warn","shard":5,`)
+		r.checkTold(1, "cannot look for files beyond SHARDS_COUNT", "shard-4")
 		r.checkStatus("")
-		if err := os.Remove(inTheWay); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Remove(inTheWay))
 		time.Sleep(lookInterval + time.Second)
-		if got := len(r.written(5)); got != 1 {
-			t.Errorf("%d messages are in files at the next look, want 1", got)
-		}
+		r.checkFiles(5, 1)
 		r.stop()
 	})
 }

@@ -28,20 +28,16 @@ func TestStop(t *testing.T) {
 		r.after(time.Second)
 		r.set.Stop(1)
 		r.after(time.Second)
-		if got := len(r.written(1)); got != 1 {
-			t.Errorf("%d messages are in files after the stop, want the one that was received", got)
-		}
+		r.checkFiles(1, 1)
 		r.checkFree(1)
 		r.queue(1)
 		r.after(time.Hour)
-		if n := r.set.Status().Running(shards); n != 2 || len(r.written(1)) != 1 {
-			t.Errorf("%d shards run, %d messages are in files, want 2 and 1", n, len(r.written(1)))
-		}
+		r.checkRunning(shards, 2)
+		r.checkFiles(1, 1)
 		r.set.Start(1)
 		r.after(20 * time.Minute)
-		if n := r.set.Status().Running(shards); n != 3 || len(r.written(1)) != 2 {
-			t.Errorf("%d shards run, %d messages are in files, want 3 and 2", n, len(r.written(1)))
-		}
+		r.checkRunning(shards, 3)
+		r.checkFiles(1, 2)
 		r.stop()
 		seen := make(map[string]bool)
 		for _, w := range r.set.History() {
@@ -67,15 +63,11 @@ func TestStopAndStart(t *testing.T) {
 		}
 		r.after(time.Second)
 		r.checkStatus("")
-		if n := r.set.Status().Running(shards); n != 3 {
-			t.Errorf("%d shards run, want 3", n)
-		}
+		r.checkRunning(shards, 3)
 		r.set.Start(2)
 		r.set.Stop(2)
 		r.after(time.Second)
-		if n := r.set.Status().Running(shards); n != 2 {
-			t.Errorf("%d shards run, want 2", n)
-		}
+		r.checkRunning(shards, 2)
 		r.stop()
 	})
 }
@@ -92,12 +84,8 @@ func TestStopOfAFailingShard(t *testing.T) {
 		r.checkStatus("1 worker cannot write its batch")
 		r.set.Stop(0)
 		r.after(holdLimit + 2*retryMax)
-		if n := r.memory.Waiting(0); n != 1 {
-			t.Errorf("%d envelopes are back at the broker, want 1", n)
-		}
-		if n := r.told("shard stopped with an error", `"shard":0`); n != 1 {
-			t.Errorf("the stop is told %d times, want once", n)
-		}
+		r.checkWaiting(0, 1)
+		r.checkTold(1, "shard stopped with an error", `"shard":0`)
 		r.queue(1)
 		r.after(2 * time.Second)
 		r.checkWritten(1)
@@ -140,9 +128,10 @@ func TestHandOver(t *testing.T) {
 			other.set.Start(0) // stands by
 			time.Sleep(50 * time.Millisecond)
 			owner.set.Stop(0)
-			for other.set.Status().Running(1) == 0 {
+			for wait := 0; other.set.Status().Running(1) == 0 && wait < 1000; wait++ {
 				time.Sleep(10 * time.Millisecond)
 			}
+			other.checkRunning(1, 1)
 			owner, other = other, owner
 		}
 		stopLoad()
@@ -156,9 +145,7 @@ func TestHandOver(t *testing.T) {
 		if unique := slices.Compact(slices.Clone(ids)); len(ids) != 7*sent || len(unique) != 7*sent {
 			t.Errorf("%d messages are in files, %d of them different, want %d", len(ids), len(unique), 7*sent)
 		}
-		if depth := a.memory.Depth(0); depth != 0 {
-			t.Errorf("%d envelopes are left", depth)
-		}
+		a.checkDepth(0, 0)
 		if n := redelivered.Load(); n != 0 {
 			t.Errorf("%d envelopes were delivered again", n)
 		}

@@ -23,9 +23,7 @@ func TestTakeWaitsForSpace(t *testing.T) {
 			r.after(time.Hour)
 			r.checkStatus("1 shard is not open (shard 0: write shard-0/.x.tmp: no space left on device)")
 			r.checkWritten(1)
-			if waiting := r.memory.Waiting(0); waiting != 1 {
-				t.Fatalf("%d envelopes wait, want all", waiting)
-			}
+			r.checkWaiting(0, 1)
 		}
 		if r.told("cannot open the shard, consuming nothing of it", `"level":"warn"`) == 0 {
 			t.Error("nothing is told")
@@ -63,16 +61,12 @@ func TestHeldForLong(t *testing.T) {
 		r.queue(0)
 		r.after(holdLimit)
 		r.checkStatus("1 worker cannot write its batch")
-		if waiting := r.memory.Waiting(0); waiting != 0 {
-			t.Errorf("%d envelopes are back at once", waiting)
-		}
+		r.checkWaiting(0, 0)
 		r.after(10 * time.Second)
 		tried := r.tried()
 		for range 24 {
 			r.checkStatus("1 shard is not open (shard 0: ")
-			if waiting := r.memory.Waiting(0); waiting != 1 {
-				t.Fatalf("after %v %d envelopes are back, want 1", time.Since(r.began), waiting)
-			}
+			r.checkWaiting(0, 1)
 			r.after(time.Hour)
 		}
 		if now := r.tried(); now != tried {
@@ -135,9 +129,7 @@ func TestOutputFails(t *testing.T) {
 				}
 				r.checkWritten(1)
 				for n, want := range []int{r.cfg.Batch.Size, r.cfg.Batch.Size, 0} {
-					if waiting := r.memory.Waiting(n); waiting != want {
-						t.Errorf("shard %d: %d envelopes are back at the broker, want %d", n, waiting, want)
-					}
+					r.checkWaiting(n, want)
 				}
 			})
 		})

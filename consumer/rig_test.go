@@ -58,6 +58,13 @@ type faults struct {
 	standby     bool // another process owns it
 }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // newRig returns a rig whose Set is not started yet.
 func newRig(t *testing.T) *rig {
 	r := &rig{
@@ -87,9 +94,7 @@ func (r *rig) start() {
 func (r *rig) run() {
 	r.t.Helper()
 	dir, err := output.Open(r.dir, output.Window{IDs: 1000, Age: 24 * time.Hour}, output.Roll{})
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	must(r.t, err)
 	r.t.Cleanup(func() { dir.Close() })
 	r.cfg.Dir, r.cfg.Open = dir, func(ctx context.Context, n int, onStandby func()) (Folder, error) {
 		return r.open(ctx, dir, n, onStandby)
@@ -210,9 +215,7 @@ func (r *rig) publish(shard, n int) {
 	for i := range n {
 		fmt.Fprintf(&text, `{"message_id":"%s.%d","timestamp":"2019-10-12T08:10:54Z"}`+"\n", id, i)
 	}
-	if err := brokertest.Publish(r.t.Context(), r.larger, message.Envelope{ID: id, Shard: shard, Count: n, Body: text.Bytes()}); err != nil {
-		r.t.Fatal(err)
-	}
+	must(r.t, brokertest.Publish(r.t.Context(), r.larger, message.Envelope{ID: id, Shard: shard, Count: n, Body: text.Bytes()}))
 }
 
 // written returns the message ids in the shard's files.
@@ -224,9 +227,7 @@ func (r *rig) written(shard int) (ids []string) {
 			continue
 		}
 		content, err := os.ReadFile(path)
-		if err != nil {
-			r.t.Fatal(err)
-		}
+		must(r.t, err)
 		for line := range bytes.Lines(content) {
 			var m struct {
 				ID string `json:"message_id"`
@@ -266,6 +267,47 @@ func (r *rig) checkStatus(reason string) {
 	}
 	if (text != "") != (reason != "") || !strings.Contains(text, reason) {
 		r.t.Errorf("after %v the output is not ready because of %q, want %q", time.Since(r.began), text, reason)
+	}
+}
+
+// checkFiles fails unless so many messages are in the shard's files.
+func (r *rig) checkFiles(shard, want int) {
+	r.t.Helper()
+	if got := len(r.written(shard)); got != want {
+		r.t.Errorf("after %v %d messages of shard %d are in files, want %d", time.Since(r.began), got, shard, want)
+	}
+}
+
+// checkWaiting fails unless so many envelopes of the shard are at the broker.
+func (r *rig) checkWaiting(shard, want int) {
+	r.t.Helper()
+	if got := r.memory.Waiting(shard); got != want {
+		r.t.Errorf("after %v %d envelopes of shard %d wait, want %d", time.Since(r.began), got, shard, want)
+	}
+}
+
+// checkDepth fails unless so many envelopes of the shard are at the broker or
+// unsettled.
+func (r *rig) checkDepth(shard, want int) {
+	r.t.Helper()
+	if got := r.memory.Depth(shard); got != want {
+		r.t.Errorf("after %v %d envelopes of shard %d are left, want %d", time.Since(r.began), got, shard, want)
+	}
+}
+
+// checkRunning fails unless so many shards below the number run.
+func (r *rig) checkRunning(below, want int) {
+	r.t.Helper()
+	if got := r.set.Status().Running(below); got != want {
+		r.t.Errorf("after %v %d shards run, want %d", time.Since(r.began), got, want)
+	}
+}
+
+// checkTold fails unless so many lines of the log have both texts.
+func (r *rig) checkTold(want int, a, b string) {
+	r.t.Helper()
+	if got := r.told(a, b); got != want {
+		r.t.Errorf("after %v %q with %q is told %d times, want %d", time.Since(r.began), a, b, got, want)
 	}
 }
 

@@ -23,8 +23,8 @@ type Set struct {
 
 	mu       sync.Mutex // guards what follows
 	assigned map[int]bool
-	extra    map[int]*extraShard // beyond the number of shards, with a queue
-	left     map[int]bool        // beyond the number of shards, with an open file
+	extra    map[int]bool // beyond the number of shards, with a queue; true once it was told to be drained
+	left     map[int]bool // beyond the number of shards, with an open file
 	running  map[int]*shard
 	past     []event.Worker // the workers of pools that have ended
 	last     map[int]int    // the number of the newest worker, by shard
@@ -34,7 +34,7 @@ type Set struct {
 func New(cfg Config) *Set {
 	s := &Set{
 		cfg: cfg, changed: make(chan struct{}, 1),
-		assigned: make(map[int]bool), extra: make(map[int]*extraShard), left: make(map[int]bool),
+		assigned: make(map[int]bool), extra: make(map[int]bool), left: make(map[int]bool),
 		running: make(map[int]*shard), last: make(map[int]int),
 	}
 	if s.cfg.Open == nil {

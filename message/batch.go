@@ -33,8 +33,8 @@ func (c Cause) String() string {
 // deliveries, and remembers them so that it can settle them.
 //
 // One goroutine fills a batch and then hands it over. Of its methods only
-// BeginPublish, Abandon and OnAbandon may be called concurrently. They settle who
-// decides what becomes of it, the writer or its supervisor; the first one wins:
+// BeginPublish, Abandon and OnAbandon may be called concurrently. They settle
+// whether the writer or its supervisor decides what becomes of it; the first wins:
 //
 //	          BeginPublish ──▶ publishing   the writer makes it visible, and may
 //	         ╱                              try again; Abandon is refused

@@ -23,17 +23,6 @@ func settle(t *testing.T, b *message.Batch, o message.Outcome) {
 	}
 }
 
-func TestBatchKeepsMessages(t *testing.T) {
-	var l ledger
-	d := l.delivery()
-	d.Expect(2)
-	first, second := message.Message{Line: []byte(line0)}, message.Message{Line: []byte(line1)}
-	var b message.Batch
-	b.Add(d, first)
-	b.Add(d, second)
-	equalLines(t, b.Messages, []string{line0, line1})
-}
-
 // TestBatchSpansDeliveries fills batches of five as a batcher does: the second
 // batch begins in the middle of a delivery.
 func TestBatchSpansDeliveries(t *testing.T) {
@@ -206,31 +195,6 @@ func TestBatchSettleGoesOn(t *testing.T) {
 		t.Errorf("second settle: %v, want ErrSettled of each", err)
 	}
 	settle(t, new(message.Batch), ack) // nothing to settle
-}
-
-func TestBatchRights(t *testing.T) {
-	var b message.Batch
-	for range 3 {
-		if !b.BeginPublish() {
-			t.Fatal("the writer lost the right to commit")
-		}
-		if b.Abandon() {
-			t.Fatal("a committed batch was abandoned")
-		}
-	}
-
-	b2 := new(message.Batch)
-	if !b2.Abandon() {
-		t.Fatal("a free batch could not be abandoned")
-	}
-	for range 3 {
-		if b2.Abandon() {
-			t.Fatal("abandoned twice")
-		}
-		if b2.BeginPublish() {
-			t.Fatal("an abandoned batch was committed")
-		}
-	}
 }
 
 // TestBatchRightsExclude lets a writer that tries again race supervisors that

@@ -39,9 +39,7 @@ func BenchmarkDecode(b *testing.B) {
 				b.SetBytes(int64(len(bm.body)))
 				for b.Loop() {
 					s, err := message.Decode(id, bm.body, bm.format)
-					if err != nil {
-						b.Fatal(err)
-					}
+					must(b, err)
 					s.Recycle()
 				}
 			})
@@ -56,52 +54,4 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		})
 	}
-}
-
-// BenchmarkDecodeInvalid is the price of a body with one bad entry, the last.
-func BenchmarkDecodeInvalid(b *testing.B) {
-	body := []byte("[" + strings.Join(append(entriesOf(999), "{}"), ",") + "]")
-	b.ReportAllocs()
-	b.SetBytes(int64(len(body)))
-	for b.Loop() {
-		if _, err := message.Decode(testID, body, message.JSON); err == nil {
-			b.Fatal("accepted")
-		}
-	}
-}
-
-func BenchmarkOpen(b *testing.B) {
-	for _, n := range []int{1, 100, 1000} {
-		s, err := message.Decode(message.NewID(), []byte(strings.Join(entriesOf(n), "\n")), message.NDJSON)
-		if err != nil {
-			b.Fatal(err)
-		}
-		e := message.Envelope{Count: n, Body: []byte(strings.Join(lines(s.Messages), "\n") + "\n")}
-		b.Run(fmt.Sprintf("messages=%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(len(e.Body)))
-			for b.Loop() {
-				if _, _, err := e.Open(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkID(b *testing.B) {
-	body := []byte("[" + strings.Join(entriesOf(100), ",") + "]")
-	b.Run("new", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			message.NewID()
-		}
-	})
-	b.Run("keyed", func(b *testing.B) {
-		b.ReportAllocs()
-		b.SetBytes(int64(len(body)))
-		for b.Loop() {
-			message.KeyedID("order-42", body)
-		}
-	})
 }

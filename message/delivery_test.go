@@ -83,17 +83,6 @@ func TestDeliverySettleFails(t *testing.T) {
 	l.want(t, ack)
 }
 
-func TestDeliveryKeepsEnvelope(t *testing.T) {
-	e := message.Envelope{ID: "E", Shard: 3, Count: 1, Body: []byte(line0 + "\n")}
-	d := message.NewDelivery(e, true, func(message.Outcome) error { return nil })
-	if d.ID != "E" || d.Shard != 3 || d.Count != 1 || !d.Redelivered || d.Foreign {
-		t.Errorf("got %+v", d.Envelope)
-	}
-	if messages, _, err := d.Open(); err != nil || len(messages) != 1 {
-		t.Errorf("open: %d messages, %v", len(messages), err)
-	}
-}
-
 // TestDeliveryResolves: the outcome of a delivery is the heaviest of its
 // messages', whenever it came, and not known before the last.
 func TestDeliveryResolves(t *testing.T) {
@@ -129,9 +118,7 @@ func TestDeliveryResolves(t *testing.T) {
 			d.Expect(5)
 			for _, s := range tt.steps {
 				l.want(t)
-				if err := d.Resolve(s.n, s.o); err != nil {
-					t.Fatal(err)
-				}
+				must(t, d.Resolve(s.n, s.o))
 			}
 			l.want(t, tt.want)
 		})
@@ -157,9 +144,7 @@ func TestDeliveryOfOneDies(t *testing.T) {
 	var l ledger
 	d := l.delivery()
 	d.Expect(1)
-	if err := d.Resolve(1, named(1)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, d.Resolve(1, named(1)))
 	l.want(t, message.Outcome{Kind: message.DeadLetter, Reason: "message 1 is poison"})
 }
 

@@ -106,9 +106,7 @@ func checkAccepted(t *testing.T, s message.Submission, raws []json.RawMessage) {
 			t.Errorf("line %d is not one line: %q", i, m.Line)
 		}
 		var compact bytes.Buffer
-		if err := json.Compact(&compact, raws[i]); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Compact(&compact, raws[i]))
 		if want := `{"message_id":"` + id + `",` + compact.String()[1:]; string(m.Line) != want {
 			t.Errorf("line %d\n got %s\nwant %s", i, m.Line, want)
 		}

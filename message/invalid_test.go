@@ -93,7 +93,7 @@ func TestDecodeRefusesEntry(t *testing.T) {
 		{`{` + at + `,"value":"\udc00\ud800"}`, one("/value", "surrogate")},
 		{`{` + at + `,"value":"\ud800x"}`, one("/value", "surrogate")},
 
-		// 6: timestamps
+		// 6: timestamps, whose text TestParseTimestamp is about
 		{`{"value":"x"}`, one("/timestamp", "required")},
 		{`{"timestamp":null}`, one("/timestamp", "string")},
 		{`{"timestamp":1570867854}`, one("/timestamp", "string")},
@@ -103,13 +103,6 @@ func TestDecodeRefusesEntry(t *testing.T) {
 		{`{"timestamp":["2020-01-01T00:00:00Z"]}`, one("/timestamp", "string")},
 		{`{"timestamp":""}`, one("/timestamp", want)},
 		{`{"timestamp":"2020-01-01T24:00:00Z"}`, one("/timestamp", "time of day")},
-		{`{"timestamp":"2016-12-31T23:59:60Z"}`, one("/timestamp", "leap second")},
-		{`{"timestamp":"2020-01-01T00:00:00+24:00"}`, one("/timestamp", "offset")},
-		{`{"timestamp":"2020-01-01T00:00:00+00:60"}`, one("/timestamp", "offset")},
-		{`{"timestamp":"2020-01-01T00:00:00,5Z"}`, one("/timestamp", want)},
-		{`{"timestamp":"0000-01-01T00:00:00Z"}`, one("/timestamp", "year")},
-		{`{"timestamp":"10000-01-01T00:00:00Z"}`, one("/timestamp", want)},
-		{`{"timestamp":"2020-02-30T00:00:00Z"}`, one("/timestamp", "no such day")},
 		{`{"timestamp":"2020-01-01T00:00:00Z\u0000"}`, one("/timestamp", want)},
 
 		// value
@@ -214,24 +207,6 @@ func TestDecodeRefusesBody(t *testing.T) {
 	}
 }
 
-// TestDecodeListsAll: a client shall be able to repair a body in one go.
-func TestDecodeListsAll(t *testing.T) {
-	bad := []string{
-		`null`, `{` + at + `}`, `{"timestamp":1}`, `{` + at + `,"a":1,"a":2}`,
-		"{" + at + ",\"value\":\"\xff\"}", `{` + at + `}`, `{"value":1}`,
-	}
-	want := []found{
-		{0, "/0", "object"},
-		{2, "/2/timestamp", "string"},
-		{3, "/3/a", "duplicate"},
-		{4, "/4/value", "UTF-8"},
-		{6, "/6/value", "string"},
-		{6, "/6/timestamp", "required"},
-	}
-	equalFound(t, decodeInvalid(t, `[`+strings.Join(bad, `,`)+`]`, message.JSON), want)
-	equalFound(t, decodeInvalid(t, strings.Join(bad, "\n"), message.NDJSON), want)
-}
-
 func TestDecodeReportsAtMost(t *testing.T) {
 	for _, n := range []int{message.MaxReported - 1, message.MaxReported, message.MaxReported + 1, message.MaxEntries} {
 		for f, body := range map[message.Format]string{
@@ -254,13 +229,6 @@ func TestDecodeReportsAtMost(t *testing.T) {
 	if len(got) != message.MaxReported {
 		t.Errorf("%d errors, want %d", len(got), message.MaxReported)
 	}
-}
-
-func TestDecodeBadLastEntry(t *testing.T) {
-	good := `{` + at + `,"value":"x"}`
-	want := []found{{999, "/999/timestamp", "required"}}
-	equalFound(t, decodeInvalid(t, `[`+strings.Repeat(good+`,`, 999)+`{"value":"x"}]`, message.JSON), want)
-	equalFound(t, decodeInvalid(t, strings.Repeat(good+"\n", 999)+`{"value":"x"}`, message.NDJSON), want)
 }
 
 // TestDetailIsShort: what a client sent is neither echoed at length nor raw.

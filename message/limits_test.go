@@ -35,8 +35,9 @@ func nested(n int, opening, closing string) string {
 func wantAccepted(n int) func(*testing.T, []byte, message.Format) {
 	return func(t *testing.T, body []byte, f message.Format) {
 		s, err := message.Decode(testID, body, f)
-		if err != nil {
-			t.Fatal(err)
+		must(t, err)
+		if _, ok := message.Scan(testID, body, f); !ok && !rare(body) {
+			t.Error("the scanner leaves it to jsontext")
 		}
 		if len(s.Messages) != n {
 			t.Errorf("got %d messages, want %d", len(s.Messages), n)
@@ -48,6 +49,9 @@ func wantAccepted(n int) func(*testing.T, []byte, message.Format) {
 }
 
 func wantTooLarge(t *testing.T, body []byte, f message.Format) {
+	if _, ok := message.Scan(testID, body, f); ok {
+		t.Error("the scanner takes it")
+	}
 	s, err := message.Decode(testID, body, f)
 	if !errors.Is(err, message.ErrTooLarge) {
 		t.Errorf("got error %v, want ErrTooLarge", err)
@@ -76,9 +80,10 @@ func TestDecodeLimitOfAnEntry(t *testing.T) {
 	inBoth(t, []string{small, sized(message.MaxEntryBytes + 1)}, wantTooLarge)
 	inBoth(t, []string{`{}`, sized(message.MaxEntryBytes + 1)}, wantTooLarge)
 
-	// White space around an entry is not part of it.
-	space := strings.Repeat(" ", 100)
+	// White space around an entry is not part of it, what is in it is.
+	space := strings.Repeat(" ", message.MaxEntryBytes)
 	inBoth(t, []string{space + sized(message.MaxEntryBytes) + space}, wantAccepted(1))
+	inBoth(t, []string{"{" + space + small[1:]}, wantTooLarge)
 }
 
 func TestDecodeLimitOfDepth(t *testing.T) {
@@ -88,6 +93,7 @@ func TestDecodeLimitOfDepth(t *testing.T) {
 			equalFound(t, decodeInvalid(t, string(body), f), []found{{0, "/0", "32 deep"}})
 		})
 	}
+	inBoth(t, []string{strings.Replace(nested(message.MaxDepth, "[", "]"), "[1]", "[]", 1)}, wantAccepted(1))
 	// Depth is how deep, not how often.
 	wide := `{` + at + `,"o":[` + strings.Repeat(`{"a":[{}]},`, 100) + `[]]}`
 	inBoth(t, []string{wide}, wantAccepted(1))

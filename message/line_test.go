@@ -13,9 +13,7 @@ import (
 func TestParseLine(t *testing.T) {
 	line := []byte(`{"message_id":"S.0","timestamp":"2019-10-12T10:10:54.52+02:00","value":" a","o":{"message_id":1}}`)
 	m, err := message.ParseLine(line)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if want := time.Date(2019, 10, 12, 8, 10, 54, 520_000_000, time.UTC); !m.Time.Equal(want) {
 		t.Errorf("time %v, want %v", m.Time, want)
 	}
@@ -66,9 +64,7 @@ func TestParseLineLongest(t *testing.T) {
 	entry := head + strings.Repeat("a", message.MaxEntryBytes-len(head)-len(tail)) + tail
 	e := message.Envelope{ID: strings.Repeat("i", 255), Count: 1, Body: []byte(entry), Foreign: true}
 	messages, _, err := e.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	// One byte less: the entry's opening brace is in its prefix.
 	if got := len(messages[0].Line); got > message.MaxLineBytes || got < message.MaxLineBytes-1 {
 		t.Errorf("%d bytes, the limit is %d", got, message.MaxLineBytes)

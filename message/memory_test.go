@@ -44,9 +44,7 @@ func TestRecycle(t *testing.T) {
 func TestRecycleOnce(t *testing.T) {
 	body := []byte(`[{` + at + `,"\u0061":1}]`)
 	rare, err := message.Decode(testID, body, message.JSON)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	line := rare.Messages[0].Line
 	want := bytes.Clone(line)
 	rare.Recycle()
@@ -68,9 +66,7 @@ func TestRecycleOnce(t *testing.T) {
 func decodeOne(t *testing.T, value string) message.Submission {
 	t.Helper()
 	s, err := message.Decode(testID, []byte(`[{`+at+`,"value":"`+value+`"}]`), message.JSON)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return s
 }
 
@@ -103,9 +99,7 @@ func TestDecodeAllocates(t *testing.T) {
 		text := []byte(body)
 		if n := testing.AllocsPerRun(100, func() {
 			s, err := message.Decode(testID, text, f)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			s.Recycle()
 		}); n > 5 {
 			t.Errorf("%v allocations for 100 entries in format %d", n, f)

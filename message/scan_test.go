@@ -255,36 +255,6 @@ func TestScanNames(t *testing.T) {
 	}
 }
 
-// TestScanLimits: at a limit the scanner goes along, beyond it it does not.
-func TestScanLimits(t *testing.T) {
-	const small = `{` + at + `}`
-	for _, tt := range []struct {
-		name    string
-		entries []string
-		want    bool
-	}{
-		{"entries", repeated(small, message.MaxEntries), true},
-		{"too many entries", repeated(small, message.MaxEntries+1), false},
-		{"size", []string{small, sized(message.MaxEntryBytes), small}, true},
-		{"too long", []string{small, sized(message.MaxEntryBytes + 1), small}, false},
-		{"too long for white space", []string{"{" + strings.Repeat(" ", message.MaxEntryBytes) + small[1:]}, false},
-		{"white space beside", []string{strings.Repeat(" ", message.MaxEntryBytes) + small}, true},
-		{"depth", []string{nested(message.MaxDepth, "[", "]"), nested(message.MaxDepth, `{"a":`, "}")}, true},
-		{"too deep", []string{nested(message.MaxDepth+1, "[", "]")}, false},
-		{"too deep in objects", []string{nested(message.MaxDepth+1, `{"a":`, "}")}, false},
-		{"depth of nothing", []string{strings.Replace(nested(message.MaxDepth, "[", "]"), "[1]", "[]", 1)}, true},
-	} {
-		inBoth(t, tt.entries, func(t *testing.T, body []byte, f message.Format) {
-			if got, ok := message.Scan(testID, body, f); ok != tt.want || ok && len(got.Messages) != len(tt.entries) {
-				t.Errorf("%s: taken is %v, want %v", tt.name, ok, tt.want)
-			}
-			if _, err := message.Read(testID, body, f); (err == nil) != tt.want {
-				t.Errorf("%s: jsontext says %v", tt.name, err)
-			}
-		})
-	}
-}
-
 // TestScanAfterBadLines: those that are cut in the middle of an object leave
 // nothing for the next.
 func TestScanAfterBadLines(t *testing.T) {

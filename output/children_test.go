@@ -3,18 +3,12 @@ package output
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"os/signal"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"async-data-processor/message"
 )
@@ -28,20 +22,15 @@ const (
 
 // children are what such a process does with the output folder.
 var children = map[string]func(folder string) error{
-	"hold":     holdShard,
 	"write":    func(folder string) error { return writeForever(folder, Roll{}) },
 	"append":   func(folder string) error { return writeForever(folder, Roll{Bytes: 8000}) },
-	"limit":    func(folder string) error { return writeOverLimit(folder, Roll{}) },
-	"overflow": func(folder string) error { return writeOverLimit(folder, neverFull) },
 	"stranger": openAsStranger,
 }
 
 func childCommand(t *testing.T, name, folder string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	c := exec.CommandContext(t.Context(), self)
 	// The race detector would hold up every exit for a second.
 	c.Env = append(os.Environ(), childVariable+"="+name, childFolder+"="+folder, "GORACE=atexit_sleep_ms=0")
@@ -57,12 +46,8 @@ func startChild(t *testing.T, name, folder string) (lines *bufio.Scanner, kill f
 		t.Fatal(err)
 	}
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, c.Start())
 	lines = bufio.NewScanner(out)
 	kill = sync.OnceFunc(func() {
 		c.Process.Kill()
@@ -80,17 +65,6 @@ func childShard(folder string, r Roll) (*Shard, error) {
 		return nil, err
 	}
 	return d.Shard(context.Background(), 0, func() { fmt.Println("standby") })
-}
-
-// holdShard holds the shard until it is killed, or its parent is gone.
-func holdShard(folder string) error {
-	s, err := childShard(folder, Roll{})
-	if err != nil {
-		return err
-	}
-	fmt.Println("held")
-	_, err = io.Copy(io.Discard, os.Stdin)
-	return errors.Join(err, s.Close())
 }
 
 // writeForever writes batches from five goroutines and prints the name of each
@@ -115,38 +89,6 @@ func writeForever(folder string, r Roll) error {
 		}()
 	}
 	return <-errs
-}
-
-// writeOverLimit writes a batch, one that its process may write only the half
-// of, and then one that fits.
-func writeOverLimit(folder string, r Roll) error {
-	s, err := childShard(folder, r)
-	if err != nil {
-		return err
-	}
-	signal.Ignore(syscall.SIGXFSZ)
-	limit := syscall.Rlimit{Cur: 4096, Max: 4096}
-	if err := syscall.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
-		return err
-	}
-	if _, _, err := s.Write(context.Background(), worker, newBatch(numbered("first", 5)...)); err != nil {
-		return err
-	}
-	b := newBatch(numbered("big", 200)...)
-	if _, _, err := s.Write(context.Background(), worker, b); !errors.Is(err, unix.EFBIG) {
-		return fmt.Errorf("got error %v, want %w", err, unix.EFBIG)
-	}
-	entries, err := os.ReadDir(filepath.Join(folder, "shard-0"))
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if kind := ParseName(e.Name()); kind != Lock && kind != Visible {
-			return fmt.Errorf("left over: %s", e.Name())
-		}
-	}
-	_, _, err = s.Write(context.Background(), worker, newBatch(numbered("small", 5)...))
-	return errors.Join(err, s.Close())
 }
 
 // openAsStranger opens the folder as a user without any rights.

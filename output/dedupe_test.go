@@ -11,18 +11,13 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"async-data-processor/output/committed"
 )
 
-func TestDuplicates(t *testing.T) {
-	for name, r := range rolls {
-		t.Run(name, func(t *testing.T) { testDuplicates(t, r) })
-	}
-}
+func TestDuplicates(t *testing.T) { eachRoll(t, testDuplicates) }
 
 func testDuplicates(t *testing.T, r Roll) {
 	path := t.TempDir()
@@ -38,47 +33,15 @@ func testDuplicates(t *testing.T, r Roll) {
 	write(t, s, 1, foreign[1], b[2], foreign[0])
 
 	// The next owner knows all of it, too.
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	checkOnce(t, path, slices.Concat(a, b, foreign)...)
 	s = rollingShard(t, path, r)
 	write(t, s, 0, slices.Concat(a, b, foreign)...)
 	checkOnce(t, path, slices.Concat(a, b, foreign)...)
 }
 
-// TestWindowOfTheShard: what is beyond it is written again. The next owner has
-// the newest files in its window, as TestRebuildReadsNoMore shows.
-func TestWindowOfTheShard(t *testing.T) {
-	path := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		d := openTestDir(t, path)
-		d.window.IDs = 10
-		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 100)
-		s := takeShard(t, d)
-		later := func(want int, lines ...string) {
-			t.Helper()
-			time.Sleep(time.Millisecond) // or the order of the files is unknown
-			write(t, s, want, lines...)
-		}
-		for batch := range slices.Chunk(lines[:20], 5) {
-			later(5, batch...)
-		}
-		later(0, lines[10:20]...)
-		later(5, lines[:5]...)
-		later(0, lines[15:20]...)
-		later(5, lines[10:15]...)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if r := takeShard(t, d).Rebuilt(); r.IDs != 10 || r.Files != 2 {
-			t.Errorf("rebuilt %+v, want 10 ids of 2 files", r)
-		}
-	})
-}
-
-// startWrite starts a Write that has to wait for another.
-func startWrite(t *testing.T, ctx context.Context, s *Shard, lines ...string) <-chan string {
+// waitingWrite starts a Write that has to wait for another.
+func waitingWrite(t *testing.T, ctx context.Context, s *Shard, lines ...string) <-chan string {
 	t.Helper()
 	outcome := make(chan string, 1)
 	go func() {
@@ -113,7 +76,7 @@ func TestInTwoBatchesAtOnce(t *testing.T) {
 				defer s.Close()
 				lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
 				first := holdUp(t, s, tt.call, tt.verdict, lines[:5]...)
-				outcome := startWrite(t, t.Context(), s, lines[5], lines[4], lines[3])
+				outcome := waitingWrite(t, t.Context(), s, lines[5], lines[4], lines[3])
 				first.resume()
 				if err := <-first.result; (err == nil) != (tt.verdict == pass) {
 					t.Errorf("the first one: %v", err)
@@ -139,12 +102,12 @@ func TestAbandonedFreesItsMessages(t *testing.T) {
 		defer s.Close()
 		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6)
 		first := holdUp(t, s, "fsync", pass, lines[:5]...)
-		outcome := startWrite(t, t.Context(), s, lines[4], lines[5])
+		outcome := waitingWrite(t, t.Context(), s, lines[4], lines[5])
 		if !first.batch.Abandon() {
 			t.Fatal("the right to publish was asked for before the fsync")
 		}
 		if got := <-outcome; got != "2 <nil>" {
-			t.Errorf("who waited: %s", got)
+			t.Errorf("the batch that waited: %s", got)
 		}
 		write(t, s, 4, lines[:5]...)
 		first.resume()
@@ -169,19 +132,17 @@ func TestWaitIsBounded(t *testing.T) {
 			t.Fatal("abandoned while it is published")
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
-		outcome := startWrite(t, ctx, s, lines...)
+		outcome := waitingWrite(t, ctx, s, lines...)
 		cancel(errors.New("drain"))
 		if got := <-outcome; got != "0 write to shard-0: drain" {
 			t.Errorf("cancelled: %s", got)
 		}
-		if got := <-startWrite(t, t.Context(), s, lines...); got != "0 write to shard-0: "+committed.ErrPending.Error() {
+		if got := <-waitingWrite(t, t.Context(), s, lines...); got != "0 write to shard-0: "+committed.ErrPending.Error() {
 			t.Errorf("waited for long: %s", got)
 		}
 		write(t, s, 1, lines[1]) // the others are not held up
 		first.resume()
-		if err := <-first.result; err != nil {
-			t.Error(err)
-		}
+		must(t, <-first.result)
 		checkOnce(t, path, lines...)
 	})
 }
@@ -206,13 +167,9 @@ func TestStillVisibleElsewhere(t *testing.T) {
 			}
 			return pass
 		}, unix.EIO)
-		result := make(chan error, 1)
-		go func() {
-			_, _, err := s.Write(t.Context(), worker, newBatch(lines...))
-			result <- err
-		}()
+		result := startWrite(t.Context(), s, newBatch(lines...))
 		synctest.Wait()
-		outcome := startWrite(t, t.Context(), s, lines[1:]...)
+		outcome := waitingWrite(t, t.Context(), s, lines[1:]...)
 		close(resume)
 		if err := <-result; !errors.Is(err, ErrStillVisible) {
 			t.Errorf("got error %v, want %v", err, ErrStillVisible)
@@ -229,14 +186,7 @@ func TestStillVisibleElsewhere(t *testing.T) {
 // TestEachOnce lets writers with overlapping batches race over a disk that
 // fails now and then, some of them abandoned and their messages delivered
 // again, through several owners: every message ends up in one file.
-func TestEachOnce(t *testing.T) {
-	for name, r := range rolls {
-		t.Run(name, func(t *testing.T) { testEachOnce(t, r) })
-	}
-}
-
-// rolls are the ways in which files are made.
-var rolls = map[string]Roll{"a file per batch": {}, "a few batches": {Bytes: 1000}, "rolled at the end": neverFull}
+func TestEachOnce(t *testing.T) { eachRoll(t, testEachOnce) }
 
 func testEachOnce(t *testing.T, r Roll) {
 	path := memoryDir(t)
@@ -280,14 +230,10 @@ func testEachOnce(t *testing.T, r Roll) {
 		writers.Wait()
 		// A failed attempt may be left visible only until the next Write.
 		s.dir.folder.(*faulty).plan = func(int, string) verdict { return pass }
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		must(t, s.Close())
 		s = openShard(t, path)
 		checkNoneTwice(t, path)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		must(t, s.Close())
 	}
 	s := openShard(t, path)
 	mustWrite(t, s, newBatch(lines...))
@@ -310,11 +256,7 @@ func checkNoneTwice(t *testing.T, path string) {
 
 // TestTakeOver: a process that stood by while another one wrote and was killed
 // knows what that one has written.
-func TestTakeOver(t *testing.T) {
-	for _, how := range []string{"write", "append"} {
-		t.Run(how, func(t *testing.T) { testTakeOver(t, how) })
-	}
-}
+func TestTakeOver(t *testing.T) { eachWay(t, testTakeOver) }
 
 func testTakeOver(t *testing.T, how string) {
 	path := t.TempDir()
@@ -338,9 +280,7 @@ func testTakeOver(t *testing.T, how string) {
 		}
 		kill()
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer s.Close()
 	if r := s.Rebuilt(); r.IDs < 5*len(promised) || how == "write" && r.Files < len(promised) || r.Damaged+r.Foreign != 0 {
 		t.Errorf("rebuilt %+v, want %d batches at least", r, len(promised))

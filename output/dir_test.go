@@ -36,9 +36,7 @@ func TestNamesOfFolders(t *testing.T) {
 func TestOpenRelative(t *testing.T) {
 	t.Chdir(t.TempDir())
 	d := openTestDir(t, "data")
-	if err := os.Mkdir("elsewhere", 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir("elsewhere", 0o755))
 	s := takeShard(t, d)
 	t.Chdir("elsewhere")
 	mustWrite(t, s, newBatch("{}"))
@@ -48,13 +46,9 @@ func TestOpenRelative(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	base := t.TempDir()
 	plain := filepath.Join(base, "plain")
-	if err := os.WriteFile(plain, []byte("precious"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(plain, []byte("precious"), 0o644))
 	dangling := filepath.Join(base, "dangling")
-	if err := os.Symlink("nowhere", dangling); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Symlink("nowhere", dangling))
 	for _, c := range []struct{ path, want string }{
 		{"", "no folder given"},
 		{plain, "move that file away or choose another folder"},
@@ -78,14 +72,10 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestOpenRefusesReadOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data")
-	if err := os.Mkdir(path, 0o555); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(path, 0o555))
 	// The folders above are of the test alone; only path is to stand in the way.
 	for p := filepath.Dir(path); p != filepath.Clean(os.TempDir()) && p != "/"; p = filepath.Dir(p) {
-		if err := os.Chmod(p, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Chmod(p, 0o755))
 	}
 	got := openForbidden(t, path)
 	for _, want := range []string{path, "permission denied", "choose another folder"} {
@@ -97,26 +87,6 @@ func TestOpenRefusesReadOnly(t *testing.T) {
 	for _, want := range []string{path, "permission denied", "make"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got error %q, want %q in it", got, want)
-		}
-	}
-}
-
-func TestModes(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "data")
-	name := mustWrite(t, openShard(t, path), newBatch("{}"))
-	umask := os.FileMode(unix.Umask(0o022))
-	unix.Umask(int(umask))
-	for p, want := range map[string]os.FileMode{
-		path:                           0o755,
-		filepath.Join(path, "shard-0"): 0o755,
-		filepath.Join(path, name):      0o644,
-	} {
-		info, err := os.Stat(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := info.Mode().Perm(); got != want&^umask {
-			t.Errorf("%s has the mode %v, want %v", p, got, want&^umask)
 		}
 	}
 }

@@ -12,8 +12,7 @@ import (
 )
 
 // mountSmall mounts a file system of 64 KiB. Where that is not allowed it
-// returns false; the injected faults and TestFileSizeLimit cover the same
-// ground without it.
+// returns false; the injected faults cover the same ground without it.
 func mountSmall(t *testing.T) (path string, ok bool) {
 	t.Helper()
 	path = t.TempDir()
@@ -25,11 +24,7 @@ func mountSmall(t *testing.T) (path string, ok bool) {
 	return path, true
 }
 
-func TestDiskFull(t *testing.T) {
-	for _, r := range []Roll{{}, neverFull} {
-		t.Run(fmt.Sprint(r.Rolls()), func(t *testing.T) { fillDisk(t, r) })
-	}
-}
+func TestDiskFull(t *testing.T) { eachRoll(t, fillDisk) }
 
 func fillDisk(t *testing.T, r Roll) {
 	path, ok := mountSmall(t)
@@ -39,9 +34,7 @@ func fillDisk(t *testing.T, r Roll) {
 	s := rollingShard(t, path, r)
 	// One page is left, and the batch wants two: the write is short first.
 	filler := filepath.Join(path, "filler")
-	if err := os.WriteFile(filler, make([]byte, 15*4096), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(filler, make([]byte, 15*4096), 0o644))
 	lines := numbered("a", 100)
 	b := newBatch(lines...)
 	for range 3 {
@@ -53,17 +46,11 @@ func fillDisk(t *testing.T, r Roll) {
 	}
 	// A start on a full disk is not refused: space may come.
 	d, err := Open(path, testWindow, r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	d.Close()
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Remove(filler))
 	mustWrite(t, s, b)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	checkFolder(t, path, content(lines))
 }
 
@@ -77,26 +64,18 @@ func TestTakeOnAFullDisk(t *testing.T) {
 	d := openTestDir(t, path)
 	// The file system's own folder, the shard's, the lock, and two of the probe.
 	for inodes := 1; inodes < 5; inodes++ {
-		if err := unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT, fmt.Sprint("size=64k,nr_inodes=", inodes)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT, fmt.Sprint("size=64k,nr_inodes=", inodes)))
 		if s, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) || !strings.Contains(err.Error(), "shard-0") {
-			t.Errorf("with %d inodes got %v, error %v", inodes, s, err)
+			t.Fatalf("with %d inodes got %v, error %v", inodes, s, err) // or the next would stand by
 		}
 	}
-	if err := unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT, "size=64k,nr_inodes=100"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT, "size=64k,nr_inodes=100"))
 	filler := filepath.Join(path, "filler")
-	if err := os.WriteFile(filler, make([]byte, 16*4096), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(filler, make([]byte, 16*4096), 0o644))
 	if s, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) {
-		t.Errorf("without a free page got %v, error %v", s, err)
+		t.Fatalf("without a free page got %v, error %v", s, err)
 	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Remove(filler))
 	mustWrite(t, takeShard(t, d), newBatch("{}"))
 	checkFolder(t, path, content([]string{"{}"}))
 }
@@ -106,9 +85,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	if !ok {
 		return
 	}
-	if err := unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "size=64k"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, unix.Mount("none", path, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, "size=64k"))
 	for _, p := range []string{path, filepath.Join(path, "new")} {
 		d, err := Open(p, testWindow, Roll{})
 		if err == nil {
@@ -127,10 +104,6 @@ func TestUnmounted(t *testing.T) {
 		return
 	}
 	s := openShard(t, path)
-	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := s.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, ErrLost) {
-		t.Errorf("got error %v, want %v", err, ErrLost)
-	}
+	must(t, unix.Unmount(path, unix.MNT_DETACH))
+	writeFails(t, s, newBatch("{}"), ErrLost)
 }

@@ -325,9 +325,7 @@ func newFaulty(t *testing.T, s *Shard, p plan, err error) *faulty {
 func newFaultyFolder(t *testing.T, real folder, p plan, err error) *faulty {
 	f := &faulty{t: t, plan: p, err: err}
 	f.fake = &fake{folder: real, mirrors: true, call: f.decide, mu: &f.mu, disk: newModelDisk()}
-	if err := f.disk.load(real); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.disk.load(real))
 	return f
 }
 

@@ -135,9 +135,7 @@ func (r *faultRun) checkRecovery() {
 	if want := len(r.lines); err != nil || written != want && r.err != nil || written > 0 && r.err == nil {
 		r.Errorf("the next attempt wrote %d, %v; the one before ended with %v", written, err, r.err)
 	}
-	if err := errors.Join(r.shard.Roll(context.Background()), r.shard.RollErr(), r.shard.Close()); err != nil {
-		r.Error(err)
-	}
+	must(r, errors.Join(r.shard.Roll(context.Background()), r.shard.RollErr(), r.shard.Close()))
 	all := slices.Concat(r.old, r.lines)
 	checkOnce(r, r.path, all...)
 	var kept []byte
@@ -218,9 +216,7 @@ func (r *faultRun) checkCrashed() {
 	write(r, s, gone+2-missing(some...), slices.Concat(r.lines, others)...)
 	all := slices.Concat(r.old, r.lines, others)
 	checkOnce(r, r.path, all...)
-	if err := s.Close(); err != nil {
-		r.Error(err)
-	}
+	must(r, s.Close())
 	r.checkReopened(all)
 }
 

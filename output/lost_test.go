@@ -26,9 +26,7 @@ func TestLostWhileRolling(t *testing.T) {
 			s := rollingShard(t, path, neverFull)
 			write(t, s, 5, lines[:5]...)
 			lock := filepath.Join(path, "shard-0", lockName)
-			if err := lose(lock); err != nil {
-				t.Fatal(err)
-			}
+			must(t, lose(lock))
 			hidden := hiddenFile(t, path)
 			_, _, written := s.Write(t.Context(), worker, newBatch(lines[5:]...))
 			rolled := s.Roll(t.Context())
@@ -47,9 +45,7 @@ func TestLostWhileRolling(t *testing.T) {
 			if got := hiddenFile(t, path); got != hidden {
 				t.Errorf("hidden: %q, want %q", got, hidden)
 			}
-			if err := os.RemoveAll(lock + ".old"); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.RemoveAll(lock+".old"))
 			next := openShard(t, path)
 			checkFolder(t, path, content(lines[:5]))
 			write(t, next, 5, lines...)
@@ -67,12 +63,8 @@ func TestLostWithNothing(t *testing.T) {
 		}
 		return pass
 	}, unix.EIO)
-	if _, _, err := s.Write(t.Context(), worker, newBatch("{}")); !errors.Is(err, unix.EIO) {
-		t.Errorf("got error %v, want %v", err, unix.EIO)
-	}
-	if err := os.Remove(filepath.Join(path, "shard-0", lockName)); err != nil {
-		t.Fatal(err)
-	}
+	writeFails(t, s, newBatch("{}"), unix.EIO)
+	must(t, os.Remove(filepath.Join(path, "shard-0", lockName)))
 	if err := s.Close(); !errors.Is(err, ErrLost) || strings.Contains(err.Error(), "acknowledged") {
 		t.Errorf("got error %v, want %v and no more", err, ErrLost)
 	}
@@ -92,9 +84,7 @@ func TestMovedWhileRolling(t *testing.T) {
 			top := t.TempDir()
 			data, away := filepath.Join(top, "data"), filepath.Join(top, "archive", "shard-0")
 			if name != "output folder" {
-				if err := os.Mkdir(filepath.Dir(away), 0o755); err != nil {
-					t.Fatal(err)
-				}
+				must(t, os.Mkdir(filepath.Dir(away), 0o755))
 			}
 			lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
 			s := rollingShard(t, data, neverFull)
@@ -113,12 +103,8 @@ func TestMovedWhileRolling(t *testing.T) {
 				}
 				return pass
 			}
-			if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) {
-				t.Errorf("got error %v, want %v", err, unix.EIO)
-			}
-			if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, ErrLost) {
-				t.Errorf("got error %v, want %v", err, ErrLost)
-			}
+			writeFails(t, s, newBatch(lines[5:]...), unix.EIO)
+			writeFails(t, s, newBatch(lines[5:]...), ErrLost)
 			if err := s.Close(); !errors.Is(err, ErrLost) || s.RollErr() != nil {
 				t.Errorf("closed: %v, want %v; late: %v", err, ErrLost, s.RollErr())
 			}
@@ -147,9 +133,7 @@ func TestClosedBeforeItIsRepaired(t *testing.T) {
 		}
 		return pass
 	}
-	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) {
-		t.Errorf("got error %v, want %v", err, unix.EIO)
-	}
+	writeFails(t, s, newBatch(lines[5:]...), unix.EIO)
 	checkOnce(t, path)
 	if err := s.Close(); !errors.Is(err, unix.EIO) {
 		t.Errorf("closed: %v, want %v", err, unix.EIO)

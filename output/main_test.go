@@ -68,25 +68,15 @@ func memoryDir(t testing.TB) string {
 	if err != nil {
 		return t.TempDir()
 	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	return dir
 }
 
 func openTestDir(t testing.TB, path string) *Dir {
 	t.Helper()
 	d, err := Open(path, testWindow, Roll{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	must(t, err)
+	t.Cleanup(func() { must(t, d.Close()) })
 	return d
 }
 
@@ -101,19 +91,30 @@ func takeShard(t testing.TB, d *Dir) *Shard {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	s, err := d.Shard(ctx, 0, func() { cancel(errors.New("the shard has an owner already")) })
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
-	return s
+}
+
+// writeFails writes and fails unless that fails with the error.
+func writeFails(t testing.TB, s *Shard, b *message.Batch, want error) {
+	t.Helper()
+	if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
+	}
 }
 
 func mustWrite(t testing.TB, s *Shard, b *message.Batch) string {
 	t.Helper()
 	name, _, err := s.Write(context.Background(), worker, b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return name
 }
 
@@ -126,18 +127,35 @@ func write(t testing.TB, s *Shard, want int, lines ...string) {
 	}
 }
 
+// startWrite starts a Write beside the test.
+func startWrite(ctx context.Context, s *Shard, b *message.Batch) <-chan error {
+	result := make(chan error, 1)
+	go func() {
+		_, _, err := s.Write(ctx, worker, b)
+		result <- err
+	}()
+	return result
+}
+
+// eachRoll runs the test for each way in which files are made.
+func eachRoll(t *testing.T, test func(t *testing.T, r Roll)) {
+	for _, r := range []Roll{{}, {Bytes: 1}, {Bytes: 1000}, neverFull} {
+		t.Run(fmt.Sprint(r.Bytes), func(t *testing.T) { test(t, r) })
+	}
+}
+
 // heldUp is a Write that stops at its first call of a kind, until it is resumed.
 // Then the call gets the verdict.
 type heldUp struct {
 	batch  *message.Batch
 	resume func()
-	result chan error
+	result <-chan error
 }
 
 func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *heldUp {
 	t.Helper()
 	resume, reached := make(chan struct{}), make(chan struct{})
-	h := &heldUp{newBatch(lines...), sync.OnceFunc(func() { close(resume) }), make(chan error, 1)}
+	h := &heldUp{batch: newBatch(lines...), resume: sync.OnceFunc(func() { close(resume) })}
 	t.Cleanup(h.resume)
 	var held atomic.Bool
 	newFaulty(t, s, func(_ int, kind string) verdict {
@@ -148,10 +166,7 @@ func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *he
 		<-resume
 		return v
 	}, unix.EIO)
-	go func() {
-		_, _, err := s.Write(t.Context(), worker, h.batch)
-		h.result <- err
-	}()
+	h.result = startWrite(t.Context(), s, h.batch)
 	select {
 	case <-reached:
 	case err := <-h.result:
@@ -163,9 +178,7 @@ func holdUp(t *testing.T, s *Shard, call string, v verdict, lines ...string) *he
 func linesOf(t testing.TB, name string) []string {
 	t.Helper()
 	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
@@ -191,9 +204,7 @@ func checkOnce(t testing.TB, path string, lines ...string) {
 func folderNames(t testing.TB, path string) (visible, other []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(path, "shard-0"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, e := range entries {
 		switch ok, _ := filepath.Match("*.ndjson", e.Name()); {
 		case ok:
@@ -218,9 +229,7 @@ func checkFolder(t testing.TB, path string, contents ...[]byte) {
 	}
 	for _, name := range visible {
 		got, err := os.ReadFile(filepath.Join(path, "shard-0", name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		i := slices.IndexFunc(contents, func(want []byte) bool { return bytes.Equal(got, want) })
 		if i < 0 {
 			t.Errorf("%s holds %q", name, got)

@@ -198,7 +198,7 @@ func (d *modelDisk) check(after string) {
 		}
 		n := d.live[name]
 		if !n.durable() || !bytes.HasSuffix(n.written, []byte("\n")) {
-			d.breach("after %s %s is visible, with %d bytes of which %d are durable", after, name, len(n.written), len(n.synced))
+			d.breach("after %s %s is visible with %d bytes, %d of them durable", after, name, len(n.written), len(n.synced))
 		}
 		for _, id := range n.ids() {
 			if other := seen[id]; other != "" && id != "" {

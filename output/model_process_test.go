@@ -139,7 +139,7 @@ func (p *process) own(shard *Shard) {
 	var stages sync.WaitGroup
 	stages.Go(func() {
 		defer close(envelopes)
-		// It fails if the process has crashed, and then it tells no one.
+		// It fails if the process has crashed, and then that is the end of it.
 		_ = p.client.Consume(p.intake, 0, 5*modelBatch, envelopes)
 	})
 	stages.Go(func() {

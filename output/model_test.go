@@ -57,9 +57,7 @@ func setModelChecks(t *testing.T) {
 	checks := flag.Lookup("rapid.checks").Value
 	before := checks.String()
 	t.Cleanup(func() { _ = checks.Set(before) })
-	if err := checks.Set(modelChecks); err != nil {
-		t.Fatal(err)
-	}
+	must(t, checks.Set(modelChecks))
 }
 
 // takeOver checks what the owner after an orderly end finds.

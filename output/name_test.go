@@ -38,15 +38,6 @@ func TestParseName(t *testing.T) {
 	}
 }
 
-// TestParseNameOfWrite holds ParseName to the names that Write gives.
-func TestParseNameOfWrite(t *testing.T) {
-	s := openShard(t, t.TempDir())
-	name := filepath.Base(mustWrite(t, s, newBatch(numbered("S", 1)...)))
-	if got := ParseName(name); got != Visible {
-		t.Errorf("%s is %v, want %v", name, got, Visible)
-	}
-}
-
 func TestParseShard(t *testing.T) {
 	for name, want := range map[string]int{
 		"shard-0": 0, "shard-7": 7, "shard-1023": 1023,
@@ -75,16 +66,12 @@ func TestOwned(t *testing.T) {
 	owned(false) // there is no folder
 	s := openShard(t, dir)
 	owned(true)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	owned(false)
 	takeShard(t, openTestDir(t, dir)) // the look took nothing away
 	if _, err := Owned(filepath.Join(folder, lockName)); err == nil {
 		t.Error("a file passed for a shard's folder")
 	}
-	if err := os.RemoveAll(folder); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.RemoveAll(folder))
 	owned(false)
 }

@@ -1,12 +1,9 @@
 package output
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,13 +30,9 @@ func nameAt(at time.Time, n int) string {
 func fill(t *testing.T, path string, files map[string]string) {
 	t.Helper()
 	folder := filepath.Join(path, "shard-0")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.MkdirAll(folder, 0o755))
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644))
 	}
 }
 
@@ -100,37 +93,6 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
-// reading is a folder that lets a test see and spoil what is read; each function
-// may be nil.
-type reading struct {
-	folder
-	before func(name string) error // a file is opened
-	after  func(n int) error       // so many bytes were read
-}
-
-func (r reading) read(name string) (io.ReadSeekCloser, error) {
-	if r.before != nil {
-		if err := r.before(name); err != nil {
-			return nil, err
-		}
-	}
-	in, err := r.folder.read(name)
-	return spoiled{in, r.after}, err
-}
-
-type spoiled struct {
-	io.ReadSeekCloser
-	after func(n int) error
-}
-
-func (r spoiled) Read(p []byte) (int, error) {
-	n, err := r.ReadSeekCloser.Read(p)
-	if r.after != nil {
-		err = cmp.Or(r.after(n), err)
-	}
-	return n, err
-}
-
 // TestRebuildReadsNoMore: of many files only the newest are read, as many as the
 // window needs.
 func TestRebuildReadsNoMore(t *testing.T) {
@@ -145,8 +107,10 @@ func TestRebuildReadsNoMore(t *testing.T) {
 	d.window.IDs = 10
 	var read []string
 	d.wrap = func(f folder) folder {
-		return reading{folder: f, before: func(name string) error {
-			read = append(read, name)
+		return hooked{f, func(step, name string, _ []byte) error {
+			if step == "open" {
+				read = append(read, name)
+			}
 			return nil
 		}}
 	}
@@ -181,9 +145,7 @@ func TestTimeWithoutOwner(t *testing.T) {
 			time.Sleep(testWindow.Age / 2)
 			write(t, s, 2, two...)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		time.Sleep(1000 * testWindow.Age)
 		s = openShard(t, path)
 		defer s.Close()
@@ -242,9 +204,15 @@ func TestRebuildFails(t *testing.T) {
 	name := nameAt(time.Now(), 1)
 	fill(t, path, map[string]string{name: string(content(lines))})
 	d := openTestDir(t, path)
-	var fault error
-	d.wrap = func(f folder) folder { return reading{folder: f, before: func(string) error { return fault }} }
-	for _, fault = range []error{unix.EIO, unix.EACCES, unix.EMFILE} {
+	for i, fault := range []error{unix.EIO, unix.EACCES, unix.EMFILE, unix.EIO} {
+		d.wrap = func(f folder) folder {
+			return hooked{f, func(step, _ string, _ []byte) error {
+				if step == []string{"open", "open", "open", "read"}[i] {
+					return fault
+				}
+				return nil
+			}}
+		}
 		s, err := d.Shard(t.Context(), 0, nil)
 		if err == nil {
 			s.Close()
@@ -266,47 +234,16 @@ func TestRebuildFails(t *testing.T) {
 
 	// A file may be taken away after it was listed.
 	d.wrap = func(f folder) folder {
-		return reading{folder: f, before: func(name string) error { return os.Remove(filepath.Join(path, "shard-0", name)) }}
+		return hooked{f, func(step, name string, _ []byte) error {
+			if step == "open" {
+				return os.Remove(filepath.Join(path, "shard-0", name))
+			}
+			return nil
+		}}
 	}
 	s := takeShard(t, d)
 	if r := s.Rebuilt(); r.IDs != 0 || r.Files != 0 || r.Damaged != 0 {
 		t.Errorf("rebuilt %+v", r)
 	}
 	write(t, s, 5, lines...)
-}
-
-func TestRebuildFailsInTheMiddle(t *testing.T) {
-	path := t.TempDir()
-	name := nameAt(time.Now(), 1)
-	fill(t, path, map[string]string{name: "x\n"})
-	d := openTestDir(t, path)
-	d.wrap = func(f folder) folder {
-		return reading{folder: f, after: func(int) error { return &fs.PathError{Op: "read", Path: "x", Err: unix.EIO} }}
-	}
-	if _, err := d.Shard(t.Context(), 0, nil); !errors.Is(err, unix.EIO) || !strings.Contains(err.Error(), name) {
-		t.Errorf("got error %v, want %v of %s", err, unix.EIO, name)
-	}
-}
-
-// BenchmarkRebuild is a start on files of five messages.
-func BenchmarkRebuild(b *testing.B) {
-	const files = 2000
-	path := b.TempDir()
-	s := openShard(b, path)
-	batch := newNumberedBatch(5)
-	for range files {
-		mustWrite(b, s, batch.next())
-	}
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		s := openShard(b, path)
-		if r := s.Rebuilt(); r.IDs != 5*files {
-			b.Fatalf("rebuilt %+v", r)
-		}
-		s.Close()
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*files), "ns/file")
 }

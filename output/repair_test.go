@@ -86,9 +86,7 @@ func TestRecoverRolling(t *testing.T) {
 		path := t.TempDir()
 		fill(t, path, map[string]string{hidden: whole})
 		folder := filepath.Join(path, "shard-0")
-		if err := os.Link(filepath.Join(folder, hidden), filepath.Join(folder, visible)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.Link(filepath.Join(folder, hidden), filepath.Join(folder, visible)))
 		s := openShard(t, path)
 		checkFolder(t, path, []byte(whole))
 		if got := s.Rebuilt(); got.IDs != 4 || got.Files != 1 || got.Recovered != 0 || got.Cut != 0 {
@@ -147,7 +145,12 @@ func TestRepair(t *testing.T) {
 	write(t, s, 5, lines[:5]...)
 	f.calls, f.plan = nil, at(2, fail)
 	damaged := true
-	s.dir.folder = &damaging{f, &damaged}
+	s.dir.folder = hooked{f, func(step, _ string, p []byte) error {
+		if damaged && step == "read" && len(p) > 9 {
+			p[9] ^= 1
+		}
+		return nil
+	}}
 	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) || !errors.Is(err, errDamaged) {
 		t.Errorf("got error %v, want %v", err, errDamaged)
 	}
@@ -167,30 +170,6 @@ func TestRepair(t *testing.T) {
 	}
 	checkFolder(t, path, content(lines[:5]))
 	write(t, s, 5, lines...)
-}
-
-// damaging has a disk that has lost a byte, as long as told.
-type damaging struct {
-	folder
-	damaged *bool
-}
-
-func (d *damaging) reopen(name string) (reopened, error) {
-	f, err := d.folder.reopen(name)
-	return &damagedFile{f, d}, err
-}
-
-type damagedFile struct {
-	reopened
-	d *damaging
-}
-
-func (f *damagedFile) ReadAt(p []byte, at int64) (int, error) {
-	n, err := f.reopened.ReadAt(p, at)
-	if *f.d.damaged && n > 9 {
-		p[9] ^= 1
-	}
-	return n, err
 }
 
 // TestHiddenNameIsGone: a hidden name does not come back with a loss of power
@@ -258,9 +237,7 @@ func TestTimeWithoutOwnerOfRolledFiles(t *testing.T) {
 		checkFolder(t, path, content(lines[:4]))
 		time.Sleep(testWindow.Age / 2)
 		write(t, s, 2, lines[4:]...)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Close())
 		s = openShard(t, path)
 		defer s.Close()
 		if got := s.Rebuilt(); got.IDs != 6 || got.Files != 2 {
@@ -280,8 +257,10 @@ func TestRebuildReadsTheEnd(t *testing.T) {
 	d.window.IDs = 100
 	read := 0
 	d.wrap = func(f folder) folder {
-		return reading{folder: f, after: func(n int) error {
-			read += n
+		return hooked{f, func(step, _ string, p []byte) error {
+			if step == "read" {
+				read += len(p)
+			}
 			return nil
 		}}
 	}

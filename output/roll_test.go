@@ -3,13 +3,11 @@ package output
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,12 +59,8 @@ func TestRollBytes(t *testing.T) {
 
 	write(t, s, 5, lines[10:20]...)
 	checkOnce(t, path, lines[:15]...)
-	if err := s.RollErr(); err != nil {
-		t.Error(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.RollErr())
+	must(t, s.Close())
 	checkFolder(t, path, content(lines[:15]), content(lines[15:20]))
 }
 
@@ -80,9 +74,7 @@ func TestRollInterval(t *testing.T) {
 		lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 30)
 		roll := func(want ...string) {
 			t.Helper()
-			if err := s.Roll(t.Context()); err != nil {
-				t.Error(err)
-			}
+			must(t, s.Roll(t.Context()))
 			checkOnce(t, path, want...)
 		}
 		roll()
@@ -110,44 +102,7 @@ func TestRollRefuses(t *testing.T) {
 		}
 	}
 	if (Roll{}).Rolls() || !(Roll{Bytes: 1}).Rolls() || !(Roll{Interval: 1}).Rolls() {
-		t.Error("who rolls?")
-	}
-}
-
-// TestConcurrentAppends: each turn appends a whole batch.
-func TestConcurrentAppends(t *testing.T) {
-	for _, r := range []Roll{{Bytes: 1}, {Bytes: 700}, neverFull} {
-		t.Run(fmt.Sprint(r.Bytes), func(t *testing.T) {
-			path := t.TempDir()
-			s := rollingShard(t, path, r)
-			const writers, batches = 5, 10
-			var wg sync.WaitGroup
-			var all []string
-			for w := range writers {
-				for i := range batches {
-					all = append(all, numbered(fmt.Sprintf("%d-%d", w, i), 1+i%5)...)
-				}
-				wg.Go(func() {
-					for i := range batches {
-						lines := numbered(fmt.Sprintf("%d-%d", w, i), 1+i%5)
-						if _, _, err := s.Write(t.Context(), fmt.Sprintf("0-%d", w), newBatch(lines...)); err != nil {
-							t.Error(err)
-						}
-						if err := s.Roll(t.Context()); err != nil {
-							t.Error(err)
-						}
-					}
-				})
-			}
-			wg.Wait()
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-			checkOnce(t, path, all...)
-			if visible, _ := folderNames(t, path); r == neverFull && len(visible) != 1 {
-				t.Errorf("published %q", visible)
-			}
-		})
+		t.Error("Rolls does not tell what rolls")
 	}
 }
 
@@ -209,9 +164,7 @@ func TestTurn(t *testing.T) {
 		t.Error("the right to publish was taken")
 	}
 	first.resume()
-	if err := <-first.result; err != nil {
-		t.Error(err)
-	}
+	must(t, <-first.result)
 	write(t, s, 5, lines...)
 }
 
@@ -219,17 +172,13 @@ func TestTurn(t *testing.T) {
 func TestTurnIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShard(nil, "shard-0", testWindow, neverFull, nil)
-		if err := s.appender.takeTurn(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.appender.takeTurn(t.Context()))
 		began := time.Now()
 		if err := s.Roll(t.Context()); !errors.Is(err, ErrTurn) || time.Since(began) != turnPatience {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		s.appender.giveTurn()
-		if err := s.appender.takeTurn(t.Context()); err != nil {
-			t.Error(err)
-		}
+		must(t, s.appender.takeTurn(t.Context()))
 	})
 }
 
@@ -241,11 +190,7 @@ func TestCloseWaitsForAppend(t *testing.T) {
 	s := rollingShard(t, path, neverFull)
 	first := holdUp(t, s, "fsync", pass, lines[:5]...)
 	b := newBatch(lines[5:]...)
-	waiting := make(chan error, 1)
-	go func() {
-		_, _, err := s.Write(t.Context(), worker, b)
-		waiting <- err
-	}()
+	waiting := startWrite(t.Context(), s, b)
 	checkCloseWaits(t, s, path, first)
 	if err := <-waiting; !errors.Is(err, ErrClosed) {
 		t.Errorf("after the close: %v", err)
@@ -266,19 +211,11 @@ func TestLateTurn(t *testing.T) {
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
 	s := rollingShard(t, path, neverFull)
 	write(t, s, 5, lines[:5]...)
-	if err := s.appender.takeTurn(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	late := make(chan error)
+	must(t, s.appender.takeTurn(t.Context()))
 	b := newBatch(lines[5:]...)
-	go func() {
-		_, _, err := s.Write(t.Context(), worker, b)
-		late <- err
-	}()
+	late := startWrite(t.Context(), s, b)
 	awaitWriters(s, 1)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	next := rollingShard(t, path, neverFull)
 	write(t, next, 1, lines[5])
 	hidden := hiddenFile(t, path)
@@ -305,9 +242,7 @@ func TestAbandonedAppend(t *testing.T) {
 	for range 2 { // with and without a file
 		b := newBatch(lines[5:]...)
 		b.Abandon()
-		if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrAbandoned) {
-			t.Errorf("got error %v, want %v", err, ErrAbandoned)
-		}
+		writeFails(t, s, b, ErrAbandoned)
 		write(t, s, 5, lines[:5]...)
 		lines = append(lines[5:], numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5F", 5)...)
 	}

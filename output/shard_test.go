@@ -24,9 +24,7 @@ func TestStandby(t *testing.T) {
 		})
 		start, waited := time.Now(), 0
 		s, err := d.Shard(t.Context(), 0, func() { waited++ })
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		defer s.Close()
 		if took := time.Since(start); took < time.Minute || took > time.Minute+standbyInterval {
 			t.Errorf("took over after %v", took)
@@ -59,17 +57,6 @@ func TestStandbyGivesUp(t *testing.T) {
 	})
 }
 
-func TestShardsAreIndependent(t *testing.T) {
-	d := openTestDir(t, t.TempDir())
-	for n := range 3 {
-		s, err := d.Shard(t.Context(), n, func() { t.Errorf("shard %d has an owner", n) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-	}
-}
-
 func TestRemovedTemps(t *testing.T) {
 	const ulid = "01JD8Y6G5V3X9Q2R7T4B1C0D5E"
 	ours := []string{".0-2_" + ulid + ".tmp", ".7-65535_" + ulid + ".tmp"}
@@ -79,14 +66,10 @@ func TestRemovedTemps(t *testing.T) {
 	}
 	path := t.TempDir()
 	folder := filepath.Join(path, "shard-0")
-	if err := os.MkdirAll(filepath.Join(folder, ".0-9_"+ulid+".tmp"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.MkdirAll(filepath.Join(folder, ".0-9_"+ulid+".tmp"), 0o755))
 	foreign = append(foreign, ".0-9_"+ulid+".tmp")
 	for _, name := range slices.Concat(ours, foreign[:len(foreign)-1]) {
-		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(filepath.Join(folder, name), nil, 0o644))
 	}
 	if s := openShard(t, path); s.RemovedTemps() != len(ours) {
 		t.Errorf("removed %d, want %d", s.RemovedTemps(), len(ours))
@@ -110,9 +93,7 @@ func TestShardFolderUnusable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := openTestDir(t, t.TempDir())
-			if err := spoil(filepath.Join(d.path, "shard-0")); err != nil {
-				t.Fatal(err)
-			}
+			must(t, spoil(filepath.Join(d.path, "shard-0")))
 			_, err := d.Shard(t.Context(), 0, nil)
 			if err == nil || !strings.Contains(err.Error(), filepath.Join(d.path, "shard-0")) {
 				t.Errorf("got error %v", err)
@@ -127,17 +108,11 @@ func TestLockOfAMovedFolder(t *testing.T) {
 	path := t.TempDir()
 	d := openTestDir(t, path)
 	folder := filepath.Join(path, "shard-0")
-	if err := os.Mkdir(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(folder, 0o755))
 	root, err := d.root.OpenRoot("shard-0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer root.Close()
-	if err := os.Rename(folder, folder+".old"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Rename(folder, folder+".old"))
 	if _, err := lock(root, folder); !errors.Is(err, errBusy) {
 		t.Errorf("got error %v, want %v", err, errBusy)
 	}
@@ -172,9 +147,7 @@ func TestFolderReplaced(t *testing.T) {
 					return pass
 				}, nil)
 				b := newBatch("{}")
-				if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrLost) {
-					t.Errorf("got error %v, want %v", err, ErrLost)
-				}
+				writeFails(t, s, b, ErrLost)
 				if !b.Abandon() {
 					t.Error("the right to publish was taken")
 				}
@@ -183,9 +156,7 @@ func TestFolderReplaced(t *testing.T) {
 					t.Errorf("found %q, %v", matches, err)
 				}
 				// Closed and opened again, the shard works.
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
+				must(t, s.Close())
 				mustWrite(t, openShard(t, data), newBatch("{}"))
 			})
 		}
@@ -197,32 +168,22 @@ func TestFolderReplaced(t *testing.T) {
 func TestOutputFolderMoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	d, err := Open(path, testWindow, Roll{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer d.Close()
 	busy := func() { t.Error("it stands by") }
 	away := path + ".away"
-	if err := os.Rename(path, away); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Rename(path, away))
 	if _, err := d.Shard(t.Context(), 0, busy); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("moved away: %v", err)
 	}
-	if err := os.Mkdir(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(path, 0o755))
 	if _, err := d.Shard(t.Context(), 0, busy); !errors.Is(err, errMoved) {
 		t.Errorf("replaced: %v", err)
 	}
-	if err := errors.Join(os.Remove(path), os.Rename(away, path)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(os.Remove(path), os.Rename(away, path)))
 	s, err := d.Shard(t.Context(), 0, busy)
 	if err != nil {
 		t.Fatalf("moved back: %v", err)
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	must(t, s.Close())
 }

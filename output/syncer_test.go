@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -31,21 +32,15 @@ func TestSharedFsync(t *testing.T) {
 				s := openShard(t, path)
 				defer s.Close()
 				resume := make(chan struct{})
-				var mu sync.Mutex // guards syncs
-				syncs := 0
+				var syncs atomic.Int32
 				f := newFaulty(t, s, func(_ int, call string) verdict {
-					if call != "folder fsync" {
-						return pass
-					}
-					mu.Lock()
-					syncs++
-					n := syncs
-					mu.Unlock()
-					switch n {
-					case 1:
-						<-resume
-					case 2:
-						return tt.second
+					if call == "folder fsync" {
+						switch syncs.Add(1) {
+						case 1:
+							<-resume
+						case 2:
+							return tt.second
+						}
 					}
 					return pass
 				}, unix.EIO)
@@ -64,36 +59,26 @@ func TestSharedFsync(t *testing.T) {
 				if visible, _ := folderNames(t, path); len(visible) != len(lines) {
 					t.Errorf("%d are linked, want %d", len(visible), len(lines))
 				}
-				if slices.IndexFunc(errs, func(err error) bool { return err != nil }) >= 0 {
-					t.Errorf("ended already: %v", errs)
+				if err := errors.Join(errs...); err != nil {
+					t.Errorf("ended already: %v", err)
 				}
 				close(resume)
 				wg.Wait()
-				if errs[0] != nil {
-					t.Errorf("the first one: %v", errs[0])
-				}
-				failed := 0
-				for _, err := range errs {
-					if err != nil {
-						failed++
+				written := len(lines) - tt.failed
+				for i, err := range errs {
+					if (err == nil) != (i < written) {
+						t.Errorf("write %d: %v, want %d to fail", i, err, tt.failed)
 					}
 				}
-				if failed != tt.failed {
-					t.Errorf("%d failed, want %d: %v", failed, tt.failed, errs)
+				if tt.failed == 0 && syncs.Load() != 2 {
+					t.Errorf("%d fsyncs, want 2: %q", syncs.Load(), f.calls)
 				}
-				if tt.failed == 0 && syncs != 2 {
-					t.Errorf("%d fsyncs, want 2: %q", syncs, f.calls)
-				}
-				checkOnce(t, path, lines[:len(lines)-failed]...)
+				checkOnce(t, path, lines[:written]...)
 				for i, line := range lines {
-					want := 0
-					if errs[i] != nil {
-						want = 1
-					}
-					write(t, s, want, line)
+					write(t, s, min(i/written, 1), line) // one more if it failed
 				}
 				checkOnce(t, path, lines...)
-				if got := strings.Count(strings.Join(f.calls, ","), "open"); got != 1+min(failed, 1) {
+				if got := strings.Count(strings.Join(f.calls, ","), "open"); got != 1+min(tt.failed, 1) {
 					t.Errorf("the folder was opened %d times: %q", got, f.calls)
 				}
 			})
@@ -130,9 +115,7 @@ func TestOpenedTwiceAtOnce(t *testing.T) {
 	if got[0] != got[1] || !slices.Contains(f.calls, "folder close") {
 		t.Errorf("%q", f.calls)
 	}
-	if err := errors.Join(got[0].sync(), got[1].sync()); err != nil {
-		t.Error(err)
-	}
+	must(t, errors.Join(got[0].sync(), got[1].sync()))
 	y.close()
 	y.close()
 }

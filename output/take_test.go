@@ -106,9 +106,7 @@ func eachCallOfATake(t *testing.T, test func(t *testing.T, k kindOfTake, i int))
 func TestCallsOfATake(t *testing.T) {
 	for _, k := range kindsOfTake {
 		r := k.begin(t, at(-1, pass), nil)
-		if err := r.take(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, r.take())
 		if !slices.Equal(r.disk.calls[:len(k.calls)], k.calls) {
 			t.Errorf("got  %q\nwant %q", r.disk.calls, k.calls)
 		}
@@ -153,23 +151,23 @@ func TestFaultAtEveryCallOfATake(t *testing.T) {
 	})
 }
 
-// TestSecondFaultOfATake lets a second call fail, or the process die, while the
-// first failure is being cleaned up.
+// TestSecondFaultOfATake lets the process die at each call, and at those that
+// clean up a failure, or lets these fail as well.
 func TestSecondFaultOfATake(t *testing.T) {
 	eachCallOfATake(t, func(t *testing.T, k kindOfTake, i int) {
-		for _, first := range []verdict{pass, fail, happened, crashBefore, crashAfter} {
-			for distance := 1; distance <= 3; distance++ {
+		for _, v := range []verdict{crashBefore, crashAfter} {
+			t.Run(v.String(), func(t *testing.T) {
+				r := k.begin(t, at(i, v), nil)
+				_ = r.take() // a death behind the last call changes nothing
+				r.checkRecovery()
+			})
+		}
+		for _, first := range []verdict{fail, happened} {
+			for distance, reached := 1, true; reached; distance++ {
+				reached = false
 				for _, second := range []verdict{fail, happened, crashBefore, crashAfter} {
 					t.Run(fmt.Sprintf("%s/+%d/%s", first, distance, second), func(t *testing.T) {
-						r := k.begin(t, func(j int, _ string) verdict {
-							switch j {
-							case i:
-								return first
-							case i + distance:
-								return second
-							}
-							return pass
-						}, unix.EIO)
+						r := k.begin(t, secondFault(i, first, distance, second, &reached), unix.EIO)
 						_ = r.take() // it may have been clean
 						r.checkRecovery()
 					})
@@ -181,18 +179,27 @@ func TestSecondFaultOfATake(t *testing.T) {
 
 // TestProbeIsAsLarge: where there was no room for a file of a size, the next
 // owner has room for as much, or is none.
-func TestProbeIsAsLarge(t *testing.T) {
-	for name, r := range rolls {
-		t.Run(name, func(t *testing.T) { testProbeIsAsLarge(t, r) })
-	}
-}
+func TestProbeIsAsLarge(t *testing.T) { eachRoll(t, testProbeIsAsLarge) }
 
 func testProbeIsAsLarge(t *testing.T, r Roll) {
 	lines := numbered("a", 1000)
 	d := openTestDir(t, t.TempDir())
 	d.roll = r
 	var full, probed int
-	d.wrap = func(f folder) folder { return &narrow{f, &full, &probed} }
+	d.wrap = func(f folder) folder { // which has room for no file of more than full bytes, if that is not 0
+		return hooked{f, func(step, name string, p []byte) error {
+			if step != "write" {
+				return nil
+			}
+			if strings.HasPrefix(name, ".probe_") {
+				probed = len(p)
+			}
+			if full > 0 && len(p) > full {
+				return unix.ENOSPC
+			}
+			return nil
+		}}
+	}
 	s := takeShard(t, d)
 	if probed != probeBytes {
 		t.Errorf("a first probe of %d bytes", probed)
@@ -202,9 +209,7 @@ func testProbeIsAsLarge(t *testing.T, r Roll) {
 		t.Fatalf("got error %v", err)
 	}
 	mustWrite(t, s, newBatch("{}")) // there is room for that
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if _, err := d.Shard(t.Context(), 0, nil); !LacksSpace(err) {
 		t.Errorf("the shard was taken, or got error %v", err)
 	}
@@ -214,38 +219,8 @@ func testProbeIsAsLarge(t *testing.T, r Roll) {
 		t.Errorf("a probe of %d bytes, want %d", probed, len(content(lines)))
 	}
 	mustWrite(t, s, newBatch(lines...))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if takeShard(t, d); probed != probeBytes {
 		t.Errorf("after all was well a probe of %d bytes", probed)
 	}
-}
-
-// narrow has room for no file of more than full bytes, unless that is 0, and
-// tells the size of the last probe.
-type narrow struct {
-	folder
-	full, probed *int
-}
-
-func (n *narrow) create(name string) (file, error) {
-	f, err := n.folder.create(name)
-	return &narrowFile{f, n, strings.HasPrefix(name, ".probe_")}, err
-}
-
-type narrowFile struct {
-	file
-	n     *narrow
-	probe bool
-}
-
-func (f *narrowFile) Write(p []byte) (int, error) {
-	if f.probe {
-		*f.n.probed = len(p)
-	}
-	if full := *f.n.full; full > 0 && len(p) > full {
-		return 0, unix.ENOSPC
-	}
-	return f.file.Write(p)
 }

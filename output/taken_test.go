@@ -10,23 +10,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// visibleNotDurable returns a shard whose full file has its visible name, and no
+// fsync of that.
+func visibleNotDurable(t *testing.T, lines ...string) (path string, s *Shard, f *faulty) {
+	t.Helper()
+	path = memoryDir(t)
+	s = rollingShard(t, path, Roll{Bytes: 1})
+	f = newFaulty(t, s, at(slices.Index(firstCalls, "link")+1, fail), unix.EIO)
+	write(t, s, len(lines), lines...)
+	if visible, _ := folderNames(t, path); len(visible) != 1 || !errors.Is(s.RollErr(), unix.EIO) {
+		t.Fatalf("visible are %q, late: %v", visible, s.RollErr())
+	}
+	f.calls, f.plan = nil, at(-1, pass)
+	return path, s, f
+}
+
 // TestTakenBeforeItIsDurable: a file that a reader takes as soon as it is visible
 // does not become visible again because an fsync has failed.
 func TestTakenBeforeItIsDurable(t *testing.T) {
-	path := memoryDir(t)
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 10)
-	s := rollingShard(t, path, Roll{Bytes: 1})
-	synced := slices.Index(firstCalls, "link") + 1
-	f := newFaulty(t, s, at(synced, fail), unix.EIO)
-	write(t, s, 5, lines[:5]...)
+	path, s, f := visibleNotDurable(t, lines[:5]...)
 	visible, _ := folderNames(t, path)
-	if len(visible) != 1 || !errors.Is(s.RollErr(), unix.EIO) {
-		t.Fatalf("visible are %q, late: %v", visible, s.RollErr())
-	}
-	if err := os.Remove(filepath.Join(path, "shard-0", visible[0])); err != nil {
-		t.Fatal(err)
-	}
-	f.calls, f.plan = nil, at(-1, pass)
+	must(t, os.Remove(filepath.Join(path, "shard-0", visible[0])))
 	if err := s.Roll(t.Context()); err != nil || s.RollErr() != nil {
 		t.Errorf("%v, late: %v", err, s.RollErr())
 	}
@@ -41,13 +46,9 @@ func TestTakenBeforeItIsDurable(t *testing.T) {
 // TestTakenBackHalfway: a removal that has happened, but is not known to, leaves
 // no file for a reader's.
 func TestTakenBackHalfway(t *testing.T) {
-	path := memoryDir(t)
 	lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 5)
-	s := rollingShard(t, path, Roll{Bytes: 1})
-	synced := slices.Index(firstCalls, "link") + 1
-	f := newFaulty(t, s, at(synced, fail), unix.EIO)
-	write(t, s, 5, lines...)
-	f.calls, f.plan = nil, func(_ int, call string) verdict {
+	path, s, f := visibleNotDurable(t, lines...)
+	f.plan = func(_ int, call string) verdict {
 		if call == "remove" {
 			return happened
 		}
@@ -57,8 +58,6 @@ func TestTakenBackHalfway(t *testing.T) {
 		t.Errorf("got error %v, want %v", err, unix.EIO)
 	}
 	f.plan = at(-1, pass)
-	if err := s.Roll(t.Context()); err != nil {
-		t.Error(err)
-	}
+	must(t, s.Roll(t.Context()))
 	checkFolder(t, path, content(lines))
 }

@@ -20,13 +20,9 @@ func put(t *testing.T, dir string, names ...string) {
 		if name[len(name)-1] == '/' {
 			path = filepath.Join(path, "in-it")
 		}
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		if path == filepath.Join(dir, name) {
-			if err := os.WriteFile(path, []byte("{}\n"), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.WriteFile(path, []byte("{}\n"), 0o644))
 		}
 	}
 }
@@ -57,9 +53,7 @@ func TestUnpublished(t *testing.T) {
 	if got, err := d.Unpublished(0); err != nil || !slices.Equal(got, []int{0, 2, 3, 10, 11, 12}) {
 		t.Errorf("with an owner: %v, %v, want its shard, too", got, err)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if got, err := d.Unpublished(0); err != nil || !slices.Equal(got, []int{2, 3, 10, 11, 12}) {
 		t.Errorf("when it is published: %v, %v", got, err)
 	}

@@ -18,19 +18,25 @@ import (
 	"async-data-processor/output/committed"
 )
 
+// TestWrite: a file has the name, the content and the mode that are promised.
 func TestWrite(t *testing.T) {
-	path := t.TempDir()
+	path := filepath.Join(t.TempDir(), "data")
 	s := openShard(t, path)
 	lines := numbered("a", 5)
 	name := mustWrite(t, s, newBatch(lines...))
-	if want := regexp.MustCompile(`^shard-0/0-2_[0-9A-Z]{26}\.ndjson$`); !want.MatchString(name) {
+	if want := regexp.MustCompile(`^shard-0/0-2_[0-9A-Z]{26}\.ndjson$`); !want.MatchString(name) || ParseName(filepath.Base(name)) != Visible {
 		t.Errorf("got the name %q", name)
 	}
-	got, err := os.ReadFile(filepath.Join(path, name))
-	if want := content(lines); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("got %q, %v; want %q", got, err, want)
-	}
 	checkFolder(t, path, content(lines))
+	umask := os.FileMode(unix.Umask(0o022))
+	unix.Umask(int(umask))
+	for p, want := range map[string]os.FileMode{"": 0o755, "shard-0": 0o755, name: 0o644} {
+		info, err := os.Stat(filepath.Join(path, p))
+		must(t, err)
+		if got := info.Mode().Perm(); got != want&^umask {
+			t.Errorf("%s has the mode %v, want %v", p, got, want&^umask)
+		}
+	}
 }
 
 func TestWriteRefuses(t *testing.T) {
@@ -47,28 +53,40 @@ func TestWriteRefuses(t *testing.T) {
 	checkFolder(t, path)
 }
 
+// TestConcurrentWrites: each batch is a file, or a turn of the rolling one.
 func TestConcurrentWrites(t *testing.T) {
-	path := t.TempDir()
-	s := openShard(t, path)
-	const writers, batches = 5, 10
-	var mu sync.Mutex
-	var want [][]byte
-	var wg sync.WaitGroup
-	for w := range writers {
-		wg.Go(func() {
+	eachRoll(t, func(t *testing.T, r Roll) {
+		path := t.TempDir()
+		s := rollingShard(t, path, r)
+		const writers, batches = 5, 10
+		var all []string
+		var files [][]byte
+		var wg sync.WaitGroup
+		for w := range writers {
+			batch := func(i int) []string { return numbered(fmt.Sprintf("%d-%d", w, i), 1+i%5) }
 			for i := range batches {
-				lines := numbered(fmt.Sprintf("%d-%d", w, i), 1+i%5)
-				if _, _, err := s.Write(t.Context(), fmt.Sprintf("0-%d", w), newBatch(lines...)); err != nil {
-					t.Error(err)
-				}
-				mu.Lock()
-				want = append(want, content(lines))
-				mu.Unlock()
+				all, files = append(all, batch(i)...), append(files, content(batch(i)))
 			}
-		})
-	}
-	wg.Wait()
-	checkFolder(t, path, want...)
+			wg.Go(func() {
+				for i := range batches {
+					_, _, err := s.Write(t.Context(), fmt.Sprintf("0-%d", w), newBatch(batch(i)...))
+					if err := errors.Join(err, s.Roll(t.Context())); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		must(t, s.Close())
+		switch checkOnce(t, path, all...); r {
+		case Roll{}, Roll{Bytes: 1}:
+			checkFolder(t, path, files...)
+		case neverFull:
+			if visible, _ := folderNames(t, path); len(visible) != 1 {
+				t.Errorf("published %q", visible)
+			}
+		}
+	})
 }
 
 func TestCancelled(t *testing.T) {
@@ -88,9 +106,7 @@ func TestCancelled(t *testing.T) {
 			b := newBatch("{}")
 			_, _, err := s.Write(ctx, worker, b)
 			if i == 6 { // the look at ctx was just before
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				return
 			}
 			if !errors.Is(err, cause) {
@@ -109,9 +125,7 @@ func TestAbandonedBefore(t *testing.T) {
 	s := openShard(t, path)
 	b := newBatch("{}")
 	b.Abandon()
-	if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, ErrAbandoned) {
-		t.Errorf("got error %v, want %v", err, ErrAbandoned)
-	}
+	writeFails(t, s, b, ErrAbandoned)
 	checkFolder(t, path)
 }
 
@@ -121,9 +135,7 @@ func TestClosedWhileStalled(t *testing.T) {
 	path := t.TempDir()
 	s := openShard(t, path)
 	w := holdUp(t, s, "fsync", pass, "{}")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	if err := s.Close(); err != nil {
 		t.Errorf("closed twice: %v", err)
 	}
@@ -172,9 +184,7 @@ func checkCloseWaits(t *testing.T, s *Shard, path string, w *heldUp) {
 		t.Error("the lock was given away before the Write was over")
 	}
 	w.resume()
-	if err := errors.Join(<-w.result, <-closed); err != nil {
-		t.Error(err)
-	}
+	must(t, errors.Join(<-w.result, <-closed))
 }
 
 // TestCloseFinishesUndo: Close is the last chance to hide what a failed attempt
@@ -252,13 +262,12 @@ func TestNameIsTaken(t *testing.T) {
 	s := openShard(t, path)
 	f := newFaulty(t, s, at(-1, pass), nil)
 	var taken string
-	s.dir.folder = &takesName{f, func(final string) {
-		if taken == "" {
+	s.dir.folder = hooked{f, func(step, final string, _ []byte) error {
+		if step == "link" && taken == "" {
 			taken = filepath.Join(path, "shard-0", final)
-			if err := os.WriteFile(taken, []byte("precious\n"), 0o644); err != nil {
-				t.Error(err)
-			}
+			return os.WriteFile(taken, []byte("precious\n"), 0o644)
 		}
+		return nil
 	}}
 	b := newBatch("{}")
 	if _, _, err := s.Write(t.Context(), worker, b); !errors.Is(err, unix.EEXIST) || errors.Is(err, ErrStillVisible) {
@@ -272,24 +281,11 @@ func TestNameIsTaken(t *testing.T) {
 func TestTemporaryNameIsTaken(t *testing.T) {
 	s := openShard(t, t.TempDir())
 	f, err := s.dir.folder.create(".taken.tmp")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	if _, err := s.dir.folder.create(".taken.tmp"); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("got error %v, want %v", err, unix.EEXIST)
 	}
-}
-
-// takesName is told each name that is about to be linked.
-type takesName struct {
-	*faulty
-	before func(final string)
-}
-
-func (f *takesName) link(temp, final string) error {
-	f.before(final)
-	return f.faulty.link(temp, final)
 }
 
 func FuzzWrite(f *testing.F) {
@@ -314,12 +310,8 @@ func FuzzWrite(f *testing.F) {
 		}
 		name := filepath.Join(path, mustWrite(t, s, newBatch(lines...)))
 		got, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Remove(name); err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, os.Remove(name))
 		if !bytes.Equal(got, want) {
 			t.Fatalf("got %q, want %q", got, want)
 		}

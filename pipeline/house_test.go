@@ -68,7 +68,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"output":            {ours: []string{"message", "output/committed", "durable"}, theirs: []string{"golang.org/x/sys/unix"}},
 	// What the tests of whole processes share; they alone import it.
 	"faults/rig": {
-		ours: []string{"shard", "output/verify", "faults/process"},
+		ours: []string{"shard", "output/verify", "broker/local", "faults/process"},
 		theirs: []string{
 			"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream", "github.com/rabbitmq/amqp091-go",
 		},

@@ -2,6 +2,7 @@ package publisher_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -125,6 +126,14 @@ func (h *harness) wantRounds(want ...string) {
 		h.t.Fatalf("rounds %q, want %q", h.rounds, want)
 	}
 	h.rounds = nil
+}
+
+// wantError checks that a submission is answered with the error.
+func (h *harness) wantError(answered <-chan answer, want error) {
+	h.t.Helper()
+	if a := <-answered; !errors.Is(a.err, want) {
+		h.t.Errorf("error %v, want %v", a.err, want)
+	}
 }
 
 // wantPublished checks that a submission was answered, without an error.

@@ -36,9 +36,7 @@ func TestGroupCommit(t *testing.T) {
 		failure := errors.New("refused")
 		h.settle(0, failure)
 		for _, answered := range later {
-			if a := <-answered; !errors.Is(a.err, failure) {
-				t.Errorf("error %v, want %v", a.err, failure)
-			}
+			h.wantError(answered, failure)
 		}
 	})
 }
@@ -83,9 +81,7 @@ func TestGivesUp(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		abandoned := h.submitUntil(ctx, 0)
 		cancel(tired)
-		if a := <-abandoned; !errors.Is(a.err, tired) {
-			t.Errorf("error %v, want the context's cause", a.err)
-		}
+		h.wantError(abandoned, tired)
 		h.confirm(0)
 		h.wantPublished(first)
 		h.wantRounds("0:1 ")
@@ -95,9 +91,7 @@ func TestGivesUp(t *testing.T) {
 		ctx, cancel = context.WithCancelCause(t.Context())
 		abandoned, other := h.submitUntil(ctx, 0), h.submit(0)
 		cancel(tired)
-		if a := <-abandoned; !errors.Is(a.err, tired) {
-			t.Errorf("error %v, want the context's cause", a.err)
-		}
+		h.wantError(abandoned, tired)
 		h.confirm(0)
 		h.wantPublished(first)
 		h.wantRounds("0:1 ", "0:2 ")

@@ -55,9 +55,7 @@ func TestOutcomesAreIndependent(t *testing.T) {
 		}
 		failure := errors.New("refused")
 		h.settle(1, failure)
-		if a := <-one; !errors.Is(a.err, failure) {
-			t.Errorf("outcome %v, want %v", a.err, failure)
-		}
+		h.wantError(one, failure)
 		if len(both) > 0 {
 			t.Error("a submission is answered before the last of its envelopes")
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -23,15 +22,11 @@ func TestRow10Bomb(t *testing.T) {
 	zeros := strings.Repeat("\x00", huge)
 	streamed := new(bytes.Buffer) // a stream does not tell its length
 	w, err := zstd.NewWriter(streamed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := io.WriteString(w, zeros); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	for _, tc := range []struct{ name, encoding, body string }{
 		{"gzip", "gzip", gzipOf(t, zeros)},
 		{"zstd", "zstd", zstdOf(t, zeros)},
@@ -102,12 +97,7 @@ func TestZstdWindow(t *testing.T) {
 // TestInFlight fills the budget with requests whose broker is slow.
 func TestInFlight(t *testing.T) {
 	rg := start(t, Config{MaxInFlight: 1}) // raised to MinInFlight, 20 MiB and a bit
-	entered, release := make(chan struct{}), make(chan struct{})
-	rg.then = func(context.Context, message.Submission) error {
-		entered <- struct{}{}
-		<-release
-		return nil
-	}
+	entered, release := rg.hold()
 	large := entry + strings.Repeat(" ", MaxBodyBytes-len(entry))
 	answers := make(chan answer)
 	for range 2 {
@@ -176,23 +166,3 @@ func TestFill(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
-
-// BenchmarkSubmit is the whole request without the network.
-func BenchmarkSubmit(b *testing.B) {
-	s := New(Config{Submitter: nothing{}})
-	body := "[" + strings.Repeat(at(`"2019-10-12T08:10:54.52Z"`)+",", 99) + at(`"2019-10-12T08:10:54.52Z"`) + "]"
-	b.SetBytes(int64(len(body)))
-	b.ReportAllocs()
-	for b.Loop() {
-		w := httptest.NewRecorder()
-		if s.http.Handler.ServeHTTP(w, jsonRequest(body)); w.Code != 201 {
-			b.Fatal(w.Body)
-		}
-	}
-}
-
-type nothing struct{}
-
-func (nothing) Submit(_ context.Context, s message.Submission) ([]message.ShardCount, error) {
-	return []message.ShardCount{{Messages: len(s.Messages)}}, nil
-}

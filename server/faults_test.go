@@ -19,81 +19,48 @@ func at(timestamp string) string { return `{"timestamp":` + timestamp + `}` }
 // TestRows01To08 is about what is in a body; the decoder has tests of its own.
 // Whatever is refused here must not have been published.
 func TestRows01To08(t *testing.T) {
-	ok := at(`"2019-10-12T08:10:54.52Z"`)
+	rg := start(t, Config{})
 	for _, tc := range []struct {
 		row     int
 		body    string
 		pointer string // of the first error; "-" for any
 	}{
 		{1, ``, ``},
-		{1, ` `, ``},
-		{1, `null`, ``},
 		{1, `{}`, ``},
 		{1, `[]`, ``},
-		{1, `"x"`, ``},
 		{1, `[null]`, `/0`},
-		{1, `[[]]`, `/0`},
-		{1, `[1]`, `/0`},
-		{2, `[` + ok + `][` + ok + `]`, `-`},
-		{2, `[` + ok + `]x`, `-`},
-		{2, "\xef\xbb\xbf[" + ok + `]`, `-`},
-		{2, `[` + ok, `-`},
-		{2, `[` + ok[:9], `-`},
-		{3, `[{"timestamp":"2019-10-12T08:10:54Z","timestamp":"2019-10-12T08:10:54Z"}]`, `-`},
+		{2, entry + entry, `-`},
+		{2, "\xef\xbb\xbf" + entry, `-`},
+		{2, entry[:len(entry)-1], `-`},
 		{3, `[{"timestamp":"2019-10-12T08:10:54Z","a":{"b":1,"b":1}}]`, `-`},
-		{3, `[{"TIMESTAMP":"2019-10-12T08:10:54Z"}]`, `/0/timestamp`},
 		{3, `[{"message_id":"x","timestamp":"2019-10-12T08:10:54Z"}]`, `/0/message_id`},
 		{4, "[{\"timestamp\":\"2019-10-12T08:10:54Z\",\"value\":\"\xff\"}]", `-`},
-		{4, `[{"timestamp":"2019-10-12T08:10:54Z","value":"\ud800"}]`, `-`},
 		{5, strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001), `-`},
-		{5, `[` + ok[:len(ok)-1] + `,"a":` + strings.Repeat(`{"a":`, 32) + "1" + strings.Repeat("}", 32) + `}]`, `/0`},
-		{6, `[` + ok + `,{}]`, `/1/timestamp`},
-		{6, `[` + at(`null`) + `]`, `/0/timestamp`},
+		{5, `[{"timestamp":"2019-10-12T08:10:54Z","a":` + strings.Repeat(`{"a":`, 32) + "1" + strings.Repeat("}", 32) + `}]`, `/0`},
+		{6, `[` + at(`"2019-10-12T08:10:54Z"`) + `,{}]`, `/1/timestamp`},
 		{6, `[` + at(`1570867854`) + `]`, `/0/timestamp`},
-		{6, `[` + at(`true`) + `]`, `/0/timestamp`},
-		{6, `[` + at(`""`) + `]`, `/0/timestamp`},
 		{6, `[` + at(`"2019-10-12T24:00:00Z"`) + `]`, `/0/timestamp`},
-		{6, `[` + at(`"2016-12-31T23:59:60Z"`) + `]`, `/0/timestamp`},
-		{6, `[` + at(`"2019-10-12T08:10:54+24:00"`) + `]`, `/0/timestamp`},
-		{6, `[` + at(`"2019-10-12T08:10:54+00:60"`) + `]`, `/0/timestamp`},
-		{6, `[` + at(`"2019-10-12T08:10:54,5Z"`) + `]`, `/0/timestamp`},
-		{6, `[` + at(`"0000-01-01T00:00:00Z"`) + `]`, `/0/timestamp`},
-		{6, `[` + at(`"12019-10-12T08:10:54Z"`) + `]`, `/0/timestamp`},
 	} {
-		t.Run(fmt.Sprintf("row %d %.40q", tc.row, tc.body), func(t *testing.T) {
-			rg := start(t, Config{})
-			p := wantProblem(t, rg.post(tc.body), invalidSubmission)
-			if len(p.Errors) == 0 || p.Errors[0].Detail == "" {
-				t.Fatalf("got %+v, want a list of errors", p)
-			}
-			if got := p.Errors[0].Pointer; tc.pointer != "-" && got != tc.pointer {
-				t.Errorf("got the pointer %q, want %q", got, tc.pointer)
-			}
-			rg.wantSubmitted(0)
-		})
+		p := wantProblem(t, rg.post(tc.body), invalidSubmission)
+		if len(p.Errors) == 0 || p.Errors[0].Detail == "" {
+			t.Fatalf("row %d: got %+v, want a list of errors", tc.row, p)
+		}
+		if got := p.Errors[0].Pointer; tc.pointer != "-" && got != tc.pointer {
+			t.Errorf("row %d: got the pointer %q, want %q", tc.row, got, tc.pointer)
+		}
 	}
-}
-
-// TestRows04And07And08Data sends what is unusual but fine, and expects it kept.
-func TestRows04And07And08Data(t *testing.T) {
-	for _, tc := range []struct{ row, members string }{
-		{"4", `"timestamp":"2019-10-12T08:10:54Z","value":"\u0000\u001b[31m"`},
-		{"7", `"timestamp":"0001-01-01T00:00:00Z"`},
-		{"7", `"timestamp":"1969-12-31T23:59:59.999999999Z"`},
-		{"7", `"timestamp":"9999-12-31T23:59:59Z"`},
-		{"7", `"timestamp":"2019-10-12T08:10:54+23:59"`},
-		{"7", `"timestamp":"2019-10-12T08:10:54-23:59"`},
-		{"8", `"timestamp":"2019-10-12T08:10:54Z","a":9007199254740993,"b":1e400,"c":0.1000`},
+	rg.wantSubmitted(0)
+	// What is unusual but fine is kept.
+	for i, members := range []string{
+		`"timestamp":"2019-10-12T08:10:54Z","value":"\u0000\u001b[31m"`,                // row 4
+		`"timestamp":"0001-01-01T00:00:00+23:59"`,                                      // row 7
+		`"timestamp":"2019-10-12T08:10:54Z","a":9007199254740993,"b":1e400,"c":0.1000`, // row 8
 	} {
-		t.Run("row "+tc.row+" "+tc.members, func(t *testing.T) {
-			rg := start(t, Config{})
-			id := want201(t, rg.post(`[{`+tc.members+`}]`), 1)
-			rg.wantSubmitted(1)
-			want := `{"message_id":"` + id + `.0",` + tc.members + `}`
-			if got := string(rg.submissions()[0].Messages[0].Line); got != want {
-				t.Errorf("got the line %s, want %s", got, want)
-			}
-		})
+		id := want201(t, rg.post(`[{`+members+`}]`), 1)
+		rg.wantSubmitted(i + 1)
+		if got, want := string(rg.submissions()[i].Messages[0].Line), `{"message_id":"`+id+`.0",`+members+`}`; got != want {
+			t.Errorf("got the line %s, want %s", got, want)
+		}
 	}
 }
 
@@ -116,7 +83,7 @@ func TestRow09OverALimit(t *testing.T) {
 	wantProblem(t, rg.post(entries(10_001)), tooLarge)
 	wantProblem(t, rg.post(long), tooLarge)
 	// Refused by its announcement: there is no body to wait for.
-	a := rg.raw("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10485761\r\n\r\n")
+	a := rg.raw(upload(10485761))
 	wantProblem(t, a, tooLarge)
 	if !a.Close {
 		t.Error("the connection stays open with an unread body on it")
@@ -126,6 +93,7 @@ func TestRow09OverALimit(t *testing.T) {
 }
 
 func TestRow10Encodings(t *testing.T) {
+	rg := start(t, Config{})
 	zipped := gzipOf(t, entry)
 	for _, tc := range []struct {
 		name, body string
@@ -147,7 +115,6 @@ func TestRow10Encodings(t *testing.T) {
 		{"gzip unsaid", zipped, nil, invalidSubmission},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			rg := start(t, Config{})
 			var header []string
 			for _, e := range tc.encoding {
 				header = append(header, "Content-Encoding", e)
@@ -163,19 +130,16 @@ func TestRow10Encodings(t *testing.T) {
 			if got, want := a.Header.Get("Accept-Encoding") != "", tc.kind == unsupportedEncoding; got != want {
 				t.Errorf("got Accept-Encoding %q", a.Header.Get("Accept-Encoding"))
 			}
-			rg.wantSubmitted(0)
 		})
 	}
+	rg.wantSubmitted(0)
 	for encoding, body := range map[string]string{
 		"": entry, "identity": entry, "gzip": zipped, "GZIP": zipped, "zstd": zstdOf(t, entry),
 	} {
-		t.Run("fine "+encoding, func(t *testing.T) {
-			rg := start(t, Config{})
-			// Twice, so that a pooled decompressor has its turn.
-			for range 2 {
-				want201(t, rg.post(body, "Content-Encoding", encoding), 1)
-			}
-		})
+		// Twice, so that a pooled decompressor has its turn.
+		for range 2 {
+			want201(t, rg.post(body, "Content-Encoding", encoding), 1)
+		}
 	}
 }
 
@@ -221,19 +185,16 @@ func TestRow13ClientGone(t *testing.T) {
 			inner.ServeHTTP(w, r)
 		})
 	})
-	entered, release := make(chan struct{}), make(chan struct{})
+	entered, release := rg.hold()
 	var cancelled error
-	rg.then = func(ctx context.Context, _ message.Submission) error {
-		close(entered)
-		<-release
-		cancelled = ctx.Err()
-		return nil
+	held := rg.then
+	rg.then = func(ctx context.Context, s message.Submission) error {
+		defer func() { cancelled = ctx.Err() }()
+		return held(ctx, s)
 	}
-	c := rg.conn(fmt.Sprintf("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(entry), entry))
+	c := rg.conn(upload(len(entry)) + entry)
 	<-entered
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.Close())
 	<-(<-requests).Done() // the server has noticed
 	close(release)
 	if e := told[event.Submitted](rg); e.Status != 201 || e.Accepted != 1 || len(e.Submission) != 26 || cancelled != nil {
@@ -352,11 +313,10 @@ func TestRow15Tokens(t *testing.T) {
 	for _, good := range []string{"Bearer s3cret-one", "bearer s3cret-two", "BEARER  s3cret-two"} {
 		want201(t, rg.post(entry, "Authorization", good), 1)
 	}
-	if a := rg.do("GET", "/readyz", nil); a.StatusCode != 200 {
-		t.Errorf("/readyz without a token: got %d, want 200", a.StatusCode)
-	}
-	if a := rg.do("GET", "/livez", nil); a.StatusCode != 200 {
-		t.Errorf("/livez without a token: got %d, want 200", a.StatusCode)
+	for _, path := range []string{"/readyz", "/livez"} {
+		if a := rg.do("GET", path, nil); a.StatusCode != 200 {
+			t.Errorf("%s without a token: got %d, want 200", path, a.StatusCode)
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -203,12 +202,7 @@ func TestHealth(t *testing.T) {
 
 func TestDrain(t *testing.T) {
 	rg := start(t, Config{Tokens: []string{"x"}})
-	entered, release := make(chan struct{}), make(chan struct{})
-	rg.then = func(context.Context, message.Submission) error {
-		close(entered)
-		<-release
-		return nil
-	}
+	entered, release := rg.hold()
 	underWay := make(chan answer)
 	go func() { underWay <- rg.post(entry, "Authorization", "Bearer x") }()
 	<-entered
@@ -235,7 +229,7 @@ func TestDrain(t *testing.T) {
 func TestShutdownWithUpload(t *testing.T) {
 	reading := make(chan struct{}, 100)
 	rg := start(t, Config{}, signalReads(reading), func(s *Server) { s.bodyGrace = 0 })
-	c := rg.conn("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[")
+	c := rg.conn(upload(100) + "[")
 	<-reading
 	if err := rg.server.Shutdown(context.Background()); err != nil {
 		t.Error(err)
@@ -246,7 +240,7 @@ func TestShutdownWithUpload(t *testing.T) {
 
 func TestSlowUpload(t *testing.T) {
 	rg := start(t, Config{}, func(s *Server) { s.http.ReadTimeout = 20 * time.Millisecond })
-	wantProblem(t, rg.raw("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n["), bodyTimeout)
+	wantProblem(t, rg.raw(upload(100)+"["), bodyTimeout)
 	rg.wantSubmitted(0)
 }
 
@@ -256,10 +250,8 @@ func TestBrokenUpload(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Index != -1 {
 		t.Errorf("got the errors %+v", p.Errors)
 	}
-	c := rg.conn("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n[")
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	c := rg.conn(upload(100) + "[")
+	must(t, c.(*net.TCPConn).CloseWrite())
 	wantProblem(t, readConn(t, c, "POST"), unreadableBody)
 	rg.wantSubmitted(0)
 }
@@ -288,13 +280,8 @@ func (b signalBody) Read(p []byte) (int, error) {
 // TestShutdownDeadline has a broker that takes longer than the drain may.
 func TestShutdownDeadline(t *testing.T) {
 	rg := start(t, Config{})
-	entered, release := make(chan struct{}), make(chan struct{})
-	rg.then = func(context.Context, message.Submission) error {
-		close(entered)
-		<-release
-		return nil
-	}
-	c := rg.conn(fmt.Sprintf("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(entry), entry))
+	entered, release := rg.hold()
+	c := rg.conn(upload(len(entry)) + entry)
 	<-entered
 	deadline := errors.New("the drain took too long")
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -314,14 +301,10 @@ func TestShutdownDeadline(t *testing.T) {
 func TestShutdownBeforeServe(t *testing.T) {
 	s := New(Config{Submitter: new(fake)})
 	for range 2 {
-		if err := s.Shutdown(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Shutdown(context.Background()))
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if err := s.Serve(l); err != nil {
 		t.Errorf("Serve after Shutdown: %v, want nil", err)
 	}
@@ -332,9 +315,7 @@ func TestShutdownBeforeServe(t *testing.T) {
 
 func TestServeFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	l.Close()
 	if err := New(Config{}).Serve(l); !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), l.Addr().String()) {
 		t.Errorf("got %v, want an error with the address", err)
@@ -353,19 +334,5 @@ func TestConnectionFailed(t *testing.T) {
 	}
 	if e := told[event.ConnectionFailed](rg); !strings.Contains(e.Err.Error(), "outside") {
 		t.Errorf("got %v", e.Err)
-	}
-}
-
-func TestProblemWithoutCause(t *testing.T) {
-	p := &problem{kind: notFound, detail: "here"}
-	if p.Error() != "not-found: here" || p.Unwrap() != nil {
-		t.Errorf("got %v", p)
-	}
-	w := httptest.NewRecorder()
-	s := NewAdmin(Config{})
-	s.http.Handler.ServeHTTP(w, httptest.NewRequest("GET", "/nowhere", nil))
-	var text problemText
-	if err := json.Unmarshal(w.Body.Bytes(), &text); err != nil || text.Status != 404 {
-		t.Errorf("got %s", w.Body)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -97,9 +98,7 @@ func start(t testing.TB, cfg Config, adjust ...func(*Server)) *rig {
 		f(rg.server)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	rg.addr = l.Addr().String()
 	served := make(chan error, 1)
 	go func() { served <- rg.server.Serve(l) }()
@@ -127,16 +126,12 @@ type answer struct {
 func (rg *rig) do(method, path string, body io.Reader, header ...string) answer {
 	rg.t.Helper()
 	r, err := http.NewRequest(method, "http://"+rg.addr+path, body)
-	if err != nil {
-		rg.t.Fatal(err)
-	}
+	must(rg.t, err)
 	for i := 0; i < len(header); i += 2 {
 		r.Header[header[i]] = append(r.Header[header[i]], header[i+1])
 	}
 	res, err := rg.client.Do(r)
-	if err != nil {
-		rg.t.Fatal(err)
-	}
+	must(rg.t, err)
 	return readAnswer(rg.t, res)
 }
 
@@ -153,19 +148,31 @@ func readAnswer(t testing.TB, res *http.Response) answer {
 	t.Helper()
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return answer{res, body}
+}
+
+// hold makes every Submit wait for release; each tells that it waits.
+func (rg *rig) hold() (entered, release chan struct{}) {
+	entered, release = make(chan struct{}), make(chan struct{})
+	rg.then = func(context.Context, message.Submission) error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	}
+	return entered, release
+}
+
+// upload is the head of a request with a JSON body of n bytes.
+func upload(n int) string {
+	return fmt.Sprintf("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", n)
 }
 
 // conn sends bytes that no client would.
 func (rg *rig) conn(text string) net.Conn {
 	rg.t.Helper()
 	c, err := net.Dial("tcp", rg.addr)
-	if err != nil {
-		rg.t.Fatal(err)
-	}
+	must(rg.t, err)
 	rg.t.Cleanup(func() { c.Close() })
 	if _, err := io.WriteString(c, text); err != nil {
 		rg.t.Fatal(err)
@@ -183,9 +190,7 @@ func (rg *rig) raw(text string) answer {
 func readConn(t testing.TB, c net.Conn, method string) answer {
 	t.Helper()
 	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return readAnswer(t, res)
 }
 
@@ -254,28 +259,29 @@ func (rg *rig) wantSubmitted(n int) {
 	}
 }
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func gzipOf(t testing.TB, text string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := io.WriteString(w, text); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	return b.String()
 }
 
 func zstdOf(t testing.TB, text string, opts ...zstd.EOption) string {
 	t.Helper()
 	w, err := zstd.NewWriter(nil, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer w.Close()
 	return string(w.EncodeAll([]byte(text), nil))
 }

@@ -6,5 +6,4 @@ const (
 	IdleTimeout  = idleTimeout
 	HoldMin      = holdMin
 	HoldMax      = holdMax
-	HistoryLimit = historyLimit
 )

@@ -94,9 +94,7 @@ func TestLongOutageCostsNothing(t *testing.T) {
 				}
 				r.at(time.Hour + workerpool.HoldMax)
 				r.states(map[event.State]int{event.Idle: 4})
-				if n := len(told[event.BatchWritten](r)); n != 20 {
-					r.t.Errorf("%d batches written after the outage, want 20", n)
-				}
+				count[event.BatchWritten](r, 20)
 				r.drain()
 			})
 		})
@@ -109,9 +107,7 @@ func TestHeldBatchDoesNotStopOthers(t *testing.T) {
 		r.handMany(10)
 		r.at(time.Second)
 		r.states(map[event.State]int{event.Holding: 1, event.Idle: 2})
-		if n := len(told[event.BatchWritten](r)); n != 9 {
-			r.t.Errorf("%d batches written, want 9", n)
-		}
+		count[event.BatchWritten](r, 9)
 		r.cancel(errDeadline)
 		r.drain()
 		r.happened("b0", "return")
@@ -150,9 +146,7 @@ func TestCancelWhilePublishingFails(t *testing.T) {
 		if e := told[event.BatchReturned](r)[0]; !errors.Is(e.Err, errDeadline) {
 			r.t.Errorf("told %+v", e)
 		}
-		if n := len(told[event.BatchHeld](r)); n != 0 {
-			r.t.Errorf("held %d times, but there is no time for that", n)
-		}
+		count[event.BatchHeld](r, 0)
 		r.close()
 		r.over()
 	})
@@ -199,9 +193,7 @@ func TestWriteThatNeverReturns(t *testing.T) {
 				r.happened(b)
 				r.at(time.Second)
 				r.happened(b, "wrote", "ack")
-				if n := len(told[event.BatchHeld](r)); n != 1 {
-					r.t.Errorf("held %d times, want once", n)
-				}
+				count[event.BatchHeld](r, 1)
 				r.drain()
 			})
 		})

@@ -65,7 +65,7 @@ func TestHistoryFolds(t *testing.T) {
 	}
 }
 
-// TestSnapshotIsACopy: who reads the history does not see it change.
+// TestSnapshotIsACopy: a reader of the history does not see it change.
 func TestSnapshotIsACopy(t *testing.T) {
 	var h history
 	r := h.add("minimum", time.Now())

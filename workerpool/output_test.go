@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"async-data-processor/message"
@@ -30,7 +31,7 @@ type output struct {
 
 	mu       sync.Mutex // guards what follows
 	attempts map[string]int
-	writers  map[string]string // by batch, who writes it now
+	writers  map[string]string // by batch, the worker that writes it now
 	peak     int               // of len(writers)
 	visible  []string          // the ids in files
 	files    int
@@ -113,10 +114,14 @@ func (o *output) forget() {
 	o.peak = len(o.writers)
 }
 
-func (o *output) atPeak() int {
+// checkPeak asserts how many batches were written at once.
+func (o *output) checkPeak(t *testing.T, want int) {
+	t.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.peak
+	if o.peak != want {
+		t.Errorf("%d batches were written at once, want %d", o.peak, want)
+	}
 }
 
 // takes is a step that needs d, unless the attempt is cancelled.

@@ -101,20 +101,13 @@ func (r *rig) replaced(lost int) {
 	}
 }
 
-// TestPanicAlone: a batch of one needs no isolating.
+// TestPanicAlone: a batch of one needs no isolating. The history says why there is
+// a new worker.
 func TestPanicAlone(t *testing.T) {
 	inBubble(t, &output{before: boom}, func(r *rig) {
 		b := r.hand(1)
 		r.happened(b, "dead-letter")
 		r.died(b)
-		r.drain()
-	})
-}
-
-// TestReplacementIsToldApart: the history says why there is a new worker.
-func TestReplacementIsToldApart(t *testing.T) {
-	inBubble(t, &output{before: boom}, func(r *rig) {
-		r.hand(5)
 		r.states(map[event.State]int{event.Idle: 3, event.Stopped: 1})
 		r.lived("7-4", minimum, "")
 		r.lived(told[event.WorkerPanicked](r)[0].Worker.ID, minimum, "panicked: boom")
@@ -128,12 +121,11 @@ func TestPanicAtTheDrain(t *testing.T) {
 		r.handMany(50)
 		r.close()
 		r.over()
-		if n := len(told[event.MessageDied](r)); n != 250 || len(r.dead) != 250 {
-			r.t.Errorf("%d deaths told of %d messages, want 250", n, len(r.dead))
+		count[event.MessageDied](r, 250)
+		if len(r.dead) != 250 {
+			r.t.Errorf("%d messages are dead, want 250", len(r.dead))
 		}
-		if n := len(told[event.WorkerPanicked](r)); n != 50 {
-			r.t.Errorf("%d panics told, want one for each of 50 batches", n)
-		}
+		count[event.WorkerPanicked](r, 50)
 	})
 }
 
@@ -180,9 +172,7 @@ func TestIsolationTimesOut(t *testing.T) {
 			r.t.Errorf("in files are %s, want the other mates of b4", got)
 		}
 		r.died()
-		if n := len(told[event.MessageDied](r)); n != 1 {
-			r.t.Errorf("%d deaths told, want that of b4", n)
-		}
+		count[event.MessageDied](r, 1)
 		r.replaced(1)
 		r.at(2 * time.Hour)
 		r.drain()

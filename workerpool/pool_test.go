@@ -70,9 +70,7 @@ func TestPoolBreathes(t *testing.T) {
 		r.handMany(100)
 		r.at(20 * time.Second)
 		r.states(map[event.State]int{event.Busy: 4})
-		if got := o.atPeak(); got != 4 {
-			r.t.Errorf("%d batches were written at once, want 4", got)
-		}
+		o.checkPeak(r.t, 4)
 
 		for len(r.batches) > 0 {
 			time.Sleep(time.Second)
@@ -92,9 +90,7 @@ func TestPoolBreathes(t *testing.T) {
 		r.handMany(3)
 		time.Sleep(time.Minute)
 		r.states(map[event.State]int{event.Idle: 3, event.Stopped: 1})
-		if got := o.atPeak(); got != 3 {
-			r.t.Errorf("%d batches were written at once, want 3", got)
-		}
+		o.checkPeak(r.t, 3)
 		r.handMany(50)
 		time.Sleep(5 * time.Second)
 		r.states(map[event.State]int{event.Busy: 4, event.Stopped: 1})
@@ -112,9 +108,7 @@ func TestGrowsUnderFastWrites(t *testing.T) {
 		time.Sleep(workerpool.LookInterval)
 		r.states(map[event.State]int{event.Busy: 8})
 		r.drain()
-		if got := o.atPeak(); got != 8 {
-			r.t.Errorf("%d batches were written at once, want 8", got)
-		}
+		o.checkPeak(r.t, 8)
 	})
 }
 
@@ -173,34 +167,21 @@ func TestRetiresOnTime(t *testing.T) {
 	})
 }
 
-// TestWorkComesAsOneIsRetired: whichever comes first, the work is done.
+// TestWorkComesAsOneIsRetired: whichever comes first, the work is done, and none
+// is retired below the minimum, although the supervisor looks again in that instant.
 func TestWorkComesAsOneIsRetired(t *testing.T) {
-	for range 200 {
+	for i := range 400 {
+		more := 2 + i%2*2
 		inBubble(t, &output{before: takes(time.Second)}, func(r *rig) {
 			r.handMany(8)
 			time.Sleep(2*time.Second + workerpool.IdleTimeout)
-			r.handMany(4)
-			r.drain()
-			if n := len(told[event.BatchWritten](r)); n != 12 {
-				r.t.Errorf("%d batches written, want 12", n)
-			}
-		})
-	}
-}
-
-// TestNeverBelowTheMinimum gives the supervisor a reason to look again in the
-// very instant in which it retires a worker.
-func TestNeverBelowTheMinimum(t *testing.T) {
-	for range 200 {
-		inBubble(t, &output{before: takes(time.Second)}, func(r *rig) {
-			r.handMany(8)
-			time.Sleep(2*time.Second + workerpool.IdleTimeout)
-			r.handMany(2)
+			r.handMany(more)
 			r.at(time.Minute)
-			if started := len(r.pool.History()); started != 4 {
+			if started := len(r.pool.History()); more == 2 && started != 4 {
 				r.t.Errorf("%d workers were started, want 4", started)
 			}
 			r.drain()
+			count[event.BatchWritten](r, 8+more)
 		})
 		if t.Failed() {
 			return
@@ -229,7 +210,7 @@ func TestAckFollowsWrite(t *testing.T) {
 	})
 }
 
-func TestDrainFinishesWhatIsInHand(t *testing.T) {
+func TestDrainFinishesWhatItHas(t *testing.T) {
 	inBubble(t, &output{before: takes(time.Second)}, func(r *rig) {
 		r.handMany(10)
 		r.close()
@@ -237,9 +218,7 @@ func TestDrainFinishesWhatIsInHand(t *testing.T) {
 		r.runs()
 		r.at(3 * time.Second)
 		r.over()
-		if got := len(told[event.BatchWritten](r)); got != 10 {
-			r.t.Errorf("%d batches written, want 10", got)
-		}
+		count[event.BatchWritten](r, 10)
 	})
 }
 

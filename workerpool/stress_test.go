@@ -8,35 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"async-data-processor/event"
 	"async-data-processor/workerpool"
 )
-
-// TestSequenceOfManyWorkers loses more workers than the history remembers.
-func TestSequenceOfManyWorkers(t *testing.T) {
-	const panics = workerpool.HistoryLimit + 200
-	o := &output{before: func(c call) error {
-		var n int
-		if _, _ = fmt.Sscanf(c.batch, "b%d", &n); n%2 == 1 {
-			panic("odd")
-		}
-		return nil
-	}}
-	inBubble(t, o, func(r *rig) {
-		for range 2 * panics {
-			r.hand(1)
-		}
-		r.at(time.Minute)
-		history := r.pool.History()
-		if want := 1 + workerpool.HistoryLimit; len(history) < want+3 || len(history) > want+4 {
-			r.t.Errorf("the history has %d records, want %d and those alive", len(history), want)
-		}
-		r.drain()
-		if n := len(told[event.WorkerStarted](r)); n < panics+3 || n > panics+4 {
-			r.t.Errorf("%d workers were started, want one for each of %d panics", n, panics)
-		}
-	})
-}
 
 // TestStress throws everything at a pool at once. Whatever happens, each batch
 // is settled once, acknowledged if and only if it was written but for what of

@@ -41,9 +41,7 @@ func TestTimeoutBeforeTheRight(t *testing.T) {
 		if cause == nil || errors.Is(cause, context.Canceled) {
 			r.t.Errorf("the writer's context was cancelled because of %v, want a reason of the pool", cause)
 		}
-		if n := len(told[event.BatchWritten](r)); n != 10 {
-			r.t.Errorf("%d batches written, want 10", n)
-		}
+		count[event.BatchWritten](r, 10)
 		r.drain()
 	})
 }
@@ -95,9 +93,7 @@ func TestTimeoutWithTheRightThenFailure(t *testing.T) {
 			r.t.Fatalf("told %+v", e)
 		}
 		r.lived(e[0].Worker.ID, minimum, timedOut)
-		if n := len(told[event.BatchHeld](r)); n != 1 {
-			r.t.Errorf("held %d times, want once", n)
-		}
+		count[event.BatchHeld](r, 1)
 		r.drain()
 	})
 }
@@ -151,12 +147,8 @@ func TestTimeoutOfAll(t *testing.T) {
 	inBubble(t, o, func(r *rig) {
 		r.handMany(20)
 		r.at(time.Minute)
-		if n := len(told[event.WorkerTimedOut](r)); n != 4 {
-			r.t.Errorf("%d workers timed out, want 4", n)
-		}
-		if n := len(told[event.BatchWritten](r)); n != 16 {
-			r.t.Errorf("%d batches written, want 16", n)
-		}
+		count[event.WorkerTimedOut](r, 4)
+		count[event.BatchWritten](r, 16)
 		r.drain()
 	})
 }
@@ -178,9 +170,7 @@ func TestCancelDuringHungWrite(t *testing.T) {
 				r.t.Errorf("told %+v", e)
 			}
 		}
-		if n := len(told[event.WorkerTimedOut](r)); n != 0 {
-			r.t.Errorf("%d workers timed out, want none", n)
-		}
+		count[event.WorkerTimedOut](r, 0)
 		r.at(2 * time.Hour)
 		r.happened("b0", "return", "refused")
 	})

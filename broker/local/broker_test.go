@@ -9,7 +9,10 @@ import (
 	"async-data-processor/broker/local"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The guard of the mounts of lossyfs lives as long as the process.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("async-data-processor/faults/process.Start.func1"))
+}
 
 // TestConformance runs the suite on an engine over a file.
 func TestConformance(t *testing.T) {

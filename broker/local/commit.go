@@ -103,18 +103,17 @@ func (e *Engine) finish(b *commitment, err error) {
 	if err != nil && !rejected && !errors.Is(err, broker.ErrUnknown) {
 		err = broker.Unknown(err)
 	}
-	defer func() { // after add has copied the bodies, which the publisher may use again then
-		for _, p := range b.publications {
-			p.resolve(err)
-		}
-	}()
-	switch {
-	case err == nil && e.down == nil: // else the store is opened anew, and tells what is in it
+	if err == nil && e.down == nil { // else the store is opened anew, and tells what is in it
 		e.failed = false
 		e.pause.Reset()
 		for _, p := range b.change.Put {
 			e.queue(p.Queue).add(p.Item)
 		}
+	}
+	for _, p := range b.publications {
+		p.resolve(err) // after add, for the publisher may use its body again
+	}
+	switch {
 	case rejected && e.down == nil && !e.closed:
 		b.again(e)
 		return

@@ -22,12 +22,15 @@ const (
 // A commit waits for a rename and an fsync of the folder at most.
 //
 //	copy to queue.db.new, fsync it, rename it to queue.db, fsync the folder
-func (s *File) Compact() error {
+func (s *File) Compact() error { return s.compact(minCompact) }
+
+// compact is Compact for files of a size and more.
+func (s *File) compact(minSize int64) error {
 	s.reading.RLock()
 	db := s.db
 	size, used := s.sizes()
 	commits := s.commits.Load()
-	if db == nil || size < minCompact || used > min(size/4, maxCompact) {
+	if db == nil || size < minSize || used > min(size/4, maxCompact) {
 		s.reading.RUnlock()
 		return nil
 	}
@@ -40,7 +43,7 @@ func (s *File) Compact() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if s.commits.Load() != commits {
-		return errors.Join(smaller.Close(), os.Remove(smaller.Path()))
+		return errors.Join(os.Remove(smaller.Path()), smaller.Close())
 	}
 	info, err := os.Stat(smaller.Path())
 	if err == nil {
@@ -49,14 +52,16 @@ func (s *File) Compact() error {
 	if err != nil {
 		return errors.Join(err, smaller.Close())
 	}
-	if err := errors.Join(durable.SyncDir(s.dir), s.closeDB()); err != nil {
+	err = errors.Join(durable.SyncDir(s.dir), s.closeDB())
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.info = info
+	if err != nil {
 		// The old name may come back after a loss of power. So nothing is written
 		// before Recover has synced the folder.
 		return errors.Join(err, smaller.Close())
 	}
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	s.db, s.info = smaller, info
+	s.db = smaller
 	return nil
 }
 

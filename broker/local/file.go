@@ -66,6 +66,9 @@ func (s *File) commit(c *Change) error {
 	if s.db == nil {
 		return broker.Unknown(errNotOpen)
 	}
+	if err := s.Check(); err != nil {
+		return broker.Rejected(err)
+	}
 	before, rejected := 0, false
 	depths := map[int]int{}
 	err := s.caught(func() error {
@@ -145,6 +148,16 @@ func (s *File) apply(tx *bbolt.Tx, c *Change, depths map[int]int) error {
 		depths[p.Queue]++
 	}
 	returns := tx.Bucket(bucketReturns)
+	// Before what goes away: an item may have come back and then be settled.
+	for _, r := range c.Returns {
+		b, err := returns.CreateBucketIfNotExists(queueName(r.Queue))
+		if err == nil {
+			err = b.Put(seqKey(r.Seq), binary.AppendUvarint(nil, uint64(r.N)))
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for _, p := range c.Delete {
 		b, err := bucket(p.Queue)
 		if err != nil {
@@ -159,15 +172,6 @@ func (s *File) apply(tx *bbolt.Tx, c *Change, depths map[int]int) error {
 			if err := r.Delete(key); err != nil {
 				return err
 			}
-		}
-	}
-	for _, r := range c.Returns {
-		b, err := returns.CreateBucketIfNotExists(queueName(r.Queue))
-		if err == nil {
-			err = b.Put(seqKey(r.Seq), binary.AppendUvarint(nil, uint64(r.N)))
-		}
-		if err != nil {
-			return err
 		}
 	}
 	for queue, n := range depths {
@@ -234,7 +238,7 @@ func (s *File) Close() error {
 			s.caught(func() error {
 				return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyClean, yes) })
 			}),
-			s.handOuts.Truncate(0),
+			s.forgetHandOuts(),
 			s.closeDB())
 	}
 	return errors.Join(append(errs, s.handOuts.Close(), s.lock.Close())...)

@@ -63,8 +63,12 @@ func checkKind(dir string) error {
 	return durable.CheckLocal("broker store", dir)
 }
 
-// create makes the store's file if there never was one.
+// create makes the store's file if there never was one. It removes one that a
+// process left unfinished.
 func (s *File) create() error {
+	if err := os.Remove(filepath.Join(s.dir, newFileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	_, err := os.Stat(s.path())
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -190,7 +194,7 @@ func (s *File) countHandOuts(contents map[int]Contents) error {
 		return err
 	}
 	var change Change
-	for n := 0; len(notes) >= 8 && !s.clean; n, notes = n+1, notes[8:] {
+	for n := 0; len(notes) >= 8; n, notes = n+1, notes[8:] {
 		upTo, c := binary.BigEndian.Uint64(notes), contents[n]
 		if upTo < c.First || c.Depth == 0 {
 			continue
@@ -209,11 +213,16 @@ func (s *File) countHandOuts(contents map[int]Contents) error {
 			return err
 		}
 	}
-	if err := s.handOuts.Truncate(0); err != nil {
-		return err
+	return s.forgetHandOuts()
+}
+
+// forgetHandOuts clears the notes. They keep their room, and there is some for those
+// to come, so that a full disk can be drained.
+func (s *File) forgetHandOuts() error {
+	info, err := s.handOuts.Stat()
+	if err == nil {
+		_, err = s.handOuts.WriteAt(make([]byte, max(info.Size(), 8*1024)), 0)
 	}
-	// Room for the notes to come, whatever becomes of the disk.
-	_, err = s.handOuts.WriteAt(make([]byte, 8*1024), 0)
 	return err
 }
 

@@ -315,7 +315,7 @@ func (t *tree) walkPage(id uint64, lo, hi []byte, depth int, v visitor) {
 	if err == nil && depth > maxDepth {
 		err = flaw("the tree is too deep")
 	}
-	if err == nil && depth > 0 && len(p.starts) == 0 {
+	if err == nil && len(p.starts) == 0 && (depth > 0 || !p.leaf) {
 		err = flaw("it is empty")
 	}
 	if err == nil {

@@ -99,6 +99,7 @@ func (s *survey) wrong(q *Queue, prefix string) func(error) {
 func (s *survey) open(m *meta) (ok bool) {
 	s.tree = newTree(s.file, s.size, m, s.goroutines)
 	r, wrong := s.report, s.wrong(nil, "")
+	s.total.Store(0)
 	r.Txid, r.Clean, r.Queues = m.txid, false, map[int]*Queue{}
 	if want := int64(m.pages) * int64(m.pageSize); s.size < want {
 		wrong(flawf("the file lacks its last %d bytes", want-s.size))
@@ -113,6 +114,7 @@ func (s *survey) open(m *meta) (ok bool) {
 	s.readMarks(top[string(bucketMeta)])
 
 	queues := s.buckets(top[string(bucketQueues)], s.wrong(nil, "the list of queues: "))
+	ok = len(queues) > 0 || len(r.Damage) == damages
 	if b, ok := top[string(bucketDead)]; ok {
 		r.Queues[Dead] = &Queue{bucket: b, Sequence: b.sequence, Want: -1}
 	}
@@ -132,7 +134,7 @@ func (s *survey) open(m *meta) (ok bool) {
 			q.returns = b
 		}
 	}
-	return len(queues) > 0 || len(r.Damage) == 0
+	return ok
 }
 
 // readMarks reads the bucket "meta".

@@ -86,20 +86,21 @@ func (c *content) forget() { c.dirty = nil }
 
 // survivor is what is left after a loss of power; see Disk.PowerLoss.
 func (c *content) survivor(chance *rand.Rand) content {
+	left := content{data: c.data, disk: slices.Clone(c.disk)}
 	if chance != nil {
 		for _, ch := range c.dirty {
 			switch chance.IntN(3) {
 			case 0:
-				c.keep(ch)
+				left.keep(ch)
 			case 1:
 				if !ch.truncate {
 					ch.to = (ch.from + chance.Int64N(ch.to-ch.from+1)) &^ (sector - 1)
 				}
-				c.keep(ch)
+				left.keep(ch)
 			}
 		}
 	}
-	return content{data: c.disk, disk: c.disk, shared: true}
+	return content{data: left.disk, disk: left.disk, shared: true}
 }
 
 // resized returns b with another length; what is new is zero.

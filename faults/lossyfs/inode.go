@@ -104,17 +104,18 @@ func survivors(i *inode, chance *rand.Rand, done map[*inode]*inode) *inode {
 		left.content = i.survivor(chance)
 		return left
 	}
+	left.kept = maps.Clone(i.kept)
 	if chance != nil {
 		for _, e := range i.unsynced {
 			if chance.IntN(2) == 0 {
-				i.keep(e)
+				left.keep(e)
 			}
 		}
 	}
 	left.names = map[string]*inode{}
 	// In order, for the same chances make the same disk.
-	for _, name := range slices.Sorted(maps.Keys(i.kept)) {
-		child := survivors(i.kept[name], chance, done)
+	for _, name := range slices.Sorted(maps.Keys(left.kept)) {
+		child := survivors(left.kept[name], chance, done)
 		left.names[name] = child
 		child.links++
 		child.parent, child.name = left, name

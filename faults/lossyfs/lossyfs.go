@@ -95,6 +95,19 @@ func (d *Disk) PowerLoss(chance *rand.Rand) {
 	d.root = survivors(d.root, chance, map[*inode]*inode{})
 }
 
+// Survivors returns the files that a PowerLoss now would leave in a folder, by name.
+func (d *Disk) Survivors(folder string, chance *rand.Rand) map[string][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	files := map[string][]byte{}
+	if left := survivors(d.root, chance, map[*inode]*inode{}).names[folder]; left != nil {
+		for name, file := range left.names {
+			files[name] = file.data
+		}
+	}
+	return files
+}
+
 // ask asks the hook about an operation.
 func (d *Disk) ask(op Op) syscall.Errno {
 	d.mu.Lock()

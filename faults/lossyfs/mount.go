@@ -62,7 +62,8 @@ func (d *Disk) Mount(path string) (_ *Mount, err error) {
 		DisableXAttrs:      true,
 		DisableReadDirPlus: true,
 		DisableSplice:      true,
-		Logger:             log.New(io.Discard, "", 0), // of requests that went with their process
+		ExtraCapabilities:  fuse.CAP_DIRECT_IO_ALLOW_MMAP, // for programs that read through a mapping
+		Logger:             log.New(io.Discard, "", 0),    // of requests that went with their process
 		PanicHandler:       func(cause any) fuse.Status { panic(cause) },
 	})
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"async-data-processor/broker/local"
 )
 
 // Depth returns how many envelopes wait in the queues of all shards, and how
@@ -17,8 +19,11 @@ import (
 func (b Broker) Depth(t testing.TB, shards int) (waiting, dead int) {
 	t.Helper()
 	depth := depthOfRabbitMQ
-	if strings.HasPrefix(b.Server, "nats:") {
+	switch scheme, _, _ := strings.Cut(b.Server, ":"); scheme {
+	case "nats":
 		depth = depthOfNATS
+	case "embedded":
+		depth = depthOfStore
 	}
 	waiting, dead, err := depth(b.Server, shards)
 	if err != nil {
@@ -49,6 +54,21 @@ func depthOfRabbitMQ(url string, shards int) (waiting, dead int, err error) {
 	}
 	dead = messages("dead")
 	return waiting, dead, err
+}
+
+func depthOfStore(url string, _ int) (waiting, dead int, err error) {
+	report, err := local.Check(strings.TrimPrefix(url, "embedded://"), nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	for n, q := range report.Queues {
+		if n == local.Dead {
+			dead = q.Depth
+		} else {
+			waiting += q.Depth
+		}
+	}
+	return waiting, dead, nil
 }
 
 func depthOfNATS(url string, _ int) (waiting, dead int, err error) {

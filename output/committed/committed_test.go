@@ -27,36 +27,6 @@ func commit(t testing.TB, w *Window, ids ...string) []string {
 	return fresh(c, ids...)
 }
 
-func TestClaim(t *testing.T) {
-	const a, b, c = ulid + ".0", ulid + ".1", "order-1"
-	for name, tt := range map[string]struct{ before, ids, want []string }{
-		"nothing is known":     {nil, []string{a, b, c}, []string{a, b, c}},
-		"all is known":         {[]string{a, b, c}, []string{c, a, b}, nil},
-		"some is known":        {[]string{b}, []string{a, b, c}, []string{a, c}},
-		"a foreign id":         {[]string{c}, []string{a, b, c}, []string{a, b}},
-		"twice in one batch":   {nil, []string{a, c, a, b, a, c}, []string{a, c, b}},
-		"both":                 {[]string{a}, []string{a, b, a, b}, []string{b}},
-		"without ids":          {[]string{""}, []string{"", "", a}, []string{"", "", a}},
-		"of the same block":    {[]string{ulid + ".64"}, []string{ulid + ".0", ulid + ".64", ulid + ".128"}, []string{ulid + ".0", ulid + ".128"}},
-		"of other submissions": {[]string{submission(1) + ".0"}, []string{submission(2) + ".0"}, []string{submission(2) + ".0"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := New(100, time.Hour)
-			commit(t, w, tt.before...)
-			c := claim(t, w, tt.ids...)
-			if got := fresh(c, tt.ids...); !slices.Equal(got, tt.want) || c.Fresh() != len(tt.want) {
-				t.Errorf("%d are fresh, %q, want %q", c.Fresh(), got, tt.want)
-			}
-			c.Commit()
-			c.Commit()
-			c.Release()
-			if len(w.pending) != 0 {
-				t.Errorf("%d ids are still pending", len(w.pending))
-			}
-		})
-	}
-}
-
 // TestWindowExpires: the last ids are known, as many and as long as promised,
 // and not more.
 func TestWindowExpires(t *testing.T) {

@@ -56,10 +56,10 @@ func TestWindowIsItsModel(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		w := New(1_000_000, time.Hour)
 		m := windowModel{make(map[Key]bool), make(map[Key]*Claim)}
-		var inHand []*Claim
+		var open []*Claim
 		end := func(i int, commit bool) {
-			c := inHand[i]
-			inHand = slices.Delete(inHand, i, i+1)
+			c := open[i]
+			open = slices.Delete(open, i, i+1)
 			for k, holder := range m.holds {
 				if holder == c {
 					delete(m.holds, k)
@@ -75,8 +75,8 @@ func TestWindowIsItsModel(t *testing.T) {
 		}
 		waits := 0
 		for range 100 {
-			if len(inHand) > 0 && rnd.IntN(3) == 0 {
-				end(rnd.IntN(len(inHand)), rnd.IntN(3) > 0)
+			if len(open) > 0 && rnd.IntN(3) == 0 {
+				end(rnd.IntN(len(open)), rnd.IntN(3) > 0)
 			}
 			batch := randomBatch(rnd)
 			rival, fresh := m.verdict(batch)
@@ -89,7 +89,7 @@ func TestWindowIsItsModel(t *testing.T) {
 				waits++
 				continue
 			}
-			inHand = append(inHand, c)
+			open = append(open, c)
 			count := 0
 			for i, k := range batch {
 				if c.IsFresh(i) != fresh[i] {
@@ -109,8 +109,8 @@ func TestWindowIsItsModel(t *testing.T) {
 		if waits == 0 {
 			t.Errorf("seed %d: no two batches met", seed)
 		}
-		for len(inHand) > 0 {
-			end(rnd.IntN(len(inHand)), true)
+		for len(open) > 0 {
+			end(rnd.IntN(len(open)), true)
 		}
 		if len(w.pending) != 0 || w.store.ids != len(m.known) {
 			t.Fatalf("seed %d: %d blocks pending, %d ids known, want none and %d", seed, len(w.pending), w.store.ids, len(m.known))

@@ -57,24 +57,18 @@ func TestSorted(t *testing.T) {
 	}
 	for _, limit := range []int{1, 999, 1000, 5000, 5001} {
 		l, err := newLedger(t.TempDir(), limit)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		t.Cleanup(l.close)
 		adding := make(chan error)
 		for part := range slices.Chunk(want, 1250) {
 			go func() { adding <- l.add(part) }()
 		}
 		for range 4 {
-			if err := <-adding; err != nil {
-				t.Fatal(err)
-			}
+			must(t, <-adding)
 		}
 		var got []record
 		for r, err := range l.sorted() {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			got = append(got, r)
 		}
 		sorted := slices.SortedFunc(slices.Values(want), compareRecords)
@@ -91,18 +85,12 @@ func TestSorted(t *testing.T) {
 func TestLedgerErrors(t *testing.T) {
 	broken := func(limit int, fill bool) *ledger {
 		l, err := newLedger(t.TempDir(), limit)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		at, err := l.file("f")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if fill {
 			r, _ := recordOf(s1+".0", 0)
-			if err := l.add([]record{r.at(at), r.at(at), r.at(at)}); err != nil {
-				t.Fatal(err)
-			}
+			must(t, l.add([]record{r.at(at), r.at(at), r.at(at)}))
 		}
 		l.close()
 		return l

@@ -61,15 +61,11 @@ func (tr tree) write(t testing.TB, dir string) {
 		if strings.HasSuffix(path, "/") {
 			folder = full
 		}
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.MkdirAll(folder, 0o755))
 		if folder == full {
 			continue
 		}
-		if err := os.WriteFile(full, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(full, []byte(content), 0o644))
 	}
 }
 
@@ -77,9 +73,7 @@ func (tr tree) write(t testing.TB, dir string) {
 func age(t testing.TB, path string) {
 	t.Helper()
 	then := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(path, then, then); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Chtimes(path, then, then))
 }
 
 // verifierOf is what Run makes for dir, for a test to put its own in.
@@ -95,12 +89,17 @@ func verifierOf(t testing.TB, dir string, o Options) *verifier {
 	}
 }
 
-func mustRun(t testing.TB, v *verifier) *Report {
+func must(t testing.TB, err error) {
 	t.Helper()
-	r, err := v.run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func mustRun(t testing.TB, v *verifier) *Report {
+	t.Helper()
+	r, err := v.run(t.Context())
+	must(t, err)
 	return r
 }
 

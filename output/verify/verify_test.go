@@ -99,9 +99,7 @@ func TestFindings(t *testing.T) {
 			dir := t.TempDir()
 			tt.tree.write(t, dir)
 			r, err := Run(t.Context(), dir, tt.options)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			wantFindings(t, r, tt.want...)
 			if r.Dir != dir {
 				t.Errorf("dir %s, want %s", r.Dir, dir)
@@ -139,14 +137,10 @@ func wantFindings(t *testing.T, r *Report, want ...string) {
 func TestTemporary(t *testing.T) {
 	dir := t.TempDir()
 	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour}, output.Roll{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer out.Close()
 	s, err := out.Shard(t.Context(), 0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	tree{rolling(0): lines(s1, 0), rolling(1): lines(s1, 0), temp(0): "half", temp(1): "half", temp(2): "half", "shard-3/.0-1_" + s2 + ".tmp/": ""}.write(t, dir)
 	age(t, filepath.Join(dir, temp(0)))
 	age(t, filepath.Join(dir, temp(1)))
@@ -164,9 +158,7 @@ func TestTemporary(t *testing.T) {
 	wantFindings(t, mustRun(t, verifierOf(t, dir, five)), foreign, left(1), unpublished(1),
 		"in-progress "+temp(0)+" : a process owns the folder and may be writing it",
 		"in-progress "+rolling(0)+" : a process owns the folder and may be writing it", young)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Close())
 	wantFindings(t, mustRun(t, verifierOf(t, dir, five)), foreign, left(0), unpublished(0), left(1), unpublished(1), young)
 }
 
@@ -263,14 +255,10 @@ func TestLive(t *testing.T) {
 	const batches = 300
 	dir := t.TempDir()
 	out, err := output.Open(dir, output.Window{IDs: 1000, Age: time.Hour}, output.Roll{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer out.Close()
 	s, err := out.Shard(t.Context(), 2, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer s.Close()
 	written := make(chan error, 1)
 	go func() {
@@ -290,16 +278,12 @@ func TestLive(t *testing.T) {
 	for done := false; !done; {
 		select {
 		case err := <-written:
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			done = true
 		default:
 		}
 		r, err := Run(t.Context(), dir, five)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if !r.OK {
 			t.Fatalf("%+v", r.Findings)
 		}
