@@ -1,4 +1,4 @@
-package local_test
+package local
 
 import (
 	"context"
@@ -7,52 +7,62 @@ import (
 	"testing"
 
 	"async-data-processor/broker"
-	"async-data-processor/broker/brokertest"
-	"async-data-processor/broker/local"
 	"async-data-processor/message"
 )
 
-// started returns an engine over the store at dir. The test closes it, or leaves it.
-func started(t *testing.T, dir string) (*local.Engine, *local.File) {
+// started returns an engine over a store. The test closes it, or leaves it.
+func started(t *testing.T, store Store) *Engine {
 	t.Helper()
-	file, err := local.OpenFile(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := local.New(local.Config{Store: file})
+	e := New(Config{Store: store})
 	if err := e.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return e, file
+	return e
 }
 
-// consume returns what a consumer of shard 0 gets, until the test ends.
-func consume(t *testing.T, c *local.Client, prefetch int) <-chan *message.Delivery {
+// openedFile returns the opened store at dir, and what is in it.
+func openedFile(t *testing.T, dir string) (*File, map[int]Contents) {
+	t.Helper()
+	file, err := OpenFile(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents, err := file.Recover(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file, contents
+}
+
+// consume returns what a consumer of shard 0 gets, until the test stops it.
+func consume(t *testing.T, c *Client, prefetch int) (_ <-chan *message.Delivery, stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
-	deliveries, done := make(chan *message.Delivery), make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := c.Consume(ctx, 0, prefetch, deliveries); err != nil && !errors.Is(err, broker.ErrClosed) {
-			t.Error(err)
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-done })
-	return deliveries
+	deliveries, done := make(chan *message.Delivery), make(chan error, 1)
+	go func() { done <- c.Consume(ctx, 0, prefetch, deliveries) }()
+	return deliveries, func() { cancel(); <-done }
+}
+
+// publishOne publishes an envelope to shard 0.
+func publishOne(c *Client, id string, body []byte) (outcome error) {
+	envelope := message.Envelope{ID: id, Count: 1, Body: body}
+	c.Publish(context.Background(), []message.Envelope{envelope}, func(_ int, err error) { outcome = err })
+	return outcome
 }
 
 // TestBodyAfterPublish: a body is its publisher's again when it is published.
 func TestBodyAfterPublish(t *testing.T) {
-	e, _ := started(t, t.TempDir())
+	file, _ := openedFile(t, t.TempDir())
+	e := started(t, file)
 	defer e.Close()
 	c := e.Client(1, nil)
-	deliveries := consume(t, c, 1000)
+	deliveries, stop := consume(t, c, 1000)
+	defer stop()
 	const n = 300
 	go func() {
 		body := make([]byte, 4)
 		for i := range n {
 			copy(body, fmt.Sprintf("%03d\n", i))
-			envelope := message.Envelope{ID: fmt.Sprintf("%03d", i), Count: 1, Body: body}
-			if err := brokertest.Publish(t.Context(), c, envelope); err != nil {
+			if err := publishOne(c, fmt.Sprintf("%03d", i), body); err != nil {
 				t.Error(err)
 			}
 			clear(body)
@@ -67,11 +77,11 @@ func TestBodyAfterPublish(t *testing.T) {
 
 // refusing is a store that refuses some commits.
 type refusing struct {
-	local.Store
+	Store
 	left int // of them; only used by the engine's one goroutine
 }
 
-func (r *refusing) Commit(c *local.Change) error {
+func (r *refusing) Commit(c *Change) error {
 	if r.left > 0 && len(c.Delete) > 0 {
 		r.left--
 		return broker.Rejected(errors.New("no space"))
@@ -82,19 +92,14 @@ func (r *refusing) Commit(c *local.Change) error {
 // TestSettleAfterRefusal: a settle that the store refused is stored later.
 func TestSettleAfterRefusal(t *testing.T) {
 	dir := t.TempDir()
-	file, err := local.OpenFile(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := local.New(local.Config{Store: &refusing{file, 2}})
-	if err := e.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	file, _ := openedFile(t, dir)
+	e := started(t, &refusing{file, 2})
 	c := e.Client(1, nil)
-	deliveries := consume(t, c, 2)
+	deliveries, stop := consume(t, c, 2)
+	defer stop()
 	outcomes := []message.Outcome{{Kind: message.Ack}, {Kind: message.DeadLetter, Reason: "bad"}}
 	for range outcomes {
-		if err := brokertest.Publish(t.Context(), c, message.Envelope{ID: "1", Count: 1, Body: []byte("1\n")}); err != nil {
+		if err := publishOne(c, "1", []byte("1\n")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -106,8 +111,8 @@ func TestSettleAfterRefusal(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
-	r, err := local.Check(dir, nil)
-	if err != nil || r.Queues[0].Depth != 0 || r.Queues[local.Dead].Depth != 1 {
+	r, err := Check(dir, nil)
+	if err != nil || r.Queues[0].Depth != 0 || r.Queues[Dead].Depth != 1 {
 		t.Errorf("%+v, %v; want one dead letter alone", r, err)
 	}
 }

@@ -234,12 +234,14 @@ func (s *File) Close() error {
 	defer s.writing.Unlock()
 	var errs []error
 	if s.db != nil && s.wedged == nil {
-		errs = append(errs,
-			s.caught(func() error {
-				return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyClean, yes) })
-			}),
-			s.forgetHandOuts(),
-			s.closeDB())
+		if s.Check() == nil { // else it may be another process's
+			errs = append(errs,
+				s.caught(func() error {
+					return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyClean, yes) })
+				}),
+				s.forgetHandOuts())
+		}
+		errs = append(errs, s.closeDB())
 	}
 	return errors.Join(append(errs, s.handOuts.Close(), s.lock.Close())...)
 }

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -16,19 +15,6 @@ import (
 	"async-data-processor/faults/process"
 	"async-data-processor/message"
 )
-
-func openedFile(t *testing.T, dir string) (*File, map[int]Contents) {
-	t.Helper()
-	file, err := OpenFile(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	contents, err := file.Recover(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file, contents
-}
 
 // crash leaves a store as a kill -9 does.
 func (s *File) crash(t *testing.T) {
@@ -93,17 +79,11 @@ func TestPoison(t *testing.T) {
 			t.Fatal("no end of kills")
 		}
 		file, _ := openedFile(t, dir)
-		e := New(Config{Store: file})
-		if err := e.Open(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		e := started(t, file)
 		c := e.Client(2, nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		deliveries, done := make(chan *message.Delivery), make(chan error, 1)
-		go func() { done <- c.Consume(ctx, 0, 1, deliveries) }()
+		deliveries, stop := consume(t, c, 1)
 		d := <-deliveries
-		cancel()
-		<-done
+		stop()
 		e.work.Wait()
 		if d.ID == "2" {
 			if kills != broker.DeliveryLimit+1 || d.Redelivered {
@@ -147,19 +127,14 @@ func TestTaken(t *testing.T) {
 			if _, err := OpenFile(dir, nil); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 				t.Errorf("a second owner: %v", err)
 			}
-			publish := func() (outcome error) {
-				envelope := message.Envelope{ID: "1", Count: 1, Body: []byte("1")}
-				b.Publish(t.Context(), []message.Envelope{envelope}, func(_ int, err error) { outcome = err })
-				return outcome
-			}
-			if err := publish(); err != nil {
+			if err := publishOne(b.Client, "1", nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := take(dir); err != nil {
 				t.Fatal(err)
 			}
 			before, _ := os.ReadFile(filepath.Join(dir, FileName))
-			if err := publish(); !errors.Is(err, broker.ErrRejected) || !strings.Contains(err.Error(), dir) {
+			if err := publishOne(b.Client, "2", nil); !errors.Is(err, broker.ErrRejected) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("published: %v", err)
 			}
 			for err = b.Ready(); err == nil; err = b.Ready() {
@@ -287,18 +262,17 @@ func TestBacklog(t *testing.T) {
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}
+	usage := func() int { return process.UsageOf(os.Getpid()).Anonymous >> 10 }
 	for _, end := range []string{"a stop in order", "a kill"} {
 		debug.FreeOSMemory()
-		usage := func() int { return process.UsageOf(os.Getpid()).Anonymous >> 10 }
 		before, most, done := usage(), 0, make(chan struct{})
 		var watch sync.WaitGroup
 		watch.Go(func() {
-			for tick := time.NewTicker(20 * time.Millisecond); ; {
-				most = max(most, usage())
+			for running := true; running; most = max(most, usage()) {
 				select {
-				case <-tick.C:
+				case <-time.After(20 * time.Millisecond):
 				case <-done:
-					return
+					running = false
 				}
 			}
 		})
@@ -307,34 +281,22 @@ func TestBacklog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := New(Config{Store: file})
-		if err := e.Open(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		e := started(t, file)
 		ready := time.Since(began)
-		c := e.Client(5, nil)
-		deliveries, stop := make(chan *message.Delivery), make(chan struct{})
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() { _ = c.Consume(ctx, 0, 500, deliveries); close(stop) }()
+		deliveries, stop := consume(t, e.Client(5, nil), 500)
 		<-deliveries
 		first := time.Since(began)
 		for range 400 {
 			_ = (<-deliveries).Settle(message.Outcome{})
 		}
-		cancel()
-		<-stop
-		e.work.Wait()
-		debug.FreeOSMemory()
-		after := usage()
+		stop()
 		close(done)
 		watch.Wait()
-		t.Logf("%d envelopes, after %s: ready in %v, first delivery in %v; memory %d MiB before, %d at most, %d then; told %d times",
-			n, end, ready.Round(time.Millisecond), first.Round(time.Millisecond), before, most, after, told)
-		if most-before > 100 {
-			t.Errorf("%d MiB", most-before)
-		}
-		if ready > 4*time.Second && told == 0 {
-			t.Error("it said nothing")
+		e.work.Wait()
+		t.Logf("%d envelopes, after %s: ready in %v, first delivery in %v; %d MiB before, %d at most; told %d times",
+			n, end, ready.Round(time.Millisecond), first.Round(time.Millisecond), before, most, told)
+		if most-before > 100 || ready > 4*time.Second && told == 0 {
+			t.Error("too much memory, or no word of the check")
 		}
 		file.crash(t)
 	}

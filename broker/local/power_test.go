@@ -146,17 +146,14 @@ func (m *machine) look(op lossyfs.Op, chance *rand.Rand) {
 	defer os.RemoveAll(dir)
 	err := os.Mkdir(dir, 0o700)
 	for name, data := range m.disk.Survivors("store", chance) {
-		err = errors.Join(err, writeSparse(filepath.Join(dir, name), data))
+		path := filepath.Join(dir, name) // its end is not used yet
+		err = errors.Join(err, os.WriteFile(path, bytes.TrimRight(data, "\x00"), 0o600), os.Truncate(path, int64(len(data))))
 	}
 	if err != nil {
 		m.Error(err)
 		return
 	}
-	before := "without chance, "
-	if chance != nil {
-		before = "with chance, "
-	}
-	before += fmt.Sprintf("operation %d, %s of %s, done %t", m.ops, op.Kind, op.Path, op.Done)
+	before := fmt.Sprintf("operation %d, %s of %s, done %t, chance %t", m.ops, op.Kind, op.Path, op.Done, chance != nil)
 	queued, dead, err := reopened(dir)
 	if err != nil {
 		m.Errorf("%s: %v", before, err)
@@ -178,25 +175,6 @@ func (m *machine) look(op lossyfs.Op, chance *rand.Rand) {
 			}
 		}
 	}
-}
-
-// writeSparse writes a file without its zeros.
-func writeSparse(path string, data []byte) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	const page = 4096
-	zero := make([]byte, page)
-	for at := 0; at < len(data); at += page {
-		if p := data[at:min(at+page, len(data))]; !bytes.Equal(p, zero[:len(p)]) {
-			if _, err := f.WriteAt(p, int64(at)); err != nil {
-				return err
-			}
-		}
-	}
-	return f.Truncate(int64(len(data)))
 }
 
 // reopened opens a store, uses it, and closes it. It returns how often each envelope
