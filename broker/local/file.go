@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -87,9 +88,7 @@ func (s *File) commit(c *Change) error {
 	case err == nil:
 		s.commits.Add(1)
 		s.clean = false
-		for queue, n := range depths {
-			s.depths[queue] = n
-		}
+		maps.Copy(s.depths, depths)
 		return nil
 	case errors.Is(err, ErrDamaged):
 		s.wedged = err // bbolt's locks are held

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"bytes"
 	"errors"
 	"fmt"
@@ -184,7 +185,7 @@ func reopened(dir string) (queued, dead map[string]int, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	contents, err := file.Recover(nil)
+	contents, err := file.Recover(context.Background())
 	queued, dead = map[string]int{}, map[string]int{}
 	for n, c := range contents {
 		items, readErr := file.Read(n, 0, 1<<20)

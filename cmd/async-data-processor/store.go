@@ -34,7 +34,7 @@ never changes that folder.
 }
 
 func newStoreCheck(lookup lookupEnv) *cobra.Command {
-	var file, brokerURL = "", pipeline.EmbeddedURL
+	file, brokerURL := "", pipeline.EmbeddedURL
 	cmd := &cobra.Command{
 		Use:   "check [DIR]",
 		Short: "Read all of a store: exit 0 if it is whole, 1 if it is damaged",
