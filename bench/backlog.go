@@ -55,18 +55,18 @@ func backlog(ctx context.Context, l *lab) ([]result, error) {
 	for range min(l.pairs, backlogRounds) {
 		for _, i := range order {
 			for _, o := range outlets {
-				rate, waiting, err := l.grow(ctx, srv.Addr, l.backlogs[i])
+				rate, waiting, err := grow(ctx, l, srv.Addr, l.backlogs[i])
 				if err != nil {
 					return nil, err
 				}
 				in[i] = append(in[i], rate)
-				if err := l.take(ctx, r, o, i, waiting); err != nil {
+				if err := take(ctx, l, r, o, i, waiting); err != nil {
 					return nil, fmt.Errorf("%s: %w", o.name, err)
 				}
 				if err := r.drop(productQueues, shardCount); err != nil {
 					return nil, err
 				}
-				if err := l.quiet(ctx, r); err != nil {
+				if err := quiet(ctx, l, r); err != nil {
 					return nil, err
 				}
 				l.say("  %d entries: in %s entries/s, to %s %s entries/s", l.backlogs[i], number(rate), o.name, number(o.rates[i][len(o.rates[i])-1]))
@@ -115,7 +115,7 @@ func growth(backlogs []int, name string, rates [][]float64, whole []bool) result
 // grow has n entries wait, and measures what comes in from then on until there
 // are twice as many, or for half as long as anything else is measured. It
 // returns how many wait in the end.
-func (l *lab) grow(ctx context.Context, addr string, n int) (rate float64, waiting int, err error) {
+func grow(ctx context.Context, l *lab, addr string, n int) (rate float64, waiting int, err error) {
 	p := newLoad(addr, backlogArray, arrayConns).post(0)
 	before, err := until(ctx, p.entries, func(posted float64) bool { return posted >= float64(n) })
 	if err == nil {
@@ -136,7 +136,7 @@ func (l *lab) grow(ctx context.Context, addr string, n int) (rate float64, waiti
 // take measures the entries per second that a message-consumer writes to files
 // while some wait, neither at its start nor at the end of what waits; but if it
 // takes most of that at once, all of it.
-func (l *lab) take(ctx context.Context, r *rabbit, o *outlet, length, waiting int) error {
+func take(ctx context.Context, l *lab, r *rabbit, o *outlet, length, waiting int) error {
 	dir, err := l.folder("data")
 	if err != nil {
 		return err
@@ -204,7 +204,7 @@ func until(ctx context.Context, done counter, enough func(float64) bool) (float6
 
 // quiet waits until RabbitMQ has done what it was busy with: it takes long to
 // forget millions of entries, and the next measurement would pay for that.
-func (l *lab) quiet(ctx context.Context, r *rabbit) error {
+func quiet(ctx context.Context, l *lab, r *rabbit) error {
 	const glance, idle = 250 * time.Millisecond, 20 * time.Millisecond
 	if r.pid == 0 {
 		return pause(ctx, l.measure) // it is not ours to look at

@@ -20,9 +20,9 @@ var line = []byte(`{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.2","timestamp":"201
 
 // bareFiles measures how many files of five lines per second can be published
 // durably, by as many goroutines as the program has workers, in as many folders.
-func (l *lab) bareFiles(ctx context.Context) (sample, error) {
+func bareFiles(ctx context.Context, l *lab) (sample, error) {
 	content := bytes.Repeat(line, 5)
-	return l.writers(ctx, func(folder *os.File, writer, n int) (int, error) {
+	return writers(ctx, l, func(folder *os.File, writer, n int) (int, error) {
 		name := filepath.Join(folder.Name(), fmt.Sprintf("%d-%d", writer, n))
 		temp := name + ".tmp"
 		f, err := os.Create(temp)
@@ -39,7 +39,7 @@ func (l *lab) bareFiles(ctx context.Context) (sample, error) {
 
 // bareAppends measures how many entries per second can be appended durably, to
 // a file of each goroutine, with an fsync for every 64 KiB.
-func (l *lab) bareAppends(ctx context.Context) (sample, error) {
+func bareAppends(ctx context.Context, l *lab) (sample, error) {
 	entries := 64 << 10 / len(line)
 	content := bytes.Repeat(line, entries)
 	files := make([]*os.File, workers)
@@ -50,7 +50,7 @@ func (l *lab) bareAppends(ctx context.Context) (sample, error) {
 			}
 		}
 	}()
-	return l.writers(ctx, func(folder *os.File, writer, _ int) (int, error) {
+	return writers(ctx, l, func(folder *os.File, writer, _ int) (int, error) {
 		var err error
 		if files[writer] == nil {
 			if files[writer], err = os.Create(filepath.Join(folder.Name(), fmt.Sprint(writer))); err != nil {
@@ -65,7 +65,7 @@ func (l *lab) bareAppends(ctx context.Context) (sample, error) {
 // writers measures the sum of what calls of write say was done, in new folders.
 // write gets its folder, the number of its
 // goroutine, and how many times that one has called it.
-func (l *lab) writers(ctx context.Context, write func(folder *os.File, writer, n int) (int, error)) (sample, error) {
+func writers(ctx context.Context, l *lab, write func(folder *os.File, writer, n int) (int, error)) (sample, error) {
 	dir, err := l.folder("bare")
 	if err != nil {
 		return sample{}, err

@@ -43,7 +43,7 @@ func TestQuick(t *testing.T) {
 	measured := make(map[string]bool)
 	for _, r := range rep.Results {
 		measured[r.Name] = true
-		if r.Skipped == "" && r.Value <= 0 {
+		if r.Skipped == "" && r.Value <= 0 && r.Name != "idle" { // an idle process may use no time at all
 			t.Errorf("%s, %s: the value is %v", r.Name, r.What, r.Value)
 		}
 		for _, p := range r.Pairs {

@@ -111,7 +111,7 @@ func embeddedWay(ctx context.Context, l *lab) ([]result, error) {
 			return sample{}, err
 		}
 		defer p.Kill()
-		return l.filesRate(ctx, dir, p.Addr, l.queued, l.with(map[string]int{"standalone": p.PID()}))
+		return filesRate(ctx, l, dir, p.Addr, l.queued, l.with(map[string]int{"standalone": p.PID()}))
 	}
 	rolling := func(ctx context.Context, broker, dir string) (sample, error) {
 		p, err := l.standalone(ctx, broker, dir, append(rolled, "DRAIN_TIMEOUT="+patience.String())...)
@@ -119,7 +119,7 @@ func embeddedWay(ctx context.Context, l *lab) ([]result, error) {
 			return sample{}, err
 		}
 		defer p.Kill()
-		return l.carry(ctx, dir, p.Addr, p, l.with(map[string]int{"standalone": p.PID()}))
+		return carry(ctx, l, dir, p.Addr, p, l.with(map[string]int{"standalone": p.PID()}))
 	}
 	var rows []result
 	for _, way := range []struct {

@@ -30,15 +30,15 @@ func files(ctx context.Context, l *lab) ([]result, error) {
 		Target: 4, Name: "files", Unit: "files/s", Want: 0.7,
 		What: "whole way (POST → durable files of five), backlog present ÷ bare files",
 	}, contender{"whole way", func(ctx context.Context) (sample, error) {
-		s, err := l.wholeWay(ctx, r, srv)
+		s, err := wholeWay(ctx, l, r, srv)
 		return s, errors.Join(err, r.drop(productQueues, shardCount))
-	}}, contender{"bare files", l.bareFiles})
+	}}, contender{"bare files", func(ctx context.Context) (sample, error) { return bareFiles(ctx, l) }})
 	return []result{row}, err
 }
 
 // wholeWay measures files per second while there is a backlog, which posts keep
 // as long as it is.
-func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process.Process) (sample, error) {
+func wholeWay(ctx context.Context, l *lab, r *rabbit, srv *process.Process) (sample, error) {
 	dir, err := l.folder("data")
 	if err != nil {
 		return sample{}, err
@@ -51,12 +51,12 @@ func (l *lab) wholeWay(ctx context.Context, r *rabbit, srv *process.Process) (sa
 		return sample{}, err
 	}
 	defer consumer.Kill()
-	return l.filesRate(ctx, dir, srv.Addr, 0, l.with(map[string]int{"server": srv.PID(), "consumer": consumer.PID()}))
+	return filesRate(ctx, l, dir, srv.Addr, 0, l.with(map[string]int{"server": srv.PID(), "consumer": consumer.PID()}))
 }
 
 // filesRate measures how fast files come to a folder while posts stay so many
 // entries ahead of them.
-func (l *lab) filesRate(ctx context.Context, dir, addr string, ahead int, pids map[string]int) (sample, error) {
+func filesRate(ctx context.Context, l *lab, dir, addr string, ahead int, pids map[string]int) (sample, error) {
 	p := newLoad(addr, 100, arrayConns).post(0)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -120,7 +120,7 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 		return nil, err
 	}
 	limit := contender{"bare broker", func(ctx context.Context) (sample, error) { return bare.measure(ctx, l) }}
-	appends, err := l.bareAppends(ctx)
+	appends, err := bareAppends(ctx, l)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 	}
 	defer srv.Kill()
 	row, err = l.compare(ctx, row, contender{"whole way", func(ctx context.Context) (sample, error) {
-		return l.carryAll(ctx, srv)
+		return carryAll(ctx, l, srv)
 	}}, limit)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func rolling(ctx context.Context, l *lab) ([]result, error) {
 
 // carryAll measures entries per second from the first POST to the end of a
 // message-consumer that has drained, when all of them are in durable files.
-func (l *lab) carryAll(ctx context.Context, srv *process.Process) (sample, error) {
+func carryAll(ctx context.Context, l *lab, srv *process.Process) (sample, error) {
 	dir, err := l.folder("data")
 	if err != nil {
 		return sample{}, err
@@ -169,7 +169,7 @@ func (l *lab) carryAll(ctx context.Context, srv *process.Process) (sample, error
 		return sample{}, err
 	}
 	defer consumer.Kill()
-	s, err := l.carry(ctx, dir, srv.Addr, consumer, l.with(map[string]int{"server": srv.PID(), "consumer": consumer.PID()}))
+	s, err := carry(ctx, l, dir, srv.Addr, consumer, l.with(map[string]int{"server": srv.PID(), "consumer": consumer.PID()}))
 	if err != nil {
 		return s, err
 	}
@@ -180,7 +180,7 @@ func (l *lab) carryAll(ctx context.Context, srv *process.Process) (sample, error
 }
 
 // carry is carryAll with a consumer that runs.
-func (l *lab) carry(ctx context.Context, dir, addr string, consumer *process.Process, pids map[string]int) (sample, error) {
+func carry(ctx context.Context, l *lab, dir, addr string, consumer *process.Process, pids map[string]int) (sample, error) {
 	m := newMeter(pids)
 	p := newLoad(addr, 100, arrayConns).post(l.carried / 100)
 	defer context.AfterFunc(ctx, func() { p.ended.Store(true) })()

@@ -79,7 +79,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"output/verify":  {ours: []string{"message", "shard", "output"}, theirs: []string{"github.com/oklog/ulid/v2"}},
 	"bench": {
 		ours:   []string{"message", "publisher", "faults/process"},
-		theirs: []string{"github.com/labstack/echo/v4", "github.com/rabbitmq/amqp091-go"},
+		theirs: []string{"github.com/labstack/echo/v4", "github.com/rabbitmq/amqp091-go", "go.etcd.io/bbolt"},
 	},
 }
 

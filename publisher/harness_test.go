@@ -75,14 +75,11 @@ type answer struct {
 	took   time.Duration
 }
 
-// large is the size of a message that makes the others wait for its round.
-const large = 4 << 10
-
-// submit submits a large message for each of the shards, beside the test.
+// submit submits a message for each of the shards, beside the test.
 func (h *harness) submit(shards ...int) <-chan answer { return h.submitUntil(h.t.Context(), shards...) }
 
 func (h *harness) submitUntil(ctx context.Context, shards ...int) <-chan answer {
-	return h.submitSized(ctx, large, shards...)
+	return h.submitSized(ctx, 100, shards...)
 }
 
 func (h *harness) submitSized(ctx context.Context, size int, shards ...int) <-chan answer {

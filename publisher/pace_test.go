@@ -35,7 +35,7 @@ func paced(t *testing.T, confirm func(shard int) time.Duration) (submissions, en
 			go func() {
 				var errs []error
 				for time.Now().Before(over) {
-					s := message.Submission{ID: "S", Messages: []message.Message{numbered(0, large, at[n])}}
+					s := message.Submission{ID: "S", Messages: []message.Message{numbered(0, 100, at[n])}}
 					_, err := p.Submit(t.Context(), s)
 					errs = append(errs, err)
 					atomic.AddInt64(&submissions[n], 1)

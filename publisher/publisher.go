@@ -10,8 +10,8 @@
 //	            ──▶ queue of shard 1 ─┼─▶ round: one envelope of each ──▶ broker
 //	            ──▶ queue of shard 2 ─┘
 //
-// On an idle system nothing waits. Under load rounds follow each other, because two at
-// a time would fill their envelopes less: an envelope costs a broker nearly the
+// On an idle system nothing waits. Rounds follow each other, because two at a
+// time would fill their envelopes less: an envelope costs a broker nearly the
 // same whatever is in it, and much less if it comes with others.
 //
 // A shard whose confirm is late is a straggler. The others go on without it, and
@@ -22,8 +22,6 @@
 //	shard 2  ├─ round 1 ───┤├─ round 2 ───┤  ├─ round 3 ─┤ ├─ round 4 ─┤
 //	                                      ╰──╯
 //	                                      waits for the straggler, 50 ms at most
-//
-// While the messages under way are few and small, rounds do not wait for each other.
 package publisher
 
 import (
@@ -77,12 +75,10 @@ type Publisher struct {
 	waiters   sync.Pool // of *waiter
 	envelopes sync.Pool // of *envelope whose body has no reader
 
-	mu       sync.Mutex // guards what follows, and all that is reached from it
-	queues   []shardQueue
-	bytes    int      // of all messages that have no outcome
-	current  *round   // the next one waits for it; nil if none has to
-	starting bool     // a goroutine is about to start the next one
-	spare    []*round // to be used again
+	mu      sync.Mutex // guards what follows, and all that is reached from it
+	queues  []shardQueue
+	current *round   // the next one waits for it; nil if none has to
+	spare   []*round // to be used again
 }
 
 // New returns a publisher.
@@ -125,8 +121,11 @@ func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards []
 		}
 		start = end
 	}
-	p.startSoon()
+	r := p.startRound()
 	p.mu.Unlock()
+	if r != nil {
+		go p.run(r)
+	}
 	if len(w.envelopes) > 0 {
 		select {
 		case <-w.done:

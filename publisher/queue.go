@@ -8,7 +8,7 @@ import (
 
 // shardQueue is the envelopes of a shard on their way to the broker.
 type shardQueue struct {
-	publishing int         // how many of its envelopes are in rounds
+	publishing bool        // a round has an envelope of it
 	waiting    []*envelope // those for the next rounds; the last one still fills up
 }
 
@@ -51,7 +51,6 @@ func (p *Publisher) add(w *waiter, shard int, messages []message.Message, indexe
 		}
 		room -= len(line) + 1
 		e.Body = append(append(e.Body, line...), '\n')
-		p.bytes += len(line) + 1
 		e.Count++
 	}
 }
@@ -79,7 +78,6 @@ func (p *Publisher) abandon(w *waiter, outcome error) {
 		q := &p.queues[e.Shard]
 		if i := slices.Index(q.waiting, e); i >= 0 {
 			q.waiting = slices.Delete(q.waiting, i, i+1)
-			p.bytes -= len(e.Body)
 			p.reuse(e)
 		}
 	}

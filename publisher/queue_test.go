@@ -103,7 +103,7 @@ func TestGivesUp(t *testing.T) {
 // TestManySubmitters: under load every message is in one envelope, and every
 // submission is told the outcomes of the envelopes that have its messages.
 func TestManySubmitters(t *testing.T) {
-	const clients, rounds, shards = 16, 20, 3
+	const clients, rounds, shards = 16, 50, 3
 	failure := errors.New("refused")
 	var (
 		mu        sync.Mutex
@@ -135,7 +135,7 @@ func TestManySubmitters(t *testing.T) {
 	for range clients {
 		clientsDone.Go(func() {
 			for range rounds {
-				s := decoded(t, 200) // large in each shard
+				s := decoded(t, 20)
 				if _, err := p.Submit(t.Context(), s); err != nil {
 					if !errors.Is(err, failure) {
 						t.Error(err)

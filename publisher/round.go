@@ -2,7 +2,6 @@ package publisher
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"time"
 
@@ -23,19 +22,6 @@ const (
 	firstWait = 10 * time.Millisecond
 )
 
-// No round waits for one that began while there was little to publish. The wait
-// would cost small submissions of a few clients half a round, and fill the next
-// envelopes hardly more.
-const (
-	// littleBytes is the size, at most, of all messages without an outcome while
-	// there is little. It is less than an envelope holds, so a submission with two
-	// envelopes of a shard still publishes them in order.
-	littleBytes = 2 << 10
-	// maxPublishing is how many envelopes of a shard are then published at a time.
-	// RabbitMQ takes some 30 for a queue that confirms nothing.
-	maxPublishing = 8
-)
-
 // round is the envelopes that are published together, one of a shard each.
 type round struct {
 	envelopes []*envelope        // nil where the outcome is known
@@ -46,38 +32,16 @@ type round struct {
 	timer     *time.Timer // ends the wait of the next round for this one
 }
 
-// startSoon starts a round, if one may start. Other goroutines run first, so that
-// the messages they submit go along. mu is held.
-func (p *Publisher) startSoon() {
-	if p.current != nil || p.starting {
-		return
-	}
-	p.starting = true
-	go func() {
-		runtime.Gosched()
-		p.mu.Lock()
-		p.starting = false
-		r := p.startRound()
-		p.mu.Unlock()
-		p.run(r)
-	}()
-}
-
 // startRound returns the next round, to be run. It returns nil if that has to
 // wait for the current one, or has no envelope. mu is held.
 func (p *Publisher) startRound() *round {
 	if p.current != nil {
 		return nil
 	}
-	little := p.bytes <= littleBytes
-	atATime := 1
-	if little {
-		atATime = maxPublishing
-	}
 	var r *round
 	for i := range p.queues {
 		q := &p.queues[i]
-		if q.publishing >= atATime || len(q.waiting) == 0 {
+		if q.publishing || len(q.waiting) == 0 {
 			continue
 		}
 		if r == nil {
@@ -85,15 +49,13 @@ func (p *Publisher) startRound() *round {
 		}
 		e := q.waiting[0]
 		q.waiting = slices.Delete(q.waiting, 0, 1)
-		q.publishing++
+		q.publishing = true
 		r.envelopes = append(r.envelopes, e)
 		r.sent = append(r.sent, e.Envelope)
 	}
 	if r != nil {
 		r.pending, r.began = len(r.envelopes), time.Now()
-		if !little {
-			p.waitFor(r, firstWait)
-		}
+		p.waitFor(r, firstWait)
 	}
 	return r
 }
@@ -133,8 +95,7 @@ func (p *Publisher) done(r *round, i int, outcome error) {
 	defer p.mu.Unlock()
 	e := r.envelopes[i]
 	r.envelopes[i] = nil
-	p.queues[e.Shard].publishing--
-	p.bytes -= len(e.Body)
+	p.queues[e.Shard].publishing = false
 	for _, part := range e.parts {
 		part.waiter.tell(part.index, outcome)
 	}
@@ -142,10 +103,12 @@ func (p *Publisher) done(r *round, i int, outcome error) {
 		p.reuse(e) // after an error, its body may still be on its way to a socket
 	}
 	r.pending--
-	if first := r.pending == len(r.envelopes)-1; first && r.pending > 0 && (p.current == r || p.current == nil && p.bytes > littleBytes) {
+	if first := r.pending == len(r.envelopes)-1; first && r.pending > 0 && (p.current == nil || p.current == r) {
 		p.waitFor(r, min(max(stragglerFactor*time.Since(r.began), stragglerMin), stragglerMax))
 	}
-	p.startSoon() // the envelope may be a straggler's
+	if next := p.startRound(); next != nil { // the envelope was a straggler's
+		go p.run(next)
+	}
 }
 
 // recycle takes a round whose outcomes are all known, and returns the next one.

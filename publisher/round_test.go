@@ -39,42 +39,6 @@ func TestRound(t *testing.T) {
 	})
 }
 
-// TestFewDoNotWait: small submissions do not wait for a round, until there are too
-// many for a shard, or a large one is under way.
-func TestFewDoNotWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness(t, 2)
-		var small []<-chan answer
-		for range 10 {
-			small = append(small, h.submitSized(t.Context(), 100, 0))
-		}
-		h.wantRounds("0:1 ", "0:1 ", "0:1 ", "0:1 ", "0:1 ", "0:1 ", "0:1 ", "0:1 ")
-		other := h.submitSized(t.Context(), 100, 1)
-		h.wantRounds("1:1 ")
-		h.confirm(1)
-		h.wantPublished(other)
-		h.confirm(0)
-		h.wantRounds("0:2 ") // what came later shares an envelope
-		for range 8 {
-			h.confirm(0)
-		}
-		for _, answered := range small {
-			h.wantPublished(answered)
-		}
-
-		big := h.submit(0)
-		waiting := []<-chan answer{h.submitSized(t.Context(), 100, 1), h.submitSized(t.Context(), 100, 1)}
-		h.wantRounds("0:1 ")
-		h.confirm(0)
-		h.wantPublished(big)
-		h.wantRounds("1:2 ")
-		h.confirm(1)
-		for _, answered := range waiting {
-			h.wantPublished(answered)
-		}
-	})
-}
-
 // TestOutcomesAreIndependent: a submission is told the outcomes of the envelopes
 // that have its messages, as soon as they are known, and no others.
 func TestOutcomesAreIndependent(t *testing.T) {

@@ -56,16 +56,18 @@ func TestPublishTimeout(t *testing.T) {
 				PublishTimeout: timeout,
 				Events:         func(e event.Event) { told = e.(event.Refused) },
 			})
-			began := time.Now()
-			w := httptest.NewRecorder()
-			s.http.Handler.ServeHTTP(w, jsonRequest(entry))
-			wantProblem(t, readAnswer(t, w.Result()), outcomeUnknown)
 			want := timeout
 			if want == 0 {
 				want = DefaultPublishTimeout
 			}
-			if got := time.Since(began); got != want || told.Elapsed != want {
-				t.Errorf("answered after %v, told %v, want %v", got, told.Elapsed, want)
+			for range 2 { // a later one has as long
+				began := time.Now()
+				w := httptest.NewRecorder()
+				s.http.Handler.ServeHTTP(w, jsonRequest(entry))
+				wantProblem(t, readAnswer(t, w.Result()), outcomeUnknown)
+				if got := time.Since(began); got != want || told.Elapsed != want {
+					t.Errorf("answered after %v, told %v, want %v", got, told.Elapsed, want)
+				}
 			}
 			if !errors.Is(told.Err, context.DeadlineExceeded) || !strings.Contains(told.Err.Error(), "no confirm within") {
 				t.Errorf("got the error %v", told.Err)
