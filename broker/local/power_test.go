@@ -28,11 +28,10 @@ import (
 // the scripts know of their envelopes.
 type machine struct {
 	*testing.T
-	disk   *lossyfs.Disk
-	rng    *rand.Rand
-	mount  string
-	copies string // where the survivors are looked at
-	fail   func(lossyfs.Op) error
+	disk  *lossyfs.Disk
+	rng   *rand.Rand
+	mount string
+	fail  func(lossyfs.Op) error
 
 	mu      sync.Mutex
 	fates   map[string]string
@@ -49,11 +48,6 @@ func newMachine(t *testing.T, seed uint64) *machine {
 		T: t, disk: lossyfs.New(), rng: rand.New(rand.NewPCG(seed, 2)), mount: t.TempDir(),
 		fates: map[string]string{}, outcome: map[string]int{},
 	}
-	var err error
-	if m.copies, err = os.MkdirTemp("/dev/shm", "local"); err != nil { // an fsync there is free
-		m.copies = t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(m.copies) })
 	m.disk.SetHook(m.hook)
 	return m
 }
@@ -107,8 +101,7 @@ func (m *machine) hook(op lossyfs.Op) error {
 		return unix.EIO // the process is dead
 	}
 	if !op.Done {
-		m.ops++
-		if m.ops == m.last {
+		if m.ops++; m.ops == m.last {
 			_ = m.victim.Process.Kill()
 			return unix.EIO
 		}
@@ -118,24 +111,18 @@ func (m *machine) hook(op lossyfs.Op) error {
 			return err
 		}
 	}
-	switch op.Kind {
-	case lossyfs.Sync, lossyfs.SyncDir:
-		if op.Done {
-			m.look(op, nil)
-			return nil
-		}
-		for range map[lossyfs.Kind]int{lossyfs.Sync: 1, lossyfs.SyncDir: 8}[op.Kind] {
+	switch sync := op.Kind == lossyfs.Sync || op.Kind == lossyfs.SyncDir; {
+	case op.Done && sync:
+		m.look(op, nil)
+	case op.Done && op.Kind == lossyfs.Rename:
+		m.renames++
+	case op.Done, op.Kind == lossyfs.Close, op.Kind == lossyfs.OpenDir:
+	case op.Kind == lossyfs.SyncDir:
+		for range 8 {
 			m.look(op, m.rng)
 		}
-	case lossyfs.Rename:
-		if op.Done {
-			m.renames++
-		}
-		fallthrough
-	case lossyfs.Create, lossyfs.Write, lossyfs.Truncate, lossyfs.Unlink:
-		if !op.Done {
-			m.look(op, m.rng)
-		}
+	default:
+		m.look(op, m.rng)
 	}
 	return nil
 }
@@ -143,9 +130,8 @@ func (m *machine) hook(op lossyfs.Op) error {
 // look opens what a loss of power would leave now.
 func (m *machine) look(op lossyfs.Op, chance *rand.Rand) {
 	m.looks++
-	dir := filepath.Join(m.copies, strconv.Itoa(m.looks))
+	dir, err := os.MkdirTemp("/dev/shm", "local") // in memory, where an fsync is free
 	defer os.RemoveAll(dir)
-	err := os.Mkdir(dir, 0o700)
 	for name, data := range m.disk.Survivors("store", chance) {
 		path := filepath.Join(dir, name) // its end is not used yet
 		err = errors.Join(err, os.WriteFile(path, bytes.TrimRight(data, "\x00"), 0o600), os.Truncate(path, int64(len(data))))
@@ -169,11 +155,10 @@ func (m *machine) look(op lossyfs.Op, chance *rand.Rand) {
 			m.Errorf("%s: %s is %s, and %d times in its queue, %d times a dead letter", before, id, fate, q, d)
 		}
 	}
-	for _, found := range []map[string]int{queued, dead} {
-		for id := range maps.Keys(found) {
-			if m.fates[id] == "" {
-				m.Errorf("%s: %q was never published", before, id)
-			}
+	maps.Copy(queued, dead)
+	for id := range queued {
+		if m.fates[id] == "" {
+			m.Errorf("%s: %q was never published", before, id)
 		}
 	}
 }
