@@ -301,3 +301,18 @@ func TestBacklog(t *testing.T) {
 		file.crash(t)
 	}
 }
+
+// TestFullHandOuts: a disk that has no room for the hand-outs does not keep the store
+// from being opened.
+func TestFullHandOuts(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := openedFile(t, dir)
+	s.crash(t)
+	path := filepath.Join(dir, handOutsName)
+	if err := errors.Join(os.Remove(path), os.Symlink("/dev/full", path)); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = openedFile(t, dir)
+	s.HandOut(1, 1)
+	_ = s.Close()
+}
