@@ -67,7 +67,7 @@ func (m *machine) run(round, last int) {
 		m.Fatal(err)
 	}
 	var out bytes.Buffer
-	script := exec.Command(os.Args[0], "-test.run=^TestScript$", "-test.timeout=2m")
+	script := exec.Command(os.Args[0], "-test.run=^TestScript$", "-test.timeout=10m")
 	script.Env = append(os.Environ(), fmt.Sprintf("LOCAL_SCRIPT=%s %d", m.mount, round))
 	script.Stdout, script.Stderr = &out, &out
 	m.mu.Lock()
@@ -118,7 +118,7 @@ func (m *machine) hook(op lossyfs.Op) error {
 		m.renames++
 	case op.Done, op.Kind == lossyfs.Close, op.Kind == lossyfs.OpenDir:
 	case op.Kind == lossyfs.SyncDir:
-		for range 8 {
+		for range 30 {
 			m.look(op, m.rng)
 		}
 	default:
