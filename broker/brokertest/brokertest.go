@@ -1,39 +1,39 @@
 // Package brokertest holds the conformance suite that every broker passes, and
-// Memory, a broker without an engine behind it, for the tests of other
+// Memory, the embedded broker over a store in memory, for the tests of other
 // packages. The suite knows no engine; what it may ask of one is in Engine.
 //
 // Engines keep the promises of package broker by different means:
 //
-//	                      RabbitMQ                   JetStream                  Memory
+//	                      RabbitMQ                   JetStream                  embedded, Memory
 //	a return counts as    basic.reject (nack too,    one delivery more          one return
 //	                      up to 4.2)
-//	a lost connection     one return for each        one for each delivery;     the same
-//	counts as             delivery it carried        what was held returns at
-//	                                                 once, what was on the
+//	a lost connection     one return for each        one for each delivery;     one for each that was
+//	counts as             delivery it carried        what was held returns at   handed out, when the
+//	                                                 once, what was on the      store is opened again
 //	                                                 wire after the ack wait
 //	prefetched, not sent  nack: a return up to 4.2   nak: counts                not counted: it hands
 //	                                                                            out one at a time
-//	over the limit        the broker moves it        the client moves it        moved at the return
-//	                                                 before handing it out
+//	over the limit        the broker moves it        the client moves it        moved before it is
+//	                                                 before handing it out      handed out
 //	its reason            x-death: "delivery_limit"  "it came back N times"     the same as RabbitMQ
-//	settled DeadLetter    published to the           published to a stream of   moved, one step
+//	settled DeadLetter    published to the           published to a stream of   moved, in one commit
 //	                      dead-letter queue, then    its own, then acked; the
 //	                      acked: twice there at      retry is dropped for two
 //	                      worst                      minutes
-//	looking at dead       holds them, so another     holds nothing: all see    holds them
+//	looking at dead       holds them, so another     holds nothing: all see     holds nothing
 //	letters               one does not see them      all
-//	their order after it  kept, unless others take   kept                      kept
+//	their order after it  kept, unless others take   kept                       kept
 //	                      or add some just then
-//	a replay done twice   cannot be                  once for two minutes      cannot be
-//	envelopes published   one write, on one channel  one by one                 one by one
+//	a replay done twice   cannot be                  once for two minutes       cannot be
+//	envelopes published   one write, on one channel  one by one                 one commit
 //	together
-//	acknowledgements      several share a frame, or  a message each             at once
+//	acknowledgements      several share a frame, or  a message each             with the next commit
 //	                      at least a write
 //	a retried publish     twice in the queue         once for two minutes       twice in the queue
 //	the one consumer      single active consumer     pinned client of a         the first to come
 //	                                                 priority group
-//	order after a return  near the head              before what is new         at the head
-//	a queue deleted       that of one shard          the stream of all shards   that of one shard
+//	order after a return  near the head              before what is new         in its old place
+//	a queue deleted       that of one shard          the stream of all shards   cannot be
 //	a queue is there      once declared, as every    while an envelope is in    once used
 //	                      process does with its own  it
 //
