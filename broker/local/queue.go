@@ -29,7 +29,7 @@ type queue struct {
 	consumers []*consumer // the first one is active
 }
 
-// handOut is an item that a consumer has.
+// handOut is an item that a consumer has. It is never changed.
 type handOut struct {
 	item     Item
 	consumer *consumer
@@ -131,14 +131,14 @@ func (q *queue) giveBack(h *handOut, counts bool) {
 	if !q.drop(h) {
 		return
 	}
+	it := h.item // its consumer may still read that
 	if counts {
-		h.item.Returns++
-		q.returns[h.item.Seq] = h.item.Returns
-		q.engine.change.Returns = append(q.engine.change.Returns,
-			Return{Place{Queue: q.number, Seq: h.item.Seq}, h.item.Returns})
+		it.Returns++
+		q.returns[it.Seq] = it.Returns
+		q.engine.change.Returns = append(q.engine.change.Returns, Return{Place{Queue: q.number, Seq: it.Seq}, it.Returns})
 		q.engine.later()
 	}
-	q.push(h.item)
+	q.push(it)
 }
 
 // place is where an item of the queue that goes away is.
