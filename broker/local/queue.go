@@ -48,10 +48,9 @@ func (e *Engine) queue(number int) *queue {
 
 // clear forgets all but the consumers.
 func (q *queue) clear() {
-	*q = queue{
-		engine: q.engine, number: q.number, consumers: q.consumers,
-		unsettled: map[uint64]*handOut{}, returns: map[uint64]int{},
-	}
+	q.given, q.last, q.read, q.depth, q.handedOut = 0, 0, 0, 0, 0
+	q.ready, q.readyBytes = nil, 0
+	q.unsettled, q.returns = map[uint64]*handOut{}, map[uint64]int{}
 	for _, c := range q.consumers {
 		c.unsettled = 0
 	}
