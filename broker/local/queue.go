@@ -10,7 +10,7 @@ import (
 )
 
 // queue is what an engine knows of a queue. Items that are neither ready nor handed
-// out are in the store alone. Its fields are guarded by Engine.mu.
+// out are in the store alone. All that changes is guarded by Engine.mu.
 type queue struct {
 	engine *Engine
 	number int
