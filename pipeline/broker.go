@@ -91,6 +91,9 @@ func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 		b, err := local.Open(context.Background(), local.FileConfig{
 			Dir: dir, Shards: cfg.Shards, MinFree: cfg.EmbeddedMinFree, Events: events,
 		})
+		if errors.Is(err, local.ErrDamaged) {
+			err = fmt.Errorf("%w\n(store check tells what can be read, store salvage copies that to a new store)", err)
+		}
 		if err != nil {
 			return nil, err // not a broker that is nil
 		}

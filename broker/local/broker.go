@@ -94,8 +94,10 @@ func (b *Broker) watch() {
 		case <-b.quit:
 			return
 		}
+		minSize := int64(minCompact)
 		if low := b.space.Look(); low != nil {
 			b.engine.Block(low)
+			minSize = minCompactLow // the space may be free in the file
 		} else {
 			b.space.Clear()
 			b.engine.Block(nil)
@@ -105,7 +107,7 @@ func (b *Broker) watch() {
 		}
 		if n := b.file.commits.Load(); n != commits {
 			commits = n // not idle since the last look
-		} else if time.Now().After(pause) && b.file.Compact() != nil {
+		} else if time.Now().After(pause) && b.file.Compact(minSize) != nil {
 			pause = time.Now().Add(compactPause)
 		}
 	}

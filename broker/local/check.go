@@ -81,7 +81,7 @@ func withStore(dir string, do func(*os.File) error) error {
 	}
 	f, err := os.Open(filepath.Join(dir, FileName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s holds no broker store: %w", dir, err)
+		return errors.Join(checkKind(dir), fmt.Errorf("%s holds no broker store: %w", dir, err))
 	}
 	if err != nil {
 		return err

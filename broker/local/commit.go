@@ -70,14 +70,20 @@ func (e *Engine) gather() (next *commitment, lost bool) {
 	defer e.mu.Unlock()
 	e.since = time.Time{}
 	lost = e.down != nil && e.broken == nil && !e.closed
-	due := len(e.waiting) > 0 || !e.resting && len(e.moves) > 0 || !e.change.empty() && (e.timer == nil && !e.resting || e.closed)
+	due := len(e.waiting) > 0 || len(e.moves) > 0 && (!e.resting || e.closed) || !e.change.empty() && (e.timer == nil && !e.resting || e.closed)
 	if e.down != nil || !due {
 		e.running = lost
 		return nil, lost
 	}
-	b := &commitment{change: e.change, settles: e.change, moves: e.moves}
-	e.change, e.moves = Change{}, nil
+	b := &commitment{change: e.change, settles: e.change}
+	e.change = Change{}
 	n, size := 0, 0
+	for len(e.moves) > 0 && size < maxCommit {
+		for _, p := range e.moves[0].to {
+			size += len(p.Item.Envelope.Body)
+		}
+		b.moves, e.moves = append(b.moves, e.moves[0]), e.moves[1:]
+	}
 	for ; n < len(e.waiting) && size < maxCommit; n++ {
 		p := e.waiting[n]
 		p.state = underWay

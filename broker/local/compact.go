@@ -13,19 +13,18 @@ import (
 const (
 	// minCompact is the size from which a file is worth being made smaller.
 	minCompact = 64 << 20
+	// minCompactLow is the same on a disk that lacks space.
+	minCompactLow = 256 << 10
 	// maxCompact bounds what is copied for it.
 	maxCompact = 32 << 20
 )
 
-// Compact replaces the file by a smaller one with the same contents, if most of it is
-// free. Commits go on while the contents are copied; after one, nothing is replaced.
+// Compact replaces the file by a smaller one with the same contents, if it has a size,
+// and most of it is free. Commits go on while the contents are copied; after one, nothing is replaced.
 // A commit waits for a rename and an fsync of the folder at most.
 //
 //	copy to queue.db.new, fsync it, rename it to queue.db, fsync the folder
-func (s *File) Compact() error { return s.compact(minCompact) }
-
-// compact is Compact for files of a size and more.
-func (s *File) compact(minSize int64) error {
+func (s *File) Compact(minSize int64) error {
 	s.reading.RLock()
 	db := s.db
 	size, used := s.sizes()
@@ -62,6 +61,7 @@ func (s *File) compact(minSize int64) error {
 		return errors.Join(err, smaller.Close())
 	}
 	s.db = smaller
+	s.last = uint64(s.txid())
 	return nil
 }
 
@@ -70,10 +70,15 @@ func (s *File) sizes() (size, used int64) {
 	if s.db == nil {
 		return 0, 0
 	}
-	_ = s.db.View(func(tx *bbolt.Tx) error {
-		size = tx.Size()
-		return nil
+	err := s.caught(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			size = tx.Size()
+			return nil
+		})
 	})
+	if err != nil {
+		return 0, 1
+	}
 	stats := s.db.Stats()
 	return size, size - int64(stats.FreePageN+stats.PendingPageN)*int64(os.Getpagesize())
 }

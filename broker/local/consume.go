@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"async-data-processor/broker"
 	"async-data-processor/event"
@@ -17,6 +18,7 @@ type consumer struct {
 	queue    *queue
 	prefetch int
 	woken    chan struct{} // has room for one; see queue.wake
+	left     chan struct{} // closed when Consume has ended
 
 	unsettled int // guarded by Engine.mu
 }
@@ -28,7 +30,7 @@ func (c *Client) Consume(ctx context.Context, shard, prefetch int, deliveries ch
 	}
 	e := c.engine
 	e.mu.Lock()
-	me := &consumer{client: c, queue: e.queue(shard), prefetch: prefetch, woken: make(chan struct{}, 1)}
+	me := &consumer{client: c, queue: e.queue(shard), prefetch: prefetch, woken: make(chan struct{}, 1), left: make(chan struct{})}
 	me.queue.consumers = append(me.queue.consumers, me)
 	e.mu.Unlock()
 	defer me.leave()
@@ -138,8 +140,28 @@ func (c *consumer) takeBack(h *handOut) {
 	c.queue.giveBack(h, false)
 }
 
+var errNotMoved = errors.New("the store has not taken the dead letter yet")
+
+// wait waits for a move. When the consumer has left, that is bounded.
+func (c *consumer) wait(m *move) error {
+	select {
+	case err := <-m.done:
+		return err
+	case <-c.left:
+	}
+	late := time.NewTimer(broker.PublishTimeout)
+	defer late.Stop()
+	select {
+	case err := <-m.done:
+		return err
+	case <-late.C:
+		return errNotMoved
+	}
+}
+
 // leave makes room for the next consumer. What this one has stays its own.
 func (c *consumer) leave() {
+	close(c.left)
 	c.client.engine.mu.Lock()
 	defer c.client.engine.mu.Unlock()
 	q := c.queue
@@ -173,8 +195,8 @@ func (c *consumer) settle(h *handOut, o message.Outcome) error {
 		q.depth--
 		m := e.move(q.bury(&h.item, o))
 		e.mu.Unlock()
-		if err := <-m.done; err != nil {
-			return fmt.Errorf("%w: %w", broker.ErrStale, err) // the store was lost, so the envelope comes again
+		if err := c.wait(m); err != nil {
+			return fmt.Errorf("%w: %w", broker.ErrStale, err) // so the envelope comes again
 		}
 		c.client.events.Send(event.DeadLettered{Shard: q.number, Err: errors.New(o.Reason)})
 		return nil

@@ -142,7 +142,11 @@ func (c *Client) apply(ctx context.Context, life *life, it Item, verdict broker.
 	there, err := e.cfg.Store.Read(Dead, it.Seq-1, 1)
 	gone := err == nil && (len(there) == 0 || there[0].Seq != it.Seq)
 	e.mu.Lock()
-	if err != nil || gone || e.life != life {
+	if e.life != life { // which has forgotten what was leaving
+		e.mu.Unlock()
+		return errLost
+	}
+	if err != nil || gone {
 		delete(e.leaving, it.Seq)
 		e.mu.Unlock()
 		return err

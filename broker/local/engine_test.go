@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"async-data-processor/broker"
 	"async-data-processor/message"
@@ -115,4 +117,33 @@ func TestSettleAfterRefusal(t *testing.T) {
 	if err != nil || r.Queues[0].Depth != 0 || r.Queues[Dead].Depth != 1 {
 		t.Errorf("%+v, %v; want one dead letter alone", r, err)
 	}
+}
+
+// TestDeadLetterOnAFullDisk: a settle that waits for room ends some time after its
+// consumer, and so does Close.
+func TestDeadLetterOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		file, _ := openedFile(t, dir)
+		e := started(t, &refusing{file, 1 << 30})
+		c := e.Client(1, nil)
+		if err := publishOne(c, "a", []byte("{}\n")); err != nil {
+			t.Fatal(err)
+		}
+		deliveries, stop := consume(t, c, 1)
+		d := <-deliveries
+		settled := make(chan error, 1)
+		go func() { settled <- d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: "bad"}) }()
+		time.Sleep(time.Hour)
+		if len(settled) > 0 {
+			t.Fatalf("settled: %v, want that it waits", <-settled)
+		}
+		stop()
+		if err := <-settled; !errors.Is(err, broker.ErrStale) {
+			t.Errorf("%v, want ErrStale", err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -34,7 +34,9 @@ type File struct {
 	depths  map[int]int
 	commits atomic.Uint64 // counts them, and openings; changed under writing
 	clean   bool          // the file says that it was closed in order
-	wedged  error         // why it can never be used again
+	last    uint64        // the number of the last transaction
+
+	wedged atomic.Pointer[error] // why it can never be used again
 
 	reading sync.RWMutex // held by readers of db, and when it is replaced
 	db      *bbolt.DB    // nil while it is not open
@@ -42,12 +44,17 @@ type File struct {
 }
 
 // caught returns what do returns, and a fault of the processor as an error: the file
-// under the mapping was cut, or cannot be read.
+// under the mapping was cut, or cannot be read. After one, bbolt may hold its locks for
+// ever, so nothing is done any more.
 func (s *File) caught(do func() error) (err error) {
+	if err := s.wedged.Load(); err != nil {
+		return *err
+	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %s was changed by another program, or cannot be read: %v", ErrDamaged, s.path(), p)
+			s.wedged.Store(&err)
 		}
 	}()
 	return do()
@@ -78,6 +85,9 @@ func (s *File) commit(c *Change) error {
 			return err
 		}
 		before = tx.ID() - 1
+		if uint64(before) != s.last {
+			return errors.Join(fmt.Errorf("%w: %s was changed by another program", ErrDamaged, s.path()), tx.Rollback())
+		}
 		if err := s.apply(tx, c, depths); err != nil {
 			rejected = true
 			return errors.Join(err, tx.Rollback())
@@ -87,11 +97,12 @@ func (s *File) commit(c *Change) error {
 	switch {
 	case err == nil:
 		s.commits.Add(1)
+		s.last++
 		s.clean = false
 		maps.Copy(s.depths, depths)
 		return nil
 	case errors.Is(err, ErrDamaged):
-		s.wedged = err // bbolt's locks are held
+		s.wedged.Store(&err)
 		return broker.Unknown(err)
 	case rejected || full(err) && s.txid() == before && s.reopen() == nil:
 		return broker.Rejected(err)
@@ -232,7 +243,7 @@ func (s *File) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	var errs []error
-	if s.db != nil && s.wedged == nil {
+	if s.db != nil && s.wedged.Load() == nil {
 		if s.Check() == nil { // else it may be another process's
 			errs = append(errs,
 				s.caught(func() error {
@@ -254,5 +265,5 @@ func (s *File) closeDB() error {
 	}
 	db := s.db
 	s.db = nil
-	return db.Close()
+	return s.caught(db.Close)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/faults/process"
 	"async-data-processor/message"
 )
@@ -80,7 +81,12 @@ func TestPoison(t *testing.T) {
 		}
 		file, _ := openedFile(t, dir)
 		e := started(t, file)
-		c := e.Client(2, nil)
+		told := 0
+		c := e.Client(2, func(ev event.Event) {
+			if _, ok := ev.(event.DeadLettered); ok {
+				told++
+			}
+		})
 		deliveries, stop := consume(t, c, 1)
 		d := <-deliveries
 		stop()
@@ -94,6 +100,9 @@ func TestPoison(t *testing.T) {
 				dead = append(dead, l)
 				return broker.Keep
 			})
+			if told != 1 {
+				t.Errorf("the dead letter is told of %d times", told)
+			}
 			if err != nil || len(dead) != 1 || dead[0].Envelope.ID != "1" || dead[0].Reason != "delivery_limit" {
 				t.Errorf("dead letters %+v, %v", dead, err)
 			}
@@ -220,7 +229,7 @@ func TestCompactBeside(t *testing.T) {
 			done <- err
 		}()
 		before := file.info
-		err := errors.Join(file.compact(0), <-done, file.compact(0))
+		err := errors.Join(file.Compact(0), <-done, file.Compact(0))
 		if _, missing := os.Stat(filepath.Join(dir, newFileName)); err != nil || !errors.Is(missing, os.ErrNotExist) {
 			t.Fatal(err, missing)
 		}
@@ -315,4 +324,42 @@ func TestFullHandOuts(t *testing.T) {
 	s, _ = openedFile(t, dir)
 	s.HandOut(1, 1)
 	_ = s.Close()
+}
+
+// TestChangedInUse: a file that another program cuts, or puts an older copy into, is
+// an error, and takes nothing more.
+func TestChangedInUse(t *testing.T) {
+	for name, change := range map[string]func(path string, older []byte) error{
+		"cut": func(path string, _ []byte) error { return os.Truncate(path, 0) },
+		"older copy": func(path string, older []byte) error {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt(older, 0)
+			return errors.Join(err, f.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := openedFile(t, t.TempDir())
+			older, err := os.ReadFile(s.path())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Commit(&Change{Put: []Put{putOf(0, 1)}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(s.path(), older); err != nil {
+				t.Fatal(err)
+			}
+			_ = s.Compact(0) // whatever it says, it comes back
+			if err := s.Commit(&Change{Put: []Put{putOf(0, 2)}}); !errors.Is(err, ErrDamaged) {
+				t.Errorf("%v, want ErrDamaged", err)
+			}
+			if _, err := s.Recover(t.Context()); !errors.Is(err, ErrDamaged) {
+				t.Errorf("%v, want ErrDamaged", err)
+			}
+			_ = s.Close()
+		})
+	}
 }

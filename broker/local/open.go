@@ -84,8 +84,8 @@ func (s *File) create() error {
 func (s *File) Recover(context.Context) (map[int]Contents, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if s.wedged != nil {
-		return nil, s.wedged
+	if err := s.wedged.Load(); err != nil {
+		return nil, *err
 	}
 	if err := errors.Join(s.closeDB(), s.Check(), durable.SyncDir(s.dir)); err != nil {
 		return nil, err
@@ -166,13 +166,17 @@ func (s *File) reopen() error {
 	if err != nil {
 		return err
 	}
-	db, err := bbolt.Open(s.path(), 0o600, options)
+	var db *bbolt.DB
+	err = s.caught(func() (err error) {
+		db, err = bbolt.Open(s.path(), 0o600, options)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("broker store %s: %w", s.path(), err)
 	}
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	s.db, s.info = db, info
+	s.db, s.info, s.last = db, info, metas[0].txid
 	s.commits.Add(1)
 	return nil
 }
@@ -232,16 +236,18 @@ func (s *File) forgetHandOuts() error {
 
 // keys returns the sequence numbers of a shard up to one, the first of them.
 func (s *File) keys(shard int, upTo uint64) (seqs []uint64, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketQueues).Bucket(queueName(shard)).Cursor()
-		for key, _ := c.First(); key != nil && len(seqs) < maxHandOuts; key, _ = c.Next() {
-			seq := binary.BigEndian.Uint64(key)
-			if seq > upTo {
-				break
+	err = s.caught(func() error {
+		return s.db.View(func(tx *bbolt.Tx) error {
+			c := tx.Bucket(bucketQueues).Bucket(queueName(shard)).Cursor()
+			for key, _ := c.First(); key != nil && len(seqs) < maxHandOuts; key, _ = c.Next() {
+				seq := binary.BigEndian.Uint64(key)
+				if seq > upTo {
+					break
+				}
+				seqs = append(seqs, seq)
 			}
-			seqs = append(seqs, seq)
-		}
-		return nil
+			return nil
+		})
 	})
 	return seqs, err
 }

@@ -2,10 +2,12 @@ package local
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 	"async-data-processor/message"
 )
 
@@ -104,6 +106,7 @@ func (q *queue) pop(c *consumer) *handOut {
 		if it.Returns > broker.DeliveryLimit {
 			q.depth--
 			q.engine.move(q.bury(&it, message.Outcome{Reason: "delivery_limit"}))
+			c.client.events.Send(event.DeadLettered{Shard: q.number, Err: errLimit})
 			continue
 		}
 		h := &handOut{it, c}
@@ -113,6 +116,9 @@ func (q *queue) pop(c *consumer) *handOut {
 	}
 	return nil
 }
+
+// errLimit is why an envelope became a dead letter without a settle of its own.
+var errLimit = fmt.Errorf("it was handed out more than %d times without being settled: its process was killed, or returned it", broker.DeliveryLimit)
 
 // drop takes an item from its consumer, or returns false if that has it no longer.
 func (q *queue) drop(h *handOut) bool {

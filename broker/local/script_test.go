@@ -51,7 +51,7 @@ type script struct {
 func TestScript(t *testing.T) {
 	root, round, _ := bytes.Cut([]byte(os.Getenv("LOCAL_SCRIPT")), []byte(" "))
 	if len(root) == 0 {
-		t.Skip("it works for other tests")
+		return // it works for other tests
 	}
 	seed, _ := strconv.ParseUint(string(round), 10, 64)
 	s := &script{t: t, root: string(root), round: string(round), rng: rand.New(rand.NewPCG(seed, 1)), fates: map[string]string{}}
@@ -135,7 +135,7 @@ func (s *script) work(e *Engine, file *File, part int) (life *life) {
 	if part > 0 {
 		beside.Go(func() { s.publish(c, 1) })
 	}
-	if err := file.compact(0); errors.Is(err, ErrDamaged) {
+	if err := file.Compact(0); errors.Is(err, ErrDamaged) {
 		s.t.Error(err)
 	}
 	beside.Wait()
