@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -68,7 +69,10 @@ func (r *rig) dial(_ context.Context, role string) (*fake, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.down != nil {
-		return nil, r.down
+		r.mu.Unlock()
+		time.Sleep(time.Millisecond) // so that there is a time before the answer
+		r.mu.Lock()
+		return nil, cmp.Or(r.down, errDown)
 	}
 	return &fake{Life: NewLife(), hangs: r.hangs, cut: make(chan struct{}), role: role}, nil
 }
