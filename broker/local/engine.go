@@ -108,6 +108,9 @@ func (e *Engine) Open(ctx context.Context) error {
 
 // load takes over what the store holds. mu is held.
 func (e *Engine) load(contents map[int]Contents) {
+	for _, q := range e.queues {
+		q.depth = 0
+	}
 	for n, c := range contents {
 		e.queue(n).load(c)
 	}

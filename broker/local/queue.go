@@ -48,9 +48,10 @@ func (e *Engine) queue(number int) *queue {
 	return q
 }
 
-// clear forgets all but the consumers.
+// clear forgets all but the consumers, and the depth: until the store is open again
+// that is the best that is known.
 func (q *queue) clear() {
-	q.given, q.last, q.read, q.depth, q.handedOut = 0, 0, 0, 0, 0
+	q.given, q.last, q.read, q.handedOut = 0, 0, 0, 0
 	q.ready, q.readyBytes = nil, 0
 	q.unsettled, q.returns = map[uint64]*handOut{}, map[uint64]int{}
 	for _, c := range q.consumers {
