@@ -127,12 +127,12 @@ func (m *machine) hook(op lossyfs.Op) error {
 	return nil
 }
 
-// looksApart is of how many looks one is made; LOCAL_ROUNDS asks for all.
-var looksApart = 2
+// looksApart is of how many looks one is made: all, but for the race detector.
+var looksApart = 1
 
 // look opens what a loss of power would leave now.
 func (m *machine) look(op lossyfs.Op, chance *rand.Rand) {
-	if _, all := os.LookupEnv("LOCAL_ROUNDS"); !all && m.rng.IntN(looksApart) > 0 {
+	if m.rng.IntN(looksApart) > 0 {
 		return
 	}
 	m.looks++
