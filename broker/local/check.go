@@ -19,9 +19,8 @@ var ErrDamaged = errors.New("the broker's store is damaged")
 // Report is what a look at a store's file found.
 type Report struct {
 	Path  string
-	Clean bool   // the last process stopped in order
-	Txid  uint64 // of the newest transaction
-	Live  int64  // bytes of the pages in use, of those that can be read
+	Clean bool  // the last process stopped in order
+	Live  int64 // bytes of the pages in use, of those that can be read
 	// Queues has each shard of the file, and Dead.
 	Queues map[int]*Queue
 	// Damage is what is wrong with the file as a whole.

@@ -70,9 +70,10 @@ func (s *File) sizes() (size, used int64) {
 	if s.db == nil {
 		return 0, 0
 	}
+	var pageSize int
 	err := s.caught(func() error {
 		return s.db.View(func(tx *bbolt.Tx) error {
-			size = tx.Size()
+			size, pageSize = tx.Size(), s.db.Info().PageSize
 			return nil
 		})
 	})
@@ -80,7 +81,7 @@ func (s *File) sizes() (size, used int64) {
 		return 0, 1
 	}
 	stats := s.db.Stats()
-	return size, size - int64(stats.FreePageN+stats.PendingPageN)*int64(os.Getpagesize())
+	return size, size - int64(stats.FreePageN+stats.PendingPageN)*int64(pageSize)
 }
 
 // copy returns a new database with the contents of another one.

@@ -8,6 +8,10 @@
 //	queue.go        a queue: what is ready, what is handed out
 //	consume.go      consuming and settling
 //	deadletters.go  the dead letters
+//	broker.go       Broker, which is an engine over a File of its own
+//	file.go         File, the Store in a bbolt file; open.go and compact.go are its
+//	bolt_create.go  the layout of the file; record.go: of a record
+//	pages.go        reading the file without bbolt; survey.go, check.go, salvage.go
 //
 // An Engine keeps the rules of the queues, and holds in memory what is handed out
 // or about to be. All else is in its Store, read in order when it is due. The Store

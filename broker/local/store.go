@@ -16,7 +16,7 @@ type Store interface {
 	// Recover opens the store, again if it was open, and returns what is in it by
 	// queue. Until it has succeeded, all calls but Close fail. It is called first,
 	// and after a Commit or a Read that has failed otherwise. An error may pass unless it
-	// wraps ErrDamaged. It gives up when ctx ends.
+	// wraps ErrDamaged. It may give up when ctx ends.
 	Recover(ctx context.Context) (map[int]Contents, error)
 	// Commit makes all of the change durable, or nothing. If its error wraps
 	// broker.ErrRejected, nothing of the change is in the store, which is as it was

@@ -100,7 +100,7 @@ func (s *survey) open(m *meta) (ok bool) {
 	s.tree = newTree(s.file, s.size, m, s.goroutines)
 	r, wrong := s.report, s.wrong(nil, "")
 	s.total.Store(0)
-	r.Txid, r.Clean, r.Queues = m.txid, false, map[int]*Queue{}
+	r.Clean, r.Queues = false, map[int]*Queue{}
 	if want := int64(m.pages) * int64(m.pageSize); s.size < want {
 		wrong(flawf("the file lacks its last %d bytes", want-s.size))
 	}
