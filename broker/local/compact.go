@@ -45,22 +45,19 @@ func (s *File) Compact(minSize int64) error {
 		return errors.Join(os.Remove(smaller.Path()), smaller.Close())
 	}
 	info, err := os.Stat(smaller.Path())
-	if err == nil {
-		err = os.Rename(smaller.Path(), s.path())
-	}
 	if err != nil {
 		return errors.Join(err, smaller.Close())
 	}
-	err = errors.Join(durable.SyncDir(s.dir), s.closeDB())
+	err = errors.Join(os.Rename(smaller.Path(), s.path()), durable.SyncDir(s.dir), s.closeDB())
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	s.info = info
 	if err != nil {
-		// The old name may come back after a loss of power. So nothing is written
-		// before Recover has synced the folder.
+		// Which file has the name is not known, nor whether a loss of power brings the
+		// old one back. So nothing is written before Recover has synced the folder.
+		s.info = nil
 		return errors.Join(err, smaller.Close())
 	}
-	s.db = smaller
+	s.db, s.info = smaller, info
 	s.last = uint64(s.txid())
 	return nil
 }

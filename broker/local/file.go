@@ -107,7 +107,9 @@ func (s *File) commit(c *Change) error {
 	case rejected || full(err) && s.txid() == before && s.reopen() == nil:
 		return broker.Rejected(err)
 	}
-	return broker.Unknown(err)
+	// bbolt goes on from what it has mapped, with the free pages of the state before.
+	// So nothing is committed to this file before it was opened anew.
+	return broker.Unknown(errors.Join(err, s.closeDB()))
 }
 
 // full tells whether the error is about lack of space, which is told before anything
@@ -245,11 +247,13 @@ func (s *File) Close() error {
 	var errs []error
 	if s.db != nil && s.wedged.Load() == nil {
 		if s.Check() == nil { // else it may be another process's
-			errs = append(errs,
-				s.caught(func() error {
-					return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyClean, yes) })
-				}),
-				s.forgetHandOuts())
+			err := s.caught(func() error {
+				return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyClean, yes) })
+			})
+			if err == nil {
+				err = s.forgetHandOuts()
+			}
+			errs = append(errs, err)
 		}
 		errs = append(errs, s.closeDB())
 	}

@@ -38,6 +38,7 @@ type machine struct {
 	last    int // the operation at which the process is killed; 0 for none
 	ops     int // of the script
 	victim  *exec.Cmd
+	apart   int // of how many looks one is made
 	looks   int
 	renames int
 	outcome map[string]int // how often a fate was told
@@ -45,7 +46,7 @@ type machine struct {
 
 func newMachine(t *testing.T, seed uint64) *machine {
 	m := &machine{
-		T: t, disk: lossyfs.New(), rng: rand.New(rand.NewPCG(seed, 2)), mount: t.TempDir(),
+		T: t, disk: lossyfs.New(), rng: rand.New(rand.NewPCG(seed, 2)), mount: t.TempDir(), apart: looksApart,
 		fates: map[string]string{}, outcome: map[string]int{},
 	}
 	m.disk.SetHook(m.hook)
@@ -127,12 +128,12 @@ func (m *machine) hook(op lossyfs.Op) error {
 	return nil
 }
 
-// looksApart is of how many looks one is made: all, but for the race detector.
+// looksApart is the usual one: all are made, but for the race detector.
 var looksApart = 1
 
 // look opens what a loss of power would leave now.
 func (m *machine) look(op lossyfs.Op, chance *rand.Rand) {
-	if m.rng.IntN(looksApart) > 0 {
+	if m.rng.IntN(m.apart) > 0 {
 		return
 	}
 	m.looks++
@@ -282,5 +283,29 @@ func TestFailingDisk(t *testing.T) {
 	t.Logf("%d openings, %v, failures: %v", m.looks, m.outcome, failures)
 	if len(failures) < 4 || m.outcome[rejected] == 0 {
 		t.Error("that was no failing disk")
+	}
+}
+
+// TestFailingRecovery lets an fsync fail while a store is opened after a crash, at each
+// in turn. What follows, up to the close, costs nothing that is stored.
+func TestFailingRecovery(t *testing.T) {
+	for nth := range 5 {
+		m := newMachine(t, uint64(nth))
+		m.apart = 1 << 30
+		m.run(nth, 100)
+		m.apart = min(looksApart, 4)
+		syncs := 0
+		m.fail = func(op lossyfs.Op) error {
+			if op.Kind == lossyfs.Sync && !op.Done && op.Path == "store/"+FileName {
+				if syncs++; syncs == nth+1 {
+					return unix.EIO
+				}
+			}
+			return nil
+		}
+		m.run(nth+100, 40)
+		if syncs <= nth {
+			t.Errorf("%d times fsync, too few", syncs)
+		}
 	}
 }
