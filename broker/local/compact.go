@@ -55,9 +55,11 @@ func (s *File) Compact(minSize int64) error {
 		// Which file has the name is not known, nor whether a loss of power brings the
 		// old one back. So nothing is written before Recover has synced the folder.
 		s.info = nil
+		s.size.Store(0)
 		return errors.Join(err, smaller.Close())
 	}
 	s.db, s.info = smaller, info
+	s.size.Store(info.Size())
 	s.last = uint64(s.txid())
 	return nil
 }

@@ -37,6 +37,7 @@ type File struct {
 	last    uint64        // the number of the last transaction
 
 	wedged atomic.Pointer[error] // why it can never be used again
+	size   atomic.Int64          // of the file when it was looked at last; it never shrinks in use
 
 	reading sync.RWMutex // held by readers of db, and when it is replaced
 	db      *bbolt.DB    // nil while it is not open

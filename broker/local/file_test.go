@@ -330,7 +330,11 @@ func TestFullHandOuts(t *testing.T) {
 // an error, and takes nothing more.
 func TestChangedInUse(t *testing.T) {
 	for name, change := range map[string]func(path string, older []byte) error{
-		"cut": func(path string, _ []byte) error { return os.Truncate(path, 0) },
+		"emptied": func(path string, _ []byte) error { return os.Truncate(path, 0) },
+		"cut": func(path string, _ []byte) error {
+			info, err := os.Stat(path)
+			return errors.Join(err, os.Truncate(path, info.Size()-1))
+		},
 		"older copy": func(path string, older []byte) error {
 			f, err := os.OpenFile(path, os.O_WRONLY, 0)
 			if err != nil {

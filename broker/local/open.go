@@ -111,6 +111,7 @@ func (s *File) Check() error {
 	if err := s.lock.Check(); err != nil {
 		return fmt.Errorf("broker store: %w; stop this process, then start it again", err)
 	}
+	size := s.size.Load() // before the look, as it may grow meanwhile
 	info, err := os.Stat(s.path())
 	if err != nil {
 		return fmt.Errorf("broker store: %w", err)
@@ -120,6 +121,10 @@ func (s *File) Check() error {
 	if s.info != nil && !os.SameFile(info, s.info) {
 		return fmt.Errorf("broker store: %s was replaced under this process; stop it, then start it again", s.path())
 	}
+	if info.Size() < size {
+		return fmt.Errorf("%w: %s was cut by another program, from %d to %d bytes", ErrDamaged, s.path(), size, info.Size())
+	}
+	s.size.Store(info.Size())
 	return nil
 }
 
