@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,8 +20,7 @@ var ErrDamaged = errors.New("the broker's store is damaged")
 // Report is what a look at a store's file found.
 type Report struct {
 	Path  string
-	Clean bool  // the last process stopped in order
-	Live  int64 // bytes of the pages in use, of those that can be read
+	Clean bool // the last process stopped in order
 	// Queues has each shard of the file, and Dead.
 	Queues map[int]*Queue
 	// Damage is what is wrong with the file as a whole.
@@ -49,10 +49,11 @@ type Queue struct {
 
 // checkFile looks at the opened file of a store, with reads only: bbolt would panic
 // on a damaged file. It looks at the whole structure, and at the checksum of each
-// envelope, if full, or if the file was not closed in order. The progress function may be nil; it gets envelopes, about once a
-// second. If the error is ErrDamaged, the report has all that is readable.
-func checkFile(f *os.File, full bool, progress func(done, total int64)) (*Report, error) {
-	s, err := newSurvey(f, full, runtime.GOMAXPROCS(0), progress)
+// envelope, if full, or if the file was not closed in order. The progress function may
+// be nil; it gets envelopes, about once a second. If the error is ErrDamaged, the report
+// has all that is readable. After the end of ctx it is that of ctx.
+func checkFile(ctx context.Context, f *os.File, full bool, progress func(done, total int64)) (*Report, error) {
+	s, err := newSurvey(ctx, f, full, runtime.GOMAXPROCS(0), progress)
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +61,11 @@ func checkFile(f *os.File, full bool, progress func(done, total int64)) (*Report
 }
 
 // Check looks at all of the store at dir, which no process may have. It changes
-// nothing. If the error is ErrDamaged, the report has all that is readable.
-func Check(dir string, progress func(done, total int64)) (r *Report, err error) {
+// nothing. If the error is ErrDamaged, the report has all that is readable. After the end
+// of ctx it is that of ctx.
+func Check(ctx context.Context, dir string, progress func(done, total int64)) (r *Report, err error) {
 	err = withStore(dir, func(f *os.File) (err error) {
-		r, err = checkFile(f, true, progress)
+		r, err = checkFile(ctx, f, true, progress)
 		return err
 	})
 	return r, err

@@ -32,7 +32,7 @@ func TestCheck(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", shape, err)
 			}
-			if r.Clean || r.Live <= 0 || len(r.Queues) != len(s.records) && shape != "empty" {
+			if r.Clean || len(r.Queues) != len(s.records) && shape != "empty" {
 				t.Errorf("%s: got %+v", shape, r)
 			}
 			for n, want := range s.records {
@@ -136,7 +136,7 @@ func TestCheckPages(t *testing.T) {
 		"it is cut off":                   func(r *Report, file, _ []byte) { replaceRoot(r, file, 0) }, // which has a page of its own
 	} {
 		file := bytes.Clone(whole)
-		sv := survey{file: bytes.NewReader(file), size: int64(len(file)), goroutines: 1, report: &Report{Path: "x"}}
+		sv := survey{ctx: t.Context(), file: bytes.NewReader(file), size: int64(len(file)), goroutines: 1, report: &Report{Path: "x"}}
 		var leaf []byte
 		var done, total int64
 		sv.progress = func(d, t int64) { done, total = d, t }
@@ -181,7 +181,7 @@ func TestShort(t *testing.T) {
 	}
 	needed := int(metas[0].pages) * metas[0].pageSize
 	for n := 0; n <= needed; n += 256 {
-		sv := survey{file: bytes.NewReader(file[:n]), size: int64(n), goroutines: 1, report: &Report{Path: "x"}}
+		sv := survey{ctx: t.Context(), file: bytes.NewReader(file[:n]), size: int64(n), goroutines: 1, report: &Report{Path: "x"}}
 		want := fmt.Sprintf("the file lacks its last %d bytes", needed-n)
 		if err := sv.check(); n == needed && err != nil || n < needed && !errors.Is(err, ErrDamaged) ||
 			n >= 2*os.Getpagesize() && n < needed && !strings.Contains(err.Error(), want) {
@@ -244,7 +244,7 @@ func TestDamages(t *testing.T) {
 			for i := range each {
 				how, file := damage(rng, whole)
 				path := filepath.Join(t.TempDir(), FileName)
-				sv := survey{file: bytes.NewReader(file), size: int64(len(file)), full: true, goroutines: 2, report: &Report{Path: path}}
+				sv := survey{ctx: t.Context(), file: bytes.NewReader(file), size: int64(len(file)), full: true, goroutines: 2, report: &Report{Path: path}}
 				err := sv.check()
 				if err == nil || i%10 == 0 {
 					if err := os.WriteFile(path, file, 0o600); err != nil {
@@ -295,7 +295,7 @@ func TestReadError(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, from := range []int{0, 4096, len(file) / 2} {
-		sv := survey{file: brokenReader{bytes.NewReader(file), int64(from)}, size: int64(len(file)), goroutines: 2, report: &Report{Path: "x"}}
+		sv := survey{ctx: t.Context(), file: brokenReader{bytes.NewReader(file), int64(from)}, size: int64(len(file)), goroutines: 2, report: &Report{Path: "x"}}
 		if err := sv.check(); !errors.Is(err, errBroken) || errors.Is(err, ErrDamaged) {
 			t.Errorf("from byte %d: %v", from, err)
 		}
@@ -323,7 +323,7 @@ func FuzzCheck(f *testing.F) {
 			h.Write(m[:metaSize-8])
 			order.PutUint64(m[metaSize-8:], h.Sum64())
 		}
-		sv := survey{file: bytes.NewReader(file), size: int64(len(file)), full: true, goroutines: 2, report: &Report{Path: "x"}}
+		sv := survey{ctx: t.Context(), file: bytes.NewReader(file), size: int64(len(file)), full: true, goroutines: 2, report: &Report{Path: "x"}}
 		var good atomic.Int64
 		sv.record = func(queue int, seq uint64, record []byte) {
 			if s.records[queue][seq] == string(record) {

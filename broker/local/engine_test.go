@@ -113,7 +113,7 @@ func TestSettleAfterRefusal(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
-	r, err := Check(dir, nil)
+	r, err := Check(t.Context(), dir, nil)
 	if err != nil || r.Queues[0].Depth != 0 || r.Queues[Dead].Depth != 1 {
 		t.Errorf("%+v, %v; want one dead letter alone", r, err)
 	}

@@ -50,7 +50,7 @@ func TestReturnAndSettle(t *testing.T) {
 		}
 	}
 	file.crash(t)
-	if r, err := Check(dir, nil); err != nil || r.Clean {
+	if r, err := Check(t.Context(), dir, nil); err != nil || r.Clean {
 		t.Errorf("after a crash: %+v, %v", r, err)
 	}
 	file, contents := openedFile(t, dir)

@@ -81,7 +81,7 @@ func (s *File) create() error {
 }
 
 // Recover implements Store.
-func (s *File) Recover(context.Context) (map[int]Contents, error) {
+func (s *File) Recover(ctx context.Context) (map[int]Contents, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := s.wedged.Load(); err != nil {
@@ -90,7 +90,7 @@ func (s *File) Recover(context.Context) (map[int]Contents, error) {
 	if err := errors.Join(s.closeDB(), s.Check(), durable.SyncDir(s.dir)); err != nil {
 		return nil, err
 	}
-	report, err := s.survey()
+	report, err := s.survey(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -129,13 +129,13 @@ func (s *File) Check() error {
 }
 
 // survey looks at the whole file, after an orderly stop at all but the bodies.
-func (s *File) survey() (*Report, error) {
+func (s *File) survey(ctx context.Context) (*Report, error) {
 	f, err := os.Open(s.path())
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return checkFile(f, false, s.progress)
+	return checkFile(ctx, f, false, s.progress)
 }
 
 // reopen opens the file with bbolt, closing it first if it was open.

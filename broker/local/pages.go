@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -248,19 +249,19 @@ func (p *page) child(i int) uint64  { return order.Uint64(p.element(i)[8:]) }
 
 // tree reads the trees of one state of the file. It visits no page twice.
 type tree struct {
+	ctx   context.Context
 	file  io.ReaderAt
 	meta  *meta
 	seen  []atomic.Uint64 // a bit for each page
-	live  atomic.Int64    // pages seen
 	pages sync.Pool       // of *page
 	slots chan struct{}   // of the goroutines beside that of the caller
 	group sync.WaitGroup
 }
 
 // newTree makes a tree that is read by so many goroutines. The file has the given size.
-func newTree(file io.ReaderAt, size int64, m *meta, goroutines int) *tree {
+func newTree(ctx context.Context, file io.ReaderAt, size int64, m *meta, goroutines int) *tree {
 	pages := min(m.pages, uint64(size)/uint64(m.pageSize)+1)
-	t := &tree{file: file, meta: m, seen: make([]atomic.Uint64, pages/64+1), slots: make(chan struct{}, goroutines-1)}
+	t := &tree{ctx: ctx, file: file, meta: m, seen: make([]atomic.Uint64, pages/64+1), slots: make(chan struct{}, goroutines-1)}
 	t.pages.New = func() any { return &page{tree: t} }
 	return t
 }
@@ -311,6 +312,10 @@ func (t *tree) spawn(f func()) {
 // walkPage visits what is below a page. The keys are from lo on and below hi; nil is
 // no bound.
 func (t *tree) walkPage(id uint64, lo, hi []byte, depth int, v visitor) {
+	if err := t.ctx.Err(); err != nil {
+		v.wrong(err)
+		return
+	}
 	p := t.pages.Get().(*page)
 	err := t.load(p, id)
 	if err == nil && depth > maxDepth {
@@ -366,7 +371,6 @@ func (t *tree) load(p *page, id uint64) error {
 			return flaw("it has two places in the tree")
 		}
 	}
-	t.live.Add(int64(more) + 1)
 	return p.readKeys()
 }
 

@@ -201,7 +201,7 @@ func reopened(dir string) (queued, dead map[string]int, err error) {
 		err = file.Commit(&Change{Put: []Put{{Queue: 0, Item: probe}}})
 	}
 	if err = errors.Join(err, file.Close()); err == nil {
-		_, err = Check(dir, nil)
+		_, err = Check(context.Background(), dir, nil)
 	}
 	return queued, dead, err
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,9 +19,9 @@ import (
 // into a new store in the folder to, which must be empty or not exist. It changes
 // nothing in from. The report tells what it read; its Err, what it could not. After
 // an error there is no new store.
-func Salvage(from, to string, progress func(done, total int64)) (r *Report, err error) {
+func Salvage(ctx context.Context, from, to string, progress func(done, total int64)) (r *Report, err error) {
 	err = withStore(from, func(f *os.File) error {
-		s, err := newSurvey(f, true, 1, progress)
+		s, err := newSurvey(ctx, f, true, 1, progress)
 		if err != nil {
 			return err
 		}
@@ -59,6 +60,9 @@ func (s *survey) copyTo(from, to string) error {
 		c := &copier{db: db, queues: s.report.Queues, depths: map[int]int{}}
 		s.record = c.add
 		s.readQueues()
+		if err := s.ctx.Err(); err != nil {
+			return err // not all was read
+		}
 		return c.finish()
 	})
 	if err != nil {

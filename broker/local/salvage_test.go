@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 func salvage(t *testing.T, s *testStore, dir string) (r *Report, missing, more int) {
 	t.Helper()
 	before, to := snapshot(t, dir), filepath.Join(t.TempDir(), "new")
-	r, err := Salvage(dir, to, nil)
+	r, err := Salvage(t.Context(), dir, to, nil)
 	if !maps.Equal(before, snapshot(t, dir)) {
 		t.Error("the old store changed")
 	}
@@ -31,7 +32,7 @@ func salvage(t *testing.T, s *testStore, dir string) (r *Report, missing, more i
 		}
 		return nil, 0, 0
 	}
-	copied, err := Check(to, nil)
+	copied, err := Check(t.Context(), to, nil)
 	if err != nil {
 		t.Error("the new store:", err)
 	}
@@ -90,7 +91,7 @@ func TestSalvage(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		sv, err := newSurvey(f, false, 1, nil)
+		sv, err := newSurvey(t.Context(), f, false, 1, nil)
 		if err != nil || !sv.start() {
 			t.Fatal(err)
 		}
@@ -148,8 +149,8 @@ func TestInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, checked := Check(s.dir, nil)
-	_, salvaged := Salvage(s.dir, filepath.Join(s.dir, "new"), nil)
+	_, checked := Check(t.Context(), s.dir, nil)
+	_, salvaged := Salvage(t.Context(), s.dir, filepath.Join(s.dir, "new"), nil)
 	for _, err := range []error{checked, salvaged} {
 		if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
 			t.Error(err)
@@ -158,7 +159,34 @@ func TestInUse(t *testing.T) {
 	if err := lock.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Check(s.dir, nil); err != nil {
+	if _, err := Check(t.Context(), s.dir, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStopped: the end of its context ends a look at a store, and what is copied of one
+// is no store then.
+func TestStopped(t *testing.T) {
+	s := newTestStore(t, "backlog")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	to := filepath.Join(t.TempDir(), "new")
+	_, checked := Check(ctx, s.dir, nil)
+	_, salvaged := Salvage(ctx, s.dir, to, nil)
+	file, err := OpenFile(s.dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, recovered := file.Recover(ctx)
+	for _, err := range []error{checked, salvaged, recovered} {
+		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrDamaged) {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(to, FileName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a new store: %v", err)
+	}
+	if err := file.Close(); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -181,5 +182,5 @@ func checkPath(t testing.TB, path string, full bool) (*Report, error) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	return checkFile(f, full, nil)
+	return checkFile(context.Background(), f, full, nil)
 }

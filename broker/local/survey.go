@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 // survey reads a store's file.
 type survey struct {
+	ctx        context.Context // ends it before its end
 	file       io.ReaderAt
 	size       int64
 	full       bool  // with the checksums of the records
@@ -31,12 +33,12 @@ type survey struct {
 	failure error      // the first error of reading
 }
 
-func newSurvey(f *os.File, full bool, goroutines int, progress func(done, total int64)) (*survey, error) {
+func newSurvey(ctx context.Context, f *os.File, full bool, goroutines int, progress func(done, total int64)) (*survey, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	s := &survey{file: f, size: info.Size(), full: full, goroutines: goroutines, progress: progress}
+	s := &survey{ctx: ctx, file: f, size: info.Size(), full: full, goroutines: goroutines, progress: progress}
 	s.report = &Report{Path: f.Name()}
 	s.due.Store(time.Now().Add(time.Second).UnixNano())
 	return s, nil
@@ -97,7 +99,7 @@ func (s *survey) wrong(q *Queue, prefix string) func(error) {
 // open reads all of a state of the file but what its queues hold. It fails if it
 // finds no list of the queues.
 func (s *survey) open(m *meta) (ok bool) {
-	s.tree = newTree(s.file, s.size, m, s.goroutines)
+	s.tree = newTree(s.ctx, s.file, s.size, m, s.goroutines)
 	r, wrong := s.report, s.wrong(nil, "")
 	s.total.Store(0)
 	r.Clean, r.Queues = false, map[int]*Queue{}
@@ -205,7 +207,6 @@ func (s *survey) readQueues() {
 		}
 	}
 	s.tree.group.Wait()
-	s.report.Live = s.tree.live.Load() * int64(s.tree.meta.pageSize)
 	for _, q := range s.report.Queues {
 		switch missing := q.Want - q.Depth; {
 		case q.Want >= 0 && missing > 0 && q.Damage == "":

@@ -53,7 +53,7 @@ func newStoreCheck(lookup lookupEnv) *cobra.Command {
 				return misused(cmd, err)
 			}
 			return runStore(cmd, func(progress func(done, total int64)) (*local.Report, error) {
-				return local.Check(dir, progress)
+				return local.Check(cmd.Context(), dir, progress)
 			}, "run '"+cmd.Root().Name()+" store salvage "+plain(dir)+" NEWDIR' to copy what can be read")
 		},
 	}
@@ -74,7 +74,7 @@ the program on the new store with --broker-url embedded:NEWDIR, or swap the fold
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runStore(cmd, func(progress func(done, total int64)) (*local.Report, error) {
-				return local.Salvage(args[0], args[1], progress)
+				return local.Salvage(cmd.Context(), args[0], args[1], progress)
 			}, "copied what can be read to "+plain(args[1]))
 		},
 	}

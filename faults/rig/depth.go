@@ -57,7 +57,7 @@ func depthOfRabbitMQ(url string, shards int) (waiting, dead int, err error) {
 }
 
 func depthOfStore(url string, _ int) (waiting, dead int, err error) {
-	report, err := local.Check(strings.TrimPrefix(url, "embedded://"), nil)
+	report, err := local.Check(context.Background(), strings.TrimPrefix(url, "embedded://"), nil)
 	if err != nil {
 		return 0, 0, err
 	}
