@@ -60,10 +60,10 @@ func flawf(format string, args ...any) error { return flaw(fmt.Sprintf(format, a
 // readFull reads all of b. That the file ends before is a flaw.
 func readFull(r io.ReaderAt, b []byte, offset int64) error {
 	n, err := r.ReadAt(b, offset)
-	switch {
-	case n == len(b):
+	if n == len(b) {
 		return nil
-	case errors.Is(err, io.EOF):
+	}
+	if errors.Is(err, io.EOF) {
 		return flawf("the file ends at byte %d", offset+int64(n))
 	}
 	return err
@@ -312,12 +312,11 @@ func (t *tree) spawn(f func()) {
 // walkPage visits what is below a page. The keys are from lo on and below hi; nil is
 // no bound.
 func (t *tree) walkPage(id uint64, lo, hi []byte, depth int, v visitor) {
-	if err := t.ctx.Err(); err != nil {
-		v.wrong(err)
-		return
-	}
 	p := t.pages.Get().(*page)
-	err := t.load(p, id)
+	err := t.ctx.Err()
+	if err == nil {
+		err = t.load(p, id)
+	}
 	if err == nil && depth > maxDepth {
 		err = flaw("the tree is too deep")
 	}
