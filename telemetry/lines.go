@@ -1,7 +1,9 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -288,12 +290,43 @@ func (l *Log) batch(e event.Event) {
 			Err(e.Err).Dur("retry_ms", e.Retry).Msg("cannot write the batch, keeping it and trying again")
 	case event.BatchReturned:
 		l.repeating(zerolog.WarnLevel, "batch returned", ofWorker(e.Worker)).Int("messages", e.Messages).
-			Err(e.Err).Msg("batch returned to the broker")
+			Err(once(e.Err)).Msg("batch returned to the broker")
 	case event.MessageDied:
-		l.repeating(zerolog.WarnLevel, "message died", ofWorker(e.Worker)).Str("message_id", e.ID).Err(e.Err).
+		l.repeating(zerolog.WarnLevel, "message died", ofWorker(e.Worker)).Str("message_id", e.ID).Err(once(e.Err)).
 			Msg("message cannot be written")
 	case event.SettleFailed:
-		l.repeating(zerolog.WarnLevel, "settle failed", ofWorker(e.Worker)).Err(e.Err).
+		l.repeating(zerolog.WarnLevel, "settle failed", ofWorker(e.Worker)).Err(once(e.Err)).
 			Msg("batch is written but the broker could not be told, it will deliver it again")
 	}
+}
+
+// once returns an error in which each line of err is once, and few are. A lost
+// connection fails the settle of each delivery in a batch, all for the same reason.
+func once(err error) error {
+	const few = 5
+	if err == nil {
+		return nil
+	}
+	var texts []string
+	times, others := map[string]int{}, 0
+	for text := range strings.SplitSeq(err.Error(), "\n") {
+		switch {
+		case times[text] > 0:
+		case len(texts) < few:
+			texts = append(texts, text)
+		default:
+			others++
+			continue
+		}
+		times[text]++
+	}
+	for i, text := range texts {
+		if n := times[text]; n > 1 {
+			texts[i] = fmt.Sprintf("%s (%d times)", text, n)
+		}
+	}
+	if others > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", others))
+	}
+	return errors.New(strings.Join(texts, "\n"))
 }

@@ -188,6 +188,33 @@ func TestConnectionsAreToldAsOne(t *testing.T) {
 	}
 }
 
+// TestSettleErrorIsToldOnce: one lost connection fails the settle of every envelope in a
+// batch, and every batch after it.
+func TestSettleErrorIsToldOnce(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		gone := errors.New("the connection is gone")
+		many := []error{gone, errors.New("closed")}
+		for i := range 100 {
+			many = append(many, gone, fmt.Errorf("other %d", i))
+		}
+		for range 10 {
+			s.Send(event.SettleFailed{Err: errors.Join(many...)})
+			s.Send(event.BatchReturned{Err: errors.Join(errors.New("why"), errors.Join(gone, gone))})
+		}
+	})
+	var texts []any
+	for _, l := range lines {
+		texts = append(texts, l["error"])
+	}
+	want := []any{
+		"the connection is gone (101 times)\nclosed\nother 0\nother 1\nother 2\nand 97 more",
+		"why\nthe connection is gone (2 times)",
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("told %q\nwant %q", texts, want)
+	}
+}
+
 // TestPlaceIsFirst: every line begins with what it is about.
 func TestPlaceIsFirst(t *testing.T) {
 	var buf bytes.Buffer
