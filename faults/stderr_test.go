@@ -2,7 +2,6 @@ package faults
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -202,36 +201,6 @@ func TestStderrStuck(t *testing.T) {
 		time.Sleep(1200 * time.Millisecond)
 		l.signal(syscall.SIGTERM)
 		l.ends(3*time.Second, 1) // the upload has 5 s
-	})
-	t.Run("it is read again", func(t *testing.T) {
-		t.Parallel()
-		l := piped(t)
-		l.ready()
-		for n := 0; n < 4<<20; n += 2 * 1000 * 200 { // bytes of log, at least
-			l.post(1000)
-		}
-		text := make(chan string, 1)
-		go func() {
-			all, _ := io.ReadAll(l.log)
-			text <- string(all)
-		}()
-		time.Sleep(time.Second)
-		l.signal(syscall.SIGTERM)
-		l.ends(drainLimit, 0)
-		lines := strings.Split(strings.TrimSpace(<-text), "\n")
-		var told struct {
-			Message string
-			Dropped int
-		}
-		for _, line := range lines {
-			if err := json.Unmarshal([]byte(line), &told); err != nil {
-				t.Fatalf("%q: %v", line, err)
-			}
-			if told.Dropped > 0 {
-				return
-			}
-		}
-		t.Errorf("%d lines, and none that others are missing", len(lines))
 	})
 }
 

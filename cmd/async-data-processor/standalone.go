@@ -58,14 +58,12 @@ func head(cfg pipeline.Config, addr net.Addr) string {
 	case !isLoopback(addr):
 		who = "every client that reaches it may post, there is no token"
 	}
-	queue := pipeline.RedactURL(cfg.BrokerURL) + ", which confirms before the answer 201"
-	store := ""
+	queue, store := pipeline.RedactURL(cfg.BrokerURL)+", which confirms before the answer 201", ""
+	if cfg.BrokerURL != pipeline.EmbeddedURL {
+		store = " --broker-url " + shellWord(pipeline.RedactURL(cfg.BrokerURL))
+	}
 	if dir, err := pipeline.StoreFolder(cfg.BrokerURL); err == nil {
 		queue = absolute(dir) + "/, fsynced before the answer 201; it survives kill -9 and loss of power"
-		store = " --broker-url " + shellWord(cfg.BrokerURL)
-		if cfg.BrokerURL == pipeline.EmbeddedURL {
-			store = ""
-		}
 	}
 	target := *at.JoinPath("message")
 	return fmt.Sprintf(`%s
