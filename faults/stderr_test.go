@@ -196,6 +196,7 @@ func TestStderrStuck(t *testing.T) {
 		t.Parallel()
 		l := piped(t, "BATCH_LINGER=10m")
 		l.ready()
+		l.post(50)
 		l.hold()
 		l.signal(syscall.SIGTERM)
 		time.Sleep(1200 * time.Millisecond)
