@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	stdlog "log"
 	"os"
 	"syscall"
 	"testing"
@@ -91,6 +92,7 @@ func TestLimitOfTheDrain(t *testing.T) {
 	cfg := pipeline.DefaultConfig()
 	cfg.DrainTimeout = time.Hour
 	told.logTo(cfg)
+	defer stdlog.SetOutput(os.Stderr)
 	if d := told.drainTimeout(); d != time.Hour {
 		t.Errorf("%v, want that of the command", d)
 	}

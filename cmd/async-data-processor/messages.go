@@ -42,10 +42,19 @@ func (m *messages) logTo(cfg pipeline.Config) zerolog.Logger {
 		return line.Bytes()
 	})
 	stdlog.SetFlags(0)
-	stdlog.SetOutput(log) // what libraries say
+	stdlog.SetOutput(libraries{log})
 	m.drain.Store(int64(cfg.DrainTimeout))
 	m.log.Store(&log)
 	return log
+}
+
+// libraries makes lines of the log of what libraries print to that of the standard
+// library.
+type libraries struct{ log zerolog.Logger }
+
+func (l libraries) Write(line []byte) (int, error) {
+	l.log.Warn().Msg(string(bytes.TrimSpace(line)))
+	return len(line), nil
 }
 
 // logger returns a logger to w, in the format for stderr.

@@ -42,12 +42,12 @@ func TestAllIsInTheLog(t *testing.T) {
 	for format, want := range map[string]string{
 		"json": `{"level":"info","component":"server","shard":3,"worker":"3-1","error":"bad","zone":1,"message":"line"}
 {"level":"warn","dropped":1,"error":"disk full","message":"lines of the log are missing, stderr did not take them"}
-{"message":"a library"}
+{"level":"warn","message":"a library"}
 {"level":"error","error":"too late","message":"stopped"}
 `,
 		"console": `INF line component=server shard=3 worker=3-1 error=bad zone=1
 WRN lines of the log are missing, stderr did not take them error="disk full" dropped=1
-??? a library
+WRN a library
 ERR stopped error="too late"
 `,
 	} {
