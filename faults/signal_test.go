@@ -64,10 +64,7 @@ func TestSignals(t *testing.T) {
 	t.Run("a second one", func(t *testing.T) {
 		l := start(t)
 		l.hold()
-		l.signal(syscall.SIGTERM)
-		time.Sleep(1200 * time.Millisecond)
-		l.signal(syscall.SIGINT)
-		l.ends(3*time.Second, 1)
+		l.insist()
 		lines := strings.Split(strings.TrimSpace(rest(l)), "\n")
 		if last := lines[len(lines)-1]; !strings.HasPrefix(last, "{") || !strings.Contains(last, `"error":"second signal (interrupt), stopped at once`) {
 			t.Errorf("the last line is %s", last)
@@ -88,13 +85,12 @@ func TestFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mount.Unmount()
-	frozen, thaw := make(chan struct{}, 1), make(chan struct{})
-	disk.SetHook(func(lossyfs.Op) error {
-		select {
-		case frozen <- struct{}{}:
-		default:
+	frozen, thaw := make(chan struct{}, 100), make(chan struct{})
+	disk.SetHook(func(op lossyfs.Op) error {
+		if op.Kind == lossyfs.Mkdir && !op.Done {
+			frozen <- struct{}{}
+			<-thaw
 		}
-		<-thaw
 		return nil
 	})
 	p := rig.Spawn(t, "standalone", "DRAIN_TIMEOUT=1s", "BROKER_URL=embedded:"+filepath.Join(t.TempDir(), "broker"), "DATA_OUTPUT_DIR="+filepath.Join(dir, "data"))
@@ -104,7 +100,7 @@ func TestFrozen(t *testing.T) {
 		t.Fatal("it does not use the disk")
 	}
 	p.Signal(syscall.SIGTERM)
-	time.Sleep(6 * time.Second)
+	time.Sleep(8 * time.Second) // more than the time-out, and what the process takes to give up
 	close(thaw)
 	if code := p.Wait(); code != 3 {
 		t.Errorf("exit %d, want 3", code)
