@@ -33,7 +33,7 @@ func TestExtraShardsAreDrained(t *testing.T) {
 			r.checkFiles(shard, want)
 		}
 		for _, shard := range []string{`"shard":3,`, `"shard":4,`, `"shard":6,`, `"shard":7,`} {
-			r.checkTold(1, "found a queue beyond SHARDS_COUNT", `"level":"info",`+shard+`"envelopes":1`)
+			r.checkTold(1, "found a queue beyond SHARDS_COUNT", `"level":"info","component":"message-consumer",`+shard+`"envelopes":1`)
 		}
 		time.Sleep(3 * lookInterval)
 		synctest.Wait()
@@ -181,7 +181,7 @@ func TestUnpublishedOfMoreShards(t *testing.T) {
 		r.checkFiles(1000, 1)
 		for _, shard := range []int{7, 1000} {
 			r.checkFree(shard)
-			r.checkTold(1, nowPublished, fmt.Sprintf(`"level":"info","shard":%d,`, shard))
+			r.checkTold(1, nowPublished, fmt.Sprintf(`"level":"info","component":"message-consumer","shard":%d,`, shard))
 		}
 		r.checkTold(2, nowPublished, "")
 		r.checkTold(0, "draining it", "")
@@ -252,7 +252,7 @@ func TestUnpublishedIsRetried(t *testing.T) {
 		}
 		r.start()
 		r.checkFiles(6, 1)
-		r.checkTold(1, "cannot publish the open file of a shard", `"level":"warn","shard":5,`)
+		r.checkTold(1, "cannot publish the open file of a shard", `"level":"warn","component":"message-consumer","shard":5,`)
 		r.checkTold(1, "cannot look for files beyond SHARDS_COUNT", "shard-4")
 		r.checkStatus("")
 		must(t, os.Remove(inTheWay))

@@ -100,7 +100,7 @@ func (r *rig) run() {
 		return r.open(ctx, dir, n, onStandby)
 	}
 	var hub event.Hub
-	r.lines = telemetry.Start(&hub, zerolog.New(r))
+	r.lines = telemetry.Start(&hub, zerolog.New(r), false)
 	r.cfg.Events = hub.Send
 	r.set = New(r.cfg)
 	ctx, signal := context.WithCancel(context.Background())

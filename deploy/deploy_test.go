@@ -178,8 +178,9 @@ func TestDockerfile(t *testing.T) {
 
 func TestUnits(t *testing.T) {
 	for file, command := range map[string]string{
-		"async-data-processor-server.service":   "server",
-		"async-data-processor-consumer.service": "message-consumer",
+		"async-data-processor-server.service":     "server",
+		"async-data-processor-consumer.service":   "message-consumer",
+		"async-data-processor-standalone.service": "standalone",
 	} {
 		t.Run(command, func(t *testing.T) {
 			unit := parseUnit(t, file)
@@ -188,7 +189,7 @@ func TestUnits(t *testing.T) {
 				"ExecStart":                "/usr/local/bin/async-data-processor " + command,
 				"EnvironmentFile":          "-/etc/async-data-processor/env",
 				"KillSignal":               "SIGTERM",
-				"Restart":                  "on-failure",
+				"Restart":                  "always",
 				"RestartPreventExitStatus": "2", // the exit code of a wrong setting
 				"NoNewPrivileges":          "yes",
 				"ProtectSystem":            "strict",
@@ -211,11 +212,31 @@ func TestUnits(t *testing.T) {
 		})
 	}
 
-	consumer := parseUnit(t, "async-data-processor-consumer.service")["Service"]
-	want := []string{"DATA_OUTPUT_DIR=%S/" + strings.Join(consumer["StateDirectory"], " ")}
-	if !slices.Equal(consumer["Environment"], want) {
-		t.Errorf("the message-consumer's environment is %q, want %q, as all else is read-only", consumer["Environment"], want)
+	for file, want := range map[string][]string{
+		"async-data-processor-consumer.service": {"DATA_OUTPUT_DIR=%S/async-data-processor"},
+		"async-data-processor-standalone.service": {
+			"DATA_OUTPUT_DIR=%S/async-data-processor/data", "BROKER_URL=embedded://%S/async-data-processor/broker",
+		},
+	} {
+		service := parseUnit(t, file)["Service"]
+		if !slices.Equal(service["Environment"], want) || !slices.Equal(service["StateDirectory"], []string{"async-data-processor"}) {
+			t.Errorf("%s: the environment is %q, want %q, as all but the state directory is read-only", file, service["Environment"], want)
+		}
+		if user := service["User"]; !slices.Equal(user, service["Group"]) || !slices.Equal(user, sysusers(t)) {
+			t.Errorf("%s: it runs as %q, and systemd-sysusers makes %q", file, user, sysusers(t))
+		}
 	}
+}
+
+// sysusers returns the users that systemd-sysusers makes, each with a group of its name.
+func sysusers(t *testing.T) (names []string) {
+	t.Helper()
+	for line := range strings.Lines(read(t, "sysusers.conf")) {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] == "u" {
+			names = append(names, fields[1])
+		}
+	}
+	return names
 }
 
 // parseUnit returns the values of a systemd unit by section and key.

@@ -52,6 +52,10 @@ type DeadLetterFailed struct {
 	Retry time.Duration
 }
 
+// StoreCreated tells that there was no store of an embedded broker in Dir, so that it
+// made an empty one.
+type StoreCreated struct{ Dir string }
+
 // StoreChecked tells how far the check of an embedded broker's store is, when it
 // takes long.
 type StoreChecked struct {
@@ -62,4 +66,5 @@ type StoreChecked struct {
 func (Connection) event()       {}
 func (DeadLettered) event()     {}
 func (DeadLetterFailed) event() {}
+func (StoreCreated) event()     {}
 func (StoreChecked) event()     {}

@@ -6,6 +6,8 @@ type Started struct {
 	Component string
 	// Addr is where it listens, Output where its files go; each may be empty.
 	Addr, Output string
+	// Rolls tells that files roll: several batches go into one.
+	Rolls bool
 	// Broker is the broker's URL, credentials redacted; empty if it uses none.
 	Broker string
 	Shards int

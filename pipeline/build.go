@@ -22,7 +22,8 @@ import (
 
 // parts says which parts a process has.
 type parts struct {
-	server, consumer, admin, demo bool
+	server, consumer, admin bool
+	show                    Show
 	// ready is called once, with the address of the server, when what is posted
 	// becomes files; nil for nothing.
 	ready func(net.Addr)
@@ -106,7 +107,7 @@ func (p parts) newSet(cfg Config, b broker.Broker, dir *output.Dir, events event
 func (p *process) consume(set *consumer.Set, reserve *durable.Watermark, log *telemetry.Log) {
 	p.consumer = set
 	reserve.Look() // watchSpace tells of it
-	p.started = append(p.started, event.Started{Component: "message-consumer", Broker: RedactURL(p.cfg.BrokerURL), Shards: p.cfg.Shards, Output: p.cfg.OutputDir})
+	p.started = append(p.started, event.Started{Component: "message-consumer", Broker: RedactURL(p.cfg.BrokerURL), Shards: p.cfg.Shards, Output: p.cfg.OutputDir, Rolls: p.cfg.roll().Rolls()})
 	p.meanwhile = append(p.meanwhile,
 		func(ctx context.Context) { watchSpace(ctx, reserve, p.cfg.OutputDir, p.events) },
 		func(ctx context.Context) {
@@ -134,7 +135,7 @@ func (p parts) serve(process *process, b broker.Broker, reserve *durable.Waterma
 	if p.ready != nil {
 		process.meanwhile = append(process.meanwhile, func(ctx context.Context) { process.announce(ctx, ready, e.Addr(), p.ready) })
 	}
-	if p.demo {
+	if p.show.Demo {
 		d := demo{addr: e.Addr().String(), tokens: process.cfg.AuthTokens}
 		process.meanwhile = append(process.meanwhile, func(ctx context.Context) { every(ctx, demoInterval, func() { d.post(ctx) }) })
 	}
@@ -179,7 +180,7 @@ func (b bound) Addr() net.Addr { return b.listener.Addr() }
 // listen binds a server to the address of the setting. Once it serves, started
 // tells of it.
 func (p *process) listen(setting, addr string, s *server.Server, started event.Started) (bound, error) {
-	l, err := net.Listen("tcp", addr)
+	l, err := listenTCP(addr)
 	if err != nil {
 		return bound{}, fmt.Errorf("--%s %s: %w", setting, addr, err)
 	}

@@ -19,7 +19,7 @@ const module = "async-data-processor/"
 // part of the house.
 var house = map[string]struct{ ours, theirs []string }{
 	"cmd/async-data-processor": {
-		ours: []string{"pipeline", "output/verify", "broker/local"},
+		ours: []string{"pipeline", "telemetry", "output/verify", "broker/local"},
 		theirs: []string{
 			"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/rs/zerolog",
 			"github.com/mattn/go-isatty", "go.yaml.in/yaml/v3", "github.com/dustin/go-humanize",
@@ -32,7 +32,7 @@ var house = map[string]struct{ ours, theirs []string }{
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
-	"telemetry": {ours: []string{"event"}, theirs: []string{"github.com/rs/zerolog"}},
+	"telemetry": {ours: []string{"event"}, theirs: []string{"github.com/rs/zerolog", "github.com/dustin/go-humanize"}},
 	"consumer": {ours: []string{
 		"broker", "batcher", "workerpool", "output", "message", "event", "backoff",
 	}},

@@ -50,16 +50,22 @@ func Consume(ctx context.Context, cfg Config, log zerolog.Logger) error {
 // Standalone runs the server and the message-consumer in one process until ctx
 // ends, and then drains both. It calls ready, with the server's address, when
 // submissions become files. It returns nil after a clean drain. cfg must be valid.
-//
-// With demo it also posts a few generated entries every second.
-func Standalone(ctx context.Context, cfg Config, log zerolog.Logger, demo bool, ready func(net.Addr)) error {
-	return parts{consumer: true, server: true, demo: demo, ready: ready}.run(ctx, cfg, log)
+func Standalone(ctx context.Context, cfg Config, log zerolog.Logger, show Show, ready func(net.Addr)) error {
+	return parts{consumer: true, server: true, show: show, ready: ready}.run(ctx, cfg, log)
+}
+
+// Show is what a standalone process does for the person who tries it.
+type Show struct {
+	// Demo posts a few generated entries every second.
+	Demo bool
+	// People has the log tell what was done, not the routine: a person reads it.
+	People bool
 }
 
 // run builds the parts and runs them until ctx ends and all have drained.
 func (p parts) run(ctx context.Context, cfg Config, logger zerolog.Logger) error {
 	var events event.Hub
-	log := telemetry.Start(&events, logger)
+	log := telemetry.Start(&events, logger, p.show.People)
 	process, err := p.build(ctx, cfg, &events, log)
 	if err != nil || process == nil {
 		log.Close()
@@ -111,7 +117,7 @@ type endpoint interface {
 // run is the start list. It returns when ctx has ended, or a part has failed, and
 // everything has drained; or when the time for that is over.
 func (p *process) run(ctx context.Context) error {
-	defer p.close()
+	defer p.free()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	if p.consumer != nil { // it fails as soon as a shard does, and returns when the others have drained
@@ -192,6 +198,19 @@ func (p *process) tellDraining(intake context.Context) {
 	p.events.Send(event.Draining{Cause: cause})
 }
 
+// free is close that does not wait for a disk that hangs.
+func (p *process) free() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = p.close() // what it did is done
+	}()
+	select {
+	case <-done:
+	case <-time.After(freeTimeout):
+	}
+}
+
 // close frees what the parts hold, in the reverse order of building.
 func (p *process) close() error {
 	var errs []error
@@ -203,6 +222,9 @@ func (p *process) close() error {
 
 // giveUpDelay is what the parts get to return what they hold after the deadline.
 const giveUpDelay = 2 * time.Second
+
+// freeTimeout bounds the release of folders and listeners at the end.
+const freeTimeout = time.Second
 
 // deadline returns the context of the work: it outlives intake by the drain
 // time-out and is then cancelled with ErrDrainDeadline.

@@ -82,7 +82,7 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 	w := &works{t: t, memory: brokertest.NewMemory(cfg.Shards), cfg: cfg, done: make(chan error, 1)}
 	addr := make(chan net.Addr, 1)
 	p := parts{
-		consumer: true, server: true, admin: true, demo: around.demo,
+		consumer: true, server: true, admin: true, show: Show{Demo: around.demo},
 		ready: func(a net.Addr) { addr <- a },
 		openBroker: func(_ Config, events event.Sink) (broker.Broker, error) {
 			if around.broker != nil {

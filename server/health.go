@@ -95,5 +95,5 @@ func answerProbe(c echo.Context, status int, h health) error {
 	}
 	c.(*call).probe = true
 	c.Response().Header().Set("Cache-Control", "no-store")
-	return c.Blob(status, "application/json", text)
+	return c.Blob(status, "application/json", append(text, '\n'))
 }

@@ -145,7 +145,7 @@ func TestRequestID(t *testing.T) {
 
 func TestReceipt(t *testing.T) {
 	got := string(receipt("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 6, []message.ShardCount{{Shard: 0, Messages: 1}, {Shard: 2, Messages: 2}, {Shard: 10, Messages: 3}}))
-	if want := `{"id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E","accepted":6,"shards":{"0":1,"2":2,"10":3}}`; got != want {
+	if want := `{"id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E","accepted":6,"shards":{"0":1,"2":2,"10":3}}` + "\n"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -165,7 +165,7 @@ func TestHealth(t *testing.T) {
 			want := func(path string, status int, body string) {
 				t.Helper()
 				a := get("GET", path)
-				if a.StatusCode != status || string(a.body) != body || (a.Header.Get("Retry-After") != "") != (status == 503) {
+				if a.StatusCode != status || string(a.body) != body+"\n" || (a.Header.Get("Retry-After") != "") != (status == 503) {
 					t.Errorf("%s: got %d %s %v, want %d %s", path, a.StatusCode, a.body, a.Header, status, body)
 				}
 				if probed.Status != status || (probed.Err != nil) != (status == 503) || probed.Readiness != (path != "/livez") {

@@ -184,7 +184,7 @@ func (c *call) fail(err error) {
 		Errors    []message.EntryError `json:"errors,omitempty"`
 	}{problemTypes + p.kind.name, p.kind.title, p.kind.status, p.detail, c.request.ID, p.entries})
 	if err == nil {
-		err = c.Blob(p.kind.status, "application/problem+json", text)
+		err = c.Blob(p.kind.status, "application/problem+json", append(text, '\n')) // for terminals
 	}
 	if err != nil {
 		c.request.Err = errors.Join(c.request.Err, fmt.Errorf("write the answer: %w", err))

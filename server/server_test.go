@@ -213,6 +213,9 @@ func wantProblem(t testing.TB, a answer, k kind) problemText {
 	if err := json.Unmarshal(a.body, &p); err != nil {
 		t.Fatalf("%v in %s", err, a.body)
 	}
+	if !bytes.HasSuffix(a.body, []byte("}\n")) {
+		t.Errorf("got %q, want a newline at the end", a.body)
+	}
 	if p.Type != problemTypes+k.name || p.Status != k.status || p.Title != k.title || p.Detail == "" {
 		t.Errorf("got the problem %+v, want %+v", p, k)
 	}

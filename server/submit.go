@@ -151,5 +151,5 @@ func receipt(id string, accepted int, shards []message.ShardCount) []byte {
 		b = append(b, `":`...)
 		b = strconv.AppendInt(b, int64(s.Messages), 10)
 	}
-	return append(b, "}}"...)
+	return append(b, "}}\n"...)
 }

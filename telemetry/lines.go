@@ -1,7 +1,9 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -15,7 +17,7 @@ func (l *Log) tell(e event.Event) {
 		l.process(e)
 	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
 		l.request(e)
-	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.StoreChecked:
+	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.StoreCreated, event.StoreChecked:
 		l.broker(e)
 	case event.ShardChanged, event.ShardOpened, event.FileOverdue, event.SpaceChanged, event.EnvelopeUndecodable:
 		l.shard(e)
@@ -31,7 +33,7 @@ func (l *Log) tell(e event.Event) {
 func (l *Log) process(e event.Event) {
 	switch e := e.(type) {
 	case event.Started:
-		line := l.logger.Info().Str("component", e.Component)
+		line := l.line(l.routine, place{component: e.Component, shard: -1})
 		if e.Addr != "" {
 			line = line.Str("addr", e.Addr)
 		}
@@ -50,7 +52,7 @@ func (l *Log) process(e event.Event) {
 		}
 		line.Msg(what + " started")
 	case event.ControlFailed:
-		l.logger.Warn().Err(e.Err).Msg("no control socket, so no command reaches the dead letters of this process")
+		l.line(zerolog.WarnLevel, place{component: "broker", shard: -1}).Err(e.Err).Msg("no control socket, so no command reaches the dead letters of this process")
 	case event.Draining:
 		line := l.logger.Info()
 		if e.Cause != nil {
@@ -58,92 +60,106 @@ func (l *Log) process(e event.Event) {
 		}
 		line.Msg("draining")
 	case event.Drained:
-		l.logger.Info().Msg("stopped")
+		text := "stopped"
+		if l.people {
+			text = "drained: " + l.done.tally().text(l.done.rolls.Load(), true)
+		}
+		l.logger.Info().Msg(text)
 	}
 }
+
+var ofServer = place{component: "server", shard: -1}
 
 func (l *Log) request(e event.Event) {
 	switch e := e.(type) {
 	case event.Submitted:
-		request(l.logger.Debug(), e.Request).Str("submission", e.Submission).Int("accepted", e.Accepted).Msg("request answered")
+		request(l.line(zerolog.DebugLevel, ofServer), e.Request).
+			Str("submission", e.Submission).Int("accepted", e.Accepted).Msg("request answered")
 	case event.Served:
-		request(l.logger.Debug(), e.Request).Msg("request answered")
+		request(l.line(zerolog.DebugLevel, ofServer), e.Request).Msg("request answered")
 	case event.Refused:
 		var line *zerolog.Event
 		switch {
 		case e.Stack != nil:
-			line = l.logger.Error().Bytes("stack", e.Stack)
+			line = l.line(zerolog.ErrorLevel, ofServer).Bytes("stack", e.Stack)
 		case e.Status >= 500:
-			line = l.repeating(zerolog.WarnLevel, "request 5xx")
+			line = l.repeating(zerolog.WarnLevel, "request 5xx", ofServer)
 		default:
-			line = l.repeating(zerolog.InfoLevel, "request 4xx")
+			line = l.repeating(zerolog.InfoLevel, "request 4xx", ofServer)
 		}
 		request(line, e.Request).Str("submission", e.Submission).Msg("request answered")
 	case event.Probed:
 		// Probes come every few seconds; only the first and what changes is worth a line.
-		line := l.logger.Debug()
+		level := zerolog.DebugLevel
 		if e.Readiness && e.Status != l.status {
-			l.status, line = e.Status, l.logger.Info()
+			l.status, level = e.Status, l.routine
 		}
-		request(line, e.Request).Msg("health checked")
+		request(l.line(level, ofServer), e.Request).Msg("health checked")
 	case event.ConnectionFailed:
-		l.repeating(zerolog.InfoLevel, "http").Str("component", "server").Err(e.Err).Msg("connection failed")
+		l.repeating(zerolog.InfoLevel, "http", ofServer).Err(e.Err).Msg("connection failed")
 	}
 }
 
 func request(line *zerolog.Event, r event.Request) *zerolog.Event {
-	return line.Str("component", "server").Str("request", r.ID).Str("peer", r.Peer).
+	return line.Str("request", r.ID).Str("peer", r.Peer).
 		Str("method", r.Method).Str("path", r.Path).Int("status", r.Status).Int("bytes", r.Bytes).
 		Dur("elapsed_ms", r.Elapsed).AnErr("error", r.Err)
 }
 
 func (l *Log) broker(e event.Event) {
-	var line *zerolog.Event
-	var text string
-	shard := -1
+	at := place{component: "broker", shard: -1}
 	switch e := e.(type) {
 	case event.Connection:
-		line, text = l.connection(e)
-		shard = e.Shard
-		if e.Retry > 0 {
-			line = line.Dur("retry_ms", e.Retry)
-		}
-		line = line.Str("role", e.Role).AnErr("error", e.Err)
+		l.connection(e)
 	case event.DeadLettered:
-		shard, text = e.Shard, "dead-lettered"
-		line = l.repeating(zerolog.WarnLevel, fmt.Sprint(text, shard)).Err(e.Err)
+		at.shard = e.Shard
+		l.repeating(zerolog.WarnLevel, fmt.Sprint("dead-lettered", e.Shard), at).Err(e.Err).Msg("dead-lettered")
 	case event.DeadLetterFailed:
-		shard, text = e.Shard, "dead letter cannot be kept, the broker will deliver the envelope again"
+		at.shard = e.Shard
+		text := "dead letter cannot be kept, the broker will deliver the envelope again"
 		if e.Retry > 0 {
 			text = "dead letter cannot be kept, the envelope waits for the dead-letter queue"
 		}
-		line = l.repeating(zerolog.WarnLevel, fmt.Sprint(text, shard)).Err(e.Err)
+		line := l.repeating(zerolog.WarnLevel, fmt.Sprint(text, e.Shard), at).Err(e.Err)
 		if e.Retry > 0 {
 			line = line.Dur("retry_ms", e.Retry)
 		}
 		if e.Envelope != "" {
 			line = line.Str("envelope", e.Envelope)
 		}
+		line.Msg(text)
+	case event.StoreCreated:
+		l.line(zerolog.InfoLevel, at).Str("dir", e.Dir).Msg("there was no broker store, made a new, empty one")
 	case event.StoreChecked:
-		line, text = l.logger.Info().Str("dir", e.Dir).Int64("checked", e.Done).Int64("envelopes", e.Total), "checking the broker's store"
+		l.line(zerolog.InfoLevel, at).Str("dir", e.Dir).Int64("checked", e.Done).Int64("envelopes", e.Total).Msg("checking the broker's store")
 	}
-	if shard >= 0 {
-		line = line.Int("shard", shard)
-	}
-	line.Str("component", "broker").Msg(text)
 }
 
-func (l *Log) connection(e event.Connection) (*zerolog.Event, string) {
-	var text string
+// connection tells of a process's connections to the broker as one: they mostly come
+// and go together. So it is connected when all are that were down.
+func (l *Log) connection(e event.Connection) {
+	level, text := zerolog.WarnLevel, ""
+	key := fmt.Sprint(e.State, e.Role, e.Shard)
 	switch e.State {
 	case event.Connected:
-		return l.logger.Info(), "broker connected"
+		delete(l.down, e.Role)
+		level, text = l.routine, "broker connected"
+		if l.wasDown {
+			level = zerolog.InfoLevel
+		}
+		if l.connected || len(l.down) > 0 {
+			level = zerolog.DebugLevel
+		} else {
+			l.connected, e.Role = true, ""
+		}
 	case event.Unblocked:
-		return l.logger.Info(), "broker takes publishing again"
-	case event.Unreachable:
-		text = "cannot connect to broker"
-	case event.Lost:
-		text = "broker connection lost"
+		level, text = zerolog.InfoLevel, "broker takes publishing again"
+	case event.Unreachable, event.Lost:
+		l.down[e.Role], l.wasDown, l.connected = true, true, false
+		key, text = string(e.State), "cannot connect to broker"
+		if e.State == event.Lost {
+			text = "broker connection lost"
+		}
 	case event.Blocked:
 		text = "broker blocks publishing"
 	case event.Cancelled:
@@ -151,7 +167,20 @@ func (l *Log) connection(e event.Connection) (*zerolog.Event, string) {
 	case event.Unsubscribed:
 		text = "cannot consume the shard's queue"
 	}
-	return l.repeating(zerolog.WarnLevel, fmt.Sprint(e.State, e.Role, e.Shard)), text
+	at := place{component: "broker", shard: e.Shard}
+	var line *zerolog.Event
+	if level == zerolog.WarnLevel {
+		line = l.repeating(level, key, at)
+	} else {
+		line = l.line(level, at)
+	}
+	if e.Retry > 0 {
+		line = line.Dur("retry_ms", e.Retry)
+	}
+	if e.Role != "" {
+		line = line.Str("role", e.Role)
+	}
+	line.AnErr("error", e.Err).Msg(text)
 }
 
 func (l *Log) shard(e event.Event) {
@@ -160,10 +189,10 @@ func (l *Log) shard(e event.Event) {
 		l.shardChanged(e)
 	case event.ShardOpened:
 		if e.Damaged > 0 || e.Foreign > 0 {
-			l.logger.Warn().Int("shard", e.Shard).Int("damaged", e.Damaged).Int("foreign", e.Foreign).Str("file", e.Example).
+			l.line(zerolog.WarnLevel, ofShard(e.Shard)).Int("damaged", e.Damaged).Int("foreign", e.Foreign).Str("file", e.Example).
 				Msg("cannot read the ids of some files, their messages may be written again")
 		}
-		line := l.logger.Info().Int("shard", e.Shard).Int("removed_temps", e.RemovedTemps).Int("ids", e.IDs).Int("files", e.Files)
+		line := l.line(l.routine, ofShard(e.Shard)).Int("removed_temps", e.RemovedTemps).Int("ids", e.IDs).Int("files", e.Files)
 		if e.Recovered > 0 {
 			line = line.Int("recovered", e.Recovered)
 		}
@@ -176,57 +205,57 @@ func (l *Log) shard(e event.Event) {
 		if e.Durable {
 			text = "cannot publish the open file, what is in it is durable and waits"
 		}
-		l.repeating(zerolog.WarnLevel, "file overdue").Int("shard", e.Shard).Err(e.Err).Msg(text)
+		l.repeating(zerolog.WarnLevel, "file overdue", ofShard(e.Shard)).Err(e.Err).Msg(text)
 	case event.SpaceChanged:
 		if e.Err == nil {
-			l.logger.Info().Str("output", e.Dir).Msg("the output's disk has enough space again")
+			l.line(zerolog.InfoLevel, ofShard(-1)).Str("output", e.Dir).Msg("the output's disk has enough space again")
 			return
 		}
-		l.logger.Warn().Str("output", e.Dir).Err(e.Err).Msg("the output's disk runs low")
+		l.line(zerolog.WarnLevel, ofShard(-1)).Str("output", e.Dir).Err(e.Err).Msg("the output's disk runs low")
 	case event.EnvelopeUndecodable:
-		l.logger.Debug().Int("shard", e.Shard).Str("envelope", e.Envelope).Err(e.Err).Msg("envelope cannot be decoded")
+		l.line(zerolog.DebugLevel, ofShard(e.Shard)).Str("envelope", e.Envelope).Err(e.Err).Msg("envelope cannot be decoded")
 	}
 }
 
 func (l *Log) shardChanged(e event.ShardChanged) {
 	switch e.State {
 	case event.ShardStandby:
-		l.logger.Info().Int("shard", e.Shard).Msg("another process owns the shard's folder, standing by")
+		l.line(zerolog.InfoLevel, ofShard(e.Shard)).Msg("another process owns the shard's folder, standing by")
 	case event.ShardRetrying:
-		l.repeating(zerolog.WarnLevel, "shard retrying").Int("shard", e.Shard).Err(e.Err).Dur("retry_ms", e.Retry).
+		l.repeating(zerolog.WarnLevel, "shard retrying", ofShard(e.Shard)).Err(e.Err).Dur("retry_ms", e.Retry).
 			Msg("cannot open the shard, consuming nothing of it")
 	case event.ShardReturning:
-		l.repeating(zerolog.WarnLevel, fmt.Sprint("shard returning", e.Shard)).Int("shard", e.Shard).Err(e.Err).
+		l.repeating(zerolog.WarnLevel, fmt.Sprint("shard returning", e.Shard), ofShard(e.Shard)).Err(e.Err).
 			Msg("returning the messages to the broker, then reopening the shard")
 	case event.ShardStopped:
 		if e.Err != nil {
-			l.logger.Warn().Int("shard", e.Shard).Err(e.Err).Msg("shard stopped with an error")
+			l.line(zerolog.WarnLevel, ofShard(e.Shard)).Err(e.Err).Msg("shard stopped with an error")
 			return
 		}
-		l.logger.Debug().Int("shard", e.Shard).Msg("shard stopped")
+		l.line(zerolog.DebugLevel, ofShard(e.Shard)).Msg("shard stopped")
 	}
 }
 
 func (l *Log) extraShard(e event.Event) {
 	switch e := e.(type) {
 	case event.ExtraShardFound:
-		line := l.logger.Info()
+		line := l.line(zerolog.InfoLevel, ofShard(e.Shard))
 		if !e.AtStart { // the processes do not agree on the number
-			line = l.logger.Warn().Str("reason", "another process has a larger --shards")
+			line = l.line(zerolog.WarnLevel, ofShard(e.Shard)).Str("reason", "another process has a larger --shards")
 		}
-		line.Int("shard", e.Shard).Int("envelopes", e.Envelopes).Msg("found a queue beyond SHARDS_COUNT, draining it")
+		line.Int("envelopes", e.Envelopes).Msg("found a queue beyond SHARDS_COUNT, draining it")
 	case event.ExtraShardDrained:
-		l.logger.Info().Int("shard", e.Shard).
+		l.line(zerolog.InfoLevel, ofShard(e.Shard)).
 			Msg("drained a queue beyond SHARDS_COUNT; when no process with that number runs, stop this one to delete it")
 	case event.LeftFile:
 		if e.Err == nil {
-			l.logger.Info().Int("shard", e.Shard).Msg("published the open file of a shard beyond SHARDS_COUNT")
+			l.line(zerolog.InfoLevel, ofShard(e.Shard)).Msg("published the open file of a shard beyond SHARDS_COUNT")
 			return
 		}
-		l.repeating(zerolog.WarnLevel, "left file").Int("shard", e.Shard).Err(e.Err).
+		l.repeating(zerolog.WarnLevel, "left file", ofShard(e.Shard)).Err(e.Err).
 			Msg("cannot publish the open file of a shard beyond SHARDS_COUNT, trying again")
 	case event.LookFailed:
-		l.repeating(zerolog.WarnLevel, "look "+e.What).Str("component", "message-consumer").Err(e.Err).
+		l.repeating(zerolog.WarnLevel, "look "+e.What, ofShard(-1)).Err(e.Err).
 			Msg("cannot look for " + e.What + " beyond SHARDS_COUNT, trying again")
 	}
 }
@@ -234,15 +263,15 @@ func (l *Log) extraShard(e event.Event) {
 func (l *Log) worker(e event.Event) {
 	switch e := e.(type) {
 	case event.WorkerStarted:
-		worker(l.logger.Info(), e.Worker).Str("reason", e.Worker.WhyStarted).Msg("worker started")
+		l.line(l.routine, ofWorker(e.Worker)).Str("reason", e.Worker.WhyStarted).Msg("worker started")
 	case event.WorkerStopped:
-		worker(l.logger.Info(), e.Worker).Str("reason", e.Worker.WhyStopped).
+		l.line(l.routine, ofWorker(e.Worker)).Str("reason", e.Worker.WhyStopped).
 			Int64("messages", e.Worker.Messages).Int64("batches", e.Worker.Batches).
 			Int64("duplicates", e.Worker.Duplicates).Int64("dead", e.Worker.Dead).Msg("worker stopped")
 	case event.WorkerTimedOut:
-		worker(l.logger.Warn(), e.Worker).Bool("returned", e.Returned).Msg("worker timed out")
+		l.line(zerolog.WarnLevel, ofWorker(e.Worker)).Bool("returned", e.Returned).Msg("worker timed out")
 	case event.WorkerPanicked:
-		worker(l.logger.Error(), e.Worker).Str("panic", fmt.Sprint(e.Value)).Bytes("stack", e.Stack).Msg("worker panicked")
+		l.line(zerolog.ErrorLevel, ofWorker(e.Worker)).Str("panic", fmt.Sprint(e.Value)).Bytes("stack", e.Stack).Msg("worker panicked")
 	}
 }
 
@@ -250,27 +279,54 @@ func (l *Log) batch(e event.Event) {
 	switch e := e.(type) {
 	case event.BatchWritten:
 		if e.Duplicates > 0 {
-			worker(l.logger.Debug(), e.Worker).Int("duplicates", e.Duplicates).Msg("duplicates not written again")
+			l.line(zerolog.DebugLevel, ofWorker(e.Worker)).Int("duplicates", e.Duplicates).Msg("duplicates not written again")
 		}
 		if e.Messages > 0 {
-			worker(l.logger.Debug(), e.Worker).Int("messages", e.Messages).Int("batches", e.Batches).Str("cause", e.Cause).
+			l.line(zerolog.DebugLevel, ofWorker(e.Worker)).Int("messages", e.Messages).Int("batches", e.Batches).Str("cause", e.Cause).
 				Str("file", e.File).Dur("elapsed_ms", e.Took).Msg("batch written")
 		}
 	case event.BatchHeld:
-		worker(l.repeating(zerolog.WarnLevel, "batch held"), e.Worker).Int("attempt", e.Attempt).
+		l.repeating(zerolog.WarnLevel, "batch held", ofWorker(e.Worker)).Int("attempt", e.Attempt).
 			Err(e.Err).Dur("retry_ms", e.Retry).Msg("cannot write the batch, keeping it and trying again")
 	case event.BatchReturned:
-		worker(l.repeating(zerolog.WarnLevel, "batch returned"), e.Worker).Int("messages", e.Messages).
-			Err(e.Err).Msg("batch returned to the broker")
+		l.repeating(zerolog.WarnLevel, "batch returned", ofWorker(e.Worker)).Int("messages", e.Messages).
+			Err(once(e.Err)).Msg("batch returned to the broker")
 	case event.MessageDied:
-		worker(l.repeating(zerolog.WarnLevel, "message died"), e.Worker).Str("message_id", e.ID).Err(e.Err).
+		l.repeating(zerolog.WarnLevel, "message died", ofWorker(e.Worker)).Str("message_id", e.ID).Err(once(e.Err)).
 			Msg("message cannot be written")
 	case event.SettleFailed:
-		worker(l.repeating(zerolog.WarnLevel, "settle failed"), e.Worker).Err(e.Err).
+		l.repeating(zerolog.WarnLevel, "settle failed", ofWorker(e.Worker)).Err(once(e.Err)).
 			Msg("batch is written but the broker could not be told, it will deliver it again")
 	}
 }
 
-func worker(line *zerolog.Event, w event.Worker) *zerolog.Event {
-	return line.Str("component", "workerpool").Int("shard", w.Shard).Str("worker", w.ID)
+// once returns an error in which each line of err is once, and few are. A lost
+// connection fails the settle of each delivery in a batch, all for the same reason.
+func once(err error) error {
+	const few = 5
+	if err == nil {
+		return nil
+	}
+	var texts []string
+	times, others := map[string]int{}, 0
+	for text := range strings.SplitSeq(err.Error(), "\n") {
+		switch {
+		case times[text] > 0:
+		case len(texts) < few:
+			texts = append(texts, text)
+		default:
+			others++
+			continue
+		}
+		times[text]++
+	}
+	for i, text := range texts {
+		if n := times[text]; n > 1 {
+			texts[i] = fmt.Sprintf("%s (%d times)", text, n)
+		}
+	}
+	if others > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", others))
+	}
+	return errors.New(strings.Join(texts, "\n"))
 }

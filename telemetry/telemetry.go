@@ -1,5 +1,11 @@
 // Package telemetry turns events into log lines. It reads them from a queue of
-// its own, so a slow log costs lines, never throughput.
+// its own, so a slow log costs lines, never throughput. A Writer does the same for
+// what else a process says.
+//
+//	telemetry.go  the queue, the histories, what repeats
+//	lines.go      the line of each event
+//	people.go     what people at a terminal get instead of routine lines
+//	writer.go     the way to an output that may be stuck or gone
 package telemetry
 
 import (
@@ -19,21 +25,35 @@ const queueSize = 16384
 // Log writes what a hub tells.
 type Log struct {
 	logger zerolog.Logger
-	events *event.Subscription
-	ended  chan struct{} // closed when run has returned
+	// people tells that people at a terminal read the log. They get what was done in a
+	// line at times, and the level of routine lines is debug, not info.
+	people  bool
+	routine zerolog.Level
+	done    counters // only kept for people
+	events  *event.Subscription
+	ended   chan struct{} // closed when run has returned
 
 	// Only used by run, and by Tell after Close.
-	repeats limiter
-	dropped uint64 // events, as last told
-	status  int    // of the last answer about readiness
+	repeats   limiter
+	dropped   uint64          // events, as last told
+	status    int             // of the last answer about readiness
+	down      map[string]bool // roles of the connections to the broker that are down
+	wasDown   bool            // one was
+	connected bool            // told, and no connection has been lost since
 
 	telling sync.Mutex              // guards told
 	told    map[string]event.Worker // records as last told, by worker
 }
 
-// Start logs the events of the hub until Close.
-func Start(hub *event.Hub, logger zerolog.Logger) *Log {
-	l := &Log{logger: logger, ended: make(chan struct{})}
+// Start logs the events of the hub until Close; for people at a terminal if so wanted.
+func Start(hub *event.Hub, logger zerolog.Logger, people bool) *Log {
+	l := &Log{
+		logger: logger, people: people, routine: zerolog.InfoLevel,
+		ended: make(chan struct{}), down: map[string]bool{},
+	}
+	if people {
+		l.routine = zerolog.DebugLevel
+	}
 	l.events = hub.Subscribe(queueSize, l.wants)
 	go l.run()
 	return l
@@ -50,8 +70,22 @@ func (l *Log) Tell(e event.Event) { l.tell(e) }
 
 func (l *Log) run() {
 	defer close(l.ended)
-	for e := range l.events.Events() {
-		l.tell(e)
+	var progress <-chan time.Time
+	if l.people {
+		tick := time.NewTicker(progressInterval)
+		defer tick.Stop()
+		progress = tick.C
+	}
+	for {
+		select {
+		case e, more := <-l.events.Events():
+			if !more {
+				return
+			}
+			l.tell(e)
+		case <-progress:
+			l.progress()
+		}
 		if d := l.events.Dropped(); d != l.dropped {
 			l.logger.Warn().Uint64("dropped", d-l.dropped).Msg("the log is too slow, lines are missing")
 			l.dropped = d
@@ -59,8 +93,12 @@ func (l *Log) run() {
 	}
 }
 
-// wants keeps out of the queue what is told at debug level only, and often.
+// wants keeps out of the queue what is told at debug level only, and often. It counts
+// for people, on the goroutine of the sender: the queue may drop.
 func (l *Log) wants(e event.Event) bool {
+	if l.people {
+		l.done.count(e)
+	}
 	switch e.(type) {
 	case event.Submitted, event.Served, event.BatchWritten, event.EnvelopeUndecodable:
 		return l.logger.GetLevel() <= zerolog.DebugLevel
@@ -84,7 +122,7 @@ func (l *Log) History(workers []event.Worker, all bool) {
 }
 
 func (l *Log) record(w event.Worker) {
-	e := worker(l.logger.Info(), w).Str("state", string(w.State)).Time("started", w.Started).
+	e := l.line(l.routine, ofWorker(w)).Str("state", string(w.State)).Time("started", w.Started).
 		Str("why_started", w.WhyStarted).Int64("messages", w.Messages).Int64("batches", w.Batches).
 		Int64("duplicates", w.Duplicates).Int64("dead", w.Dead)
 	if w.LastFile != "" {
@@ -96,9 +134,33 @@ func (l *Log) record(w event.Worker) {
 	e.Msg("worker history")
 }
 
+// place is what a line is about. Its members come first in the line.
+type place struct {
+	component string
+	shard     int    // -1 for none
+	worker    string // empty for none
+}
+
+func ofShard(n int) place { return place{component: "message-consumer", shard: n} }
+func ofWorker(w event.Worker) place {
+	return place{component: "workerpool", shard: w.Shard, worker: w.ID}
+}
+
+// line returns a line of a level, nil if that is not wanted.
+func (l *Log) line(level zerolog.Level, at place) *zerolog.Event {
+	e := l.logger.WithLevel(level).Str("component", at.component)
+	if at.shard >= 0 {
+		e = e.Int("shard", at.shard)
+	}
+	if at.worker != "" {
+		e = e.Str("worker", at.worker)
+	}
+	return e
+}
+
 // repeating returns a line for something that may go on and on, at most one per
 // key and repeatInterval; in between nil, which takes fields and writes nothing.
-func (l *Log) repeating(level zerolog.Level, key string) *zerolog.Event {
+func (l *Log) repeating(level zerolog.Level, key string, at place) *zerolog.Event {
 	if level < l.logger.GetLevel() {
 		return nil
 	}
@@ -106,7 +168,7 @@ func (l *Log) repeating(level zerolog.Level, key string) *zerolog.Event {
 	if !ok {
 		return nil
 	}
-	e := l.logger.WithLevel(level)
+	e := l.line(level, at)
 	if suppressed > 0 {
 		e = e.Int("suppressed", suppressed)
 	}

@@ -24,7 +24,7 @@ func logged(t *testing.T, level zerolog.Level, f func(event.Sink, *Log)) (lines 
 	t.Helper()
 	var buf bytes.Buffer
 	var hub event.Hub
-	l := Start(&hub, zerolog.New(&buf).Level(level))
+	l := Start(&hub, zerolog.New(&buf).Level(level), false)
 	f(hub.Send, l)
 	l.Close()
 	for line := range bytes.Lines(buf.Bytes()) {
@@ -154,11 +154,131 @@ func TestConnectionsAreTold(t *testing.T) {
 		texts = append(texts, fmt.Sprintf("%v %v %v %v %v %v", l["level"], l["message"], l["role"], l["shard"], l["error"], l["retry_ms"]))
 	}
 	want := []string{
-		"warn cannot connect to broker publish <nil> refused 1000", "info broker connected publish <nil> <nil> <nil>",
+		"warn cannot connect to broker publish <nil> refused 1000", "info broker connected <nil> <nil> <nil> <nil>",
 		"warn broker connection lost publish <nil> gone <nil>", "warn broker cancelled the consumer consume 3 <nil> <nil>",
 	}
 	if !slices.Equal(texts, want) {
 		t.Errorf("told %q\nwant %q", texts, want)
+	}
+}
+
+// TestConnectionsAreToldAsOne: a process has two connections to its broker, which come
+// and go together.
+func TestConnectionsAreToldAsOne(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		both := func(state event.ConnectionState, err error) {
+			for _, role := range []string{"publish", "consume"} {
+				s.Send(event.Connection{State: state, Role: role, Shard: -1, Err: err})
+			}
+		}
+		both(event.Connected, nil)
+		both(event.Lost, errors.New("gone"))
+		both(event.Lost, errors.New("still gone"))
+		s.Send(event.Connection{State: event.Connected, Role: "consume", Shard: -1})
+		s.Send(event.Connection{State: event.Cancelled, Role: "consume", Shard: 3})
+		s.Send(event.Connection{State: event.Connected, Role: "publish", Shard: -1})
+	})
+	var texts []string
+	for _, l := range lines {
+		texts = append(texts, fmt.Sprint(l["level"], " ", l["message"]))
+	}
+	want := []string{"info broker connected", "warn broker connection lost", "warn broker cancelled the consumer", "info broker connected"}
+	if !slices.Equal(texts, want) {
+		t.Errorf("told %q\nwant %q", texts, want)
+	}
+}
+
+// TestSettleErrorIsToldOnce: one lost connection fails the settle of every envelope in a
+// batch, and every batch after it.
+func TestSettleErrorIsToldOnce(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		gone := errors.New("the connection is gone")
+		many := []error{gone, errors.New("closed")}
+		for i := range 100 {
+			many = append(many, gone, fmt.Errorf("other %d", i))
+		}
+		for range 10 {
+			s.Send(event.SettleFailed{Err: errors.Join(many...)})
+			s.Send(event.BatchReturned{Err: errors.Join(errors.New("why"), errors.Join(gone, gone))})
+		}
+	})
+	var texts []any
+	for _, l := range lines {
+		texts = append(texts, l["error"])
+	}
+	want := []any{
+		"the connection is gone (101 times)\nclosed\nother 0\nother 1\nother 2\nand 97 more",
+		"why\nthe connection is gone (2 times)",
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("told %q\nwant %q", texts, want)
+	}
+}
+
+// TestPlaceIsFirst: every line begins with what it is about.
+func TestPlaceIsFirst(t *testing.T) {
+	var buf bytes.Buffer
+	var hub event.Hub
+	l := Start(&hub, zerolog.New(&buf).Level(zerolog.DebugLevel), false)
+	w, bad := event.Worker{ID: "3-1", Shard: 3}, errors.New("x")
+	about := map[string][]event.Event{
+		`"component":"server","`: {
+			event.Started{Component: "server"}, event.Submitted{}, event.Refused{}, event.Served{}, event.Probed{}, event.ConnectionFailed{},
+		},
+		`"component":"broker","`: {
+			event.Connection{State: event.Lost, Shard: -1, Err: bad}, event.StoreCreated{}, event.StoreChecked{}, event.ControlFailed{},
+		},
+		`"component":"broker","shard":3,"`: {
+			event.Connection{State: event.Cancelled, Shard: 3}, event.DeadLettered{Shard: 3}, event.DeadLetterFailed{Shard: 3},
+		},
+		`"component":"message-consumer","`: {event.SpaceChanged{}, event.SpaceChanged{Err: bad}, event.LookFailed{}},
+		`"component":"message-consumer","shard":3,"`: {
+			event.ShardChanged{Shard: 3, State: event.ShardRetrying},
+			event.ShardOpened{Shard: 3},
+			event.ShardOpened{Shard: 3, Damaged: 1},
+			event.FileOverdue{Shard: 3},
+			event.EnvelopeUndecodable{Shard: 3},
+			event.ExtraShardFound{Shard: 3},
+			event.ExtraShardDrained{Shard: 3},
+			event.LeftFile{Shard: 3, Err: bad},
+		},
+		`"component":"workerpool","shard":3,"worker":"3-1","`: {
+			event.WorkerStarted{Worker: w},
+			event.WorkerStopped{Worker: w},
+			event.WorkerTimedOut{Worker: w},
+			event.WorkerPanicked{Worker: w},
+			event.BatchWritten{Worker: w, Messages: 1, Duplicates: 1},
+			event.BatchHeld{Worker: w},
+			event.BatchReturned{Worker: w},
+			event.MessageDied{Worker: w},
+			event.SettleFailed{Worker: w},
+		},
+	}
+	for _, events := range about {
+		for _, e := range events {
+			hub.Send(e)
+		}
+	}
+	l.Close()
+	l.History([]event.Worker{w}, true)
+	told := map[string]int{}
+	for line := range strings.Lines(buf.String()) {
+		_, rest, _ := strings.Cut(line, ",") // the level is before
+		begin := ""
+		for b := range about {
+			if strings.HasPrefix(rest, b) && len(b) > len(begin) {
+				begin = b
+			}
+		}
+		told[begin]++
+		if begin == "" {
+			t.Errorf("told %s", line)
+		}
+	}
+	for begin, events := range about {
+		if told[begin] < len(events) {
+			t.Errorf("%d lines begin with %s, want %d", told[begin], begin, len(events))
+		}
 	}
 }
 
@@ -189,7 +309,7 @@ func TestSlowLogHoldsUpNothing(t *testing.T) {
 	reader := make(stuck)
 	var lines bytes.Buffer
 	var hub event.Hub
-	l := Start(&hub, zerolog.New(zerolog.MultiLevelWriter(reader, &lines)))
+	l := Start(&hub, zerolog.New(zerolog.MultiLevelWriter(reader, &lines)), false)
 	const sent = queueSize + 1000
 	for range sent {
 		hub.Send(event.ExtraShardDrained{})

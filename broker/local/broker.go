@@ -59,6 +59,9 @@ func Open(ctx context.Context, cfg FileConfig) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if file.created {
+		cfg.Events.Send(event.StoreCreated{Dir: cfg.Dir})
+	}
 	b := &Broker{file: file, space: durable.NewWatermark(file.dir, cfg.MinFree), quit: make(chan struct{})}
 	b.engine = New(Config{Store: file, SettleDelay: settleDelay, Admit: b.space.Check, CloseTimeout: closeTimeout})
 	b.Client = b.engine.Client(cfg.Shards, cfg.Events)

@@ -29,6 +29,7 @@ type File struct {
 	lock     *durable.Lock
 	progress func(done, total int64) // of the check at an open
 	handOuts *os.File                // see HandOut
+	created  bool                    // there was no file before
 
 	writing sync.Mutex // held by Recover, Commit, Close, and when the file is replaced
 	depths  map[int]int

@@ -367,3 +367,25 @@ func TestChangedInUse(t *testing.T) {
 		})
 	}
 }
+
+// TestNewStoreIsTold: a mistake in the folder's name makes an empty store, which the
+// log has to show.
+func TestNewStoreIsTold(t *testing.T) {
+	dir, told := filepath.Join(t.TempDir(), "new"), 0
+	for range 2 {
+		b, err := Open(t.Context(), FileConfig{Dir: dir, Shards: 1, Events: func(e event.Event) {
+			if c, ok := e.(event.StoreCreated); ok && c.Dir == dir {
+				told++
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if told != 1 {
+			t.Errorf("told %d times, want once", told)
+		}
+	}
+}

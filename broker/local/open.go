@@ -77,6 +77,7 @@ func (s *File) create() error {
 	if _, err := os.Stat(filepath.Join(s.dir, handOutsName)); err == nil {
 		return fmt.Errorf("%w: %s is missing; put it back, or remove the folder to begin with an empty store", ErrDamaged, s.path())
 	}
+	s.created = true
 	return createFile(s.dir, nil)
 }
 

@@ -6,7 +6,7 @@ import (
 	"async-data-processor/pipeline"
 )
 
-func newConsumer(lookup lookupEnv) *cobra.Command {
+func newConsumer(lookup lookupEnv, told *messages) *cobra.Command {
 	return stage{
 		use:   "message-consumer",
 		short: "Write the queued messages to files, a batch each",
@@ -28,5 +28,5 @@ SIGTERM drains: incomplete batches are written, too, then it exits 0.`,
 		groups:   forConsumer | forAdmin,
 		defaults: pipeline.DefaultConfig(),
 		run:      pipeline.Consume,
-	}.command(lookup)
+	}.command(lookup, told)
 }

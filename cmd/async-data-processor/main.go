@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"async-data-processor/pipeline"
 )
@@ -23,44 +24,80 @@ const (
 )
 
 func main() {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr, signals))
+	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr, caught()))
 }
+
+// caught returns the signals that stop the process. One that it was started to ignore,
+// as by nohup, stays ignored if it is the end of a terminal.
+func caught() <-chan os.Signal {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	return signals
+}
+
+const (
+	// together is how long after the first signal another one means the same: a
+	// supervisor may signal the process and its group.
+	together = time.Second
+	// overtime is what the drain gets beyond its time-out. The pipeline gives up in
+	// less, by itself, unless the kernel holds up what it waits for.
+	overtime = 3500 * time.Millisecond
+	// lastWords is how long the end waits for stderr to take what is left.
+	lastWords = 500 * time.Millisecond
+)
 
 // errStop is why intake ends on a signal.
 var errStop = fmt.Errorf("stopped by a signal: %w", context.Canceled)
 
-// run is the program. The first signal drains it, the second one ends it.
+// run is the program.
 func run(args []string, lookup lookupEnv, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	root := newRoot(lookup)
+	told := newMessages(stderr)
+	defer told.Close(lastWords)
+	root := newRoot(lookup, told)
 	root.SetArgs(args)
 	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetErr(told)
 
 	done := make(chan error, 1)
 	go func() { done <- root.ExecuteContext(ctx) }()
-	for count := 0; ; {
+	return exitCode(await(done, signals, func() time.Duration {
+		cancel(errStop)
+		return told.drainTimeout() + overtime
+	}), told)
+}
+
+// await returns the error of done. The first signal calls stop, and then the process
+// ends when that says, whatever hangs. Another signal, a while later, ends it at once.
+func await(done <-chan error, signals <-chan os.Signal, stop func() (limit time.Duration)) error {
+	var first time.Time
+	var deadline <-chan time.Time
+	for {
 		select {
 		case err := <-done:
-			return exitCode(err, stderr)
+			return err
+		case <-deadline:
+			return failure{error: pipeline.ErrDrainDeadline}
 		case s := <-signals:
-			if count++; count > 1 {
-				fmt.Fprintf(stderr, "Error: second signal (%v), stopped at once; what was not finished stays with the broker\n", s)
-				return exitFailure
+			switch {
+			case first.IsZero():
+				first, deadline = time.Now(), time.After(stop())
+			case time.Since(first) >= together:
+				return failure{error: fmt.Errorf("second signal (%v), stopped at once; what was not finished stays with the broker", s)}
 			}
-			cancel(errStop)
 		}
 	}
 }
 
 // exitCode tells an error that is not in the log yet.
-func exitCode(err error, stderr io.Writer) int {
+func exitCode(err error, told *messages) int {
 	f, understood := errors.AsType[failure](err)
 	if err != nil && !f.logged {
-		fmt.Fprintln(stderr, "Error:", err)
+		told.fail(err)
 	}
 	switch {
 	case err == nil:

@@ -3,17 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 
-	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"async-data-processor/pipeline"
 )
 
-func newRoot(lookup lookupEnv) *cobra.Command {
+func newRoot(lookup lookupEnv, told *messages) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "async-data-processor",
 		Short: "Takes JSON over HTTP, queues it durably, writes it to files: each accepted entry once",
@@ -46,7 +43,7 @@ variables over the file.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 	})
-	root.AddCommand(newStandalone(lookup), newServer(lookup), newConsumer(lookup), newVerify(lookup),
+	root.AddCommand(newStandalone(lookup, told), newServer(lookup, told), newConsumer(lookup, told), newVerify(lookup),
 		newDeadLetters(lookup), newStore(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
 	return root
@@ -61,7 +58,7 @@ type stage struct {
 }
 
 // command makes the cobra command of a stage: settings in, stage run.
-func (s stage) command(lookup lookupEnv) *cobra.Command {
+func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 	cfg := s.defaults
 	var file string
 	var checkOnly bool
@@ -81,7 +78,7 @@ func (s stage) command(lookup lookupEnv) *cobra.Command {
 				return nil
 			}
 			defer giveHeapRoom(lookup)()
-			log := newLogger(cfg, cmd.ErrOrStderr())
+			log := told.logTo(cfg)
 			if err := s.run(cmd.Context(), cfg, log); err != nil {
 				log.Error().Err(err).Msg("stopped")
 				return failure{err, true}
@@ -94,21 +91,4 @@ func (s stage) command(lookup lookupEnv) *cobra.Command {
 	cmd.Flags().BoolVar(&checkOnly, "check-config", false, "validate the settings, print them without secrets, and exit")
 	cmd.Flags().SortFlags = false
 	return cmd
-}
-
-// newLogger logs to w, for people if that is a terminal.
-func newLogger(cfg pipeline.Config, w io.Writer) zerolog.Logger {
-	format := cfg.LogFormat
-	if f, ok := w.(*os.File); format == "auto" && ok && isatty.IsTerminal(f.Fd()) {
-		format = "console"
-	}
-	if format == "console" {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000"}
-	}
-	level, err := zerolog.ParseLevel(cfg.LogLevel)
-	if err != nil {
-		level = zerolog.InfoLevel // Validate refuses it before
-	}
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00" // RFC 3339 in milliseconds; one for all loggers
-	return zerolog.New(zerolog.SyncWriter(w)).Level(level).With().Timestamp().Logger()
 }

@@ -6,7 +6,7 @@ import (
 	"async-data-processor/pipeline"
 )
 
-func newServer(lookup lookupEnv) *cobra.Command {
+func newServer(lookup lookupEnv, told *messages) *cobra.Command {
 	return stage{
 		use:   "server",
 		short: "Serve POST /message: validate entries and publish them to the shards' queues",
@@ -22,5 +22,5 @@ answer 503. SIGTERM drains: requests under way are answered, then it exits 0.`,
 		groups:   forServer,
 		defaults: pipeline.DefaultConfig(),
 		run:      pipeline.Serve,
-	}.command(lookup)
+	}.command(lookup, told)
 }

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"path/filepath"
+	"strings"
+	"unicode"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -13,14 +16,11 @@ import (
 	"async-data-processor/pipeline"
 )
 
-func newStandalone(lookup lookupEnv) *cobra.Command {
-	var (
-		demo bool
-		cmd  *cobra.Command
-	)
+func newStandalone(lookup lookupEnv, told *messages) *cobra.Command {
+	var demo bool
 	defaults := pipeline.DefaultConfig()
 	defaults.BrokerURL = pipeline.EmbeddedURL
-	cmd = stage{
+	cmd := stage{
 		use:   "standalone",
 		short: "Run server and message-consumer in one process, over an embedded broker",
 		long: `standalone is server, message-consumer and, unless --broker-url names another, a
@@ -36,35 +36,93 @@ own against RabbitMQ or a JetStream cluster: only --broker-url changes.`,
 		groups:   forBoth,
 		defaults: defaults,
 		run: func(ctx context.Context, cfg pipeline.Config, log zerolog.Logger) error {
-			return pipeline.Standalone(ctx, cfg, log, demo, func(addr net.Addr) {
-				welcome(cmd.OutOrStdout(), cfg, addr)
+			people := told.people(cfg)
+			return pipeline.Standalone(ctx, cfg, log, pipeline.Show{Demo: demo, People: people}, func(addr net.Addr) {
+				if people {
+					_, _ = io.WriteString(told, head(cfg, addr)) // told counts what it loses
+				}
 			})
 		},
-	}.command(lookup)
+	}.command(lookup, told)
 	cmd.Flags().BoolVar(&demo, "demo", false, "post a few generated entries every second")
 	return cmd
 }
 
-// welcome says how to use the process that has just become ready.
-func welcome(w io.Writer, cfg pipeline.Config, addr net.Addr) {
-	host, port, _ := net.SplitHostPort(addr.String())
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+// head is what a person sees when the process has become ready: six lines.
+func head(cfg pipeline.Config, addr net.Addr) string {
+	at := url.URL{Scheme: "http", Host: addressOf(cfg.Listen, addr)}
+	who, token := "every program on this machine may post", ""
+	switch {
+	case len(cfg.AuthTokens) > 0: // which are not shown
+		who, token = "clients with a token may post, $TOKEN in the last line", ` -H "Authorization: Bearer $TOKEN"`
+	case !isLoopback(addr):
+		who = "every client that reaches it may post, there is no token"
+	}
+	queue, store := pipeline.RedactURL(cfg.BrokerURL)+", which confirms before the answer 201", ""
+	if cfg.BrokerURL != pipeline.EmbeddedURL {
+		store = " --broker-url " + shellWord(pipeline.RedactURL(cfg.BrokerURL))
+	}
+	if dir, err := pipeline.StoreFolder(cfg.BrokerURL); err == nil {
+		queue = absolute(dir) + "/, fsynced before the answer 201; it survives kill -9 and loss of power"
+	}
+	target := *at.JoinPath("message")
+	return fmt.Sprintf(`%s
+  address  %s, %s
+  queue    %s
+  files    %s/shard-*/, %s
+  look at  %s and async-data-processor dead-letters list%s
+  try      curl -sS%s %s -H 'Content-Type: application/json' -d '[{"timestamp":"2019-10-12T07:20:50.52Z","value":"A"}]'
+`,
+		strings.TrimSpace("async-data-processor "+buildVersion()), at.String(), who, queue, absolute(cfg.OutputDir), sizeOfFiles(cfg),
+		at.String()+"/readyz?verbose", store, token, shellWord(target.String()))
+}
+
+// sizeOfFiles says how large a file becomes, or how old.
+func sizeOfFiles(cfg pipeline.Config) string {
+	full, age := (*size)(&cfg.RollBytes), cfg.RollInterval
+	switch {
+	case *full > 0 && age > 0:
+		return fmt.Sprintf("each visible when it has %v or is %v old", full, age)
+	case *full > 0:
+		return fmt.Sprintf("each visible when it has %v or is a minute old", full)
+	case age > 0:
+		return fmt.Sprintf("each visible when it is %v old", age)
+	}
+	return fmt.Sprintf("each of %d entries, or fewer %v after the first", cfg.BatchSize, cfg.BatchLinger)
+}
+
+// addressOf returns host and port for clients on this machine.
+func addressOf(listen string, addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	wanted, _, _ := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); wanted == "localhost" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	set, token := "", ""
-	if len(cfg.AuthTokens) > 0 { // which are not shown
-		set, token = "TOKEN=...   # one of --auth-tokens\n  ", ` -H "Authorization: Bearer $TOKEN"`
+	return net.JoinHostPort(host, port)
+}
+
+func isLoopback(addr net.Addr) bool {
+	a, ok := addr.(*net.TCPAddr)
+	return ok && a.IP.IsLoopback()
+}
+
+func absolute(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		return abs
 	}
-	dir, err := filepath.Abs(cfg.OutputDir)
-	if err != nil {
-		dir = cfg.OutputDir
+	return dir
+}
+
+// shellWord returns a word that a shell takes as it is: brackets and question marks are
+// patterns in a shell.
+func shellWord(word string) string {
+	if strings.ContainsFunc(word, func(r rune) bool {
+		return !strings.ContainsRune("-_./:@%+=,", r) && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	}) {
+		return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 	}
-	fmt.Fprintf(w, `
-Ready. Post an array of entries:
-
-  %scurl -i%s http://%s/message -H 'Content-Type: application/json' -d '[{"timestamp":"2019-10-12T07:20:50.52Z","value":"A"}]'
-
-and find them in %s/shard-*/. Ctrl-C drains and stops.
-
-`, set, token, net.JoinHostPort(host, port), dir)
+	return word
 }
