@@ -42,16 +42,6 @@ func parseBroker(raw string) (name string, err error) {
 	return "", fmt.Errorf("there is no broker for %q, want %s", scheme+"://", brokerForms)
 }
 
-// RedactURL returns a broker's URL without password, token and parameters, fit for
-// logs; and nothing of one that does not parse, where these may be anywhere.
-func RedactURL(raw string) string {
-	name, err := parseBroker(raw)
-	if err != nil {
-		return "(a broker URL that does not parse)"
-	}
-	return name
-}
-
 // storeDir returns the folder of an embedded broker, from embedded:///absolute/folder
 // or embedded:relative/folder; empty for any other broker.
 func storeDir(raw string) (string, error) {

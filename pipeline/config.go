@@ -22,6 +22,8 @@ type Config struct {
 
 	// EmbeddedMinFree is how many bytes of its disk an embedded broker keeps free.
 	EmbeddedMinFree int64
+	// IntakeOnly lets a server run alone over an embedded broker.
+	IntakeOnly bool
 	// Replicas is how many copies a JetStream cluster keeps of a stream that
 	// does not exist yet, 1 to 5.
 	Replicas int
@@ -37,8 +39,6 @@ type Config struct {
 	AuthTokens []string
 	// InsecureNoAuth allows listening beyond loopback without a token.
 	InsecureNoAuth bool
-	// IntakeOnly lets a server run alone over an embedded broker.
-	IntakeOnly bool
 	// MaxInFlight bounds the bytes of bodies in the server at a time.
 	MaxInFlight int64
 
@@ -258,3 +258,14 @@ func (c Config) together() int {
 // crash (see DedupeIDs). Under load envelopes are not of one message: the next one
 // of a shard fills while the last one is published.
 func (c Config) prefetch() int { return c.BatchSize * (c.WorkersMax + 2) }
+
+// RedactURL returns a broker's URL, or a list of them, without passwords,
+// tokens and parameters, fit for logs; and nothing of one that does not parse,
+// where these may be anywhere.
+func RedactURL(raw string) string {
+	name, err := parseBroker(raw)
+	if err != nil {
+		return "(a broker URL that does not parse)"
+	}
+	return name
+}
