@@ -22,7 +22,7 @@ func (l *lab) overEmbedded(name, program string, entries, conns int, settings ..
 		if err != nil {
 			return sample{}, err
 		}
-		srv, err := l.product(ctx, program, "server", append(settings, "BROKER_URL="+store, "LISTEN_ADDR=127.0.0.1:0"))
+		srv, err := l.product(ctx, program, "server", append(settings, "BROKER_URL="+store, "INTAKE_ONLY=true", "LISTEN_ADDR=127.0.0.1:0"))
 		if err != nil {
 			return sample{}, err
 		}

@@ -45,7 +45,7 @@ func drain(ctx context.Context, p *process.Process) error {
 
 // server starts the program's server on a broker and waits until it is ready.
 func (l *lab) server(ctx context.Context, broker string, settings ...string) (*process.Process, error) {
-	return l.product(ctx, l.program, "server", append(settings, "BROKER_URL="+broker, "LISTEN_ADDR=127.0.0.1:0"))
+	return l.product(ctx, l.program, "server", append(settings, "BROKER_URL="+broker, "INTAKE_ONLY=true", "LISTEN_ADDR=127.0.0.1:0"))
 }
 
 // consumer starts the program's message-consumer, likewise.

@@ -6,6 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// InMemory tells that a folder is on a file system in memory, where an fsync makes
+// nothing durable. A folder that cannot be looked at is not.
+func InMemory(dir string) bool {
+	var stat unix.Statfs_t
+	return unix.Statfs(dir, &stat) == nil && (stat.Type == unix.TMPFS_MAGIC || stat.Type == unix.RAMFS_MAGIC)
+}
+
 // CheckLocal refuses a folder on a network file system. What is mapped into memory, or
 // locked, there is not the same for all machines. Its error calls the folder by the noun.
 func CheckLocal(noun, dir string) error {

@@ -19,13 +19,20 @@ type Started struct {
 // reach its dead letters.
 type ControlFailed struct{ Err error }
 
+// FolderInMemory tells that what a part keeps in a folder ends with the machine's memory.
+type FolderInMemory struct {
+	Component string // "broker" or "message-consumer"
+	Dir       string
+}
+
 // Draining tells that the process has begun to stop.
 type Draining struct{ Cause error } // nil if it was asked to by a signal
 
 // Drained tells that the process has drained.
 type Drained struct{}
 
-func (Started) event()       {}
-func (ControlFailed) event() {}
-func (Draining) event()      {}
-func (Drained) event()       {}
+func (Started) event()        {}
+func (ControlFailed) event()  {}
+func (FolderInMemory) event() {}
+func (Draining) event()       {}
+func (Drained) event()        {}

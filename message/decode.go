@@ -3,7 +3,6 @@ package message
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"strconv"
 	"sync"
 
@@ -156,10 +155,7 @@ func entryError(index int, member string, err error) EntryError {
 
 // grammarError reports text that is not JSON, in or behind an entry.
 func grammarError(index int, err error) EntryError {
-	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		err = fmt.Errorf("%w, at byte %d of the body or line", syntax.Err, syntax.ByteOffset)
-	}
-	return entryError(index, "", err)
+	return entryError(index, "", syntaxError(err, "the body or line"))
 }
 
 // maxPointer is the longest pointer into an entry that is reported, in bytes. The
@@ -172,7 +168,7 @@ func ruleError(index int, err error) EntryError {
 	if !ok {
 		return entryError(index, "", err)
 	}
-	e := entryError(index, "", syntax.Err)
+	e := entryError(index, "", errors.New(kindOf(syntax)))
 	if len(syntax.JSONPointer) <= maxPointer {
 		e.Pointer += string(syntax.JSONPointer)
 	}

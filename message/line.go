@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // MaxLineBytes is the longest line, in bytes and without its newline.
@@ -47,10 +45,7 @@ func readLine(line []byte) (time.Time, error) {
 	dec := borrow()
 	defer dec.giveBack()
 	if err := readOne(dec, line); err != nil {
-		if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-			err = fmt.Errorf("%w, at byte %d of the line", syntax.Err, syntax.ByteOffset)
-		}
-		return time.Time{}, err
+		return time.Time{}, syntaxError(err, "the line")
 	}
 	// The line is an entry like any other but for the message_id, and that one
 	// is there once: readOne refuses duplicate names.

@@ -62,7 +62,7 @@ func checkLine(dec *decoder, s *scanner, m Message) error {
 		return nil
 	}
 	if err := readOne(dec, m.Line); err != nil {
-		return fmt.Errorf("is not strict JSON: %w", err)
+		return fmt.Errorf("is not strict JSON: %w", syntaxError(err, "the line"))
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func (e Envelope) openForeign(dec *decoder) ([]Message, error) {
 		return nil, fmt.Errorf("the message id must be 1 to %d visible ASCII characters without quote and backslash", maxForeignID)
 	}
 	if err := readOne(dec, e.Body); err != nil {
-		return nil, fmt.Errorf("the entry is not strict JSON: %w", err)
+		return nil, fmt.Errorf("the entry is not strict JSON: %w", syntaxError(err, "the entry"))
 	}
 	raw := bytes.Trim(e.Body, blank)
 	var errs []error

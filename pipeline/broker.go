@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/jetstream"
@@ -18,49 +19,54 @@ const brokerForms = "amqp://, amqps://, nats://, tls:// or embedded:<folder>"
 // EmbeddedURL is the broker of a standalone process that is told of no other.
 const EmbeddedURL = "embedded:data/broker"
 
-// checkBrokerURL tells whether there is an engine for the URL. Its error never
-// holds the URL, which may hold a password.
-func checkBrokerURL(raw string) error {
+// parseBroker returns the URL as people may see it, without password, token and
+// parameters. It fails if there is no engine for the URL; the error never holds the
+// URL, which may hold a password.
+func parseBroker(raw string) (name string, err error) {
+	scheme, _, ok := strings.Cut(raw, ":")
+	switch strings.ToLower(scheme) {
+	case "amqp", "amqps":
+		return rabbitmq.Name(raw)
+	case "nats", "tls":
+		return jetstream.Name(raw)
+	case "embedded":
+		_, err := storeDir(raw)
+		return raw, err
+	}
+	switch {
+	case raw == "":
+		return "", fmt.Errorf("it is empty, want %s", brokerForms)
+	case !ok || !strings.HasPrefix(raw, scheme+"://"): // what is before a colon may be a user
+		return "", fmt.Errorf("it does not begin with a scheme, want %s", brokerForms)
+	}
+	return "", fmt.Errorf("there is no broker for %q, want %s", scheme+"://", brokerForms)
+}
+
+// storeDir returns the folder of an embedded broker, from embedded:///absolute/folder
+// or embedded:relative/folder; empty for any other broker.
+func storeDir(raw string) (string, error) {
+	const form = "want embedded:///absolute/folder or embedded:relative/folder"
+	scheme, _, _ := strings.Cut(raw, ":")
+	if !strings.EqualFold(scheme, "embedded") {
+		return "", nil
+	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return errors.New("not a URL, want for example amqp://user:password@host:5672/vhost")
+		return "", errors.New("it does not parse, " + form)
 	}
-	switch u.Scheme {
-	case "amqp", "amqps", "nats", "tls":
-		return nil
-	case "embedded":
-		_, err := embeddedDir(u)
-		return err
-	}
-	return fmt.Errorf("there is no broker for %q, want %s", u.Scheme+"://", brokerForms)
-}
-
-// storeDir returns the folder of an embedded broker, empty for any other.
-func storeDir(raw string) (string, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "embedded" {
-		return "", nil // openBroker judges it
-	}
-	return embeddedDir(u)
-}
-
-// embeddedDir returns the folder of embedded:///absolute/folder or
-// embedded:relative/folder.
-func embeddedDir(u *url.URL) (string, error) {
-	if u.Host != "" || u.User != nil || u.RawQuery != "" {
-		return "", errors.New("want embedded:///absolute/folder or embedded:relative/folder")
+	if u.Host != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", errors.New(form)
 	}
 	dir := u.Path
 	if u.Opaque != "" {
-		var err error
 		if dir, err = url.PathUnescape(u.Opaque); err != nil {
 			return "", fmt.Errorf("the folder: %w", err)
 		}
 	}
 	if dir == "" {
-		return "", errors.New("it names no folder, want embedded:///absolute/folder or embedded:relative/folder")
+		return "", errors.New("it names no folder, " + form)
 	}
-	return dir, nil
+	return dir, CheckPath(dir)
 }
 
 // StoreFolder returns the folder of an embedded broker.
@@ -75,16 +81,10 @@ func StoreFolder(brokerURL string) (string, error) {
 // openBroker opens the engine that the URL chooses. It does not wait for a
 // connection; only an embedded broker is up when it returns.
 func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
-	if err := checkBrokerURL(cfg.BrokerURL); err != nil {
-		return nil, err
-	}
-	u, err := url.Parse(cfg.BrokerURL)
-	if err != nil {
-		return nil, err // checkBrokerURL has parsed it
-	}
-	switch u.Scheme {
+	scheme, _, _ := strings.Cut(cfg.BrokerURL, ":")
+	switch strings.ToLower(scheme) {
 	case "embedded":
-		dir, err := embeddedDir(u)
+		dir, err := storeDir(cfg.BrokerURL)
 		if err != nil {
 			return nil, err
 		}

@@ -82,6 +82,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 			return nil, err
 		}
 	}
+	process.tellMemory(p.consumer)
 	return process, nil
 }
 
@@ -166,6 +167,20 @@ func (p *process) openDoor(ready func() []server.Check) error {
 	c.Mount = append(c.Mount, server.Route{Method: http.MethodPost, Path: door.Path, Handler: door.Handler(p.broker)})
 	p.door = p.bind(server.NewAdmin(c), l)
 	return nil
+}
+
+// tellMemory warns of folders that no fsync makes durable.
+func (p *process) tellMemory(output bool) {
+	store, _ := storeDir(p.cfg.BrokerURL)
+	folders := []event.FolderInMemory{{Component: "broker", Dir: store}}
+	if output {
+		folders = append(folders, event.FolderInMemory{Component: "message-consumer", Dir: p.cfg.OutputDir})
+	}
+	for _, f := range folders {
+		if f.Dir != "" && durable.InMemory(f.Dir) {
+			p.started = append(p.started, f)
+		}
+	}
 }
 
 // bound is a server with its listener.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"time"
 
 	"async-data-processor/broker/local"
@@ -23,6 +22,8 @@ type Config struct {
 
 	// EmbeddedMinFree is how many bytes of its disk an embedded broker keeps free.
 	EmbeddedMinFree int64
+	// IntakeOnly lets a server run alone over an embedded broker.
+	IntakeOnly bool
 	// Replicas is how many copies a JetStream cluster keeps of a stream that
 	// does not exist yet, 1 to 5.
 	Replicas int
@@ -146,19 +147,21 @@ func DefaultConfig() Config {
 // flag of the command line.
 func (c Config) Validate() error {
 	var errs []error
-	check := func(ok bool, format string, args ...any) {
+	check := func(ok bool, format string, args ...any) bool {
 		if !ok {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
+		return ok
 	}
-	within := func(name string, value, highest int) {
-		check(value >= 1 && value <= highest, "--%s is %d, want 1 to %d", name, value, highest)
+	within := func(name string, value, highest int) bool {
+		return check(value >= 1 && value <= highest, "--%s is %d, want 1 to %d", name, value, highest)
 	}
 	positive := func(name string, d time.Duration) {
 		check(d > 0, "--%s is %v, want more than 0", name, d)
 	}
 
-	check(checkBrokerURL(c.BrokerURL) == nil, "--broker-url: %w", checkBrokerURL(c.BrokerURL))
+	_, err := parseBroker(c.BrokerURL)
+	check(err == nil, "--broker-url: %w", err)
 	within("shards", c.Shards, MaxShards)
 	within("jetstream-replicas", c.Replicas, 5)
 	check(c.EmbeddedMinFree > 0, "--embedded-min-free is %d, want more than 0", c.EmbeddedMinFree)
@@ -178,10 +181,14 @@ func (c Config) Validate() error {
 		"--admin-listen %s %s: listen on localhost, or accept it with --insecure-no-auth", c.AdminListen, unprotected)
 	check(!c.Pprof || !exposed(c.Listen) && !exposed(c.AdminListen) || c.InsecureNoAuth,
 		"--pprof lets every client of /debug/pprof/ look into the process: listen on localhost, or accept it with --insecure-no-auth")
-	check(!slices.Contains(c.AuthTokens, ""), "--auth-tokens holds an empty token")
+	for i, token := range c.AuthTokens {
+		err := checkToken(token)
+		check(err == nil, "--auth-tokens, number %d: %w", i+1, err)
+	}
 	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
 		c.MaxInFlight, server.MinInFlight)
 	check(c.OutputDir != "", "--output-dir is empty, want a folder")
+	errs = append(errs, c.checkPaths()...)
 	check(c.OutputMinFree >= 0, "--output-min-free is %d, want 0 or more", c.OutputMinFree)
 	positive("output-error-timeout", c.OutputErrorTimeout)
 	within("dedupe-ids", c.DedupeIDs, MaxDedupeIDs)
@@ -191,9 +198,8 @@ func (c Config) Validate() error {
 		"--roll-interval is %v, want 0 or %v to %v", c.RollInterval, MinRollInterval, MaxRollInterval)
 	within("batch-size", c.BatchSize, MaxBatchSize)
 	check(c.BatchLinger >= 0 && c.BatchLinger <= MaxLinger, "--batch-linger is %v, want 0 to %v", c.BatchLinger, MaxLinger)
-	within("workers-min", c.WorkersMin, MaxWorkers)
-	within("workers-max", c.WorkersMax, MaxWorkers)
-	check(c.WorkersMin <= c.WorkersMax, "--workers-min is %d, more than --workers-max, which is %d", c.WorkersMin, c.WorkersMax)
+	few, many := within("workers-min", c.WorkersMin, MaxWorkers), within("workers-max", c.WorkersMax, MaxWorkers)
+	check(!few || !many || c.WorkersMin <= c.WorkersMax, "--workers-min is %d, more than --workers-max, which is %d", c.WorkersMin, c.WorkersMax)
 	positive("worker-timeout", c.WorkerTimeout)
 	positive("history-interval", c.HistoryInterval)
 	positive("drain-timeout", c.DrainTimeout)
@@ -204,10 +210,14 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// exposed tells whether an address can be reached from other machines.
+// exposed tells whether an address can be reached from other machines. One that
+// nothing can listen on cannot, and is an error of its own.
 func exposed(addr string) bool {
-	host, _, _ := net.SplitHostPort(addr)
-	return host != "localhost" && !net.ParseIP(host).IsLoopback()
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	return err == nil && host != "localhost" && !net.ParseIP(host).IsLoopback()
 }
 
 // defaultRollInterval is how old a file gets if only its size is set.
@@ -250,27 +260,12 @@ func (c Config) together() int {
 func (c Config) prefetch() int { return c.BatchSize * (c.WorkersMax + 2) }
 
 // RedactURL returns a broker's URL, or a list of them, without passwords,
-// tokens and parameters, fit for logs.
+// tokens and parameters, fit for logs; and nothing of one that does not parse,
+// where these may be anywhere.
 func RedactURL(raw string) string {
-	parts := strings.Split(raw, ",")
-	for i, part := range parts {
-		scheme, rest, ok := strings.Cut(part, "://")
-		if !ok {
-			scheme, rest = "", part
-		}
-		rest, _, _ = strings.Cut(rest, "?")
-		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-			user, _, isUser := strings.Cut(rest[:at], ":")
-			if !isUser {
-				user = "" // a name alone is a token
-			} else {
-				user += ":"
-			}
-			rest = user + "xxxxx" + rest[at:]
-		}
-		if parts[i] = rest; ok {
-			parts[i] = scheme + "://" + rest
-		}
+	name, err := parseBroker(raw)
+	if err != nil {
+		return "(a broker URL that does not parse)"
 	}
-	return strings.Join(parts, ",")
+	return name
 }

@@ -59,46 +59,70 @@ func TestValidate(t *testing.T) {
 		change func(*Config)
 		want   string // in the error; "" for none
 	}{
-		"amqps":               {func(c *Config) { c.BrokerURL = "amqps://u:p@h/v" }, ""},
-		"nats":                {func(c *Config) { c.BrokerURL = "nats://token@a:4222,b:4222" }, ""},
-		"embedded, absolute":  {func(c *Config) { c.BrokerURL = "embedded:///var/lib/x" }, ""},
-		"embedded, relative":  {func(c *Config) { c.BrokerURL = EmbeddedURL }, ""},
-		"embedded, no folder": {func(c *Config) { c.BrokerURL = "embedded:" }, "names no folder"},
-		"embedded, host":      {func(c *Config) { c.BrokerURL = "embedded://data/broker" }, "embedded:relative/folder"},
-		"unknown broker":      {func(c *Config) { c.BrokerURL = "kafka://secret@h" }, `there is no broker for "kafka://"`},
-		"no URL":              {func(c *Config) { c.BrokerURL = "amqp://u:secret@h o/" }, "not a URL"},
-		"shards":              {func(c *Config) { c.Shards = MaxShards + 1 }, "--shards is 1025"},
-		"batch size":          {func(c *Config) { c.BatchSize = 0 }, "--batch-size is 0"},
-		"reserve":             {func(c *Config) { c.OutputMinFree = -1 }, "--output-min-free is -1"},
-		"no reserve":          {func(c *Config) { c.OutputMinFree = 0 }, ""},
-		"output errors":       {func(c *Config) { c.OutputErrorTimeout = 0 }, "--output-error-timeout is 0s"},
-		"dedupe ids":          {func(c *Config) { c.DedupeIDs = 0 }, "--dedupe-ids is 0"},
-		"dedupe window":       {func(c *Config) { c.DedupeWindow = 0 }, "--dedupe-window is 0s"},
-		"rolling":             {func(c *Config) { c.RollBytes, c.RollInterval = 64<<20, time.Minute }, ""},
-		"rolling by size":     {func(c *Config) { c.RollBytes = MinRollBytes }, ""},
-		"rolling by age":      {func(c *Config) { c.RollInterval = MinRollInterval }, ""},
-		"small files":         {func(c *Config) { c.RollBytes = 4095 }, "--roll-bytes is 4095, want 0 or at least 4096"},
-		"negative files":      {func(c *Config) { c.RollBytes = -1 }, "--roll-bytes is -1"},
-		"young files":         {func(c *Config) { c.RollInterval = time.Millisecond }, "--roll-interval is 1ms, want 0 or 100ms to 24h0m0s"},
-		"old files":           {func(c *Config) { c.RollInterval = 25 * time.Hour }, "--roll-interval is 25h0m0s"},
-		"linger":              {func(c *Config) { c.BatchLinger = -1 }, "--batch-linger is -1ns"},
-		"long linger":         {func(c *Config) { c.BatchLinger = time.Hour }, "want 0 to 10m0s"},
-		"no linger":           {func(c *Config) { c.BatchLinger = 0 }, ""},
-		"workers":             {func(c *Config) { c.WorkersMin = 5 }, "more than --workers-max"},
-		"address":             {func(c *Config) { c.Listen = "8080" }, `--listen "8080": want host:port`},
-		"exposed":             {func(c *Config) { c.Listen = ":8080" }, "nothing protects it"},
-		"exposed, token":      {func(c *Config) { c.Listen, c.AuthTokens = ":8080", []string{"t"} }, ""},
-		"exposed, accepted":   {func(c *Config) { c.Listen, c.InsecureNoAuth = "0.0.0.0:8080", true }, ""},
-		"exposed admin":       {func(c *Config) { c.AdminListen = "192.168.0.1:1" }, "--admin-listen"},
-		"profiles":            {func(c *Config) { c.Pprof = true }, ""},
-		"exposed profiles":    {func(c *Config) { c.Pprof, c.Listen, c.AuthTokens = true, ":8080", []string{"t"} }, "--pprof"},
-		"profiles, accepted":  {func(c *Config) { c.Pprof, c.Listen, c.InsecureNoAuth = true, ":8080", true }, ""},
-		"IPv6 loopback":       {func(c *Config) { c.Listen = "[::1]:8080" }, ""},
-		"empty token":         {func(c *Config) { c.AuthTokens = []string{"a", ""} }, "empty token"},
-		"in flight":           {func(c *Config) { c.MaxInFlight = 100 }, "--max-in-flight-bytes is 100, want at least"},
-		"certificate alone":   {func(c *Config) { c.NATSCert = "cert.pem" }, "go together"},
-		"log level":           {func(c *Config) { c.LogLevel = "loud" }, "--log-level"},
-		"log format":          {func(c *Config) { c.LogFormat = "xml" }, "--log-format"},
+		"amqps":                {func(c *Config) { c.BrokerURL = "amqps://u:p@h/v" }, ""},
+		"nats":                 {func(c *Config) { c.BrokerURL = "nats://token@a:4222,b:4222" }, ""},
+		"embedded, absolute":   {func(c *Config) { c.BrokerURL = "embedded:///var/lib/x" }, ""},
+		"embedded, relative":   {func(c *Config) { c.BrokerURL = EmbeddedURL }, ""},
+		"embedded, no folder":  {func(c *Config) { c.BrokerURL = "embedded:" }, "names no folder"},
+		"embedded, host":       {func(c *Config) { c.BrokerURL = "embedded://data/broker" }, "embedded:relative/folder"},
+		"embedded, ~":          {func(c *Config) { c.BrokerURL = "embedded:~/broker" }, "write the whole path"},
+		"embedded, variable":   {func(c *Config) { c.BrokerURL = "embedded:${HOME}/broker" }, "the variable in"},
+		"embedded, quotes":     {func(c *Config) { c.BrokerURL = `embedded:"data/broker"` }, "quotes around it"},
+		"embedded, escaped":    {func(c *Config) { c.BrokerURL = "embedded:data%0d" }, "control character"},
+		"empty broker":         {func(c *Config) { c.BrokerURL = "" }, "--broker-url: it is empty, want amqp://"},
+		"broker, no scheme":    {func(c *Config) { c.BrokerURL = "secret:5672" }, "does not begin with a scheme, want amqp://"},
+		"broker, a folder":     {func(c *Config) { c.BrokerURL = "data/broker" }, "does not begin with a scheme, want amqp://"},
+		"broker, web":          {func(c *Config) { c.BrokerURL = "https://u:secret@h" }, `there is no broker for "https://"`},
+		"broker, capitals":     {func(c *Config) { c.BrokerURL = "AMQP://u:secret@h" }, ""},
+		"broker, no slashes":   {func(c *Config) { c.BrokerURL = "nats:secret" }, "does not parse"},
+		"password, a comma":    {func(c *Config) { c.BrokerURL = "nats://u:secret,1@h" }, "percent-encoded"},
+		"password, a slash":    {func(c *Config) { c.BrokerURL = "amqp://u:12/secret@h/" }, "percent-encoded"},
+		"unknown broker":       {func(c *Config) { c.BrokerURL = "kafka://secret@h" }, `there is no broker for "kafka://"`},
+		"no URL":               {func(c *Config) { c.BrokerURL = "amqp://u:secret@h o/" }, "does not parse"},
+		"shards":               {func(c *Config) { c.Shards = MaxShards + 1 }, "--shards is 1025"},
+		"batch size":           {func(c *Config) { c.BatchSize = 0 }, "--batch-size is 0"},
+		"reserve":              {func(c *Config) { c.OutputMinFree = -1 }, "--output-min-free is -1"},
+		"no reserve":           {func(c *Config) { c.OutputMinFree = 0 }, ""},
+		"output errors":        {func(c *Config) { c.OutputErrorTimeout = 0 }, "--output-error-timeout is 0s"},
+		"dedupe ids":           {func(c *Config) { c.DedupeIDs = 0 }, "--dedupe-ids is 0"},
+		"dedupe window":        {func(c *Config) { c.DedupeWindow = 0 }, "--dedupe-window is 0s"},
+		"rolling":              {func(c *Config) { c.RollBytes, c.RollInterval = 64<<20, time.Minute }, ""},
+		"rolling by size":      {func(c *Config) { c.RollBytes = MinRollBytes }, ""},
+		"rolling by age":       {func(c *Config) { c.RollInterval = MinRollInterval }, ""},
+		"small files":          {func(c *Config) { c.RollBytes = 4095 }, "--roll-bytes is 4095, want 0 or at least 4096"},
+		"negative files":       {func(c *Config) { c.RollBytes = -1 }, "--roll-bytes is -1"},
+		"young files":          {func(c *Config) { c.RollInterval = time.Millisecond }, "--roll-interval is 1ms, want 0 or 100ms to 24h0m0s"},
+		"old files":            {func(c *Config) { c.RollInterval = 25 * time.Hour }, "--roll-interval is 25h0m0s"},
+		"linger":               {func(c *Config) { c.BatchLinger = -1 }, "--batch-linger is -1ns"},
+		"long linger":          {func(c *Config) { c.BatchLinger = time.Hour }, "want 0 to 10m0s"},
+		"no linger":            {func(c *Config) { c.BatchLinger = 0 }, ""},
+		"workers":              {func(c *Config) { c.WorkersMin = 5 }, "more than --workers-max"},
+		"output ~":             {func(c *Config) { c.OutputDir = "~/data" }, "--output-dir: nothing replaces the ~ of ~/data here"},
+		"output in quotes":     {func(c *Config) { c.OutputDir = `"/srv/data"` }, "quotes around it"},
+		"half a quote":         {func(c *Config) { c.OutputDir = `/srv/data'` }, "quotes around it"},
+		"output, variable":     {func(c *Config) { c.OutputDir = "${HOME}/data" }, "nothing replaces the variable"},
+		"output, $HOME":        {func(c *Config) { c.OutputDir = "/srv/$HOME" }, "nothing replaces the variable"},
+		"output, a dollar":     {func(c *Config) { c.OutputDir = "/srv/a$/it's/~b" }, ""},
+		"output, Windows":      {func(c *Config) { c.OutputDir = "/srv/data\r" }, "Windows line ends"},
+		"output, two lines":    {func(c *Config) { c.OutputDir = "/srv\n/data" }, "control character"},
+		"key ~":                {func(c *Config) { c.NATSCert, c.NATSKey = "cert", "~/key" }, "--nats-key: "},
+		"address":              {func(c *Config) { c.Listen = "8080" }, `--listen "8080": want host:port`},
+		"exposed":              {func(c *Config) { c.Listen = ":8080" }, "nothing protects it"},
+		"exposed, token":       {func(c *Config) { c.Listen, c.AuthTokens = ":8080", []string{"t"} }, ""},
+		"exposed, accepted":    {func(c *Config) { c.Listen, c.InsecureNoAuth = "0.0.0.0:8080", true }, ""},
+		"exposed admin":        {func(c *Config) { c.AdminListen = "192.168.0.1:1" }, "--admin-listen"},
+		"profiles":             {func(c *Config) { c.Pprof = true }, ""},
+		"exposed profiles":     {func(c *Config) { c.Pprof, c.Listen, c.AuthTokens = true, ":8080", []string{"t"} }, "--pprof"},
+		"profiles, accepted":   {func(c *Config) { c.Pprof, c.Listen, c.InsecureNoAuth = true, ":8080", true }, ""},
+		"IPv6 loopback":        {func(c *Config) { c.Listen = "[::1]:8080" }, ""},
+		"empty token":          {func(c *Config) { c.AuthTokens = []string{"a", ""} }, "--auth-tokens, number 2: an empty token"},
+		"a token of two words": {func(c *Config) { c.AuthTokens = []string{"secret one"} }, "--auth-tokens, number 1: it holds white space"},
+		"a token in quotes":    {func(c *Config) { c.AuthTokens = []string{`"secret"`} }, "--auth-tokens, number 1: it has quotes"},
+		"a token with a comma": {func(c *Config) { c.AuthTokens = []string{"a,b"} }, ""},
+		"in flight":            {func(c *Config) { c.MaxInFlight = 100 }, "--max-in-flight-bytes is 100, want at least"},
+		"certificate alone":    {func(c *Config) { c.NATSCert = "cert.pem" }, "go together"},
+		"log level":            {func(c *Config) { c.LogLevel = "loud" }, "--log-level"},
+		"log format":           {func(c *Config) { c.LogFormat = "xml" }, "--log-format"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()
@@ -116,20 +140,59 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func TestRedactURL(t *testing.T) {
-	for raw, want := range map[string]string{
-		"amqp://u:p@h/v":                     "amqp://u:xxxxx@h/v",
-		"amqp://h/v?password=p":              "amqp://h/v",
-		"amqp://u:p@ss@h/v":                  "amqp://u:xxxxx@h/v",
-		"nats://token@h":                     "nats://xxxxx@h",
-		"nats://u:p@a:4222,nats://u:p@b":     "nats://u:xxxxx@a:4222,nats://u:xxxxx@b",
-		"nats://u:p@a:4222,b:4222":           "nats://u:xxxxx@a:4222,b:4222",
-		"amqp://u:p w@h o st/":               "amqp://u:xxxxx@h o st/",
-		EmbeddedURL:                          EmbeddedURL,
-		"embedded:///var/lib/adp":            "embedded:///var/lib/adp",
-		"amqp://guest:guest@localhost:5672/": "amqp://guest:xxxxx@localhost:5672/",
+// TestOneErrorACause: what follows from an error is not another one.
+func TestOneErrorACause(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"no port":          func(c *Config) { c.Listen = "localhost" },
+		"no host":          func(c *Config) { c.Listen = "8080" },
+		"bad port":         func(c *Config) { c.Listen = "0.0.0.0:http-8080" },
+		"admin, no port":   func(c *Config) { c.AdminListen = "localhost" },
+		"profiles":         func(c *Config) { c.Listen, c.Pprof = "localhost", true },
+		"many workers":     func(c *Config) { c.WorkersMin = 99 },
+		"no workers":       func(c *Config) { c.WorkersMax = 0 },
+		"tokens":           func(c *Config) { c.AuthTokens = []string{"a", ""} },
+		"broker":           func(c *Config) { c.BrokerURL = "" },
+		"output in quotes": func(c *Config) { c.OutputDir = "\"~/${a}\r\"" },
 	} {
-		if got := RedactURL(raw); got != want {
+		cfg := DefaultConfig()
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want one error", name, err)
+		}
+	}
+}
+
+// TestRedactURL: what is shown of a URL holds no password, token or parameter,
+// however the URL is wrong.
+func TestRedactURL(t *testing.T) {
+	const hidden = "(a broker URL that does not parse)"
+	for raw, want := range map[string]string{
+		"amqp://u:secret@h/v":                      "amqp://u@h:5672/v",
+		"amqp://h/v?password=secret":               "amqp://guest@h:5672/v",
+		"amqp://u:s@secret@h/v":                    "amqp://u@h:5672/v",
+		"amqp://u:secret,1@h/v":                    "amqp://u@h:5672/v",
+		"amqp://u:12,secret@h/v":                   "amqp://u@h:5672/v",
+		"amqp://u:12/secret@h/v":                   hidden,
+		"amqp://u:12?secret@h/v":                   hidden,
+		"amqp://u:12#secret@h/v":                   hidden,
+		"amqp://u:secret w@h o st/":                hidden,
+		"amqp://u:%zzsecret@h/":                    hidden,
+		"nats://secret@h":                          "nats://h:4222",
+		"nats://u:secret@a:4222,nats://u:secret@b": "nats://u@a:4222,b:4222",
+		"nats://u:secret@a:4222,b:4222,c:4222":     "nats://u@a:4222,b:4222,c:4222",
+		"nats://u:1,secret@h":                      hidden,
+		"nats://u:secret,1@h":                      hidden,
+		"nats://u:1@x,secret@h":                    hidden,
+		"tls://u:secret@h/path":                    hidden,
+		"kafka://u:secret@h":                       hidden,
+		"secret":                                   hidden,
+		"":                                         hidden,
+		EmbeddedURL:                                EmbeddedURL,
+		"embedded:///var/lib/adp":                  "embedded:///var/lib/adp",
+		DefaultConfig().BrokerURL:                  "amqp://guest@localhost:5672/",
+	} {
+		got := RedactURL(raw)
+		if got != want {
 			t.Errorf("RedactURL(%q) = %q, want %q", raw, got, want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -134,6 +135,13 @@ func (d DeadLetters) openBroker(ctx context.Context, dir string) (broker.Broker,
 		err = context.Cause(ctx)
 	}
 	return b, err
+}
+
+// StoreHere tells whether the store of EmbeddedURL is there, for a command that is
+// told of no broker. One that cannot be looked at is there, too.
+func StoreHere() bool {
+	dir, err := storeDir(EmbeddedURL)
+	return err == nil && !errors.Is(checkStore(dir), fs.ErrNotExist)
 }
 
 // checkStore refuses an embedded broker's folder in which there is no store: it

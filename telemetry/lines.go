@@ -13,7 +13,7 @@ import (
 // tell logs an event.
 func (l *Log) tell(e event.Event) {
 	switch e := e.(type) {
-	case event.Started, event.ControlFailed, event.Draining, event.Drained:
+	case event.Started, event.ControlFailed, event.FolderInMemory, event.Draining, event.Drained:
 		l.process(e)
 	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
 		l.request(e)
@@ -53,6 +53,9 @@ func (l *Log) process(e event.Event) {
 		line.Msg(what + " started")
 	case event.ControlFailed:
 		l.line(zerolog.WarnLevel, place{component: "broker", shard: -1}).Err(e.Err).Msg("no control socket, so no command reaches the dead letters of this process")
+	case event.FolderInMemory:
+		l.line(zerolog.WarnLevel, place{component: e.Component, shard: -1}).Str("folder", e.Dir).
+			Msg("the folder is on a file system in memory, so a restart of the machine loses what is in it")
 	case event.Draining:
 		line := l.logger.Info()
 		if e.Cause != nil {

@@ -28,6 +28,14 @@ type target struct {
 	options []nats.Option // the credentials, also for servers that the cluster tells of
 }
 
+// Name returns the URL of a broker without its password or token, for people. Its
+// error holds nothing of the URL.
+func Name(raw string) (string, error) {
+	t := target{}
+	err := t.parse(raw)
+	return t.name, err
+}
+
 // parseTarget checks what a configuration says about connecting. The parser's
 // own errors quote the URL, and a badly escaped password moves into any part
 // of it, so no error of its is passed on.

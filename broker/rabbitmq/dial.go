@@ -21,13 +21,20 @@ type target struct {
 	name string // without it: for people
 }
 
+// Name returns the URL of a broker without its password and parameters, for people.
+// Its error holds nothing of the URL.
+func Name(raw string) (string, error) {
+	t, err := parseTarget(raw)
+	return t.name, err
+}
+
 // parseTarget checks a broker URL. The parsers' own errors quote parts of the
 // URL, and a badly escaped password moves into any of them, so no error of
 // theirs is passed on.
 func parseTarget(raw string) (target, error) {
 	const form = "want amqp://user:password@host:port/vhost (or amqps://), with reserved characters percent-encoded"
 	uri, err := amqp.ParseURI(raw)
-	if err != nil {
+	if err != nil || strayAt(raw) {
 		return target{}, errors.New("the broker URL does not parse: " + form)
 	}
 	for _, mechanism := range uri.AuthMechanism {
@@ -43,6 +50,13 @@ func parseTarget(raw string) (target, error) {
 		name += url.PathEscape(uri.Vhost)
 	}
 	return target{url: raw, name: name}, nil
+}
+
+// strayAt tells of an @ behind the host. The password of user:12/34@host would pass
+// for a port and a virtual host, which are no secrets.
+func strayAt(raw string) bool {
+	u, err := url.Parse(raw)
+	return err != nil || strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@")
 }
 
 // dial opens a connection for a role, in bounded time.

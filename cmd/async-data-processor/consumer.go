@@ -27,6 +27,7 @@ SIGTERM drains: incomplete batches are written, too, then it exits 0.`,
   DATA_OUTPUT_DIR=/srv/data async-data-processor message-consumer --batch-linger 5s`,
 		groups:   forConsumer | forAdmin,
 		defaults: pipeline.DefaultConfig(),
+		validate: pipeline.Config.Validate,
 		run:      pipeline.Consume,
 	}.command(lookup, told)
 }

@@ -19,6 +19,7 @@ type deadLetters struct {
 	cfg     pipeline.Config
 	file    string
 	timeout time.Duration
+	named   bool // a flag, a variable or the file says which broker
 }
 
 func newDeadLetters(lookup lookupEnv) *cobra.Command {
@@ -38,6 +39,10 @@ them, and they are nowhere else.
           bad dies again
   purge   forgets them, for good
 
+Unless --broker-url, a variable or the file names a broker, it is the store that
+standalone makes in this folder, data/broker, if that is there; else RabbitMQ on
+this machine. Each answer names the broker.
+
 An embedded broker belongs to one process. While that runs, it is asked, through
 the socket control.sock in the broker's folder; so be the same user.`,
 		Example: `  async-data-processor dead-letters list
@@ -49,7 +54,7 @@ the socket control.sock in the broker's folder; so be the same user.`,
 	}
 	flags := cmd.PersistentFlags()
 	addSettings(flags, &d.cfg, forLetters)
-	flags.DurationVar(&d.timeout, "timeout", 10*time.Second, "how long to wait for the broker")
+	spanVar(flags, &d.timeout, "timeout", 10*time.Second, "how long to wait for the broker")
 	flags.StringVar(&d.file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
 	flags.SortFlags = false
 	cmd.AddCommand(d.list(), d.show(), d.replay(), d.purge())
@@ -58,8 +63,11 @@ the socket control.sock in the broker's folder; so be the same user.`,
 
 // open reads the settings. Its error is one of usage.
 func (d *deadLetters) open(cmd *cobra.Command) (pipeline.DeadLetters, error) {
-	_, err := resolve(cmd.Flags(), d.lookup, d.file)
+	sources, err := resolve(cmd.Flags(), d.lookup, d.file)
 	if err == nil {
+		if d.named = sources["broker-url"] != ""; !d.named && pipeline.StoreHere() {
+			d.cfg.BrokerURL, d.named = pipeline.EmbeddedURL, true
+		}
 		err = d.cfg.Validate()
 	}
 	if d.timeout <= 0 {
@@ -68,7 +76,28 @@ func (d *deadLetters) open(cmd *cobra.Command) (pipeline.DeadLetters, error) {
 	if err != nil {
 		return pipeline.DeadLetters{}, misused(cmd, err)
 	}
+	warn(cmd.ErrOrStderr(), d.lookup)
 	return pipeline.DeadLetters{Config: d.cfg, Timeout: d.timeout}, nil
+}
+
+// broker names the broker of the answers.
+func (d *deadLetters) broker() string { return pipeline.RedactURL(d.cfg.BrokerURL) }
+
+// failed is a failure at the broker. The broker names itself in its errors.
+func (d *deadLetters) failed(err error) error {
+	if !d.named {
+		err = fmt.Errorf("%w\nNo broker was named, and there is no store in this folder (%s); name one with --broker-url", err, pipeline.EmbeddedURL)
+	}
+	return failure{error: err}
+}
+
+// counted is a number of dead letters of the broker, in words.
+func (d *deadLetters) counted(n int) string {
+	noun := "dead letters"
+	if n == 1 {
+		noun = "dead letter"
+	}
+	return fmt.Sprintf("%d %s at %s", n, noun, d.broker())
 }
 
 func misused(cmd *cobra.Command, err error) error {
@@ -89,18 +118,19 @@ func (d *deadLetters) list() *cobra.Command {
 				return err
 			}
 			var found []letter
-			err = at.Each(cmd.Context(), func(l pipeline.DeadLetter) { found = append(found, letterOf(l)) })
+			err = at.Each(cmd.Context(), func(l pipeline.DeadLetter) { found = append(found, d.letterOf(l)) })
 			if err != nil {
-				return failure{error: err}
+				return d.failed(err)
 			}
 			out := cmd.OutOrStdout()
 			switch {
 			case asJSON:
 				err = printLines(out, found)
-			case len(found) == 0:
-				_, err = fmt.Fprintln(cmd.ErrOrStderr(), "no dead letters")
-			default:
+			case len(found) > 0:
 				err = printLetters(out, found, isTerminal(out))
+			}
+			if !asJSON || len(found) == 0 { // an object of JSON has the name
+				fmt.Fprintln(cmd.ErrOrStderr(), d.counted(len(found)))
 			}
 			return printed(err)
 		},
@@ -128,14 +158,14 @@ a body is the member "body", or "body_base64" if it is not UTF-8.`,
 			var found []letter
 			err = at.Each(cmd.Context(), func(l pipeline.DeadLetter) {
 				if l.Envelope.ID == args[0] {
-					found = append(found, letterOf(l).withBody(l.Envelope.Body))
+					found = append(found, d.letterOf(l).withBody(l.Envelope.Body))
 				}
 			})
-			if err == nil && len(found) == 0 {
-				err = noSuch(args[0])
-			}
 			if err != nil {
-				return failure{error: err}
+				return d.failed(err)
+			}
+			if len(found) == 0 {
+				return failure{error: d.noSuch(args[0])}
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
@@ -148,7 +178,9 @@ a body is the member "body", or "body_base64" if it is not UTF-8.`,
 	return cmd
 }
 
-func noSuch(id string) error { return fmt.Errorf("no dead letter has the id %s", plain(id)) }
+func (d *deadLetters) noSuch(id string) error {
+	return fmt.Errorf("no dead letter at %s has the id %s", d.broker(), plain(id))
+}
 
 func printed(err error) error {
 	if err != nil {

@@ -36,7 +36,7 @@ here. All ids stay, so a message that is in a file already, and is still remembe
 			}
 			ids := choose(args)
 			n, err := at.Replay(cmd.Context(), ids.chosen)
-			return conclude(cmd, "replayed", n, ids, err)
+			return d.conclude(cmd, "replayed", n, ids, err)
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "replay all that are there")
@@ -63,13 +63,13 @@ it asks first, anywhere else it wants --yes.`,
 				if len(args) > 0 {
 					what = "the dead letters " + plain(strings.Join(args, ", "))
 				}
-				if err := confirm(cmd, fmt.Sprintf("Forget %s at %s, for good?", what, pipeline.RedactURL(d.cfg.BrokerURL))); err != nil {
+				if err := confirm(cmd, fmt.Sprintf("Forget %s at %s, for good?", what, d.broker())); err != nil {
 					return err
 				}
 			}
 			ids := choose(args)
 			n, err := at.Remove(cmd.Context(), ids.chosen)
-			return conclude(cmd, "purged", n, ids, err)
+			return d.conclude(cmd, "purged", n, ids, err)
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
@@ -127,18 +127,15 @@ func (c choice) chosen(l pipeline.DeadLetter) bool {
 }
 
 // conclude prints what was done and returns what was not.
-func conclude(cmd *cobra.Command, done string, n int, c choice, err error) error {
-	noun := "dead letters"
-	if n == 1 {
-		noun = "dead letter"
+func (d *deadLetters) conclude(cmd *cobra.Command, done string, n int, c choice, err error) error {
+	_, printErr := fmt.Fprintln(cmd.OutOrStdout(), done, d.counted(n))
+	if err != nil { // not all were seen
+		return d.failed(errors.Join(err, printErr))
 	}
-	_, printErr := fmt.Fprintln(cmd.OutOrStdout(), done, n, noun)
-	errs := []error{err, printErr}
-	if err == nil { // else not all were seen
-		for _, id := range c.ids {
-			if !c.found[id] {
-				errs = append(errs, noSuch(id))
-			}
+	errs := []error{printErr}
+	for _, id := range c.ids {
+		if !c.found[id] {
+			errs = append(errs, d.noSuch(id))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

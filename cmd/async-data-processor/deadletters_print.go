@@ -25,16 +25,17 @@ type letter struct {
 	Bytes   int        `json:"bytes"`
 	Reason  string     `json:"reason"`
 	Foreign bool       `json:"foreign"`
+	Broker  string     `json:"broker"`
 
 	Body   *string `json:"body,omitempty"` // only of show
 	Base64 *string `json:"body_base64,omitempty"`
 	raw    []byte
 }
 
-func letterOf(l pipeline.DeadLetter) letter {
+func (d *deadLetters) letterOf(l pipeline.DeadLetter) letter {
 	out := letter{
 		ID: l.Envelope.ID, Origin: l.Origin, Count: l.Envelope.Count, Bytes: len(l.Envelope.Body),
-		Reason: l.Reason, Foreign: l.Envelope.Foreign,
+		Reason: l.Reason, Foreign: l.Envelope.Foreign, Broker: d.broker(),
 	}
 	// Copies, because a pointer into l would keep its body.
 	if when := l.Time; !when.IsZero() {
@@ -115,7 +116,7 @@ func printWhole(w io.Writer, letters []letter, terminal bool) error {
 			by = "another program"
 		}
 		fmt.Fprintf(&out, "id      %s\ntime    %s\norigin  %s\n", plain(l.ID), l.when(time.RFC3339Nano), l.place())
-		fmt.Fprintf(&out, "from    %s\ncount   %d\nbytes   %d\nreason  %s\n\n", by, l.Count, l.Bytes, plain(l.Reason))
+		fmt.Fprintf(&out, "broker  %s\nfrom    %s\ncount   %d\nbytes   %d\nreason  %s\n\n", plain(l.Broker), by, l.Count, l.Bytes, plain(l.Reason))
 		body := string(l.raw)
 		if terminal && !harmless(body) {
 			body = strconv.Quote(body)

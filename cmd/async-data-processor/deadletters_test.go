@@ -68,8 +68,8 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	byID := map[string]listed{}
 	for _, l := range first {
 		byID[l.ID] = l
-		if l.Shard != own || l.Count != 1 || l.Reason == "" || l.Time.IsZero() || l.Origin == "" {
-			t.Errorf("listed %+v, want shard %d, a reason, a time and an origin", l, own)
+		if l.Shard != own || l.Count != 1 || l.Reason == "" || l.Time.IsZero() || l.Origin == "" || l.Broker == "" {
+			t.Errorf("listed %+v, want shard %d, a reason, a time, an origin and the broker", l, own)
 		}
 	}
 	if l := byID["theirs"]; !l.Foreign || l.Reason != "killed by the test" || l.Bytes != 36 {
@@ -93,7 +93,7 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	if lines := strings.Count(table, "\n"); lines != 7 {
 		t.Errorf("the table has %d lines, want 7:\n%s", lines, table)
 	}
-	if shown := run.deadLetters(0, "show", "garbage"); !strings.HasSuffix(shown, "\n\nnot JSON \x00\xff\n") || !strings.Contains(shown, "another program") {
+	if shown := run.deadLetters(0, "show", "garbage"); !strings.HasSuffix(shown, "\n\nnot JSON \x00\xff\n") || !strings.Contains(shown, "another program") || !strings.Contains(shown, "\nbroker  ") {
 		t.Errorf("shown: %q", shown)
 	}
 	if shown := run.deadLetters(0, "show", "garbage", "--json"); !strings.Contains(shown, `"body_base64":"bm90IEpTT04gAP8="`) {
@@ -105,10 +105,10 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 	run.deadLetters(1, "show", "nobody")
 	run.deadLetters(1, "replay", "nobody")
 	run.deadLetters(2, "purge")
-	if out := run.deadLetters(0, "replay", "valid-1"); out != "replayed 1 dead letter\n" {
+	if out := run.deadLetters(0, "replay", "valid-1"); !strings.HasPrefix(out, "replayed 1 dead letter at ") {
 		t.Errorf("replay: %q", out)
 	}
-	if out := run.deadLetters(0, "replay", "--all"); out != "replayed 5 dead letters\n" {
+	if out := run.deadLetters(0, "replay", "--all"); !strings.HasPrefix(out, "replayed 5 dead letters at ") {
 		t.Errorf("replay: %q", out)
 	}
 
@@ -122,10 +122,10 @@ func testDeadLetters(t *testing.T, b rig.Broker) {
 		lines := rig.ReadTree(t, dir, shards, 5).Lines
 		return len(lines["theirs"]) > 0 && len(lines["01JD8Y6G5V3X9Q2R7T4B1C0D5E.0"]) > 0
 	})
-	if out := run.deadLetters(0, "purge", "--yes", "broken"); out != "purged 1 dead letter\n" {
+	if out := run.deadLetters(0, "purge", "--yes", "broken"); !strings.HasPrefix(out, "purged 1 dead letter at ") {
 		t.Errorf("purge: %q", out)
 	}
-	if out := run.deadLetters(0, "purge", "--yes"); out != "purged 2 dead letters\n" {
+	if out := run.deadLetters(0, "purge", "--yes"); !strings.HasPrefix(out, "purged 2 dead letters at ") {
 		t.Errorf("purge: %q", out)
 	}
 	run.until("none", func(dead []listed) bool { return len(dead) == 0 })
@@ -163,7 +163,7 @@ func TestDeadLettersAfterKill(t *testing.T) {
 		}
 	}
 	run.until("one dead", one)
-	if out := run.deadLetters(0, "purge", "--yes"); out != "purged 1 dead letter\n" {
+	if out := run.deadLetters(0, "purge", "--yes"); !strings.HasPrefix(out, "purged 1 dead letter at ") {
 		t.Errorf("purge: %q", out)
 	}
 	run.stop()
@@ -175,6 +175,7 @@ func TestDeadLettersAfterKill(t *testing.T) {
 // listed is a line of "list --json".
 type listed struct {
 	ID, Origin, Reason  string
+	Broker              string
 	Time                time.Time
 	Shard, Count, Bytes int
 	Foreign             bool

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -84,6 +85,25 @@ func TestDocsProblems(t *testing.T) {
 		if !strings.Contains(contract, "| `"+kind[1]+"` |") {
 			t.Errorf("docs/api.md lacks %s", kind[1])
 		}
+	}
+}
+
+// TestDocsLetters: every member of a dead letter as JSON is in the contract.
+func TestDocsLetters(t *testing.T) {
+	contract := read(t, "../../docs/api.md")
+	_, contract, _ = strings.Cut(contract, "## Dead letters as JSON")
+	for f := range reflect.TypeFor[letter]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name != "" && !strings.Contains(contract, "| `"+name+"` |") {
+			t.Errorf("docs/api.md lacks %s", name)
+		}
+	}
+}
+
+// TestReadmeIsShort: what a newcomer reads first takes a few minutes.
+func TestReadmeIsShort(t *testing.T) {
+	if n := len(strings.Fields(read(t, "../../README.md"))); n > 1000 {
+		t.Errorf("README.md has %d words, want at most 1000", n)
 	}
 }
 

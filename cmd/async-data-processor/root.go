@@ -54,6 +54,7 @@ type stage struct {
 	use, short, long, example string
 	groups                    groups
 	defaults                  pipeline.Config
+	validate                  func(pipeline.Config) error
 	run                       func(context.Context, pipeline.Config, zerolog.Logger) error
 }
 
@@ -68,17 +69,21 @@ func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sources, err := resolve(cmd.Flags(), lookup, file)
 			if err == nil {
-				err = cfg.Validate()
+				err = s.validate(cfg)
 			}
 			if err != nil {
 				return fmt.Errorf("%w\nRun '%s --help' for the settings", err, cmd.CommandPath())
 			}
 			if checkOnly {
+				warn(cmd.ErrOrStderr(), lookup)
 				printConfig(cmd.OutOrStdout(), cmd.Flags(), sources)
 				return nil
 			}
 			defer giveHeapRoom(lookup)()
 			log := told.logTo(cfg)
+			for _, w := range warnings(variablesSet(), lookup) {
+				log.Warn().Str("variable", w.variable).Msg(w.text)
+			}
 			if err := s.run(cmd.Context(), cfg, log); err != nil {
 				log.Error().Err(err).Msg("stopped")
 				return failure{err, true}

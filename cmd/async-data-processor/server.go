@@ -21,6 +21,7 @@ answer 503. SIGTERM drains: requests under way are answered, then it exits 0.`,
   AUTH_TOKENS=secret async-data-processor server --listen :8080`,
 		groups:   forServer,
 		defaults: pipeline.DefaultConfig(),
+		validate: pipeline.Config.ValidateServer,
 		run:      pipeline.Serve,
 	}.command(lookup, told)
 }

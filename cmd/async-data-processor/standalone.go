@@ -35,6 +35,7 @@ own against RabbitMQ or a JetStream cluster: only --broker-url changes.`,
   async-data-processor standalone --broker-url embedded:///var/lib/adp/broker --output-dir /srv/data`,
 		groups:   forBoth,
 		defaults: defaults,
+		validate: pipeline.Config.Validate,
 		run: func(ctx context.Context, cfg pipeline.Config, log zerolog.Logger) error {
 			people := told.people(cfg)
 			return pipeline.Standalone(ctx, cfg, log, pipeline.Show{Demo: demo, People: people}, func(addr net.Addr) {
@@ -79,12 +80,12 @@ func head(cfg pipeline.Config, addr net.Addr) string {
 
 // sizeOfFiles says how large a file becomes, or how old.
 func sizeOfFiles(cfg pipeline.Config) string {
-	full, age := (*size)(&cfg.RollBytes), cfg.RollInterval
+	full, age := showSize(cfg.RollBytes), cfg.RollInterval
 	switch {
-	case *full > 0 && age > 0:
-		return fmt.Sprintf("each visible when it has %v or is %v old", full, age)
-	case *full > 0:
-		return fmt.Sprintf("each visible when it has %v or is a minute old", full)
+	case cfg.RollBytes > 0 && age > 0:
+		return fmt.Sprintf("each visible when it has %s or is %v old", full, age)
+	case cfg.RollBytes > 0:
+		return fmt.Sprintf("each visible when it has %s or is a minute old", full)
 	case age > 0:
 		return fmt.Sprintf("each visible when it is %v old", age)
 	}

@@ -2,14 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"async-data-processor/broker/local"
 	"async-data-processor/pipeline"
@@ -23,7 +25,10 @@ func newStore(lookup lookupEnv) *cobra.Command {
 never changes that folder.
 
   check    reads all of it: exit 0 if it is whole, 1 if it is damaged
-  salvage  copies what can be read into a new store; exit 1 if something could not`,
+  salvage  copies what can be read into a new store; exit 1 if something could not
+
+Both exit 2 if there is no store. They count envelopes: in one the server sends
+entries of a shard that came at the same time, up to 512 KiB of them.`,
 		Example: `  async-data-processor store check
   async-data-processor store salvage data/broker data/broker-new`,
 		Args: cobra.NoArgs,
@@ -52,12 +57,12 @@ func newStoreCheck(lookup lookupEnv) *cobra.Command {
 			if err != nil {
 				return misused(cmd, err)
 			}
-			return runStore(cmd, func(progress func(done, total int64)) (*local.Report, error) {
+			return runStore(cmd, dir, func(progress func(done, total int64)) (*local.Report, error) {
 				return local.Check(cmd.Context(), dir, progress)
 			}, "run '"+cmd.Root().Name()+" store salvage "+plain(dir)+" NEWDIR' to copy what can be read")
 		},
 	}
-	add(settings{cmd.Flags(), forLetters}, forLetters, (*pflag.FlagSet).StringVar, &brokerURL,
+	add(settings{cmd.Flags(), forLetters}, forLetters, textVar, &brokerURL,
 		"broker-url", "BROKER_URL RABBITMQ_URL", "url", "embedded:<folder>, unless DIR is given")
 	cmd.Flags().StringVar(&file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
 	return cmd
@@ -73,16 +78,22 @@ the program on the new store with --broker-url embedded:NEWDIR, or swap the fold
 		Example: `  async-data-processor store salvage data/broker data/broker-new`,
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runStore(cmd, func(progress func(done, total int64)) (*local.Report, error) {
+			return runStore(cmd, args[0], func(progress func(done, total int64)) (*local.Report, error) {
 				return local.Salvage(cmd.Context(), args[0], args[1], progress)
 			}, "copied what can be read to "+plain(args[1]))
 		},
 	}
 }
 
-// runStore prints the report of a look at a store. If the store is damaged, the error
-// ends with what next.
-func runStore(cmd *cobra.Command, look func(func(done, total int64)) (*local.Report, error), next string) error {
+// runStore prints the report of a look at the store in dir. If the store is damaged, the
+// error ends with what next.
+func runStore(cmd *cobra.Command, dir string, look func(func(done, total int64)) (*local.Report, error), next string) error {
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return misused(cmd, fmt.Errorf("there is no folder %s", plain(dir)))
+	case err == nil && !info.IsDir():
+		return misused(cmd, fmt.Errorf("%s is a file; give the folder of the store", plain(dir)))
+	}
 	type outcome struct {
 		report *local.Report
 		err    error
@@ -100,6 +111,9 @@ func runStore(cmd *cobra.Command, look func(func(done, total int64)) (*local.Rep
 	case <-cmd.Context().Done(): // leaving is safe: the old folder is only read, the new one has no store yet
 		return failure{error: context.Cause(cmd.Context())}
 	}
+	if errors.Is(o.err, fs.ErrNotExist) {
+		return misused(cmd, o.err) // a damaged store is there
+	}
 	if o.report == nil {
 		return failure{error: o.err}
 	}
@@ -112,8 +126,8 @@ func runStore(cmd *cobra.Command, look func(func(done, total int64)) (*local.Rep
 	return nil
 }
 
-// printStore prints a table of the queues that hold or lack something, and under it
-// what is wrong.
+// printStore prints a table of the queues that hold or lack something, with numbers of
+// envelopes, and under it what is wrong.
 func printStore(w io.Writer, r *local.Report) error {
 	var out, wrong strings.Builder // their writes do not fail
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -124,6 +138,7 @@ func printStore(w io.Writer, r *local.Report) error {
 		}
 		fmt.Fprintf(table, "%s\t%d\t%s\t\n", name, depth, expected)
 	}
+	fmt.Fprintln(&out, "envelopes, each of one or more entries:")
 	fmt.Fprint(table, "shard\treadable\texpected\t\n")
 	for _, damage := range r.Damage {
 		fmt.Fprintf(&wrong, "\n%s", damage)

@@ -14,7 +14,6 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"async-data-processor/output/verify"
 	"async-data-processor/pipeline"
@@ -60,11 +59,10 @@ func newVerify(lookup lookupEnv) *cobra.Command {
 		},
 	}
 	flags := settings{cmd.Flags(), forConsumer}
-	num := (*pflag.FlagSet).IntVar
-	add(flags, forConsumer, num, &options.Shards, "shards", "SHARDS_COUNT", "", "number of shards the messages were sharded for; 0: do not check")
-	add(flags, forConsumer, num, &options.BatchSize, "batch-size", "BATCH_SIZE", "", "messages of a full batch, which is a file; 0: do not check")
+	add(flags, forConsumer, numberVar, &options.Shards, "shards", "SHARDS_COUNT", "", "number of shards the messages were sharded for; 0: do not check")
+	add(flags, forConsumer, numberVar, &options.BatchSize, "batch-size", "BATCH_SIZE", "", "messages of a full batch, which is a file; 0: do not check")
 	add(flags, forConsumer, sizeVar, &rolls.RollBytes, "roll-bytes", "ROLL_BYTES", "", "size from which files were published; unless 0, --batch-size is")
-	add(flags, forConsumer, (*pflag.FlagSet).DurationVar, &rolls.RollInterval, "roll-interval", "ROLL_INTERVAL", "", "age from which files were published; unless 0, --batch-size is")
+	add(flags, forConsumer, spanVar, &rolls.RollInterval, "roll-interval", "ROLL_INTERVAL", "", "age from which files were published; unless 0, --batch-size is")
 	cmd.Flags().BoolVar(&gaps, "gaps-fail", false, "exit 1 for gaps inside submissions, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object instead of a table")
 	cmd.Flags().StringVar(&options.TempDir, "tmp-dir", "", "folder for temporary files (TMPDIR, else /tmp)")
