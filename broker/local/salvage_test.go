@@ -140,6 +140,9 @@ func TestSalvageOlder(t *testing.T) {
 	if missing > 0 || more > 0 || !strings.Contains(r.Err().Error(), "this is the one before") {
 		t.Errorf("%d envelopes are missing, %d too many; %v", missing, more, r.Err())
 	}
+	if q := r.Queues[0]; q.Want != -1 {
+		t.Errorf("%d envelopes are expected, which nothing tells any more", q.Want)
+	}
 }
 
 // TestInUse: a store that a process has is refused, with the number of the process.

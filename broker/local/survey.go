@@ -47,17 +47,28 @@ func newSurvey(ctx context.Context, f *os.File, full bool, goroutines int, progr
 // start opens the newest state of the file, or the one before if the list of its
 // queues cannot be read.
 func (s *survey) start() (ok bool) {
+	wrong := s.wrong(nil, "")
+	if s.size == 0 {
+		wrong(flaw("it is empty"))
+		return false
+	}
 	metas, err := readMetas(s.file)
 	if err != nil {
-		s.wrong(nil, "")(err)
+		wrong(err)
 	}
 	for i, m := range metas {
 		if i > 0 {
-			s.wrong(nil, "")(flaw("its newest state cannot be read, so this is the one before"))
+			wrong(flaw("its newest state cannot be read, so this is the one before"))
 		}
-		if s.open(m) {
-			return true
+		if !s.open(m) {
+			continue
 		}
+		for _, q := range s.report.Queues {
+			if i > 0 {
+				q.Want = -1 // it was that many before
+			}
+		}
+		return true
 	}
 	return false
 }
