@@ -60,10 +60,8 @@ func appendEntry(dst, head, raw []byte, rules *Rules, id []byte, report func(fau
 					awaitValue = false
 					if member == timestamp {
 						stamped = true
-						var err error
-						if instant, err = stampOf(unquote(raw[i:end])); err != nil {
-							report(fault{rules.pointer, err})
-						}
+						t, err := stampOf(unquote(raw[i:end]))
+						instant = rules.checked(t, err, report)
 					}
 				}
 			}
@@ -96,12 +94,18 @@ func appendEntry(dst, head, raw []byte, rules *Rules, id []byte, report func(fau
 		report(fault{"", errDepth})
 	}
 	if !stamped {
-		var err error
-		if instant, err = rules.instant(raw, id); err != nil {
-			report(fault{rules.pointer, err})
-		}
+		t, err := rules.instant(raw, id)
+		instant = rules.checked(t, err, report)
 	}
 	return dst, instant
+}
+
+// checked reports the error of a timestamp, if there is one.
+func (r *Rules) checked(t time.Time, err error, report func(fault)) time.Time {
+	if err != nil {
+		report(fault{r.pointer, err})
+	}
+	return t
 }
 
 // reportKind reports a member that had to be a string, and begins with c. It returns

@@ -152,8 +152,11 @@ func TestShareOfOneClient(t *testing.T) {
 func TestClients(t *testing.T) {
 	c := newClients()
 	for _, same := range [][2]string{
-		{"192.0.2.1:1", "192.0.2.1:65535"}, {"192.0.2.1:1", "[::ffff:192.0.2.1]:1"},
-		{"[2001:db8::1]:1", "[2001:db8::ffff:ffff:ffff:ffff]:2"}, {"[fe80::1%eth0]:1", "[fe80::1%eth1]:1"}, {"@", "@"},
+		{"192.0.2.1:1", "192.0.2.1:65535"},
+		{"192.0.2.1:1", "[::ffff:192.0.2.1]:1"},
+		{"[2001:db8::1]:1", "[2001:db8::ffff:ffff:ffff:ffff]:2"},
+		{"[fe80::1%eth0]:1", "[fe80::1%eth1]:1"},
+		{"@", "@"},
 	} {
 		if c.ofAddress(same[0]) != c.ofAddress(same[1]) {
 			t.Errorf("%s and %s are two clients", same[0], same[1])

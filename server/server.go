@@ -187,18 +187,10 @@ func NewAdmin(cfg Config) *Server {
 }
 
 func newServer(cfg Config) (*Server, *echo.Echo) {
-	if cfg.MaxInFlight == 0 {
-		cfg.MaxInFlight = DefaultMaxInFlight
-	}
-	if cfg.PublishTimeout == 0 {
-		cfg.PublishTimeout = DefaultPublishTimeout
-	}
-	if cfg.IdleTimeout == 0 {
-		cfg.IdleTimeout = DefaultIdleTimeout
-	}
-	if cfg.Rules == nil {
-		cfg.Rules = message.Strict
-	}
+	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, DefaultMaxInFlight)
+	cfg.PublishTimeout = cmp.Or(cfg.PublishTimeout, DefaultPublishTimeout)
+	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, DefaultIdleTimeout)
+	cfg.Rules = cmp.Or(cfg.Rules, message.Strict)
 	if cfg.Ready == nil {
 		cfg.Ready = func() []Check { return nil }
 	}
