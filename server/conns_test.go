@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"async-data-processor/event"
+	"async-data-processor/message"
 )
 
 // from opens a connection from an address of this machine.
@@ -39,15 +41,28 @@ func asks(c net.Conn) error {
 	return err
 }
 
+// signalIdle tells of each connection that becomes idle in the eyes of net/http.
+func signalIdle(idle chan<- struct{}) func(*Server) {
+	return func(s *Server) {
+		s.http.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateIdle {
+				idle <- struct{}{}
+			}
+		}
+	}
+}
+
 // TestConnections: idle connections keep no client out, and one address has half of
 // them at most.
 func TestConnections(t *testing.T) {
-	rg := start(t, Config{MaxConnections: 6})
+	becameIdle := make(chan struct{}, 100)
+	rg := start(t, Config{MaxConnections: 6}, signalIdle(becameIdle))
 	var idle []net.Conn
 	for _, host := range []string{"127.0.0.1", "127.0.0.2"} {
 		for range 3 {
 			c := rg.from(host)
 			must(t, asks(c))
+			<-becameIdle
 			idle = append(idle, c)
 		}
 	}
@@ -96,9 +111,11 @@ func (s *scarce) Accept() (net.Conn, error) {
 // TestOutOfDescriptors: a lack of descriptors ends nothing, and costs the idle
 // connections.
 func TestOutOfDescriptors(t *testing.T) {
-	rg := start(t, Config{MaxConnections: 10})
+	becameIdle := make(chan struct{}, 100)
+	rg := start(t, Config{MaxConnections: 10}, signalIdle(becameIdle))
 	idle := rg.from("127.0.0.1")
 	must(t, asks(idle))
+	<-becameIdle
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	second := &scarce{Listener: l}
@@ -117,34 +134,40 @@ func TestOutOfDescriptors(t *testing.T) {
 // TestShareOfOneClient: what one client holds leaves room for the others.
 func TestShareOfOneClient(t *testing.T) {
 	rg := start(t, Config{Tokens: []string{"a", "b"}})
-	const sent = 8 << 20
-	refused := make(chan bool)
-	for i := range 14 {
-		head := fmt.Sprintf("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: %s a\r\nContent-Length: %d\r\n\r\n",
-			[]string{"Bearer", "bearer ", "BEARER"}[i%3], sent+1)
-		c := rg.conn(head)
-		go func() {
-			_, _ = io.WriteString(c, strings.Repeat(" ", sent))
-			res, err := http.ReadResponse(bufio.NewReader(c), nil)
-			if err != nil {
-				refused <- false
-				return
-			}
-			refused <- res.StatusCode == http.StatusTooManyRequests
-		}()
+	largest := func(value string) string {
+		text := `{"timestamp":"2019-10-12T08:10:54Z","value":"` + value + `"}`
+		return text + strings.Repeat(" ", MaxBodyBytes-len(text))
 	}
-	share := rg.server.budget.share
-	for n := 0; n < 10; { // 3 of them fit
-		if <-refused {
-			n++
+	greedy := largest("greedy")
+	entered, release, answers := make(chan bool), make(chan bool), make(chan answer, 4)
+	rg.then = func(_ context.Context, s message.Submission) error {
+		if strings.Contains(string(s.Messages[0].Line), "greedy") {
+			entered <- true
+			<-release
+		}
+		return nil
+	}
+	defer close(release)
+	for i, authorization := range []string{"Bearer a", "bearer  a", "BEARER a", "Bearer a"} { // one token
+		go func() { answers <- rg.post(greedy, "Authorization", authorization) }()
+		select {
+		case <-entered:
+			if i == 3 {
+				t.Fatal("one client has more than half")
+			}
+		case a := <-answers:
+			if wantProblem(t, a, overloaded); i < 3 {
+				t.Fatalf("body %d is refused", i)
+			}
 		}
 	}
-	if used := rg.server.budget.used.Load(); used > share {
+	if used, share := rg.server.budget.used.Load(), rg.server.budget.share; used > share {
 		t.Errorf("one client has %d bytes, its share is %d", used, share)
 	}
-	want201(t, rg.post(entry+strings.Repeat(" ", MaxBodyBytes-len(entry)), "Authorization", "Bearer b"), 1)
-	for range 4 {
-		<-refused // in time, for they stall
+	want201(t, rg.post(largest("modest"), "Authorization", "Bearer b"), 1)
+	for range 3 {
+		release <- true
+		want201(t, <-answers, 1)
 	}
 }
 
