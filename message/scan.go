@@ -11,13 +11,13 @@ import (
 // as jsontext and appendEntry together. Text that it does not accept is wrong, or
 // has something rare about it. Then jsontext and appendEntry decide.
 type scanner struct {
-	src   []byte
-	form  form
-	rules *Rules
+	src  []byte
+	form form
 
 	to   *memory // where entries are copied
 	from int     // start of the run of src not yet copied
 
+	rules   *Rules
 	instant time.Time // of the timestamp met last
 	stamped bool      // one was met in this entry
 
@@ -59,9 +59,8 @@ func (s *scanner) array() bool {
 	if i == len(s.src) {
 		return false
 	}
-	if s.src[i] != '[' { // or one entry
-		end := s.entry(i)
-		return end != bad && behindBlank(s.src, end) == len(s.src)
+	if s.src[i] != '[' {
+		return s.only(i)
 	}
 	for c := byte(','); c == ','; c = s.src[i] {
 		if i = s.entry(behindBlank(s.src, i+1)); i == bad {
@@ -72,6 +71,12 @@ func (s *scanner) array() bool {
 		}
 	}
 	return s.src[i] == ']' && behindBlank(s.src, i+1) == len(s.src)
+}
+
+// only takes a body that is one entry.
+func (s *scanner) only(i int) bool {
+	end := s.entry(i)
+	return end != bad && behindBlank(s.src, end) == len(s.src)
 }
 
 func (s *scanner) lines() bool {
