@@ -51,6 +51,7 @@ func (s *Server) receive(b *buffer, w http.ResponseWriter, r *http.Request, limi
 		s.limitArrival(w)
 	}
 	s.mu.Unlock()
+	delete(r.Header, "Expect") // the first read tells the client to go on: see call.leaves
 	err := b.fill(r.Body, r.ContentLength, limit, taken)
 	s.mu.Lock() // w must not be used after the handler
 	defer s.mu.Unlock()

@@ -29,7 +29,7 @@ func (c *call) leaves(err error) bool {
 		return false // HTTP/2 ends the stream alone
 	}
 	if r.Header.Get("Expect") != "" || errors.Is(err, os.ErrDeadlineExceeded) {
-		return false // the client waits for the answer, or its time was over
+		return false // the client waits before it sends, or its time was over
 	}
 	// net/http sets it anew for the next request. An error means that the connection
 	// is gone.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,6 +45,33 @@ func TestRefusedBodyIsReadOn(t *testing.T) {
 		}
 	}
 	rg.wantSubmitted(0)
+}
+
+// TestContinuedBodyIsReadOn: a client that waited for the server to ask for the body,
+// and then sends too much, sees why it was refused.
+func TestContinuedBodyIsReadOn(t *testing.T) {
+	rg := start(t, Config{})
+	c := rg.conn("POST /message HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+	in := bufio.NewReader(c)
+	if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	if _, err := in.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	chunk := fmt.Sprintf("%x\r\n%s\r\n", 1<<20, strings.Repeat(" ", 1<<20))
+	for range 24 {
+		if _, err := io.WriteString(c, chunk); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if _, err := io.WriteString(c, "0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(in, nil)
+	must(t, err)
+	wantProblem(t, readAnswer(t, res), tooLarge)
 }
 
 // TestSmallRefusalKeepsTheConnection: what the server reads anyway is no reason to
