@@ -106,7 +106,7 @@ func (r *Rules) examine(id string, body []byte, f Format, most int, lax ...jsont
 			}
 			head = append(strconv.AppendInt(head[:base], int64(index), 10), `",`...)
 			var m Message
-			lines, m.Time = appendEntry(lines, head, raw, r, []byte(id), func(f fault) {
+			lines, m.Time = appendEntry(lines, head, raw, r, head[len(linePrefix):base-1], func(f fault) {
 				found = append(found, entryError(index, f.pointer, f.err))
 			})
 			messages, ends = append(messages, m), append(ends, len(lines))
