@@ -67,6 +67,8 @@ type Config struct {
 	// ErrorTimeout is how long the output of a shard may fail, other than for
 	// lack of space, before the Set ends with ErrOutputFailed.
 	ErrorTimeout time.Duration
+	// Rules are for entries that other programs publish. Default message.Strict.
+	Rules *message.Rules
 	// Events is told what happens.
 	Events event.Sink
 }

@@ -65,8 +65,8 @@ type outage struct {
 }
 
 // met takes an error of the output. It returns ErrOutputFailed, with what the
-// user has to know, if such errors have gone on for too long. A lack of space may
-// go on for ever: it passes. What is no error of the file system, like a batch
+// user has to know, if such errors have gone on for too long. A lack of space, or
+// of descriptors, may go on for ever: it passes. What is no error of the file system, like a batch
 // that waits for another, is no failure of the output.
 func (o *outage) met(err error) error {
 	o.mu.Lock()

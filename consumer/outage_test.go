@@ -10,18 +10,29 @@ import (
 	"time"
 )
 
-// TestTakeWaitsForSpace: a shard on a full disk is not owned, and nothing of it
-// consumed, for as long as it takes; then it goes on by itself.
+// scarcities are what passes without a repair of the disk: no space, no quota, no
+// descriptors of the process or of the system.
+var scarcities = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE}
+
+// TestTakeWaitsForSpace: a shard on a full disk, or without descriptors, is not
+// owned, and nothing of it consumed, for as long as it takes; then it goes on by
+// itself.
 func TestTakeWaitsForSpace(t *testing.T) {
+	for _, scarce := range scarcities {
+		t.Run(scarce.Error(), func(t *testing.T) { testTakeWaits(t, scarce) })
+	}
+}
+
+func testTakeWaits(t *testing.T, scarce syscall.Errno) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.fail(0, faults{open: broken("write", 0, syscall.ENOSPC)})
+		r.fail(0, faults{open: broken("write", 0, scarce)})
 		r.queue(0)
 		r.queue(1)
 		r.start()
 		for range 8 {
 			r.after(time.Hour)
-			r.checkStatus("1 shard is not open (shard 0: write shard-0/.x.tmp: no space left on device)")
+			r.checkStatus("1 shard is not open (shard 0: write shard-0/.x.tmp: " + scarce.Error() + ")")
 			r.checkWritten(1)
 			r.checkWaiting(0, 1)
 		}
@@ -53,10 +64,16 @@ func TestStopWithoutAShard(t *testing.T) {
 // that would take it back itself, and nothing more is consumed until there is
 // space.
 func TestHeldForLong(t *testing.T) {
+	for _, scarce := range scarcities {
+		t.Run(scarce.Error(), func(t *testing.T) { testHeldForLong(t, scarce) })
+	}
+}
+
+func testHeldForLong(t *testing.T, scarce syscall.Errno) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.start()
-		full := broken("write", 0, syscall.ENOSPC)
+		full := broken("write", 0, scarce)
 		r.fail(0, faults{open: full, write: full})
 		r.queue(0)
 		r.after(holdLimit)

@@ -1,12 +1,14 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
 	"sync"
 
 	"async-data-processor/event"
+	"async-data-processor/message"
 	"async-data-processor/output"
 	"async-data-processor/workerpool"
 )
@@ -32,6 +34,7 @@ type Set struct {
 
 // New returns a Set to which no shard is assigned.
 func New(cfg Config) *Set {
+	cfg.Rules = cmp.Or(cfg.Rules, message.Strict)
 	s := &Set{
 		cfg: cfg, changed: make(chan struct{}, 1),
 		assigned: make(map[int]bool), extra: make(map[int]bool), left: make(map[int]bool),

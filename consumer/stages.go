@@ -100,7 +100,7 @@ func (sh *shard) unpack(envelopes <-chan *message.Delivery, opened chan<- batche
 	for d := range envelopes {
 		sh.unsettled.Add(1)
 		d.OnSettle(settle)
-		messages, dead, err := d.Open()
+		messages, dead, err := sh.set.cfg.Rules.Open(d.Envelope)
 		if err != nil {
 			sh.undecodable(d, err.Error())
 			_ = d.Settle(message.Outcome{Kind: message.DeadLetter, Reason: err.Error()}) // settle tells its error

@@ -33,6 +33,9 @@ type Submitted struct {
 // Refused tells that a request was answered with an error.
 type Refused struct {
 	Request
+	// Kind is the name of the problem that was the answer, for example "draining";
+	// empty if the answer was not a problem.
+	Kind string
 	// Submission is the id given to the body, empty if it was not read.
 	Submission string
 	// Stack is where the handler panicked; nil if it did not.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -13,32 +14,34 @@ import (
 type Format uint8
 
 const (
-	// JSON is one array of entries (RFC 8259).
+	// JSON is one array of entries, or one entry (RFC 8259).
 	JSON Format = iota
 	// NDJSON is one entry per line; blank lines are ignored
 	// (github.com/ndjson/ndjson-spec).
 	NDJSON
 )
 
+// Decode is Strict.Decode.
+func Decode(id string, body []byte, f Format) (Submission, error) { return Strict.Decode(id, body, f) }
+
 // Decode turns a body into the submission with the given id. It is strict: one
 // JSON value, valid UTF-8, no duplicate names, nothing behind the value. Members
-// other than timestamp and value are kept as sent. The messages do not refer to
-// body.
+// without a rule are kept as sent. The messages do not refer to body.
 //
 // It fails with an *InvalidError that lists every bad entry, or with an error
 // that wraps ErrTooLarge.
-func Decode(id string, body []byte, f Format) (Submission, error) {
+func (r *Rules) Decode(id string, body []byte, f Format) (Submission, error) {
 	m := memories.Get().(*memory)
-	if scan(m, id, body, f) {
+	if scan(m, id, body, f, r) {
 		return Submission{ID: id, Messages: m.messages, memory: m}, nil
 	}
 	m.giveBack()
-	s, err := examine(id, body, f, 1)
+	s, err := r.examine(id, body, f, 1)
 	if err == nil || errors.Is(err, ErrTooLarge) {
 		return s, err
 	}
 	lax := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
-	return examine(id, body, f, MaxReported, lax...)
+	return r.examine(id, body, f, MaxReported, lax...)
 }
 
 // decoder reads JSON in place: jsontext does not copy from a bytes.Buffer.
@@ -69,7 +72,7 @@ func (d *decoder) giveBack() {
 // With the options, for a body that is wrong, it reads without the rules on names
 // and UTF-8, so that it finds the end of an entry that breaks them and can go on.
 // Then it reads each entry again, with the rules.
-func examine(id string, body []byte, f Format, most int, lax ...jsontext.Options) (Submission, error) {
+func (r *Rules) examine(id string, body []byte, f Format, most int, lax ...jsontext.Options) (Submission, error) {
 	dec, strict := borrow(), borrow()
 	defer dec.giveBack()
 	defer strict.giveBack()
@@ -103,8 +106,8 @@ func examine(id string, body []byte, f Format, most int, lax ...jsontext.Options
 			}
 			head = append(strconv.AppendInt(head[:base], int64(index), 10), `",`...)
 			var m Message
-			lines, m.Time = appendEntry(lines, head, raw, func(f fault) {
-				found = append(found, entryError(index, f.member, f.err))
+			lines, m.Time = appendEntry(lines, head, raw, r, head[len(linePrefix):base-1], func(f fault) {
+				found = append(found, entryError(index, f.pointer, f.err))
 			})
 			messages, ends = append(messages, m), append(ends, len(lines))
 		}
@@ -115,6 +118,11 @@ func examine(id string, body []byte, f Format, most int, lax ...jsontext.Options
 		index++
 	}
 	if len(found) > 0 || len(lax) > 0 {
+		if f == JSON && isEntry(body) { // pointers are into the body, which is the entry
+			for i := range found {
+				found[i].Pointer = strings.TrimPrefix(found[i].Pointer, "/0")
+			}
+		}
 		return Submission{}, &InvalidError{Entries: found}
 	}
 	start := 0
@@ -145,12 +153,8 @@ func readOne(dec *decoder, raw []byte) error {
 	return nil
 }
 
-func entryError(index int, member string, err error) EntryError {
-	pointer := "/" + strconv.Itoa(index)
-	if member != "" {
-		pointer += "/" + member
-	}
-	return EntryError{Index: index, Pointer: pointer, Detail: err.Error()}
+func entryError(index int, pointer string, err error) EntryError {
+	return EntryError{Index: index, Pointer: "/" + strconv.Itoa(index) + pointer, Detail: err.Error()}
 }
 
 // grammarError reports text that is not JSON, in or behind an entry.

@@ -66,7 +66,9 @@ func TestDecodeLine(t *testing.T) {
 			if tt.want == "" { // as sent, behind the id
 				tt.want = `{"message_id":"S.0",` + tt.entry[1:]
 			}
-			for f, body := range map[message.Format]string{message.JSON: "\n[ " + tt.entry + " ]\r\n", message.NDJSON: tt.entry + "\n"} {
+			for body, f := range map[string]message.Format{
+				"\n[ " + tt.entry + " ]\r\n": message.JSON, "\n" + tt.entry + " \r\n": message.JSON, tt.entry + "\n": message.NDJSON,
+			} {
 				s, err := message.Decode(testID, []byte(body), f)
 				if err != nil {
 					t.Fatalf("format %d: %v", f, err)

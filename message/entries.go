@@ -15,10 +15,11 @@ type bodyError string
 func (e bodyError) Error() string { return string(e) }
 
 const (
-	errEmptyBody  = bodyError("the body is empty, want a JSON array of entries")
-	errNotArray   = bodyError("want a JSON array of entries")
+	errEmptyBody  = bodyError("the body is empty, want a JSON array of entries, or one entry")
+	errNotArray   = bodyError("want a JSON array of entries, or one entry")
 	errEmptyArray = bodyError("there are no entries, want at least one")
 	errTrailing   = bodyError("there is data behind the array")
+	errMoreLines  = bodyError("there is data behind the entry; send an entry a line as application/x-ndjson, with curl by --data-binary @file")
 )
 
 // blank is the white space of JSON (RFC 8259, section 2).
@@ -34,7 +35,30 @@ func entries(dec *decoder, body []byte, f Format, opts ...jsontext.Options) iter
 	return func(yield func([]byte, error) bool) { eachElement(dec, yield) }
 }
 
+// isEntry tells that a JSON body is one entry, not an array of them.
+func isEntry(body []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(body, blank), []byte{'{'})
+}
+
+// onlyEntry yields the entry of a body that is one.
+func onlyEntry(dec *decoder, yield func([]byte, error) bool) {
+	raw, err := dec.ReadValue()
+	if err == nil {
+		err = checkSize(0, raw)
+	}
+	if !yield(raw, err) || err != nil {
+		return
+	}
+	if _, err := dec.ReadToken(); err != io.EOF {
+		yield(nil, errMoreLines)
+	}
+}
+
 func eachElement(dec *decoder, yield func([]byte, error) bool) {
+	if dec.PeekKind() == jsontext.KindBeginObject {
+		onlyEntry(dec, yield)
+		return
+	}
 	switch token, err := dec.ReadToken(); {
 	case err == io.EOF:
 		yield(nil, errEmptyBody)
@@ -83,6 +107,9 @@ func eachLine(dec *decoder, body []byte, yield func([]byte, error) bool, opts []
 		raw, err := dec.ReadValue()
 		if err == nil && dec.InputOffset() != int64(len(line)) {
 			err = errSecondValue
+			if isEntry(line[dec.InputOffset():]) {
+				err = errSecondEntry
+			}
 		}
 		if err == nil {
 			err = checkSize(n, raw)
@@ -103,7 +130,7 @@ func checkSize(n int, raw []byte) error {
 		return fmt.Errorf("the body holds more than %d entries: %w", MaxEntries, ErrTooLarge)
 	}
 	if len(raw) > MaxEntryBytes {
-		return fmt.Errorf("entry %d has %d bytes, the limit is %d: %w", n, len(raw), MaxEntryBytes, ErrTooLarge)
+		return fmt.Errorf("entry %d has more than %d KiB: %w", n, MaxEntryBytes>>10, ErrTooLarge)
 	}
 	return nil
 }

@@ -11,28 +11,27 @@ import (
 
 // fault is something wrong inside one entry.
 type fault struct {
-	member string // the member concerned, "" for the entry itself
-	err    error
+	pointer string // into the entry, "" for all of it
+	err     error
 }
 
 var (
-	errNotObject     = errors.New("an entry must be a JSON object")
-	errDepth         = fmt.Errorf("an entry may nest at most %d deep", MaxDepth)
-	errNoTimestamp   = errors.New("timestamp is required")
-	errTimestampKind = errors.New("timestamp must be a string")
-	errValueKind     = errors.New("value must be a string if present")
-	errSecondValue   = errors.New("there is something behind the JSON value")
-	errMessageID     = errors.New("message_id is given by the server, leave it out")
+	errNotObject   = errors.New("an entry must be a JSON object")
+	errDepth       = fmt.Errorf("an entry may nest at most %d deep", MaxDepth)
+	errValueKind   = errors.New("value must be a string if present")
+	errSecondValue = errors.New("there is something behind the JSON value")
+	errSecondEntry = errors.New("a second entry is on the line; with curl send a file by --data-binary @file, because -d drops its newlines")
+	errMessageID   = errors.New("message_id is given by the server, leave it out")
 )
 
 // appendEntry appends the entry to dst, with head in place of its opening brace
 // and without insignificant white space, and returns the instant of its
-// timestamp.
+// timestamp. id is that of its submission or message.
 //
 // raw is a valid JSON value. One walk over its bytes finds the members that have
 // rules, measures the depth and copies. Only the timestamp is decoded. It calls
 // report for each fault.
-func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) {
+func appendEntry(dst, head, raw []byte, rules *Rules, id []byte, report func(fault)) ([]byte, time.Time) {
 	if raw[0] != '{' {
 		report(fault{"", errNotObject})
 		return dst, time.Time{}
@@ -56,15 +55,13 @@ func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) 
 			end, _ := textEnd(raw, i)
 			if depth == 1 {
 				if awaitName {
-					member, awaitName = nameOf(unquote(raw[i:end])), false
+					member, awaitName = rules.as[nameOf(unquote(raw[i:end]))], false
 				} else if awaitValue {
 					awaitValue = false
 					if member == timestamp {
 						stamped = true
-						var err error
-						if instant, err = parseTimestamp(unquote(raw[i:end])); err != nil {
-							report(fault{"timestamp", err})
-						}
+						t, err := stampOf(unquote(raw[i:end]))
+						instant = rules.checked(t, err, report)
 					}
 				}
 			}
@@ -72,14 +69,14 @@ func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) 
 		case ':':
 			awaitValue = depth == 1
 			if awaitValue && member == messageID {
-				report(fault{"message_id", errMessageID})
+				report(fault{"/message_id", errMessageID})
 			}
 		case ',':
 			awaitName = depth == 1
 		case '{', '[':
 			if awaitValue {
 				awaitValue = false
-				stamped = reportKind(member, report) || stamped
+				stamped = rules.reportKind(member, c, report) || stamped
 			}
 			depth++
 			deepest = max(deepest, depth)
@@ -88,7 +85,7 @@ func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) 
 		default:
 			if awaitValue { // a number, true, false or null
 				awaitValue = false
-				stamped = reportKind(member, report) || stamped
+				stamped = rules.reportKind(member, c, report) || stamped
 			}
 		}
 	}
@@ -97,19 +94,28 @@ func appendEntry(dst, head, raw []byte, report func(fault)) ([]byte, time.Time) 
 		report(fault{"", errDepth})
 	}
 	if !stamped {
-		report(fault{"timestamp", errNoTimestamp})
+		t, err := rules.instant(raw, id)
+		instant = rules.checked(t, err, report)
 	}
 	return dst, instant
 }
 
-// reportKind reports a member that had to be a string. It returns whether that was
-// the timestamp, which then is wrong but not missing.
-func reportKind(member name, report func(fault)) (isTimestamp bool) {
+// checked reports the error of a timestamp, if there is one.
+func (r *Rules) checked(t time.Time, err error, report func(fault)) time.Time {
+	if err != nil {
+		report(fault{r.pointer, err})
+	}
+	return t
+}
+
+// reportKind reports a member that had to be a string, and begins with c. It returns
+// whether that was the timestamp, which then is wrong but not missing.
+func (r *Rules) reportKind(member name, c byte, report func(fault)) (isTimestamp bool) {
 	switch member {
 	case timestamp:
-		report(fault{"timestamp", errTimestampKind})
+		report(fault{r.pointer, r.wrongKind(c)})
 	case value:
-		report(fault{"value", errValueKind})
+		report(fault{"/value", errValueKind})
 	}
 	return member == timestamp
 }
@@ -122,6 +128,8 @@ const (
 	timestamp
 	value
 	messageID
+
+	nameCount = iota // how many there are
 )
 
 // nameOf recognises a member name, without quotes and escapes.

@@ -6,26 +6,28 @@ import "time"
 const MaxNames = maxNames
 
 // Scan is what Decode does first.
-func Scan(id string, body []byte, f Format) (Submission, bool) {
+func Scan(r *Rules, id string, body []byte, f Format) (Submission, bool) {
 	m := new(memory)
-	if !scan(m, id, body, f) {
+	if !scan(m, id, body, f, r) {
 		return Submission{}, false
 	}
 	return Submission{ID: id, Messages: m.messages, memory: m}, true
 }
 
 // Read is what Decode does when Scan fails, but for the reasons.
-func Read(id string, body []byte, f Format) (Submission, error) { return examine(id, body, f, 1) }
+func Read(r *Rules, id string, body []byte, f Format) (Submission, error) {
+	return r.examine(id, body, f, 1)
+}
 
 // ScanLine is what ParseLine does first with a line that has an id.
 func ScanLine(line []byte) (time.Time, bool) {
-	var s scanner
+	s := scanner{rules: Strict}
 	ok := s.intact(line, ourLine)
 	return s.instant, ok
 }
 
 // ReadLine is what ParseLine does when ScanLine fails.
-var ReadLine = readLine
+var ReadLine = Strict.readLine
 
 // ScanText is what Open does first with lines that have an id; it returns the
 // result of the last one.

@@ -36,7 +36,7 @@ func wantAccepted(n int) func(*testing.T, []byte, message.Format) {
 	return func(t *testing.T, body []byte, f message.Format) {
 		s, err := message.Decode(testID, body, f)
 		must(t, err)
-		if _, ok := message.Scan(testID, body, f); !ok && !rare(body) {
+		if _, ok := message.Scan(message.Strict, testID, body, f); !ok && !rare(body) {
 			t.Error("the scanner leaves it to jsontext")
 		}
 		if len(s.Messages) != n {
@@ -49,7 +49,7 @@ func wantAccepted(n int) func(*testing.T, []byte, message.Format) {
 }
 
 func wantTooLarge(t *testing.T, body []byte, f message.Format) {
-	if _, ok := message.Scan(testID, body, f); ok {
+	if _, ok := message.Scan(message.Strict, testID, body, f); ok {
 		t.Error("the scanner takes it")
 	}
 	s, err := message.Decode(testID, body, f)

@@ -14,12 +14,16 @@ var (
 	errLineForm = errors.New("the line holds white space outside of strings")
 )
 
+// ParseLine is Strict.ParseLine.
+func ParseLine(line []byte) (Message, error) { return Strict.ParseLine(line) }
+
 // ParseLine returns the message of a line of an output file, given without its
-// newline. The message refers to line and has its Time.
+// newline. The message refers to line and has its Time. That is zero if the rules
+// take it from the id, and another program gave the id.
 //
 // It fails for every line that Decode and Open would never have made, so that
 // what it accepts is what was written.
-func ParseLine(line []byte) (Message, error) {
+func (r *Rules) ParseLine(line []byte) (Message, error) {
 	m := Message{Line: line}
 	if id := m.RawID(); len(id) == 0 || !validForeignID(string(id)) {
 		return Message{}, errLineID
@@ -27,13 +31,13 @@ func ParseLine(line []byte) (Message, error) {
 	if len(line) > MaxLineBytes {
 		return Message{}, fmt.Errorf("the line has %d bytes, the limit is %d: %w", len(line), MaxLineBytes, ErrTooLarge)
 	}
-	var s scanner
+	s := scanner{rules: r}
 	if s.intact(line, ourLine) {
 		m.Time = s.instant
 		return m, nil
 	}
 	var err error
-	if m.Time, err = readLine(line); err != nil {
+	if m.Time, err = r.readLine(line); err != nil {
 		return Message{}, err
 	}
 	return m, nil
@@ -41,7 +45,7 @@ func ParseLine(line []byte) (Message, error) {
 
 // readLine is ParseLine for the line, with a fine id, that is not fine or has
 // something rare about it.
-func readLine(line []byte) (time.Time, error) {
+func (r *Rules) readLine(line []byte) (time.Time, error) {
 	dec := borrow()
 	defer dec.giveBack()
 	if err := readOne(dec, line); err != nil {
@@ -53,7 +57,7 @@ func readLine(line []byte) (time.Time, error) {
 		errs    []error
 		instant time.Time
 	)
-	dec.entry, instant = appendEntry(dec.entry[:0], nil, line, func(f fault) {
+	dec.entry, instant = appendEntry(dec.entry[:0], nil, line, r, Message{Line: line}.RawID(), func(f fault) {
 		if f.err != errMessageID {
 			errs = append(errs, f.err)
 		}
@@ -68,5 +72,5 @@ func readLine(line []byte) (time.Time, error) {
 // that form.
 func (s *scanner) intact(line []byte, f form) bool {
 	s.src, s.form, s.stamped, s.names.open = line, f, false, 0
-	return s.object(0, 1) == len(line) && (f == anyObject || s.stamped)
+	return s.object(0, 1) == len(line) && (f == anyObject || s.stamped || s.stamp(0, len(line), Message{Line: line}.RawID()))
 }

@@ -10,16 +10,20 @@ import (
 // is what an AMQP short string can hold.
 const maxForeignID = 255
 
+// Open is Strict.Open.
+func (e Envelope) Open() ([]Message, []Dead, error) { return Strict.Open(e) }
+
 // Open returns the envelope's messages, their Time unset, and apart from them the
 // lines that can never be written. Both refer to Body. It fails if the envelope
 // cannot be divided into its lines, or more than MaxReported of them are bad.
 // Another try would not help: an error, like a dead line, is for the dead-letter
-// queue.
-func (e Envelope) Open() ([]Message, []Dead, error) {
+// queue. The rules are for entries that another program published; ours were held
+// against them before.
+func (r *Rules) Open(e Envelope) ([]Message, []Dead, error) {
 	dec := borrow()
 	defer dec.giveBack()
 	if e.Foreign {
-		messages, err := e.openForeign(dec)
+		messages, err := r.openForeign(e, dec)
 		return messages, nil, err
 	}
 	if len(e.Body) == 0 {
@@ -69,11 +73,11 @@ func checkLine(dec *decoder, s *scanner, m Message) error {
 
 // openForeign makes a message of an entry that another program published,
 // with the id it chose or else one made from its bytes.
-func (e Envelope) openForeign(dec *decoder) ([]Message, error) {
+func (r *Rules) openForeign(e Envelope, dec *decoder) ([]Message, error) {
 	id := e.ID
 	switch {
 	case len(e.Body) > MaxEntryBytes:
-		return nil, fmt.Errorf("the entry has %d bytes, the limit is %d: %w", len(e.Body), MaxEntryBytes, ErrTooLarge)
+		return nil, fmt.Errorf("the entry has more than %d KiB: %w", MaxEntryBytes>>10, ErrTooLarge)
 	case id == "":
 		id = KeyedID("", e.Body)
 	case !validForeignID(id):
@@ -84,7 +88,7 @@ func (e Envelope) openForeign(dec *decoder) ([]Message, error) {
 	}
 	raw := bytes.Trim(e.Body, blank)
 	var errs []error
-	line, _ := appendEntry(nil, []byte(linePrefix+id+`",`), raw, func(f fault) { errs = append(errs, f.err) })
+	line, _ := appendEntry(nil, []byte(linePrefix+id+`",`), raw, r, []byte(id), func(f fault) { errs = append(errs, f.err) })
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}

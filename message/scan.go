@@ -17,6 +17,7 @@ type scanner struct {
 	to   *memory // where entries are copied
 	from int     // start of the run of src not yet copied
 
+	rules   *Rules
 	instant time.Time // of the timestamp met last
 	stamped bool      // one was met in this entry
 
@@ -40,8 +41,8 @@ const (
 
 // scan decodes a body into to. If it returns false, something about the body is
 // wrong or rare, and what to holds means nothing.
-func scan(to *memory, id string, body []byte, f Format) bool {
-	s := scanner{src: body, to: to}
+func scan(to *memory, id string, body []byte, f Format, rules *Rules) bool {
+	s := scanner{src: body, to: to, rules: rules}
 	to.head = append(append(append(to.head[:0], linePrefix...), id...), '.')
 	// Most entries are longer than the id that is put in front of them, so this
 	// seldom grows.
@@ -55,8 +56,11 @@ func scan(to *memory, id string, body []byte, f Format) bool {
 
 func (s *scanner) array() bool {
 	i := behindBlank(s.src, 0)
-	if i == len(s.src) || s.src[i] != '[' {
+	if i == len(s.src) {
 		return false
+	}
+	if s.src[i] != '[' {
+		return s.only(i)
 	}
 	for c := byte(','); c == ','; c = s.src[i] {
 		if i = s.entry(behindBlank(s.src, i+1)); i == bad {
@@ -67,6 +71,12 @@ func (s *scanner) array() bool {
 		}
 	}
 	return s.src[i] == ']' && behindBlank(s.src, i+1) == len(s.src)
+}
+
+// only takes a body that is one entry.
+func (s *scanner) only(i int) bool {
+	end := s.entry(i)
+	return end != bad && behindBlank(s.src, end) == len(s.src)
 }
 
 func (s *scanner) lines() bool {
@@ -98,13 +108,23 @@ func (s *scanner) entry(i int) int {
 	s.to.lines, s.from, s.stamped = line, i+1, false
 
 	end := s.object(i, 1)
-	if end == bad || !s.stamped || end-i > MaxEntryBytes {
+	if end == bad || !s.stamped && !s.stamp(i, end, s.to.head[len(linePrefix):]) || end-i > MaxEntryBytes {
 		return bad
 	}
 	line = append(s.to.lines, s.src[s.from:end]...)
 	s.to.lines = line
 	s.to.messages = append(s.to.messages, Message{Line: line[start:len(line):len(line)], Time: s.instant})
 	return end
+}
+
+// stamp sets the instant of the object src[i:end], in whose walk no timestamp was met.
+func (s *scanner) stamp(i, end int, id []byte) bool {
+	if s.rules == Strict {
+		return false
+	}
+	var err error
+	s.instant, err = s.rules.instant(s.src[i:end], id)
+	return err == nil
 }
 
 // behindBlank returns the index of the first byte from src[i] on that is not

@@ -59,8 +59,13 @@ func rare(text []byte) bool {
 // it. It returns whether they took it.
 func agree(t *testing.T, body []byte, f message.Format) bool {
 	t.Helper()
-	want, err := message.Read(testID, body, f)
-	got, ok := message.Scan(testID, body, f)
+	return agreeUnder(t, message.Strict, body, f)
+}
+
+func agreeUnder(t *testing.T, rules *message.Rules, body []byte, f message.Format) bool {
+	t.Helper()
+	want, err := message.Read(rules, testID, body, f)
+	got, ok := message.Scan(rules, testID, body, f)
 	if ok != (err == nil) && (ok || !rare(body)) {
 		t.Fatalf("taken by the scanner: %v, by jsontext: %v (%v)\n%q", ok, err == nil, err, body)
 	}
@@ -84,6 +89,13 @@ func agreeOnEntry(t *testing.T, entry string) {
 	const other = `{` + at + `,"value":"x"}`
 	for _, body := range []string{"[" + entry + "]", "[" + other + "," + entry + "]", "[" + entry + "," + other + "]", " [\n" + entry + "\t,\r" + other + " ] "} {
 		agree(t, []byte(body), message.JSON)
+	}
+	for _, body := range []string{entry, " " + entry + "\n", entry + other} {
+		agree(t, []byte(body), message.JSON)
+	}
+	for _, rules := range otherRules {
+		agreeUnder(t, rules, []byte("["+other+","+entry+"]"), message.JSON)
+		agreeUnder(t, rules, []byte(entry+"\n"+other), message.NDJSON)
 	}
 	for _, body := range []string{entry, entry + "\n" + other, other + "\r\n \t" + entry + " \r\n\n", entry + " " + other} {
 		agree(t, []byte(body), message.NDJSON)
@@ -239,8 +251,8 @@ func TestScanNames(t *testing.T) {
 		{`{` + at + `,"o":[` + strings.Repeat(`{"a":0`+members(message.MaxNames-3)+`},`, 9) + `0]}`, true},
 	} {
 		for f, body := range map[message.Format]string{message.JSON: "[" + tt.entry + "," + tt.entry + "]", message.NDJSON: tt.entry + "\n" + tt.entry} {
-			want, err := message.Read(testID, []byte(body), f)
-			got, ok := message.Scan(testID, []byte(body), f)
+			want, err := message.Read(message.Strict, testID, []byte(body), f)
+			got, ok := message.Scan(message.Strict, testID, []byte(body), f)
 			if ok != tt.known || ok && err != nil {
 				t.Errorf("taken: %v, want %v (%v)\n%s", ok, tt.known, err, body)
 			} else if ok {

@@ -2,10 +2,74 @@ package message
 
 import (
 	"errors"
+	"fmt"
+	"regexp"
+	"strings"
 	"time"
 )
 
 var errTimestamp = errors.New(`want an RFC 3339 date-time such as "2019-10-12T08:10:54.52Z"`)
+
+// stampOf is parseTimestamp with an error that names what is wrong with the text.
+func stampOf(text []byte) (time.Time, error) {
+	t, err := parseTimestamp(text)
+	if err == errTimestamp {
+		err = explainTimestamp(text)
+	}
+	return t, err
+}
+
+// nearTimestamp matches what people and programs take for a date-time of RFC 3339.
+// Its groups are what stands for T, the time, its seconds, the fraction, the zone.
+var nearTimestamp = regexp.MustCompile(`^\d{4}-\d\d-\d\d(?:(T|t| |_)(\d\d:\d\d(:\d\d)?)([.,]\d*)?(Z|z| ?[+-]\d\d(?::?\d\d)?| ?[A-Za-z/_]+)?)?$`)
+
+var digitsOnly = regexp.MustCompile(`^[+-]?\d+(\.\d+)?$`)
+
+// maxNear is the longest text that is looked at for what is wrong with it.
+const maxNear = 100
+
+// explainTimestamp names what is wrong with a text that parseTimestamp refuses with
+// errTimestamp.
+func explainTimestamp(text []byte) error {
+	if len(text) > maxNear {
+		return errTimestamp
+	}
+	if digitsOnly.Match(text) {
+		return fmt.Errorf("it is a number; %w", errTimestamp)
+	}
+	m := nearTimestamp.FindSubmatch(text)
+	if m == nil {
+		return errTimestamp
+	}
+	var wrong []string
+	note := func(is bool, what string) {
+		if is {
+			wrong = append(wrong, what)
+		}
+	}
+	separator, clock, seconds, fraction, zone := string(m[1]), m[2], m[3], string(m[4]), string(m[5])
+	note(clock == nil, "the time is missing")
+	note(separator == " ", "a blank stands for the T")
+	note(separator == "_" || separator == "t", "the letter between date and time is not a capital T")
+	note(clock != nil && seconds == nil, "the seconds are missing")
+	note(strings.HasPrefix(fraction, ","), "a comma stands for the point of the fraction")
+	note(fraction == ".", "no digits follow the point")
+	switch sign := strings.IndexAny(zone, "+-"); {
+	case zone == "":
+		note(true, "the zone is missing: add Z for UTC, or an offset such as +02:00")
+	case zone == "z":
+		note(true, "the Z is not a capital")
+	case sign < 0:
+		note(zone != "Z", "the zone is a name: write Z for UTC, or an offset such as +02:00")
+	default:
+		note(sign > 0, "a blank stands before the offset")
+		note(len(zone)-sign != len("+02:00"), "the offset is not of the form +02:00")
+	}
+	if len(wrong) == 0 {
+		return errTimestamp
+	}
+	return fmt.Errorf("%s; %w", strings.Join(wrong, ", "), errTimestamp)
+}
 
 // parseTimestamp parses an RFC 3339 date-time (section 5.6) strictly: capital T
 // and Z, a point before the fraction, offsets within ±23:59, no leap second, years

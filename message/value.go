@@ -23,7 +23,7 @@ func (s *scanner) object(i, depth int) int {
 		}
 		member := otherName
 		if depth == 1 && s.form != anyObject {
-			if member = nameOf(s.src[i+1 : end-1]); member == messageID && s.form != ourLine {
+			if member = s.rules.as[nameOf(s.src[i+1:end-1])]; member == messageID && s.form != ourLine {
 				return bad
 			}
 		}

@@ -55,10 +55,16 @@ var (
 	ErrTurn = errors.New("other batches are still being appended")
 )
 
-// LacksSpace tells whether err is of a disk, or a quota, that is full. It is the
-// one failure of an output that may end without a repair of the output.
+// LacksSpace tells whether err is of a disk, or a quota, that is full, or of a
+// process or a system that may open no more files. These are the failures of an
+// output that may end without a repair of the output.
 func LacksSpace(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	for _, scarce := range []error{unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, scarce) {
+			return true
+		}
+	}
+	return false
 }
 
 // Window is what a shard remembers of the messages it has written: the last IDs

@@ -124,7 +124,7 @@ func TestFaultAtEveryCallOfATake(t *testing.T) {
 			if (v == short || v == torn) && k.calls[i] != "write" {
 				continue
 			}
-			for _, fault := range []error{unix.EIO, unix.ENOSPC, unix.EROFS, unix.EDQUOT} {
+			for _, fault := range []error{unix.EIO, unix.ENOSPC, unix.EROFS, unix.EDQUOT, unix.EMFILE, unix.ENFILE} {
 				t.Run(fmt.Sprintf("%s/%s", v, unix.ErrnoName(fault.(unix.Errno))), func(t *testing.T) {
 					r := k.begin(t, at(i, v), fault)
 					err := r.take()
@@ -141,7 +141,7 @@ func TestFaultAtEveryCallOfATake(t *testing.T) {
 					if want != nil && !strings.Contains(err.Error(), "shard-0") {
 						t.Errorf("the error does not say where: %v", err)
 					}
-					if got := LacksSpace(err); got != (want == unix.ENOSPC || want == unix.EDQUOT) {
+					if got := LacksSpace(err); got != (want != nil && want != unix.EIO && want != unix.EROFS && want != io.ErrShortWrite) {
 						t.Errorf("lacks space: %v, of %v", got, err)
 					}
 					r.checkRecovery()

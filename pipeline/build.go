@@ -41,6 +41,10 @@ type (
 // build opens the broker and takes listeners and folders, so that a failure is
 // early. It returns nil if ctx ends while the broker is being opened.
 func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *telemetry.Log) (_ *process, err error) {
+	rules, err := cfg.Rules()
+	if err != nil {
+		return nil, err
+	}
 	open := p.openBroker
 	if open == nil {
 		open = openBroker
@@ -49,7 +53,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 	if err != nil || b == nil {
 		return nil, err
 	}
-	process := &process{cfg: cfg, events: events.Send, broker: b}
+	process := &process{cfg: cfg, rules: rules, events: events.Send, broker: b}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, process.close(), b.Close())
@@ -64,7 +68,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 		process.closers = append(process.closers, dir.Close)
 		reserve = durable.NewWatermark(dir.Path(), cfg.OutputMinFree)
-		process.consume(p.newSet(cfg, b, dir, events.Send), reserve, log)
+		process.consume(p.newSet(process, dir), reserve, log)
 	}
 	ready := process.readiness(reserve)
 	if err := process.openDoor(ready); err != nil {
@@ -76,8 +80,9 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 	}
 	if p.admin {
-		process.admin, err = process.listen("admin-listen", cfg.AdminListen, server.NewAdmin(process.serverConfig(ready)),
-			event.Started{Component: "admin"})
+		c := process.serverConfig(ready)
+		c.MaxConnections = min(cfg.connections(p.consumer), adminConnections)
+		process.admin, err = process.listen("admin-listen", cfg.AdminListen, server.NewAdmin(c), event.Started{Component: "admin"})
 		if err != nil {
 			return nil, err
 		}
@@ -87,12 +92,13 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 }
 
 // newSet returns the consumer of all configured shards.
-func (p parts) newSet(cfg Config, b broker.Broker, dir *output.Dir, events event.Sink) *consumer.Set {
+func (p parts) newSet(process *process, dir *output.Dir) *consumer.Set {
+	cfg := process.cfg
 	c := consumer.Config{
-		Shards: cfg.Shards, Queues: b, Prefetch: cfg.prefetch(),
+		Shards: cfg.Shards, Queues: process.broker, Rules: process.rules, Prefetch: cfg.prefetch(),
 		Batch:      batcher.Config{Size: cfg.BatchSize, Together: cfg.together(), Linger: cfg.BatchLinger},
 		WorkersMin: cfg.WorkersMin, WorkersMax: cfg.WorkersMax, WorkerTimeout: cfg.WorkerTimeout,
-		Dir: dir, RollInterval: cfg.roll().Interval, ErrorTimeout: cfg.OutputErrorTimeout, Events: events,
+		Dir: dir, RollInterval: cfg.roll().Interval, ErrorTimeout: cfg.OutputErrorTimeout, Events: process.events,
 	}
 	if p.openFolder != nil {
 		c.Open = p.openFolder(dir)
@@ -125,7 +131,10 @@ func (p parts) serve(process *process, b broker.Broker, reserve *durable.Waterma
 		submissions.Room = reserve.Low
 	}
 	c.Submitter = publisher.New(submissions)
-	c.Tokens, c.MaxInFlight, c.PublishTimeout = process.cfg.AuthTokens, process.cfg.MaxInFlight, broker.PublishTimeout
+	c.Tokens, c.PublishTimeout = process.cfg.AuthTokens, broker.PublishTimeout
+	c.MaxInFlight, c.MaxInFlightPerClient = process.cfg.MaxInFlight, process.cfg.MaxInFlightPerClient
+	c.MaxConnections = process.cfg.connections(p.consumer)
+	c.Rules = process.rules
 	e, err := process.listen("listen", process.cfg.Listen, server.New(c), event.Started{
 		Component: "server", Broker: RedactURL(process.cfg.BrokerURL), Shards: process.cfg.Shards, Tokens: len(process.cfg.AuthTokens),
 	})
@@ -144,7 +153,7 @@ func (p parts) serve(process *process, b broker.Broker, reserve *durable.Waterma
 }
 
 func (p *process) serverConfig(ready func() []server.Check) server.Config {
-	c := server.Config{Ready: ready, Events: p.events}
+	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events}
 	if p.cfg.Pprof {
 		c.Mount = server.Profiles()
 	}

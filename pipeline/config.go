@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"async-data-processor/broker/local"
+	"async-data-processor/message"
 	"async-data-processor/output"
 	"async-data-processor/server"
 )
@@ -39,8 +40,20 @@ type Config struct {
 	AuthTokens []string
 	// InsecureNoAuth allows listening beyond loopback without a token.
 	InsecureNoAuth bool
-	// MaxInFlight bounds the bytes of bodies in the server at a time.
-	MaxInFlight int64
+	// MaxInFlight bounds the bytes of bodies in the server at a time, and
+	// MaxInFlightPerClient those of one client: 0 is half of that.
+	MaxInFlight, MaxInFlightPerClient int64
+	// MaxConnections bounds the server's open connections; 0 is what the limit of
+	// open files leaves.
+	MaxConnections int
+	// IdleTimeout is how long a connection may wait for its next request.
+	IdleTimeout time.Duration
+
+	// TimestampField is where an entry has its timestamp, a name or a JSON pointer.
+	// TimestampDefault is empty, or "arrival" to take entries without one. AnyValue
+	// takes any JSON value for value. See message.NewRules.
+	TimestampField, TimestampDefault string
+	AnyValue                         bool
 
 	// OutputDir is the folder of the files; it is made if missing.
 	OutputDir string
@@ -95,6 +108,7 @@ const (
 	MinRollBytes    = 4096
 	MinRollInterval = 100 * time.Millisecond
 	MaxRollInterval = 24 * time.Hour
+	MaxConnections  = 1_000_000
 )
 
 // DefaultConfig is the one place of the defaults.
@@ -109,6 +123,9 @@ func DefaultConfig() Config {
 		Listen:      "localhost:8080",
 		AdminListen: "localhost:8081",
 		MaxInFlight: server.DefaultMaxInFlight,
+		IdleTimeout: server.DefaultIdleTimeout,
+
+		TimestampField: message.TimestampField,
 
 		OutputDir: "./data",
 		// Room for what is queued when intake ends, and for the other
@@ -187,6 +204,7 @@ func (c Config) Validate() error {
 	}
 	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
 		c.MaxInFlight, server.MinInFlight)
+	errs = append(errs, c.checkIntake())
 	check(c.OutputDir != "", "--output-dir is empty, want a folder")
 	errs = append(errs, c.checkPaths()...)
 	check(c.OutputMinFree >= 0, "--output-min-free is %d, want 0 or more", c.OutputMinFree)

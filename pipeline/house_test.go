@@ -28,7 +28,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream", "broker/local",
-			"broker/door", "batcher", "consumer", "output", "durable", "telemetry",
+			"broker/door", "batcher", "consumer", "output", "durable", "telemetry", "message",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},

@@ -22,6 +22,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/consumer"
 	"async-data-processor/event"
+	"async-data-processor/message"
 	"async-data-processor/telemetry"
 )
 
@@ -85,6 +86,7 @@ func (p parts) run(ctx context.Context, cfg Config, logger zerolog.Logger) error
 // process is the parts of one process. A part that it does not have is nil.
 type process struct {
 	cfg      Config
+	rules    *message.Rules // what cfg says of entries
 	events   event.Sink
 	broker   broker.Broker
 	consumer shards

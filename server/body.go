@@ -9,7 +9,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -35,39 +34,42 @@ const (
 var (
 	errTooLong    = errors.New("the body is too long")
 	errOverBudget = errors.New("too many bytes in flight")
+	errOverShare  = errors.New("too many bytes of one client in flight")
 	errCorrupt    = errors.New("corrupt compressed data")
 )
 
 // budget bounds the bytes of bodies held by the process.
 type budget struct {
 	limit int64 // set before use, read-only after
+	share int64 // of one client, the same
 	used  atomic.Int64
 }
 
 // share is what one request has taken of the budget. Only the request's goroutine
 // uses it. It may outlive the buffers that it was taken for.
 type share struct {
-	of    *budget
-	bytes int64
+	of     *budget
+	client *atomic.Int64 // what the client's requests have taken
+	bytes  int64
 }
 
-func (s *share) take(n int64) bool {
-	for {
-		// To add first and undo it would make others fail meanwhile.
-		used := s.of.used.Load()
-		if used+n > s.of.limit {
-			return false
-		}
-		if s.of.used.CompareAndSwap(used, used+n) {
-			s.bytes += n
-			return true
-		}
+// take fails with errOverShare or errOverBudget.
+func (s *share) take(n int64) error {
+	if !within(s.client, n, s.of.share) {
+		return errOverShare
 	}
+	if !within(&s.of.used, n, s.of.limit) {
+		s.client.Add(-n)
+		return errOverBudget
+	}
+	s.bytes += n
+	return nil
 }
 
 func (s *share) give(n int64) {
 	s.bytes -= n
 	s.of.used.Add(-n)
+	s.client.Add(-n)
 }
 
 // buffer holds a body, compressed or not.
@@ -76,6 +78,7 @@ type buffer struct {
 	// room is how long data may get with what was taken of the budget. The
 	// capacity may be larger, because buffers are pooled.
 	room int64
+	arrival
 }
 
 // buffers keeps *buffer with a capacity of at most maxPooled.
@@ -96,7 +99,7 @@ func (b *buffer) recycle() {
 // others. It never reads more than limit+1 bytes; hint is the expected length, or
 // -1.
 //
-// It fails with errTooLong, errOverBudget or the error of src.
+// It fails with errTooLong, errOverBudget, errOverShare or the error of src.
 func (b *buffer) fill(src io.Reader, hint, limit int64, s *share) error {
 	for {
 		have := int64(len(b.data))
@@ -106,8 +109,8 @@ func (b *buffer) fill(src io.Reader, hint, limit int64, s *share) error {
 				most = hint + 1
 			}
 			room := max(firstChunk, min(2*b.room, most))
-			if !s.take(room - b.room) {
-				return errOverBudget
+			if err := s.take(room - b.room); err != nil {
+				return err
 			}
 			b.room = room
 			if int64(cap(b.data)) < room {
@@ -117,6 +120,7 @@ func (b *buffer) fill(src io.Reader, hint, limit int64, s *share) error {
 		}
 		n, err := src.Read(b.data[have:b.room])
 		b.data = b.data[:have+int64(n)]
+		b.arrived.Store(have + int64(n))
 		switch {
 		case int64(len(b.data)) > limit:
 			return errTooLong
@@ -137,7 +141,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c coding, take
 		limit = maxEncodedBytes
 	}
 	if r.ContentLength > limit {
-		// Not a byte is read; net/http closes the connection.
+		// Not a byte of it is kept.
 		return nil, s.refuseBody(errTooLong, c)
 	}
 	b := newBuffer()
@@ -156,55 +160,25 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c coding, take
 	return b, nil
 }
 
-// receive reads the body as it was sent. A shutdown does not wait for a client
-// that trickles its body: the body has bodyGrace left from then on.
-func (s *Server) receive(b *buffer, w http.ResponseWriter, r *http.Request, limit int64, taken *share) error {
-	s.mu.Lock()
-	s.arriving[w] = struct{}{}
-	if s.closing.Err() != nil {
-		s.limitArrival(w)
-	}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock() // w must not be used after the handler
-		defer s.mu.Unlock()
-		delete(s.arriving, w)
-	}()
-	return b.fill(r.Body, r.ContentLength, limit, taken)
-}
-
-// hurry begins the shutdown, once, for the bodies that arrive.
-func (s *Server) hurry() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing.Err() != nil {
-		return
-	}
-	s.shutDown()
-	for w := range s.arriving {
-		s.limitArrival(w)
-	}
-}
-
-// limitArrival lets a body arrive for bodyGrace.
-func (s *Server) limitArrival(w http.ResponseWriter) {
-	// An error means that the connection is gone.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyGrace))
-}
-
 // refuseBody turns an error of readBody into the answer.
 func (s *Server) refuseBody(err error, c coding) *problem {
 	p := &problem{cause: err}
 	switch {
 	case errors.Is(err, errTooLong) && c == identity:
-		p.kind, p.detail = tooLarge, fmt.Sprintf("the body is longer than %d bytes; send it in parts", MaxBodyBytes)
+		p.kind, p.detail = tooLarge, fmt.Sprintf("the body is longer than %d MiB; send it in parts", MaxBodyBytes>>20)
 	case errors.Is(err, errTooLong):
-		p.kind, p.detail = tooLarge, fmt.Sprintf("to hold the body decompressed, or its window, takes more than %d bytes; send it in parts", MaxBodyBytes)
+		p.kind, p.detail = tooLarge, fmt.Sprintf("to hold the body decompressed, or its window, takes more than %d MiB; send it in parts", MaxBodyBytes>>20)
 	case errors.Is(err, errOverBudget):
 		p.kind, p.detail = overloaded, "this process holds as many bodies as it may; nothing was published, try again"
+	case errors.Is(err, errOverShare):
+		p.kind, p.detail = overloaded, "this process holds as many bodies of one client as it may; nothing was published, try again"
 	case errors.Is(err, errCorrupt):
 		p.kind, p.detail = unreadableBody, fmt.Sprintf("the body is not what its Content-Encoding %s says", c)
 		p.entries = wholeBody("the body cannot be decompressed")
+	case errors.Is(err, errStalled):
+		p.kind, p.detail = bodyTimeout, fmt.Sprintf("%v; nothing was published", errStalled)
+	case errors.Is(err, errSlow):
+		p.kind, p.detail = bodyTimeout, fmt.Sprintf("%v; nothing was published", errSlow)
 	case errors.Is(err, os.ErrDeadlineExceeded) && s.closing.Err() != nil:
 		p.kind, p.detail = draining, "the server is stopping and the body was still on its way; nothing was published, try again"
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -244,7 +218,7 @@ func (s *Server) inflate(b *buffer, encoded []byte, c coding, taken *share) erro
 		}
 	}
 	switch {
-	case err == nil, errors.Is(err, errTooLong), errors.Is(err, errOverBudget):
+	case err == nil, errors.Is(err, errTooLong), errors.Is(err, errOverBudget), errors.Is(err, errOverShare):
 		return err
 	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return fmt.Errorf("%w: %w", errTooLong, err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 
@@ -138,12 +139,16 @@ func TestFill(t *testing.T) {
 		"one over the limit":  {strings.NewReader(text), -1, 99_999, 1 << 20, errTooLong},
 		"endless":             {endless{}, -1, 99_999, 1 << 20, errTooLong},
 		"over the budget":     {strings.NewReader(text), -1, 1 << 20, 50_000, errOverBudget},
+		"over the share":      {strings.NewReader(text), -1, 1 << 20, 1 << 20, errOverShare},
 		"no budget at all":    {strings.NewReader(text), -1, 1 << 20, 0, errOverBudget},
 		"broken in the midst": {io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken)), -1, 1 << 20, 1 << 20, broken},
 	} {
 		t.Run(name, func(t *testing.T) {
-			of := &budget{limit: tc.budget}
-			taken := share{of: of}
+			of, client := &budget{limit: tc.budget, share: 1 << 20}, new(atomic.Int64)
+			if tc.want == errOverShare {
+				of.share = 60_000
+			}
+			taken := share{of: of, client: client}
 			b := newBuffer()
 			defer b.recycle()
 			if err := b.fill(tc.src, tc.hint, tc.limit, &taken); err != tc.want {
@@ -152,11 +157,11 @@ func TestFill(t *testing.T) {
 			if tc.want == nil && string(b.data) != text {
 				t.Errorf("got %d bytes, want %d", len(b.data), len(text))
 			}
-			if used := of.used.Load(); used != taken.bytes || used != b.room || used > max(tc.limit+1, firstChunk) || int64(len(b.data)) > used {
+			if used := of.used.Load(); used != client.Load() || used != taken.bytes || used != b.room || used > max(tc.limit+1, firstChunk) || int64(len(b.data)) > used {
 				t.Errorf("%d taken, %d in the share, %d in the buffer of %d bytes", used, taken.bytes, b.room, len(b.data))
 			}
 			taken.give(taken.bytes)
-			if used := of.used.Load(); used != 0 {
+			if used := of.used.Load() + client.Load(); used != 0 {
 				t.Errorf("%d not given back", used)
 			}
 		})

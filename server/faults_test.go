@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -26,7 +24,7 @@ func TestRows01To08(t *testing.T) {
 		pointer string // of the first error; "-" for any
 	}{
 		{1, ``, ``},
-		{1, `{}`, ``},
+		{1, `{}`, `/timestamp`},
 		{1, `[]`, ``},
 		{1, `[null]`, `/0`},
 		{2, entry + entry, `-`},
@@ -78,7 +76,9 @@ func TestRow09OverALimit(t *testing.T) {
 	want201(t, chunked(entry+spaces), 1)
 	rg.wantSubmitted(2)
 
-	wantProblem(t, rg.post(entry+spaces+" "), tooLarge)
+	if p := wantProblem(t, rg.post(entry+spaces+" "), tooLarge); p.Detail != "the body is longer than 10 MiB; send it in parts" {
+		t.Errorf("got the detail %q", p.Detail)
+	}
 	wantProblem(t, chunked(entry+spaces+" "), tooLarge)
 	wantProblem(t, rg.post(entries(10_001)), tooLarge)
 	wantProblem(t, rg.post(long), tooLarge)
@@ -134,7 +134,7 @@ func TestRow10Encodings(t *testing.T) {
 	}
 	rg.wantSubmitted(0)
 	for encoding, body := range map[string]string{
-		"": entry, "identity": entry, "gzip": zipped, "GZIP": zipped, "zstd": zstdOf(t, entry),
+		"": entry, "identity": entry, "gzip": zipped, "GZIP": zipped, "x-gzip": zipped, "zstd": zstdOf(t, entry),
 	} {
 		// Twice, so that a pooled decompressor has its turn.
 		for range 2 {
@@ -156,11 +156,19 @@ func TestRow11ContentTypes(t *testing.T) {
 	wantProblem(t, rg.post(entry, "Content-Type", "application/json", "Content-Type", "application/json"), unsupportedMediaType)
 	rg.wantSubmitted(0)
 
-	for _, good := range []string{"application/json;charset=UTF-8", `Application/JSON; charset="utf-8"`, "application/json; v=1"} {
+	p := wantProblem(t, rg.post(entry, "Content-Type", "application/x-www-form-urlencoded"), unsupportedMediaType)
+	if !strings.Contains(p.Detail, "curl -d") {
+		t.Errorf("got the detail %q, want it to name curl -d", p.Detail)
+	}
+	for _, good := range []string{"application/json;charset=UTF-8", `Application/JSON; charset="utf-8"`, "application/json; charset=utf8", "application/json; v=1"} {
 		want201(t, rg.post(entry, "Content-Type", good), 1)
+		want201(t, rg.post(entry[1:len(entry)-1], "Content-Type", good), 1) // one entry without an array
 	}
 	lines := at(`"2019-10-12T08:10:54Z"`) + "\n\n" + at(`"2019-10-12T08:10:55Z"`) + "\n"
-	for _, good := range []string{"application/x-ndjson", "application/x-ndjson; charset=Utf-8"} {
+	for _, good := range []string{
+		"application/x-ndjson", "application/x-ndjson; charset=Utf-8", "application/x-ndjson; charset=UTF8",
+		"application/ndjson", "application/jsonl", "application/x-jsonlines",
+	} {
 		want201(t, rg.post(lines, "Content-Type", good), 2)
 	}
 }
@@ -267,7 +275,10 @@ func TestRow14PathsAndMethods(t *testing.T) {
 					t.Fatalf("got %d, want %d", a.StatusCode, tc.kind.status)
 				}
 			} else {
-				wantProblem(t, a, tc.kind)
+				p := wantProblem(t, a, tc.kind)
+				if tc.kind == notFound && !strings.Contains(p.Detail, "there are POST /message, GET /livez, GET /readyz, GET /health;") {
+					t.Errorf("got the detail %q, want it to name the paths", p.Detail)
+				}
 			}
 			if got := a.Header.Get("Allow"); !strings.Contains(got, tc.allow) || (got == "") != (tc.allow == "") {
 				t.Errorf("got Allow %q, want %q", got, tc.allow)
@@ -320,22 +331,13 @@ func TestRow15Tokens(t *testing.T) {
 	}
 }
 
-// TestRow15BeforeTheBody checks that the server reads no body of a client
-// without a token.
+// TestRow15BeforeTheBody: a client without a token hears so before it sends its body.
 func TestRow15BeforeTheBody(t *testing.T) {
-	s := New(Config{Submitter: new(fake), Tokens: []string{"x"}})
-	r := httptest.NewRequest("POST", "/message", unreadable{t})
-	r.Header.Set("Content-Type", "application/json")
-	w := httptest.NewRecorder()
-	s.http.Handler.ServeHTTP(w, r)
-	if w.Code != 401 {
-		t.Errorf("got %d, want 401", w.Code)
+	rg := start(t, Config{Tokens: []string{"x"}})
+	a := rg.raw(upload(MaxBodyBytes))
+	wantProblem(t, a, unauthorized)
+	if !a.Close {
+		t.Error("the connection stays open with an unread body on it")
 	}
-}
-
-type unreadable struct{ t *testing.T }
-
-func (u unreadable) Read([]byte) (int, error) {
-	u.t.Error("the body was read")
-	return 0, errors.New("read")
+	wantProblem(t, rg.raw("POST /message HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"), unauthorized)
 }

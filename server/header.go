@@ -75,7 +75,7 @@ func bearer(h http.Header) (token string, sent bool) {
 
 // bodyFormat reads the one Content-Type that there must be.
 func bodyFormat(h http.Header, answer http.Header) (message.Format, error) {
-	values := h["Content-Type"]
+	values, hint := h["Content-Type"], ""
 	if len(values) == 1 {
 		switch values[0] { // what most clients send
 		case "application/json":
@@ -86,19 +86,23 @@ func bodyFormat(h http.Header, answer http.Header) (message.Format, error) {
 		media, params, err := mime.ParseMediaType(values[0])
 		charset, given := params["charset"]
 		// JSON is UTF-8 (RFC 8259, section 8.1); to say so is harmless.
-		if err == nil && (!given || strings.EqualFold(charset, "utf-8")) {
+		if err == nil && (!given || strings.EqualFold(charset, "utf-8") || strings.EqualFold(charset, "utf8")) {
 			switch media {
 			case "application/json":
 				return message.JSON, nil
-			case "application/x-ndjson":
-				return message.NDJSON, nil
+			case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines":
+				return message.NDJSON, nil // none of them is registered, all are in use
 			}
 		}
+		if media == "application/x-www-form-urlencoded" {
+			hint = "; that is what curl -d sends, unless you add -H 'Content-Type: application/json'"
+		}
 	}
-	answer.Set("Accept-Post", "application/json, application/x-ndjson") // W3C Linked Data Platform 1.0, section 7.1
+	// W3C Linked Data Platform 1.0, section 7.1
+	answer.Set("Accept-Post", "application/json, application/x-ndjson, application/ndjson, application/jsonl, application/x-jsonlines")
 	return 0, &problem{
 		kind:   unsupportedMediaType,
-		detail: fmt.Sprintf("the Content-Type is %s; send application/json or application/x-ndjson, in UTF-8", quoted(values)),
+		detail: fmt.Sprintf("the Content-Type is %s; send application/json or application/x-ndjson, in UTF-8%s", quoted(values), hint),
 	}
 }
 
@@ -124,6 +128,8 @@ func bodyCoding(h http.Header, answer http.Header) (coding, error) {
 			return identity, nil // an empty list
 		case identity, gzipped, zstandard:
 			return c, nil
+		case "x-gzip":
+			return gzipped, nil // RFC 9110, section 8.4.1.3
 		}
 	}
 	// RFC 7694, section 3: this header, and only in this case, tells the client

@@ -36,7 +36,7 @@ func TestPublishFails(t *testing.T) {
 			if !strings.Contains(p.Detail, tc.detail) {
 				t.Errorf("got the detail %q, want %q", p.Detail, tc.detail)
 			}
-			if e := told[event.Refused](rg); !errors.Is(e.Err, tc.err) || e.Submission == "" || e.Bytes != len(entry) {
+			if e := told[event.Refused](rg); !errors.Is(e.Err, tc.err) || e.Kind != tc.kind.name || e.Submission == "" || e.Bytes != len(entry) {
 				t.Errorf("got %+v", e)
 			}
 		})

@@ -45,7 +45,7 @@ var (
 	bodyTimeout = kind{"body-timeout", "The request arrived too slowly", http.StatusRequestTimeout, 0}
 	// The body, the number of entries or one of them is over its limit.
 	tooLarge = kind{"too-large", "The submission is too large", http.StatusRequestEntityTooLarge, 0}
-	// The Content-Type is not one of the two; see Accept-Post.
+	// The Content-Type is none of JSON or lines of it; see Accept-Post.
 	unsupportedMediaType = kind{"unsupported-media-type", "The media type is not supported", http.StatusUnsupportedMediaType, 0}
 	// The Content-Encoding is not gzip, zstd or none; see Accept-Encoding.
 	unsupportedEncoding = kind{"unsupported-content-encoding", "The content encoding is not supported", http.StatusUnsupportedMediaType, 0}
@@ -95,13 +95,17 @@ func wholeBody(detail string) []message.EntryError {
 // the event about it will tell.
 type call struct {
 	echo.Context
+	server     *Server
 	request    event.Request
+	kind       string // of the problem that was the answer, if one was
 	submission string // its id, empty if the body was not read
 	accepted   int    // how many messages were published
 	stack      []byte // where the handler panicked
 	// probe tells that a health resource answered, readiness that it was asked
 	// whether the process is ready.
 	probe, readiness bool
+	// unread tells that the answer left a part of the body unread.
+	unread bool
 }
 
 // event returns what to tell about the answered request.
@@ -110,7 +114,7 @@ func (c *call) event() event.Event {
 	case c.probe:
 		return event.Probed{Request: c.request, Readiness: c.readiness}
 	case c.stack != nil || c.request.Status >= http.StatusBadRequest:
-		return event.Refused{Request: c.request, Submission: c.submission, Stack: c.stack}
+		return event.Refused{Request: c.request, Kind: c.kind, Submission: c.submission, Stack: c.stack}
 	case c.accepted > 0:
 		return event.Submitted{Request: c.request, Submission: c.submission, Accepted: c.accepted}
 	default:
@@ -124,7 +128,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(ctx echo.Context) error {
 		start := time.Now()
 		r, w := ctx.Request(), ctx.Response()
-		c := &call{Context: ctx, request: event.Request{
+		c := &call{Context: ctx, server: s, request: event.Request{
 			ID:     requestID(r.Header),
 			Peer:   r.RemoteAddr,
 			Method: clip(r.Method, 16),
@@ -142,6 +146,9 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		c.request.Status = w.Status
 		c.request.Elapsed = time.Since(start)
 		s.cfg.Events.Send(c.event())
+		if c.unread {
+			c.discard()
+		}
 		return nil
 	}
 }
@@ -168,10 +175,11 @@ func (c *call) fail(err error) {
 	if !ok {
 		p = c.routing(err)
 	}
-	c.stack = p.stack
+	c.stack, c.kind = p.stack, p.kind.name
 	if c.Response().Committed {
 		return
 	}
+	c.unread = c.leaves(err)
 	if p.kind.retryAfter > 0 {
 		c.Response().Header().Set("Retry-After", strconv.Itoa(p.kind.retryAfter))
 	}
@@ -184,7 +192,10 @@ func (c *call) fail(err error) {
 		Errors    []message.EntryError `json:"errors,omitempty"`
 	}{problemTypes + p.kind.name, p.kind.title, p.kind.status, p.detail, c.request.ID, p.entries})
 	if err == nil {
-		err = c.Blob(p.kind.status, "application/problem+json", append(text, '\n')) // for terminals
+		text = append(text, '\n') // for terminals
+		// Else it would be sent in chunks if it is sent before the handler ends.
+		c.Response().Header().Set("Content-Length", strconv.Itoa(len(text)))
+		err = c.Blob(p.kind.status, "application/problem+json", text)
 	}
 	if err != nil {
 		c.request.Err = errors.Join(c.request.Err, fmt.Errorf("write the answer: %w", err))
@@ -195,7 +206,7 @@ func (c *call) fail(err error) {
 func (c *call) routing(err error) *problem {
 	switch {
 	case errors.Is(err, echo.ErrNotFound):
-		return &problem{kind: notFound, detail: "paths are matched exactly, without a slash at the end"}
+		return &problem{kind: notFound, detail: "there are " + c.server.resources + "; paths are matched exactly, without a slash at the end"}
 	case errors.Is(err, echo.ErrMethodNotAllowed):
 		return &problem{kind: methodNotAllowed, detail: "the methods of this path are " + c.Response().Header().Get("Allow")}
 	default:

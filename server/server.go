@@ -7,14 +7,16 @@
 //     same Idempotency-Key is safe.
 //
 // What a client may hold of this process is bounded: a body by MaxBodyBytes
-// after decompression, all bodies together by Config.MaxInFlight, a request by
-// its time-outs.
+// after decompression, all bodies together by Config.MaxInFlight, those of one
+// client by Config.MaxInFlightPerClient, connections by Config.MaxConnections, a
+// request by its time-outs, and its arrival by a least rate.
 //
 // The package never logs: it sends events.
 package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +47,10 @@ const (
 	// ones. Decoding and publishing copy a body, so the memory of the process
 	// may grow by about five times as much.
 	DefaultMaxInFlight = 64 << 20
+	// DefaultIdleTimeout is more than the minute after which many load balancers
+	// close an idle connection. The one that closes it first must be the one that
+	// sends requests: else a request may meet a connection that was just closed.
+	DefaultIdleTimeout = 75 * time.Second
 )
 
 // Submitter is the server's view of a publisher. Submit may be called
@@ -90,6 +96,18 @@ type Config struct {
 	// with 429. Every request counts for at least 16 KiB. It is never less than
 	// MinInFlight. Default DefaultMaxInFlight.
 	MaxInFlight int64
+	// MaxInFlightPerClient bounds the same bytes for one client: a token or, without
+	// tokens, an address. It is never less than MinInFlight, so that one client can
+	// always send the largest body. Default: half of MaxInFlight.
+	MaxInFlightPerClient int64
+	// MaxConnections bounds the open connections, and half of it those of one
+	// address; 0 is no limit.
+	MaxConnections int
+	// IdleTimeout is how long a connection may wait for its next request. Default
+	// DefaultIdleTimeout.
+	IdleTimeout time.Duration
+	// Rules say what an entry has to have. Default message.Strict.
+	Rules *message.Rules
 	// PublishTimeout is the time that Submit gets. Default DefaultPublishTimeout.
 	PublishTimeout time.Duration
 	// Ready returns the checks behind /readyz, the most important first: answers
@@ -106,7 +124,6 @@ type Config struct {
 // Time-outs of a connection.
 const (
 	headerTimeout = 5 * time.Second
-	idleTimeout   = 60 * time.Second
 	// readTimeout bounds the arrival of a whole request. So a client that trickles
 	// its body cannot hold its connection and its share of MaxInFlight for ever.
 	// The largest body needs 1.4 Mbit/s to arrive in time.
@@ -127,7 +144,10 @@ const maxHeaderBytes = 1<<20 + 64<<10
 type Server struct {
 	cfg    Config // set by New, read-only after
 	tokens tokens // set by New, read-only after
-	budget budget
+	// resources are those there are, for the answer to a wrong path; set by New.
+	resources string
+	budget    budget
+	clients   *clients // by what they have of the budget
 	// inflaters has a slot for each body that may be decompressed at a time.
 	inflaters chan struct{}
 
@@ -141,7 +161,9 @@ type Server struct {
 
 	mu sync.Mutex // guards what follows
 	// arriving are the requests whose body arrives.
-	arriving map[http.ResponseWriter]struct{}
+	arriving map[http.ResponseWriter]*arrival
+	looks    *time.Timer // calls look; nil before the first body
+	looking  bool        // it is set
 	// patience ends when the requests that began before renewal have waited too
 	// long for the Submitter.
 	patience context.Context
@@ -153,6 +175,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s, e := newServer(cfg)
 	e.POST("/message", s.submit)
+	s.resources = "POST /message, " + s.resources
 	return s
 }
 
@@ -164,12 +187,10 @@ func NewAdmin(cfg Config) *Server {
 }
 
 func newServer(cfg Config) (*Server, *echo.Echo) {
-	if cfg.MaxInFlight == 0 {
-		cfg.MaxInFlight = DefaultMaxInFlight
-	}
-	if cfg.PublishTimeout == 0 {
-		cfg.PublishTimeout = DefaultPublishTimeout
-	}
+	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, DefaultMaxInFlight)
+	cfg.PublishTimeout = cmp.Or(cfg.PublishTimeout, DefaultPublishTimeout)
+	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, DefaultIdleTimeout)
+	cfg.Rules = cmp.Or(cfg.Rules, message.Strict)
 	if cfg.Ready == nil {
 		cfg.Ready = func() []Check { return nil }
 	}
@@ -177,11 +198,13 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	s := &Server{
 		cfg:       cfg,
 		tokens:    hashTokens(cfg.Tokens),
-		budget:    budget{limit: max(cfg.MaxInFlight, MinInFlight)},
+		clients:   newClients(),
 		inflaters: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		bodyGrace: bodyGrace,
-		arriving:  make(map[http.ResponseWriter]struct{}),
+		arriving:  make(map[http.ResponseWriter]*arrival),
 	}
+	s.budget.limit = max(cfg.MaxInFlight, MinInFlight)
+	s.budget.share = max(cmp.Or(cfg.MaxInFlightPerClient, s.budget.limit/2), MinInFlight)
 	s.cfg.Tokens = nil // the hashes are enough, and cannot leak
 	s.closing, s.shutDown = context.WithCancel(context.Background())
 
@@ -189,7 +212,9 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	e.Logger.SetOutput(io.Discard) // it would write to stdout
 	e.Use(s.observe)
 	s.routeHealth(e)
+	s.resources = "GET /livez, GET /readyz, GET /health"
 	for _, r := range cfg.Mount {
+		s.resources += ", " + r.Method + " " + r.Path
 		e.Add(r.Method, r.Path, s.untilShutdown(r.Handler))
 	}
 	s.http = &http.Server{
@@ -197,7 +222,7 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      readTimeout + cfg.PublishTimeout + answerTimeout,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       cfg.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          log.New(connectionErrors(cfg.Events), "", 0),
 		// "OPTIONS *" is answered like everything else, with a request id.
@@ -231,7 +256,7 @@ func (c connectionErrors) Write(line []byte) (int, error) {
 // Serve answers requests on l, which it closes, until Shutdown is called; then
 // it returns nil, before Shutdown does. Any other end is an error.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(s.bound(l)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP on %v: %w", l.Addr(), err)
 	}
 	return nil

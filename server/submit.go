@@ -39,7 +39,7 @@ func (s *Server) submit(ctx echo.Context) error {
 
 	// The share is given back after the answer, not with the buffer: the messages
 	// are copies of the body, and held until then.
-	taken := share{of: &s.budget}
+	taken := share{of: &s.budget, client: s.clients.ofRequest(r, len(s.tokens) > 0)}
 	defer func() { taken.give(taken.bytes) }()
 	body, err := s.readBody(c.Response().Writer, r, coding, &taken)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *Server) submit(ctx echo.Context) error {
 	} else {
 		c.submission = message.NewID()
 	}
-	submission, err := message.Decode(c.submission, body.data, format)
+	submission, err := s.cfg.Rules.Decode(c.submission, body.data, format)
 	body.recycle()
 	if err != nil {
 		return refuseSubmission(err)

@@ -86,9 +86,9 @@ func (l *Log) request(e event.Event) {
 		case e.Stack != nil:
 			line = l.line(zerolog.ErrorLevel, ofServer).Bytes("stack", e.Stack)
 		case e.Status >= 500:
-			line = l.repeating(zerolog.WarnLevel, "request 5xx", ofServer)
+			line = l.repeating(zerolog.WarnLevel, fmt.Sprint("request 5xx ", e.Kind), ofServer)
 		default:
-			line = l.repeating(zerolog.InfoLevel, "request 4xx", ofServer)
+			line = l.repeating(zerolog.InfoLevel, fmt.Sprint("request 4xx ", e.Kind), ofServer)
 		}
 		request(line, e.Request).Str("submission", e.Submission).Msg("request answered")
 	case event.Probed:

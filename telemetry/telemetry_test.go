@@ -75,6 +75,22 @@ func TestRepeatedTroubleIsToldSeldom(t *testing.T) {
 	})
 }
 
+// TestKindsOfRefusalsAreApart: one kind of a refusal does not hide another one.
+func TestKindsOfRefusalsAreApart(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		for _, kind := range []string{"not-published", "draining", "not-published", "draining", "too-large", "overloaded", "too-large"} {
+			s.Send(event.Refused{Request: event.Request{Status: 503, ID: kind}, Kind: kind})
+		}
+	})
+	var told []string
+	for _, l := range lines {
+		told = append(told, fmt.Sprint(l["request"]))
+	}
+	if want := []string{"not-published", "draining", "too-large", "overloaded"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want each kind once", told)
+	}
+}
+
 // TestLimiterForgets: keys name shards, so those of ended trouble do not stay.
 func TestLimiterForgets(t *testing.T) {
 	var l limiter

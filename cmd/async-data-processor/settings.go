@@ -59,6 +59,12 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forServer, str, &cfg.Listen, "listen", "LISTEN_ADDR", "", "address to serve HTTP on; the variable PORT sets its port alone")
 	add(s, forServer, strs, &cfg.AuthTokens, "auth-tokens", "AUTH_TOKENS", "value", "bearer tokens that may submit, comma-separated; without any, everybody may")
 	add(s, forServer, sizeVar, &cfg.MaxInFlight, "max-in-flight-bytes", "MAX_IN_FLIGHT_BYTES", "", "bytes of request bodies held at a time; beyond it, 429")
+	add(s, forServer, sizeVar, &cfg.MaxInFlightPerClient, "max-in-flight-per-client", "MAX_IN_FLIGHT_PER_CLIENT", "", "of them, those of one token or else address; 0: half")
+	add(s, forServer, num, &cfg.MaxConnections, "max-connections", "MAX_CONNECTIONS", "", "open connections, half of them for one address; 0: what the limit of open files leaves")
+	add(s, forBoth, dur, &cfg.IdleTimeout, "idle-timeout", "IDLE_TIMEOUT", "", "how long a connection may wait for its next request; more than that of a balancer")
+	add(s, forBoth, str, &cfg.TimestampField, "timestamp-field", "TIMESTAMP_FIELD", "", "where an entry has its timestamp: a member's name, or a JSON pointer")
+	add(s, forBoth, word, &cfg.TimestampDefault, "timestamp-default", "TIMESTAMP_DEFAULT", "", "arrival: take entries without a timestamp")
+	add(s, forBoth, yes, &cfg.AnyValue, "any-value", "ANY_VALUE", "", "take any JSON value for value, not only a string")
 
 	add(s, forConsumer, path, &cfg.OutputDir, "output-dir", "DATA_OUTPUT_DIR", "", "folder of the files, made if missing")
 	add(s, forConsumer, sizeVar, &cfg.OutputMinFree, "output-min-free", "OUTPUT_MIN_FREE", "", "bytes of its disk kept free; below it, not ready, and 503 of standalone")

@@ -23,7 +23,7 @@ func newVerify(lookup lookupEnv) *cobra.Command {
 	var (
 		defaults     = pipeline.DefaultConfig()
 		options      = verify.Options{Shards: defaults.Shards, BatchSize: defaults.BatchSize}
-		rolls        pipeline.Config
+		cfg          = pipeline.Config{TimestampField: defaults.TimestampField} // what it says of files and entries
 		file         string
 		asJSON, gaps bool
 	)
@@ -38,10 +38,12 @@ func newVerify(lookup lookupEnv) *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sources, err := resolve(cmd.Flags(), lookup, file)
-			if err = errors.Join(err, checkVerify(options, args[0])); err != nil {
+			var wrong error
+			options.Rules, wrong = cfg.Rules()
+			if err = errors.Join(err, wrong, checkVerify(options, args[0])); err != nil {
 				return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 			}
-			if sources["batch-size"] != "flag" && (rolls.RollBytes != 0 || rolls.RollInterval != 0) {
+			if sources["batch-size"] != "flag" && (cfg.RollBytes != 0 || cfg.RollInterval != 0) {
 				options.BatchSize = 0 // that of the program is not what its files have
 			}
 			report, err := verify.Run(cmd.Context(), args[0], options)
@@ -61,8 +63,11 @@ func newVerify(lookup lookupEnv) *cobra.Command {
 	flags := settings{cmd.Flags(), forConsumer}
 	add(flags, forConsumer, numberVar, &options.Shards, "shards", "SHARDS_COUNT", "", "number of shards the messages were sharded for; 0: do not check")
 	add(flags, forConsumer, numberVar, &options.BatchSize, "batch-size", "BATCH_SIZE", "", "messages of a full batch, which is a file; 0: do not check")
-	add(flags, forConsumer, sizeVar, &rolls.RollBytes, "roll-bytes", "ROLL_BYTES", "", "size from which files were published; unless 0, --batch-size is")
-	add(flags, forConsumer, spanVar, &rolls.RollInterval, "roll-interval", "ROLL_INTERVAL", "", "age from which files were published; unless 0, --batch-size is")
+	add(flags, forConsumer, sizeVar, &cfg.RollBytes, "roll-bytes", "ROLL_BYTES", "", "size from which files were published; unless 0, --batch-size is")
+	add(flags, forConsumer, spanVar, &cfg.RollInterval, "roll-interval", "ROLL_INTERVAL", "", "age from which files were published; unless 0, --batch-size is")
+	add(flags, forConsumer, textVar, &cfg.TimestampField, "timestamp-field", "TIMESTAMP_FIELD", "", "where the entries have their timestamp")
+	add(flags, forConsumer, wordVar, &cfg.TimestampDefault, "timestamp-default", "TIMESTAMP_DEFAULT", "", "arrival if entries without a timestamp were taken")
+	add(flags, forConsumer, yesVar, &cfg.AnyValue, "any-value", "ANY_VALUE", "", "whether value may be any JSON value")
 	cmd.Flags().BoolVar(&gaps, "gaps-fail", false, "exit 1 for gaps inside submissions, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object instead of a table")
 	cmd.Flags().StringVar(&options.TempDir, "tmp-dir", "", "folder for temporary files (TMPDIR, else /tmp)")

@@ -3,6 +3,7 @@ package verify
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,14 +80,14 @@ func (r *reader) read(ctx context.Context, f job) error {
 		}
 		ended = err == nil
 		lines++
-		m, err := parse(line, size)
+		m, err := r.parse(line, size)
 		if err != nil {
 			if bad++; bad == 1 {
 				torn.Line, torn.Detail = lines, err.Error()
 			}
 			continue
 		}
-		if r.Shards > 0 {
+		if r.Shards > 0 && !m.Time.IsZero() { // else its publisher chose the shard
 			if own := shard.Of(m.Time, r.Shards); own != f.shard {
 				r.t.found(f.shard, Finding{
 					Class: Misplaced, File: f.path, Line: lines, ID: m.ID(),
@@ -112,12 +113,12 @@ func (r *reader) read(ctx context.Context, f job) error {
 	return r.flush()
 }
 
-// parse is message.ParseLine for a line that was cut if it was too long.
-func parse(line []byte, size int64) (message.Message, error) {
+// parse is Rules.ParseLine for a line that was cut if it was too long.
+func (v *verifier) parse(line []byte, size int64) (message.Message, error) {
 	if size > int64(message.MaxLineBytes)+1 {
 		return message.Message{}, fmt.Errorf("a line of %d bytes, the limit is %d", size, message.MaxLineBytes)
 	}
-	return message.ParseLine(line)
+	return cmp.Or(v.Rules, message.Strict).ParseLine(line)
 }
 
 // tear completes the finding about a torn file; it tells whether it is one.

@@ -14,7 +14,7 @@ const (
 	// Duplicate: an id is in more than one line.
 	Duplicate Class = "duplicate"
 	// Torn: a visible file is empty, has no final newline, or holds a line that
-	// message.ParseLine refuses.
+	// Rules.ParseLine refuses.
 	Torn Class = "torn"
 	// Foreign: a name that the program does not give, or not in this place.
 	Foreign Class = "foreign"

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"time"
 
+	"async-data-processor/message"
 	"async-data-processor/output"
 )
 
@@ -28,6 +29,8 @@ type Options struct {
 	// BatchSize is the most lines of a file, and the number of a full batch's;
 	// 0 does not check it, for files that were rolled.
 	BatchSize int
+	// Rules are those of the process that took the entries; message.Strict if nil.
+	Rules *message.Rules
 	// TempDir is where the temporary files are made, about 24 bytes for every
 	// message and 50 for every file; "" is os.TempDir.
 	TempDir string
