@@ -1,5 +1,7 @@
 package event
 
+import "time"
+
 // Started tells that a part of the process is up.
 type Started struct {
 	// Component is "server", "admin" or "message-consumer".
@@ -25,14 +27,23 @@ type FolderInMemory struct {
 	Dir       string
 }
 
+// CertificateLoaded tells that the process has a TLS certificate, at the start and
+// when its files have changed.
+type CertificateLoaded struct {
+	Expires time.Time
+	// Err is why the files cannot be taken: the certificate before stays in force.
+	Err error
+}
+
 // Draining tells that the process has begun to stop.
 type Draining struct{ Cause error } // nil if it was asked to by a signal
 
 // Drained tells that the process has drained.
 type Drained struct{}
 
-func (Started) event()        {}
-func (ControlFailed) event()  {}
-func (FolderInMemory) event() {}
-func (Draining) event()       {}
-func (Drained) event()        {}
+func (Started) event()           {}
+func (ControlFailed) event()     {}
+func (CertificateLoaded) event() {}
+func (FolderInMemory) event()    {}
+func (Draining) event()          {}
+func (Drained) event()           {}

@@ -53,7 +53,7 @@ func flood(t *testing.T, addr, from string, n int) {
 			continue // the process accepts slower than they come
 		}
 		t.Cleanup(func() { c.Close() })
-		_, _ = c.Write([]byte("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))
+		_, _ = c.Write([]byte("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 	}
 }
 

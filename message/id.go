@@ -26,11 +26,21 @@ func NewID() string {
 // KeyedID returns the submission id for a client's Idempotency-Key: the same
 // key and body give the same id, anything else gives another one. It has the
 // form of a ULID, made of the first 128 bits of a SHA-256.
-func KeyedID(key string, body []byte) string {
+func KeyedID(key string, body []byte) string { return ScopedID("", key, body) }
+
+// ScopedID is KeyedID for one scope of keys: another scope gives another id. The
+// scope "" is that of KeyedID.
+func ScopedID(scope, key string, body []byte) string {
 	h := hashers.Get().(*hasher)
 	defer hashers.Put(h)
 	h.Reset()
-	h.scratch = binary.BigEndian.AppendUint64(h.scratch[:0], uint64(len(key)))
+	h.scratch = h.scratch[:0]
+	if scope != "" {
+		// No key is so long that its length looks like this.
+		h.scratch = binary.BigEndian.AppendUint64(h.scratch, ^uint64(len(scope)))
+		h.scratch = append(h.scratch, scope...)
+	}
+	h.scratch = binary.BigEndian.AppendUint64(h.scratch, uint64(len(key)))
 	h.scratch = append(h.scratch, key...)
 	h.Write(h.scratch)
 	h.Write(body)

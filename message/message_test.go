@@ -58,32 +58,44 @@ func TestIDsStay(t *testing.T) {
 
 func TestKeyedID(t *testing.T) {
 	long := strings.Repeat("k", 255)
-	inputs := []struct{ key, body string }{
-		{"", ""},
-		{"a", "bc"},
-		{"ab", "c"},
-		{"abc", ""},
-		{"", "abc"},
-		{"A", "bc"},
-		{"a", "bc "},
-		{"a", "[]"},
-		{"b", "[]"},
-		{long, "[]"},
-		{long[1:], "k[]"},
-		{"\x00", ""},
-		{"", "\x00"},
-		{"", "\x00\x00\x00\x00\x00\x00\x00\x00"},
+	inputs := []struct{ scope, key, body string }{
+		{"", "", ""},
+		{"", "a", "bc"},
+		{"", "ab", "c"},
+		{"", "abc", ""},
+		{"", "", "abc"},
+		{"", "A", "bc"},
+		{"", "a", "bc "},
+		{"", "a", "[]"},
+		{"", "b", "[]"},
+		{"", long, "[]"},
+		{"", long[1:], "k[]"},
+		{"", "\x00", ""},
+		{"", "", "\x00"},
+		{"", "", "\x00\x00\x00\x00\x00\x00\x00\x00"},
+		{"a", "b", "c"},
+		{"b", "b", "c"},
+		{"a", "bc", ""},
+		{"ab", "", "c"},
+		{"ab", "c", ""},
+		{"abc", "", ""},
+		// What the hash reads for a scope, as a key and as a body.
+		{"", "\xff\xff\xff\xff\xff\xff\xff\xfea", "c"},
+		{"", "", "\xff\xff\xff\xff\xff\xff\xff\xfea\x00\x00\x00\x00\x00\x00\x00\x01bc"},
 	}
 	seen := map[string]int{}
 	for i, in := range inputs {
-		id := message.KeyedID(in.key, []byte(in.body))
+		id := message.ScopedID(in.scope, in.key, []byte(in.body))
 		checkULID(t, id)
 		if j, ok := seen[id]; ok {
 			t.Errorf("%q and %q have the same id %s", inputs[j], in, id)
 		}
 		seen[id] = i
-		if again := message.KeyedID(strings.Clone(in.key), []byte(in.body)); again != id {
+		if again := message.ScopedID(strings.Clone(in.scope), strings.Clone(in.key), []byte(in.body)); again != id {
 			t.Errorf("%q has the ids %s and %s", in, id, again)
+		}
+		if again := message.KeyedID(in.key, []byte(in.body)); (again == id) != (in.scope == "") {
+			t.Errorf("%q has the id %s, and without a scope %s", in, id, again)
 		}
 	}
 }
@@ -91,12 +103,13 @@ func TestKeyedID(t *testing.T) {
 // TestKeyedIDForever pins the hash: a client may retry after an upgrade, and
 // its message must still be met as the same one. Never change what it wants.
 func TestKeyedIDForever(t *testing.T) {
-	for _, tt := range []struct{ key, body, want string }{
-		{"", "", "5FANRFB8C11DXFF35F9F3GMSGF"},
-		{"order-42", `[{` + at + `}]`, "6AEFB7KN3FBCYYBF5JN1A4VVYR"},
+	for _, tt := range []struct{ scope, key, body, want string }{
+		{"", "", "", "5FANRFB8C11DXFF35F9F3GMSGF"},
+		{"", "order-42", `[{` + at + `}]`, "6AEFB7KN3FBCYYBF5JN1A4VVYR"},
+		{"sensors", "order-42", `[{` + at + `}]`, "5S6D2856PBXZTQSSRWP55XPRYS"},
 	} {
-		if got := message.KeyedID(tt.key, []byte(tt.body)); got != tt.want {
-			t.Errorf("KeyedID(%q, %q) = %s, want %s", tt.key, tt.body, got, tt.want)
+		if got := message.ScopedID(tt.scope, tt.key, []byte(tt.body)); got != tt.want {
+			t.Errorf("ScopedID(%q, %q, %q) = %s, want %s", tt.scope, tt.key, tt.body, got, tt.want)
 		}
 	}
 }

@@ -70,6 +70,9 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		reserve = durable.NewWatermark(dir.Path(), cfg.OutputMinFree)
 		process.consume(p.newSet(process, dir), reserve, log)
 	}
+	if err := process.loadCertificate(); err != nil {
+		return nil, err
+	}
 	ready := process.readiness(reserve)
 	if err := process.openDoor(ready); err != nil {
 		return nil, err
@@ -80,7 +83,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 	}
 	if p.admin {
-		c := process.serverConfig(ready)
+		c := process.listenConfig(cfg.AdminListen, ready)
 		c.MaxConnections = min(cfg.connections(p.consumer), adminConnections)
 		process.admin, err = process.listen("admin-listen", cfg.AdminListen, server.NewAdmin(c), event.Started{Component: "admin"})
 		if err != nil {
@@ -125,13 +128,14 @@ func (p *process) consume(set *consumer.Set, reserve *durable.Watermark, log *te
 
 // serve gives the process its server, and what goes with it.
 func (p parts) serve(process *process, b broker.Broker, reserve *durable.Watermark, ready func() []server.Check) error {
-	c := process.serverConfig(ready)
+	c := process.listenConfig(process.cfg.Listen, ready)
 	submissions := publisher.Config{Broker: b, Shards: process.cfg.Shards, Timeout: broker.PublishTimeout}
 	if reserve != nil {
 		submissions.Room = reserve.Low
 	}
 	c.Submitter = publisher.New(submissions)
-	c.Tokens, c.PublishTimeout = process.cfg.AuthTokens, broker.PublishTimeout
+	c.Tokens, c.Origins = process.cfg.AuthTokens, process.cfg.CORSOrigins
+	c.PublishTimeout = broker.PublishTimeout
 	c.MaxInFlight, c.MaxInFlightPerClient = process.cfg.MaxInFlight, process.cfg.MaxInFlightPerClient
 	c.MaxConnections = process.cfg.connections(p.consumer)
 	c.Rules = process.rules
@@ -146,7 +150,7 @@ func (p parts) serve(process *process, b broker.Broker, reserve *durable.Waterma
 		process.meanwhile = append(process.meanwhile, func(ctx context.Context) { process.announce(ctx, ready, e.Addr(), p.ready) })
 	}
 	if p.show.Demo {
-		d := demo{addr: e.Addr().String(), tokens: process.cfg.AuthTokens}
+		d := newDemo(process.cfg, e.Addr())
 		process.meanwhile = append(process.meanwhile, func(ctx context.Context) { every(ctx, demoInterval, func() { d.post(ctx) }) })
 	}
 	return nil
@@ -157,6 +161,13 @@ func (p *process) serverConfig(ready func() []server.Check) server.Config {
 	if p.cfg.Pprof {
 		c.Mount = server.Profiles()
 	}
+	return c
+}
+
+// listenConfig is serverConfig for what listens at addr.
+func (p *process) listenConfig(addr string, ready func() []server.Check) server.Config {
+	c := p.serverConfig(ready)
+	c.Certificate, c.ViewTokens, c.Hosts, c.Loopback = p.certificate, p.cfg.ViewTokens, p.cfg.hosts(addr), !exposed(addr)
 	return c
 }
 
@@ -173,6 +184,7 @@ func (p *process) openDoor(ready func() []server.Check) error {
 		return nil
 	}
 	c := p.serverConfig(ready)
+	c.Loopback = true // more: only programs of this user
 	c.Mount = append(c.Mount, server.Route{Method: http.MethodPost, Path: door.Path, Handler: door.Handler(p.broker)})
 	p.door = p.bind(server.NewAdmin(c), l)
 	return nil

@@ -57,7 +57,13 @@ func (c Config) ValidateServer() error {
 // checkPaths returns what is wrong with the paths, each named as its flag.
 func (c Config) checkPaths() (errs []error) {
 	for _, p := range []struct{ name, path string }{
-		{"output-dir", c.OutputDir}, {"nats-creds", c.NATSCreds}, {"nats-ca", c.NATSCA}, {"nats-cert", c.NATSCert}, {"nats-key", c.NATSKey},
+		{"output-dir", c.OutputDir},
+		{"nats-creds", c.NATSCreds},
+		{"nats-ca", c.NATSCA},
+		{"nats-cert", c.NATSCert},
+		{"nats-key", c.NATSKey},
+		{"tls-cert", c.TLSCert},
+		{"tls-key", c.TLSKey},
 	} {
 		if err := CheckPath(p.path); err != nil {
 			errs = append(errs, fmt.Errorf("--%s: %w", p.name, err))

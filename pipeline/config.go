@@ -36,8 +36,21 @@ type Config struct {
 	Listen string
 	// AdminListen is the address of the message-consumer's health endpoints.
 	AdminListen string
-	// AuthTokens are the bearer tokens that may submit; none lets everybody.
+	// AuthTokens are the bearer tokens that may submit, each "name:token" or a token
+	// alone; none lets everybody.
 	AuthTokens []string
+	// ViewTokens are the bearer tokens, written as AuthTokens, that may see why a
+	// check fails, and profiles. None lets everybody on loopback, unless there are
+	// AuthTokens.
+	ViewTokens []string
+	// AllowedHosts are the names that requests may be sent to, beside localhost, IP
+	// addresses and the names in Listen and AdminListen.
+	AllowedHosts []string
+	// CORSOrigins are the origins whose pages may post.
+	CORSOrigins []string
+	// TLSCert and TLSKey are the files of the certificate of Listen and AdminListen;
+	// both empty for plain HTTP.
+	TLSCert, TLSKey string
 	// InsecureNoAuth allows listening beyond loopback without a token.
 	InsecureNoAuth bool
 	// MaxInFlight bounds the bytes of bodies in the server at a time, and
@@ -86,7 +99,8 @@ type Config struct {
 
 	// DrainTimeout bounds the orderly stop.
 	DrainTimeout time.Duration
-	// Pprof serves the profiles of the process beside its health endpoints.
+	// Pprof serves the profiles of the process beside its health endpoints, to those
+	// who may see them.
 	Pprof bool
 	// LogLevel is trace, debug, info, warn or error.
 	LogLevel string
@@ -191,17 +205,7 @@ func (c Config) Validate() error {
 			check(err == nil, "--%s %q: %w", l.name, l.addr, err)
 		}
 	}
-	const unprotected = "can be reached from other machines and nothing protects it"
-	check(!exposed(c.Listen) || len(c.AuthTokens) > 0 || c.InsecureNoAuth,
-		"--listen %s %s: set --auth-tokens, listen on localhost, or accept it with --insecure-no-auth", c.Listen, unprotected)
-	check(!exposed(c.AdminListen) || c.InsecureNoAuth,
-		"--admin-listen %s %s: listen on localhost, or accept it with --insecure-no-auth", c.AdminListen, unprotected)
-	check(!c.Pprof || !exposed(c.Listen) && !exposed(c.AdminListen) || c.InsecureNoAuth,
-		"--pprof lets every client of /debug/pprof/ look into the process: listen on localhost, or accept it with --insecure-no-auth")
-	for i, token := range c.AuthTokens {
-		err := checkToken(token)
-		check(err == nil, "--auth-tokens, number %d: %w", i+1, err)
-	}
+	errs = append(errs, c.checkAccess())
 	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
 		c.MaxInFlight, server.MinInFlight)
 	errs = append(errs, c.checkIntake())

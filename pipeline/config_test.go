@@ -113,7 +113,6 @@ func TestValidate(t *testing.T) {
 		"exposed admin":        {func(c *Config) { c.AdminListen = "192.168.0.1:1" }, "--admin-listen"},
 		"profiles":             {func(c *Config) { c.Pprof = true }, ""},
 		"exposed profiles":     {func(c *Config) { c.Pprof, c.Listen, c.AuthTokens = true, ":8080", []string{"t"} }, "--pprof"},
-		"profiles, accepted":   {func(c *Config) { c.Pprof, c.Listen, c.InsecureNoAuth = true, ":8080", true }, ""},
 		"IPv6 loopback":        {func(c *Config) { c.Listen = "[::1]:8080" }, ""},
 		"empty token":          {func(c *Config) { c.AuthTokens = []string{"a", ""} }, "--auth-tokens, number 2: an empty token"},
 		"a token of two words": {func(c *Config) { c.AuthTokens = []string{"secret one"} }, "--auth-tokens, number 1: it holds white space"},

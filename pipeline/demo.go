@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"time"
+
+	"async-data-processor/server"
 )
 
 const (
@@ -17,21 +20,34 @@ const (
 
 // demo posts generated entries to its own process, by HTTP as any client would.
 type demo struct {
-	addr   string
-	tokens []string // that may submit; the first one is used
+	url    string
+	token  string // empty for none
+	client http.Client
+}
+
+func newDemo(cfg Config, addr net.Addr) *demo {
+	d := &demo{url: "http://" + addr.String() + "/message"}
+	if cfg.TLSCert != "" {
+		d.url = "https://" + addr.String() + "/message"
+		d.client.Transport = &http.Transport{TLSClientConfig: TrustOnly(cfg.TLSCert)}
+	}
+	if len(cfg.AuthTokens) > 0 {
+		_, d.token, _ = server.ParseToken(cfg.AuthTokens[0]) // Validate has read it
+	}
+	return d
 }
 
 // post sends one submission. A refusal is in the log of the server already.
-func (d demo) post(ctx context.Context) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+d.addr+"/message", bytes.NewReader(demoBody(time.Now())))
+func (d *demo) post(ctx context.Context) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(demoBody(time.Now())))
 	if err != nil {
 		return // it has no part that could be wrong
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if len(d.tokens) > 0 {
-		req.Header.Set("Authorization", "Bearer "+d.tokens[0])
+	if d.token != "" {
+		req.Header.Set("Authorization", "Bearer "+d.token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := d.client.Do(req)
 	if err != nil {
 		return
 	}

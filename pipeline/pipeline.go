@@ -23,6 +23,7 @@ import (
 	"async-data-processor/consumer"
 	"async-data-processor/event"
 	"async-data-processor/message"
+	"async-data-processor/server"
 	"async-data-processor/telemetry"
 )
 
@@ -93,6 +94,8 @@ type process struct {
 	server   endpoint
 	admin    endpoint
 	door     endpoint // for the command line
+	// certificate is that of server and admin, if they have one.
+	certificate *server.Certificate
 	// started says which parts there are.
 	started []event.Event
 	// meanwhile is what runs beside the parts until the intake ends.

@@ -83,6 +83,27 @@ func TestAgain(t *testing.T) {
 	}
 }
 
+// TestEqualForeign: equal messages of other programs are one, unless each has an
+// id. Without one nothing tells a second message from the first, delivered again.
+func TestEqualForeign(t *testing.T) {
+	w := newWorks(t, func(cfg *Config) { cfg.Shards = 1 })
+	text := []byte(`{"timestamp":"2019-10-12T08:10:54Z","value":"equal"}`)
+	for _, id := range []string{"", "", "one", "two"} {
+		w.memory.PublishForeign(0, id, text)
+	}
+	w.memory.PublishForeign(0, "", append([]byte(" "), text...)) // equal are the bytes
+	w.eventually("all acknowledged", func() bool { return w.memory.Depth(0) == 0 })
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	if got := w.values(); len(got) != 4 || len(w.memory.Dead()) > 0 {
+		t.Errorf("%d messages in files and %d dead, want 4 and none", len(got), len(w.memory.Dead()))
+	}
+	if !w.logged(`"message":"duplicates not written again"`) {
+		t.Errorf("nothing is told of the one left out:\n%s", &w.log)
+	}
+}
+
 // TestLostFolder: a shard's folder that is removed under the process is made
 // and owned anew, and what could not be written to the old one is written.
 func TestLostFolder(t *testing.T) {
@@ -195,7 +216,7 @@ func TestLostBroker(t *testing.T) {
 }
 
 func TestDemo(t *testing.T) {
-	w := newWorksWith(t, wraps{demo: true}, func(cfg *Config) { cfg.AuthTokens = []string{"secret"} })
+	w := newWorksWith(t, wraps{demo: true}, func(cfg *Config) { cfg.AuthTokens = []string{"demo:secret"} })
 	w.eventually("demo entries in files", func() bool { return len(w.values()) > 0 })
 	if err := w.stop(); err != nil {
 		t.Error(err)

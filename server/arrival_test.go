@@ -40,7 +40,7 @@ func (p pipes) dial() net.Conn {
 // inBubble runs a test of a server whose time is that of a bubble.
 func inBubble(t *testing.T, cfg Config, test func(t *testing.T, s *Server, p pipes)) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg.Submitter = new(fake)
+		cfg.Submitter, cfg.Hosts = new(fake), []string{"x"}
 		s, p := New(cfg), pipes{make(chan net.Conn), make(chan struct{})}
 		served := make(chan error)
 		go func() { served <- s.Serve(p) }()

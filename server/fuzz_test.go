@@ -35,7 +35,7 @@ func FuzzSubmit(f *testing.F) {
 		sub := new(fake)
 		var told []event.Event
 		s := New(Config{Submitter: sub, Tokens: []string{"x"}, Events: func(e event.Event) { told = append(told, e) }})
-		r := httptest.NewRequest("POST", "/message", strings.NewReader(body))
+		r := httptest.NewRequest("POST", "http://localhost/message", strings.NewReader(body))
 		for name, value := range map[string]string{
 			"Content-Type": media, "Content-Encoding": encoding, "Idempotency-Key": key, "Authorization": token, "X-Request-Id": reqID,
 		} {

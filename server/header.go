@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"mime"
 	"net/http"
@@ -10,68 +8,6 @@ import (
 
 	"async-data-processor/message"
 )
-
-// tokens are the hashes of the bearer tokens that are let in.
-type tokens [][sha256.Size]byte
-
-func hashTokens(plain []string) tokens {
-	t := make(tokens, len(plain))
-	for i, p := range plain {
-		t[i] = sha256.Sum256([]byte(p))
-	}
-	return t
-}
-
-// match compares hashes, which have one length, and always all of them. So the
-// time it takes depends only on the length of what the client sent.
-func (t tokens) match(token string) bool {
-	sum := sha256.Sum256([]byte(token))
-	found := 0
-	for i := range t {
-		found |= subtle.ConstantTimeCompare(sum[:], t[i][:])
-	}
-	return found == 1
-}
-
-// authorize checks the request's bearer token (RFC 6750, section 2.1), and
-// refuses with the challenge of section 3. It ignores a token in the query or in a
-// form body, which would end up in logs and histories.
-func (s *Server) authorize(h http.Header, answer http.Header) error {
-	if len(s.tokens) == 0 {
-		return nil
-	}
-	token, sent := bearer(h)
-	// An empty token never matches, even if one was configured by mistake.
-	if sent && token != "" && s.tokens.match(token) {
-		return nil
-	}
-	challenge := `Bearer realm="async-data-processor"`
-	detail := "send a bearer token in the Authorization header"
-	if sent {
-		challenge += `, error="invalid_token"`
-		detail = "the bearer token is not known here"
-	}
-	answer.Set("WWW-Authenticate", challenge)
-	return &problem{kind: unauthorized, detail: detail}
-}
-
-// bearer returns the token in the Authorization header, and whether the client
-// tried to send one. Two headers are two credentials, and none of them counts.
-func bearer(h http.Header) (token string, sent bool) {
-	values := h["Authorization"]
-	if len(values) > 1 {
-		return "", true
-	}
-	if len(values) == 0 {
-		return "", false
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return "", false
-	}
-	token = strings.TrimLeft(token, " ")
-	return token, token != ""
-}
 
 // bodyFormat reads the one Content-Type that there must be.
 func bodyFormat(h http.Header, answer http.Header) (message.Format, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/labstack/echo/v4"
@@ -13,8 +14,8 @@ import (
 // errDraining is the check that fails while the server drains.
 var errDraining = errors.New("the server is stopping")
 
-// routeHealth adds the health resources. They need no token: a probe decides about
-// the process, not about its data.
+// routeHealth adds the health resources. They need no token, as a probe decides
+// about the process, not about its data. Only those who may view see why one fails.
 func (s *Server) routeHealth(e *echo.Echo) {
 	for path, h := range map[string]echo.HandlerFunc{
 		"/livez":  s.live,
@@ -54,6 +55,17 @@ func (c checks) MarshalJSON() ([]byte, error) {
 	return append(object, '}'), nil
 }
 
+// hidden returns the results without their errors, which may name users and paths.
+func (c checks) hidden() checks {
+	c = slices.Clone(c)
+	for i := range c {
+		if c[i].Err != nil {
+			c[i].Err = errHidden
+		}
+	}
+	return c
+}
+
 // live says that the process answers. It must not depend on anything else:
 // orchestrators restart a process that is not live, and a broker that is down
 // would restart them all.
@@ -64,6 +76,13 @@ func (s *Server) live(c echo.Context) error {
 // ready says whether a submission would be tried now; with ?verbose, whatever
 // its value, also why.
 func (s *Server) ready(c echo.Context) error {
+	verbose, shown := c.QueryParams().Has("verbose"), false
+	if verbose {
+		var err error
+		if shown, err = s.view(c.(*call)); err != nil {
+			return err
+		}
+	}
 	results := checks(s.cfg.Ready())
 	if s.draining.Load() {
 		// The first, because the other parts fail as they stop.
@@ -82,8 +101,11 @@ func (s *Server) ready(c echo.Context) error {
 		c.(*call).request.Err = errors.Join(failed...)
 		c.Response().Header().Set("Retry-After", strconv.Itoa(notPublished.retryAfter))
 	}
-	if c.QueryParams().Has("verbose") {
+	if verbose {
 		h.Checks = results
+		if !shown {
+			h.Checks = results.hidden()
+		}
 	}
 	return answerProbe(c, status, h)
 }

@@ -77,7 +77,7 @@ func TestPublishTimeout(t *testing.T) {
 }
 
 func jsonRequest(body string) *http.Request {
-	r := httptest.NewRequest("POST", "/message", strings.NewReader(body))
+	r := httptest.NewRequest("POST", "http://localhost/message", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	return r
 }
@@ -154,12 +154,12 @@ func TestHealth(t *testing.T) {
 	down := errors.New("broker is away")
 	var checks []Check
 	var probed event.Probed // the last one
-	cfg := Config{Ready: func() []Check { return checks }, Events: func(e event.Event) { probed, _ = e.(event.Probed) }}
+	cfg := Config{Loopback: true, Ready: func() []Check { return checks }, Events: func(e event.Event) { probed, _ = e.(event.Probed) }}
 	for name, s := range map[string]*Server{"server": New(cfg), "admin": NewAdmin(cfg)} {
 		t.Run(name, func(t *testing.T) {
 			get := func(method, path string) answer {
 				w := httptest.NewRecorder()
-				s.http.Handler.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+				s.http.Handler.ServeHTTP(w, httptest.NewRequest(method, "http://localhost"+path, nil))
 				return readAnswer(t, w.Result())
 			}
 			want := func(path string, status int, body string) {

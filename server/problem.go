@@ -37,6 +37,10 @@ var (
 	invalidKey = kind{"invalid-idempotency-key", "The Idempotency-Key is invalid", http.StatusBadRequest, 0}
 	// A bearer token is missing or wrong.
 	unauthorized = kind{"unauthorized", "A valid bearer token is required", http.StatusUnauthorized, 0}
+	// A page of another origin sent it, which may not.
+	crossOrigin = kind{"cross-origin", "Pages of other origins may not do this", http.StatusForbidden, 0}
+	// The Host is no name of this process.
+	misdirected = kind{"misdirected-request", "The host is not served here", http.StatusMisdirectedRequest, 0}
 	// There is nothing at this path.
 	notFound = kind{"not-found", "There is no such resource", http.StatusNotFound, 0}
 	// There is something at this path, but not for this method; see Allow.
@@ -139,7 +143,11 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			// The next request needs a connection to another process.
 			w.Header().Set("Connection", "close")
 		}
-		if err := guard(c, next); err != nil {
+		answered, err := s.gate.admit(c)
+		if err == nil && !answered {
+			err = guard(c, next)
+		}
+		if err != nil {
 			c.request.Err = err
 			c.fail(err)
 		}

@@ -28,7 +28,7 @@ func TestProfiles(t *testing.T) {
 				mounted = Profiles()
 			}
 			told := func(e event.Event) { _, served = e.(event.Served) }
-			NewAdmin(Config{Mount: mounted, Events: told}).http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+			NewAdmin(Config{Mount: mounted, Events: told, Loopback: true}).http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost"+path, nil))
 			if w.Code != want || served != (want == http.StatusOK) {
 				t.Errorf("GET %s, on %v: got %d, told as served %v, want %d", path, on, w.Code, served, want)
 			}
@@ -39,11 +39,11 @@ func TestProfiles(t *testing.T) {
 // TestProfileEndsAtShutdown records for longer than a drain may take.
 func TestProfileEndsAtShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewAdmin(Config{Mount: Profiles()})
+		s := NewAdmin(Config{Mount: Profiles(), Loopback: true})
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			s.http.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/debug/pprof/heap?seconds=30", nil))
+			s.http.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "http://localhost/debug/pprof/heap?seconds=30", nil))
 		}()
 		synctest.Wait()
 		select {

@@ -70,27 +70,45 @@ type Submitter interface {
 type Check struct {
 	// Name is unique among the checks, for example "broker".
 	Name string
-	// Err is nil if the condition holds. /readyz?verbose shows its text without
-	// asking for a token, so it must hold no credentials.
+	// Err is nil if the condition holds. /readyz?verbose shows its text to those who
+	// may view, so it must hold no credentials.
 	Err error
 }
 
-// Route is a resource of another part of the process. Its requests need no token,
-// and their context ends when Shutdown begins.
+// Route is a resource of another part of the process. The context of its requests
+// ends when Shutdown begins.
 type Route struct {
 	Method string
 	// Path is matched exactly, or as a prefix if it ends with "/*".
 	Path    string
 	Handler http.Handler
+	// View tells that it shows the inside of the process: only to those who may
+	// view, and not for a page of another origin. Else it needs no token.
+	View bool
 }
 
 // Config is what a server needs. The zero value of a field means its default.
 type Config struct {
 	// Submitter takes the submissions; required by New, ignored by NewAdmin.
 	Submitter Submitter
-	// Tokens are the bearer tokens (RFC 6750) that may submit, any of them. None
-	// means that every client may; an empty string among them never matches.
+	// Tokens are the bearer tokens (RFC 6750) that may submit, any of them, as for
+	// ParseToken. Each name, or token without one, has its own Idempotency-Keys. None
+	// means that every client may; what cannot be read never matches.
 	Tokens []string
+	// ViewTokens are the bearer tokens that may view: see why a check fails, and
+	// routes with View. Without any, a client may view if Loopback is set and there
+	// are no Tokens.
+	ViewTokens []string
+	// Loopback tells that only programs on this machine reach the server.
+	Loopback bool
+	// Certificate makes the server speak TLS; nil for plain HTTP.
+	Certificate *Certificate
+	// Hosts are the names that requests may be sent to, beside localhost and IP
+	// addresses, as for CheckHost. Requests to others are answered with 421.
+	Hosts []string
+	// Origins are the origins whose pages may post, as for CheckOrigin; other pages
+	// in a browser may not.
+	Origins []string
 	// MaxInFlight bounds the bytes of bodies, as received and decompressed, that
 	// are held from their arrival to their answer; beyond it requests are answered
 	// with 429. Every request counts for at least 16 KiB. It is never less than
@@ -142,12 +160,14 @@ const maxHeaderBytes = 1<<20 + 64<<10
 
 // Server answers HTTP requests. Its methods may be called concurrently.
 type Server struct {
-	cfg    Config // set by New, read-only after
-	tokens tokens // set by New, read-only after
-	// resources are those there are, for the answer to a wrong path; set by New.
-	resources string
-	budget    budget
-	clients   *clients // by what they have of the budget
+	// set by New, read-only after
+	cfg             Config
+	tokens, viewers tokens
+	gate            gate
+	resources       string // those there are, for the answer to a wrong path
+
+	budget  budget
+	clients *clients // by what they have of the budget
 	// inflaters has a slot for each body that may be decompressed at a time.
 	inflaters chan struct{}
 
@@ -174,8 +194,8 @@ type Server struct {
 // /readyz and /health, and what Config.Mount adds.
 func New(cfg Config) *Server {
 	s, e := newServer(cfg)
-	e.POST("/message", s.submit)
-	s.resources = "POST /message, " + s.resources
+	e.POST(submitPath, s.submit)
+	s.resources = "POST " + submitPath + ", " + s.resources
 	return s
 }
 
@@ -198,6 +218,8 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	s := &Server{
 		cfg:       cfg,
 		tokens:    hashTokens(cfg.Tokens),
+		viewers:   hashTokens(cfg.ViewTokens),
+		gate:      gate{hosts: cfg.Hosts, origins: cfg.Origins},
 		clients:   newClients(),
 		inflaters: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		bodyGrace: bodyGrace,
@@ -205,7 +227,7 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	}
 	s.budget.limit = max(cfg.MaxInFlight, MinInFlight)
 	s.budget.share = max(cmp.Or(cfg.MaxInFlightPerClient, s.budget.limit/2), MinInFlight)
-	s.cfg.Tokens = nil // the hashes are enough, and cannot leak
+	s.cfg.Tokens, s.cfg.ViewTokens = nil, nil // the hashes are enough, and cannot leak
 	s.closing, s.shutDown = context.WithCancel(context.Background())
 
 	e := echo.New()
@@ -215,7 +237,7 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	s.resources = "GET /livez, GET /readyz, GET /health"
 	for _, r := range cfg.Mount {
 		s.resources += ", " + r.Method + " " + r.Path
-		e.Add(r.Method, r.Path, s.untilShutdown(r.Handler))
+		e.Add(r.Method, r.Path, s.mount(r))
 	}
 	s.http = &http.Server{
 		Handler:           e,
@@ -227,6 +249,9 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 		ErrorLog:          log.New(connectionErrors(cfg.Events), "", 0),
 		// "OPTIONS *" is answered like everything else, with a request id.
 		DisableGeneralOptionsHandler: true,
+	}
+	if cfg.Certificate != nil {
+		cfg.Certificate.secure(s.http)
 	}
 	return s, e
 }
@@ -256,7 +281,11 @@ func (c connectionErrors) Write(line []byte) (int, error) {
 // Serve answers requests on l, which it closes, until Shutdown is called; then
 // it returns nil, before Shutdown does. Any other end is an error.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(s.bound(l)); !errors.Is(err, http.ErrServerClosed) {
+	serve := s.http.Serve
+	if s.cfg.Certificate != nil {
+		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+	}
+	if err := serve(s.bound(l)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP on %v: %w", l.Addr(), err)
 	}
 	return nil

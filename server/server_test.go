@@ -92,6 +92,7 @@ func start(t testing.TB, cfg Config, adjust ...func(*Server)) *rig {
 		client: &http.Client{Transport: &http.Transport{DisableCompression: true}},
 	}
 	cfg.Submitter = rg.fake
+	cfg.Hosts = append(cfg.Hosts, "x") // what raw requests are sent to
 	cfg.Events = func(e event.Event) { rg.events <- e }
 	rg.server = New(cfg)
 	for _, f := range adjust {

@@ -18,7 +18,8 @@ import (
 func (s *Server) submit(ctx echo.Context) error {
 	c := ctx.(*call)
 	r, answer := c.Request(), c.Response().Header()
-	if err := s.authorize(r.Header, answer); err != nil {
+	scope, err := s.tokens.authorize(r.Header, answer)
+	if err != nil {
 		return err
 	}
 	if s.draining.Load() {
@@ -47,9 +48,9 @@ func (s *Server) submit(ctx echo.Context) error {
 	}
 	c.request.Bytes = len(body.data)
 	// The key is hashed with the body as the client wrote it, so that a retry
-	// may compress it or not.
+	// may compress it or not; and with its scope, so that no other client has it.
 	if key != "" {
-		c.submission = message.KeyedID(key, body.data)
+		c.submission = message.ScopedID(scope, key, body.data)
 	} else {
 		c.submission = message.NewID()
 	}

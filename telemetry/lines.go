@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -13,7 +14,7 @@ import (
 // tell logs an event.
 func (l *Log) tell(e event.Event) {
 	switch e := e.(type) {
-	case event.Started, event.ControlFailed, event.FolderInMemory, event.Draining, event.Drained:
+	case event.Started, event.ControlFailed, event.FolderInMemory, event.CertificateLoaded, event.Draining, event.Drained:
 		l.process(e)
 	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
 		l.request(e)
@@ -56,6 +57,8 @@ func (l *Log) process(e event.Event) {
 	case event.FolderInMemory:
 		l.line(zerolog.WarnLevel, place{component: e.Component, shard: -1}).Str("folder", e.Dir).
 			Msg("the folder is on a file system in memory, so a restart of the machine loses what is in it")
+	case event.CertificateLoaded:
+		l.certificate(e)
 	case event.Draining:
 		line := l.logger.Info()
 		if e.Cause != nil {
@@ -72,6 +75,17 @@ func (l *Log) process(e event.Event) {
 }
 
 var ofServer = place{component: "server", shard: -1}
+
+func (l *Log) certificate(e event.CertificateLoaded) {
+	level, what := zerolog.InfoLevel, "certificate loaded"
+	switch {
+	case e.Err != nil:
+		level, what = zerolog.WarnLevel, "cannot take the changed certificate, keeping the one before"
+	case time.Now().After(e.Expires):
+		level, what = zerolog.WarnLevel, "certificate loaded, but it has expired"
+	}
+	l.line(level, ofServer).AnErr("error", e.Err).Time("expires", e.Expires).Msg(what)
+}
 
 func (l *Log) request(e event.Event) {
 	switch e := e.(type) {

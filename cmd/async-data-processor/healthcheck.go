@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"async-data-processor/pipeline"
 )
 
 // newHealthcheck is for container images that hold nothing but this binary.
 func newHealthcheck() *cobra.Command {
-	var url string
+	var url, cert string
 	cmd := &cobra.Command{
 		Use:     "healthcheck",
 		Short:   "Exit 0 if a server or message-consumer is ready, else 1",
@@ -18,6 +20,9 @@ func newHealthcheck() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client := http.Client{Timeout: 3 * time.Second}
+			if cert != "" {
+				client.Transport = &http.Transport{TLSClientConfig: pipeline.TrustOnly(cert)}
+			}
 			req, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, url, nil)
 			if err != nil {
 				return err
@@ -34,5 +39,6 @@ func newHealthcheck() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&url, "url", "http://localhost:8080/readyz", "health endpoint to ask")
+	cmd.Flags().StringVar(&cert, "tls-cert", "", "file of the certificate that the process must have, whatever its names; else the system's authorities decide")
 	return cmd
 }

@@ -57,7 +57,8 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forBroker, path, &cfg.NATSKey, "nats-key", "NATS_KEY", "", "key file of that certificate")
 
 	add(s, forServer, str, &cfg.Listen, "listen", "LISTEN_ADDR", "", "address to serve HTTP on; the variable PORT sets its port alone")
-	add(s, forServer, strs, &cfg.AuthTokens, "auth-tokens", "AUTH_TOKENS", "value", "bearer tokens that may submit, comma-separated; without any, everybody may")
+	add(s, forServer, strs, &cfg.AuthTokens, "auth-tokens", "AUTH_TOKENS", "value", "bearer tokens that may submit, comma-separated, each token or name:token; without any, everybody may")
+	add(s, forServer, strs, &cfg.CORSOrigins, "cors-origins", "CORS_ORIGINS", "", "origins whose pages may post, comma-separated, for example https://app.example.com")
 	add(s, forServer, sizeVar, &cfg.MaxInFlight, "max-in-flight-bytes", "MAX_IN_FLIGHT_BYTES", "", "bytes of request bodies held at a time; beyond it, 429")
 	add(s, forServer, sizeVar, &cfg.MaxInFlightPerClient, "max-in-flight-per-client", "MAX_IN_FLIGHT_PER_CLIENT", "", "of them, those of one token or else address; 0: half")
 	add(s, forServer, num, &cfg.MaxConnections, "max-connections", "MAX_CONNECTIONS", "", "open connections, half of them for one address; 0: what the limit of open files leaves")
@@ -81,6 +82,10 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forConsumer, dur, &cfg.HistoryInterval, "history-interval", "HISTORY_INTERVAL", "", "how often changed worker histories are logged")
 	add(s, forAdmin, str, &cfg.AdminListen, "admin-listen", "ADMIN_LISTEN_ADDR", "", "address of /livez, /readyz and /health")
 
+	add(s, forBoth, strs, &cfg.AllowedHosts, "allowed-hosts", "ALLOWED_HOSTS", "", "names of this process in requests, beside localhost, IP addresses and the name it listens at")
+	add(s, forBoth, path, &cfg.TLSCert, "tls-cert", "TLS_CERT", "", "certificate file, to serve HTTPS and HTTP/2; read again when it changes")
+	add(s, forBoth, path, &cfg.TLSKey, "tls-key", "TLS_KEY", "", "key file of that certificate")
+	add(s, forBoth, strs, &cfg.ViewTokens, "view-tokens", "VIEW_TOKENS", "value", "bearer tokens that may see why a check fails, and profiles; each token or name:token")
 	add(s, forBoth, yes, &cfg.Pprof, "pprof", "PPROF", "", "serve the profiles of the process at /debug/pprof/ beside the health endpoints")
 	add(s, forBoth, yes, &cfg.InsecureNoAuth, "insecure-no-auth", "INSECURE_NO_AUTH", "", "listen beyond loopback although no token protects it")
 	add(s, forBoth, dur, &cfg.DrainTimeout, "drain-timeout", "DRAIN_TIMEOUT", "", "how long the orderly stop may take; then exit 3")

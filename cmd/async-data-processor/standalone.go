@@ -52,6 +52,9 @@ own against RabbitMQ or a JetStream cluster: only --broker-url changes.`,
 // head is what a person sees when the process has become ready: six lines.
 func head(cfg pipeline.Config, addr net.Addr) string {
 	at := url.URL{Scheme: "http", Host: addressOf(cfg.Listen, addr)}
+	if cfg.TLSCert != "" {
+		at.Scheme = "https"
+	}
 	who, token := "every program on this machine may post", ""
 	switch {
 	case len(cfg.AuthTokens) > 0: // which are not shown

@@ -43,6 +43,10 @@ func TestHead(t *testing.T) {
 			func(c *pipeline.Config) { c.Listen, c.AuthTokens = ":8080", []string{"hunter2"} }, any6,
 			[]string{"http://localhost:8080, clients with a token may post", `curl -sS -H "Authorization: Bearer $TOKEN" http://localhost:8080/message `},
 		},
+		"over TLS": {
+			func(c *pipeline.Config) { c.TLSCert, c.TLSKey = "cert.pem", "key.pem" }, net.IPv4(127, 0, 0, 1),
+			[]string{"  address  https://localhost:8080,", "  look at  https://localhost:8080/readyz", "curl -sS https://localhost:8080/message "},
+		},
 		"open to all": {
 			func(c *pipeline.Config) { c.Listen, c.InsecureNoAuth = "0.0.0.0:8080", true }, any4,
 			[]string{"http://localhost:8080, every client that reaches it may post, there is no token\n"},

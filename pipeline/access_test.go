@@ -1,0 +1,51 @@
+package pipeline
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestValidateAccess: each setting by which others come in has its rule.
+func TestValidateAccess(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		want   string // in the error; "" for none
+	}{
+		"a named token":        {func(c *Config) { c.AuthTokens = []string{"a:x", "b:y", "a:z", "w"} }, ""},
+		"a name alone":         {func(c *Config) { c.AuthTokens = []string{"a:"} }, "--auth-tokens, number 1: an empty token"},
+		"a strange name":       {func(c *Config) { c.AuthTokens = []string{"x", "a b:secret"} }, "--auth-tokens, number 2: what is before the colon is not a name"},
+		"two words and a name": {func(c *Config) { c.AuthTokens = []string{"a:secret one"} }, "it holds white space"},
+		"a token of two names": {func(c *Config) { c.AuthTokens = []string{"a:secret", "secret"} }, "number 2: the same token has another name"},
+		"the same token twice": {func(c *Config) { c.AuthTokens = []string{"a:x", "a:x"} }, ""},
+
+		"profiles, accepted": {func(c *Config) { c.Pprof, c.Listen, c.InsecureNoAuth = true, ":8080", true }, "--pprof"},
+		"profiles, viewers":  {func(c *Config) { c.Pprof, c.AdminListen, c.ViewTokens = true, ":8081", []string{"v"} }, ""},
+		"profiles, tokens":   {func(c *Config) { c.Pprof, c.AuthTokens = true, []string{"t"} }, "--pprof"},
+		"admin, viewers":     {func(c *Config) { c.AdminListen, c.ViewTokens = ":1", []string{"v"} }, ""},
+		"server, viewers":    {func(c *Config) { c.Listen, c.ViewTokens = ":1", []string{"v"} }, "--listen"},
+		"an empty viewer":    {func(c *Config) { c.ViewTokens = []string{""} }, "--view-tokens, number 1: an empty token"},
+
+		"hosts":            {func(c *Config) { c.AllowedHosts = []string{"a.example", "b."} }, ""},
+		"a host's port":    {func(c *Config) { c.AllowedHosts = []string{"a:80"} }, "--allowed-hosts"},
+		"origins":          {func(c *Config) { c.CORSOrigins = []string{"https://a.example"} }, ""},
+		"any origin":       {func(c *Config) { c.CORSOrigins = []string{"*"} }, "--cors-origins"},
+		"certificate, key": {func(c *Config) { c.TLSCert, c.TLSKey = "cert.pem", "key.pem" }, ""},
+		"no key":           {func(c *Config) { c.TLSCert = "cert.pem" }, "--tls-cert and --tls-key"},
+		"no certificate":   {func(c *Config) { c.TLSKey = "key.pem" }, "--tls-cert and --tls-key"},
+		"a key at home":    {func(c *Config) { c.TLSCert, c.TLSKey = "cert.pem", "~/key.pem" }, "--tls-key: nothing replaces the ~"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := DefaultConfig()
+			tc.change(&cfg)
+			err := cfg.Validate()
+			switch {
+			case tc.want == "" && err != nil:
+				t.Error(err)
+			case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+				t.Errorf("error %v, want %q", err, tc.want)
+			case err != nil && strings.Contains(err.Error(), "secret"):
+				t.Errorf("a secret is in the error: %v", err)
+			}
+		})
+	}
+}
