@@ -50,11 +50,10 @@ func (sh *shard) hopeless(failed error) error {
 	return context.Cause(sh.set.failed)
 }
 
-// outage is how long the output of a shard has been failing, whether its folder
-// is opened or written to. Its methods may be called concurrently.
+// outage is how long the output of a shard, or the folder of all, has been failing,
+// whether it is opened, looked at or written to. Its methods may be called concurrently.
 type outage struct {
-	shard int
-	dir   string
+	what string // "shard 3 in /data"
 	// patience is how long a failure may go on. One that has been quiet for
 	// longer than quiet has ended by itself.
 	patience, quiet time.Duration
@@ -86,9 +85,9 @@ func (o *outage) met(err error) error {
 	if now.Sub(o.since) < o.patience {
 		return nil
 	}
-	return fmt.Errorf("%w: shard %d in %s: %w; since %s, longer than the %v of --output-error-timeout; "+
+	return fmt.Errorf("%w: %s: %w; since %s, longer than the %v of --output-error-timeout; "+
 		"unwritten messages are back at the broker, repair that disk or folder and start again",
-		ErrOutputFailed, o.shard, o.dir, err, o.since.Format(time.RFC3339), o.patience)
+		ErrOutputFailed, o.what, err, o.since.Format(time.RFC3339), o.patience)
 }
 
 // over ends the failure.

@@ -45,7 +45,7 @@ func (sh *shard) roll(ctx context.Context, f Folder, giveUp func(why error)) {
 		case waits:
 			sh.tellOverdue(err, false)
 		case err != nil:
-			sh.tellOverdue(err, f.RollErr() != nil)
+			sh.tellOverdue(err, waiting(f))
 			if why := sh.hopeless(err); why != nil {
 				giveUp(why)
 			}
@@ -79,5 +79,5 @@ func (sh *shard) setOverdue(why error) {
 }
 
 func (sh *shard) tellOverdue(err error, durable bool) {
-	sh.set.cfg.Events.Send(event.FileOverdue{Shard: sh.n, Err: err, Durable: durable})
+	sh.set.cfg.Events.Send(event.FileOverdue{Shard: sh.n, Err: err, Durable: durable, Damaged: errors.Is(err, output.ErrDamaged)})
 }

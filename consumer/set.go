@@ -3,9 +3,11 @@ package consumer
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"async-data-processor/event"
 	"async-data-processor/message"
@@ -22,6 +24,10 @@ type Set struct {
 	fail   context.CancelCauseFunc
 	// changed wakes up reconcile; it holds one wake-up.
 	changed chan struct{}
+	// outage is of the folder of all shards.
+	outage outage
+	// standby is how many shards wait for another owner of their folder.
+	standby atomic.Int64
 
 	mu       sync.Mutex // guards what follows
 	assigned map[int]bool
@@ -46,7 +52,37 @@ func New(cfg Config) *Set {
 		}
 	}
 	s.failed, s.fail = context.WithCancelCause(context.Background())
+	s.outage = s.newOutage(fmt.Sprintf("folder %s", cfg.Dir.Path()))
 	return s
+}
+
+func (s *Set) newOutage(what string) outage {
+	return outage{
+		what: what, patience: s.cfg.ErrorTimeout,
+		quiet: s.cfg.WorkerTimeout + 2*retryMax, // more than an attempt and the pause before it
+	}
+}
+
+// FolderMet takes what another look at the output's folder has found, nil if nothing is
+// wrong. The Set ends with ErrOutputFailed, as for a failing shard, if an error other
+// than a lack of space goes on for longer than Config.ErrorTimeout.
+func (s *Set) FolderMet(err error) {
+	if err == nil {
+		s.outage.over()
+	} else if err := s.outage.met(err); err != nil {
+		s.fail(err)
+	}
+}
+
+// Standby returns how many shards wait because another process owns their folder. It
+// costs a load.
+func (s *Set) Standby() int { return int(s.standby.Load()) }
+
+// countStandby counts a shard that comes to a state, or leaves it. mu is held.
+func (s *Set) countStandby(state event.ShardState, change int64) {
+	if state == event.ShardStandby {
+		s.standby.Add(change)
+	}
 }
 
 // Start assigns a shard to the Set, which owns it from then on, when no other
@@ -92,6 +128,9 @@ func (s *Set) Run(intake, work context.Context) error {
 	ended := make(chan *shard)
 	err := s.reconcileAll(intake, work, ended)
 	others.Wait()
+	if err == nil {
+		err = context.Cause(s.failed) // of the folder of shards that had nothing to write
+	}
 	return err
 }
 
@@ -173,6 +212,7 @@ func (s *Set) remove(sh *shard, draining bool) error {
 	stopped := sh.stopping.Err() != nil
 	sh.stop()
 	s.mu.Lock()
+	s.countStandby(sh.state, -1)
 	delete(s.running, sh.n)
 	if sh.purpose == toPublishFile {
 		delete(s.left, sh.n)

@@ -41,10 +41,7 @@ type shard struct {
 func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
 	sh := &shard{set: s, n: n, purpose: p, state: event.ShardOpening, since: time.Now(), why: errOpening}
 	sh.stopping, sh.stop = context.WithCancel(intake)
-	sh.outage = outage{
-		shard: n, dir: s.cfg.Dir.Path(), patience: s.cfg.ErrorTimeout,
-		quiet: s.cfg.WorkerTimeout + 2*retryMax, // more than an attempt and the pause before it
-	}
+	sh.outage = s.newOutage(fmt.Sprintf("shard %d in %s", n, s.cfg.Dir.Path()))
 	return sh
 }
 
@@ -72,10 +69,15 @@ func (sh *shard) run(work context.Context) error {
 func (sh *shard) enter(state event.ShardState, why error, retry time.Duration) {
 	sh.set.mu.Lock()
 	if sh.state != state {
+		sh.set.countStandby(sh.state, -1)
 		sh.state, sh.since = state, time.Now()
+		sh.set.countStandby(state, +1)
 	}
 	sh.why = why
 	sh.set.mu.Unlock()
+	if why == errOpening {
+		why = nil // nothing has happened to it
+	}
 	sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: state, Err: why, Retry: retry})
 }
 
@@ -144,10 +146,16 @@ func (sh *shard) publishFile() error {
 // publishedLater is said of acknowledged messages that are not visible yet.
 const publishedLater = "what is in the open file is durable, the next start publishes it"
 
+// waiting tells whether acknowledged messages are durable in a file that is not published.
+func waiting(f Folder) bool {
+	err := f.RollErr()
+	return err != nil && !errors.Is(err, output.ErrDamaged)
+}
+
 // closeFolder closes the folder, which publishes its open file.
 func closeFolder(f Folder) error {
 	err := f.Close()
-	if f.RollErr() != nil {
+	if waiting(f) {
 		return fmt.Errorf("%w; %s", err, publishedLater)
 	}
 	return err

@@ -81,7 +81,7 @@ func (sh *shard) consume(work context.Context, f Folder) (err error) {
 func (sh *shard) end(f Folder, err error) error {
 	closed := closeFolder(f)
 	if errors.Is(err, ErrOutputFailed) { // which says all there is to say, in one line
-		if f.RollErr() != nil {
+		if waiting(f) {
 			err = fmt.Errorf("%w; %s", err, publishedLater)
 		}
 		return err

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ type Watermark struct {
 	dir     string
 	minFree int64
 	free    func(dir string) (int64, error) // Free, or a test's
+	began   time.Time                       // of the clock of looked, which never jumps
 
 	looking sync.Mutex // held by the caller of Check that looks
 	looked  atomic.Int64
@@ -28,11 +30,13 @@ type Watermark struct {
 
 // NewWatermark returns the watermark of minFree bytes; 0 switches it off.
 func NewWatermark(dir string, minFree int64) *Watermark {
-	return &Watermark{dir: dir, minFree: minFree, free: Free}
+	w := &Watermark{dir: dir, minFree: minFree, free: Free, began: time.Now()}
+	w.looked.Store(-2 * int64(maxAge)) // the first Check looks
+	return w
 }
 
-// LowError says why nothing more should be written. It wraps ENOSPC, or the Cause
-// if the look at the disk failed.
+// LowError says why nothing more should be written. It wraps ENOSPC, or the Cause,
+// which names the folder, if the look at the disk failed.
 type LowError struct {
 	Dir           string
 	Free, MinFree int64
@@ -41,7 +45,7 @@ type LowError struct {
 
 func (e *LowError) Error() string {
 	if e.Cause != nil {
-		return fmt.Sprintf("free space of %s: %v", e.Dir, e.Cause)
+		return fmt.Sprintf("cannot look at the free space: %v", e.Cause)
 	}
 	return fmt.Sprintf("the disk of %s is full: %d MiB are free, %d MiB have to be", e.Dir, e.Free>>20, e.MinFree>>20)
 }
@@ -68,9 +72,9 @@ func (w *Watermark) Check() error {
 	if err := w.Low(); err != nil {
 		return err
 	}
-	if time.Now().UnixNano()-w.looked.Load() > int64(maxAge) && w.looking.TryLock() {
+	if int64(time.Since(w.began))-w.looked.Load() > int64(maxAge) && w.looking.TryLock() {
 		defer w.looking.Unlock()
-		w.looked.Store(time.Now().UnixNano())
+		w.looked.Store(int64(time.Since(w.began)))
 		if low := w.Look(); low != nil {
 			return low
 		}
@@ -109,6 +113,9 @@ func Free(dir string) (int64, error) {
 		if err == unix.EINTR {
 			continue
 		}
-		return int64(stat.Bavail) * int64(stat.Bsize), err
+		if err != nil {
+			return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		return int64(stat.Bavail) * int64(stat.Bsize), nil
 	}
 }

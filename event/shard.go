@@ -25,7 +25,7 @@ const (
 type ShardChanged struct {
 	Shard int
 	State ShardState
-	Err   error         // why, for ShardRetrying and ShardReturning
+	Err   error         // why, for ShardRetrying, ShardReturning and the ShardOpening after that
 	Retry time.Duration // how long the next attempt waits, for ShardRetrying
 }
 
@@ -54,6 +54,9 @@ type FileOverdue struct {
 	// Durable tells that there is such a file, and what is in it is durable. Else
 	// it could not be found out whether one is due.
 	Durable bool
+	// Damaged tells that another program has removed or changed the file, and
+	// acknowledged entries are missing in it.
+	Damaged bool
 }
 
 // LeftFile tells what became of the file that a crash has left in the folder of a
@@ -88,10 +91,13 @@ type EnvelopeUndecodable struct {
 	Err      error
 }
 
-// SpaceChanged tells that the output's disk runs low, or has enough space again.
-type SpaceChanged struct {
+// OutputChanged tells that the output takes nothing new, or takes it again.
+type OutputChanged struct {
 	Dir string
-	Err error // nil if there is enough again
+	Err error // nil if it takes it again
+	// Low tells that its disk runs low, or has run low until now. Else the folder cannot
+	// be used.
+	Low bool
 }
 
 func (ShardChanged) event()        {}
@@ -102,4 +108,4 @@ func (ExtraShardFound) event()     {}
 func (ExtraShardDrained) event()   {}
 func (LookFailed) event()          {}
 func (EnvelopeUndecodable) event() {}
-func (SpaceChanged) event()        {}
+func (OutputChanged) event()       {}

@@ -149,7 +149,7 @@ func TestDiskReserve(t *testing.T) {
 		defer resp.Body.Close()
 		var problem struct{ Type, Detail string }
 		if err := json.NewDecoder(resp.Body).Decode(&problem); err != nil ||
-			!strings.HasSuffix(problem.Type, ":not-published") || !strings.HasPrefix(problem.Detail, "the disk of the output takes no more now") {
+			!strings.HasSuffix(problem.Type, ":not-published") || !strings.HasPrefix(problem.Detail, "the output takes nothing new now") {
 			c.Errorf("%s: %+v, %v", resp.Status, problem, err)
 		}
 		c.notReady(c.dir + " is full")

@@ -9,6 +9,10 @@ import (
 // limits of every engine.
 const MaxEnvelopeBytes = 512 << 10
 
+// MaxEnvelopeMessages is how many messages an envelope of ours has at most: as many of
+// the shortest lines as fit.
+const MaxEnvelopeMessages = MaxEnvelopeBytes / len(`{"message_id":"01JD8Y6G5V3X9Q2R7T4B1C0D5E.0","timestamp":"2019-10-12T08:10:54Z"}`+"\n")
+
 // Envelope is what travels through the broker: some messages of one shard,
 // published and acknowledged together.
 type Envelope struct {

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -21,6 +22,38 @@ func NewID() string {
 	}
 	_, _ = rand.Read(id[6:]) // it never fails
 	return text(id)
+}
+
+// Sequence makes ULIDs that sort in the order in which they were made, whatever the
+// clock does: while it is behind, the time of the last one stands still. The zero value
+// has made none. Its methods may be called concurrently.
+type Sequence struct {
+	mu      sync.Mutex // guards what follows
+	ms      uint64     // the time of the last one
+	entropy *ulid.MonotonicEntropy
+}
+
+// Next returns the next ULID.
+func (s *Sequence) Next(now time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entropy == nil {
+		s.entropy = ulid.Monotonic(rand.Reader, 0)
+	}
+	s.ms = max(s.ms, uint64(max(0, now.UnixMilli())))
+	id, err := ulid.New(s.ms, s.entropy)
+	if err != nil { // that millisecond is used up
+		s.ms++
+		id = ulid.MustNew(s.ms, s.entropy) // it panics in the year 10889
+	}
+	return text(id)
+}
+
+// Follow makes all that come next sort behind a ULID that was made at the time.
+func (s *Sequence) Follow(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ms = max(s.ms, uint64(max(0, at.UnixMilli()))+1)
 }
 
 // KeyedID returns the submission id for a client's Idempotency-Key: the same

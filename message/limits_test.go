@@ -32,6 +32,15 @@ func nested(n int, opening, closing string) string {
 	return `{` + at + `,"o":` + strings.Repeat(opening, n-1) + "1" + strings.Repeat(closing, n-1) + `}`
 }
 
+// TestMaxEnvelopeMessages: no line of ours is shorter than the bound assumes.
+func TestMaxEnvelopeMessages(t *testing.T) {
+	s, err := message.Decode(message.NewID(), []byte(`[{"timestamp":"2019-10-12T08:10:54Z"}]`), message.JSON)
+	must(t, err)
+	if got := message.MaxEnvelopeBytes / (len(s.Messages[0].Line) + 1); got != message.MaxEnvelopeMessages {
+		t.Errorf("%d lines fit, want %d", got, message.MaxEnvelopeMessages)
+	}
+}
+
 func wantAccepted(n int) func(*testing.T, []byte, message.Format) {
 	return func(t *testing.T, body []byte, f message.Format) {
 		s, err := message.Decode(testID, body, f)

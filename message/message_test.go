@@ -44,6 +44,36 @@ func TestNewID(t *testing.T) {
 	}
 }
 
+// TestSequence: each sorts behind the one before, and behind those to follow, also when
+// the clock jumps back.
+func TestSequence(t *testing.T) {
+	var s message.Sequence
+	now := time.Now()
+	last := ""
+	next := func(at, want time.Time) {
+		t.Helper()
+		id := s.Next(at)
+		if made := ulid.Time(checkULID(t, id).Time()); id <= last || !made.Equal(want.Truncate(time.Millisecond)) {
+			t.Fatalf("%s of %v behind %s, want one of %v", id, made, last, want)
+		}
+		last = id
+	}
+	for range 10_000 {
+		next(now, now)
+	}
+	next(now.Add(-24*time.Hour), now)
+	next(time.Unix(0, 0), now)
+	next(time.Unix(-9, 0), now)
+	ahead := now.AddDate(10, 0, 0)
+	next(ahead, ahead)
+	next(now, ahead)
+	s.Follow(now)
+	next(now, ahead)
+	s.Follow(ahead)
+	next(now, ahead.Add(time.Millisecond))
+	next(ahead.Add(time.Second), ahead.Add(time.Second))
+}
+
 // TestIDsStay: ids share memory, which must not show.
 func TestIDsStay(t *testing.T) {
 	var ids, copies []string

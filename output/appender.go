@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"sync"
@@ -47,8 +48,10 @@ type appender struct {
 //	  └───── an append failed ──▶ broken and sealed ─ repair ─▶ sealed
 type rolling struct {
 	hidden, final string
+	inode         // of hidden, as it was made
 
-	f     file      // nil if it is not open, or not trusted any more
+	f     file      // nil if it is not open
+	last  []byte    // the append that is under way, or has failed
 	size  int64     // what is durable of it
 	sum   uint32    // of that
 	first time.Time // append
@@ -76,12 +79,14 @@ var sumTable = crc32.MakeTable(crc32.Castagnoli)
 //	newfstatat(lock file's absolute path)    when it has its turn
 //	        b.BeginPublish
 //	write(hidden)                            all lines at once
-//	fsync(hidden)                            durable from here
+//	fsync(hidden)
+//	newfstatat(hidden)                       durable from here, if it is still there
 //	        claim.Commit                     known from here
 //
 // The first batch of a file has these after the first newfstatat:
 //
 //	openat(hidden, O_CREAT|O_EXCL)
+//	newfstatat(hidden)
 //	fsync(folder)
 //	newfstatat(lock file's absolute path)
 //
@@ -165,12 +170,17 @@ func (a *appender) begin(worker string) error {
 	if err != nil {
 		return a.dir.failed("open", "", err)
 	}
-	r := newRolling(newStem(worker))
+	r := newRolling(a.dir.newStem(worker))
 	r.sealed = true
 	a.file = r
 	if r.f, err = a.dir.create(r.hidden); err != nil {
 		return a.dir.failed("create", r.hidden, err)
 	}
+	at, err := a.dir.stat(r.hidden)
+	if err != nil {
+		return a.dir.failed("stat", r.hidden, err)
+	}
+	r.inode = at.inode
 	if err := names.sync(); err != nil {
 		return a.dir.failed("fsync", "", err)
 	}
@@ -178,10 +188,11 @@ func (a *appender) begin(worker string) error {
 	return nil
 }
 
-// extend appends the content and makes it durable. After an error the file is
-// broken, and its descriptor is not trusted any more.
+// extend appends the content and makes it durable. After an error the file is broken,
+// and nothing is written to its descriptor any more. The file is looked at last: what
+// another program did to it before must not be acknowledged.
 func (a *appender) extend(r *rolling, content []byte) error {
-	r.broken, r.sealed = true, true
+	r.broken, r.sealed, r.last = true, true, content
 	step, err := "write", writeAll(r.f, content)
 	if err == nil {
 		step, err = "fsync", r.f.Sync()
@@ -189,12 +200,15 @@ func (a *appender) extend(r *rolling, content []byte) error {
 	if err != nil {
 		return a.dir.failed(step, r.hidden, err)
 	}
+	if err := a.check(r, r.size+int64(len(content))); err != nil {
+		return err
+	}
 	if r.size == 0 {
 		r.first = time.Now()
 	}
 	r.size += int64(len(content))
 	r.sum = crc32.Update(r.sum, sumTable, content)
-	r.broken, r.sealed = false, false
+	r.broken, r.sealed, r.last = false, false, nil
 	return nil
 }
 
@@ -218,10 +232,26 @@ func (a *appender) publishDue(ctx context.Context) error {
 	if err := a.dir.ready(ctx); err != nil {
 		return err
 	}
+	if err := a.inspect(); err != nil {
+		return err
+	}
 	if r := a.file; r != nil && a.due(r) {
 		r.sealed = true
 	}
 	return a.finishSealed()
+}
+
+// inspect seals the file if another program has removed or changed it.
+func (a *appender) inspect() error {
+	r := a.file
+	if r == nil || r.sealed {
+		return nil
+	}
+	err := a.check(r, r.size)
+	if errors.Is(err, ErrDamaged) {
+		r.sealed, err = true, nil
+	}
+	return err
 }
 
 // finishSealed repairs and publishes the file if it is sealed. A panic becomes an
@@ -260,16 +290,49 @@ func (a *appender) close() error {
 	return errors.Join(lost, a.finishSealed())
 }
 
-// leaveHidden leaves the rolling file as it is because of err.
+// leaveHidden leaves the rolling file as it is because of err. A file that was removed
+// with its folder is left to the next owner in this process: it has a descriptor.
 func (a *appender) leaveHidden(err error) error {
-	if f := a.file.f; f != nil {
-		_ = f.Close() // what was promised of it is durable
+	r, gone := a.file, false
+	if r.f != nil {
+		_, missing := a.found(r)
+		gone = errors.Is(missing, fs.ErrNotExist)
 	}
-	if a.file.size > 0 {
-		err = fmt.Errorf("%w; %s stays hidden in that folder, with entries that were acknowledged", err, filepath.Join(a.dir.name, a.file.hidden))
+	hidden := filepath.Join(a.dir.name, r.hidden)
+	switch {
+	case r.size == 0:
+	case gone:
+		err = fmt.Errorf("%w; %s was removed: %w; its entries were acknowledged, and are written anew when this process opens the shard again", err, hidden, ErrDamaged)
+		a.setErr(err)
+		a.dir.orphan.Store(r)
+		return err
+	default:
+		err = fmt.Errorf("%w; %s stays hidden in that folder, with entries that were acknowledged", err, hidden)
 		a.setErr(err)
 	}
+	if r.f != nil {
+		_ = r.f.Close() // what was promised of it is durable
+	}
 	return err
+}
+
+// adopt publishes what was acknowledged of a file that an earlier owner in this process
+// has lost with its folder.
+func (a *appender) adopt() (published bool, err error) {
+	r := a.dir.orphan.Swap(nil)
+	if r == nil {
+		return false, nil
+	}
+	r.broken, r.sealed = true, true
+	if err := a.finish(r); err != nil {
+		if r.broken {
+			a.dir.orphan.Store(r)
+		} else if r.f != nil {
+			_ = r.f.Close() // the folder has it under a hidden name
+		}
+		return false, err
+	}
+	return true, nil
 }
 
 func (a *appender) setErr(err error) {

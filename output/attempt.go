@@ -48,7 +48,7 @@ func (a *attempt) run(ctx context.Context, worker string, b *message.Batch, fres
 		size = len(fresh)
 	}
 	for messages := range slices.Chunk(fresh, size) {
-		stem := newStem(worker)
+		stem := a.dir.newStem(worker)
 		p := publication{temp: tempName(stem), final: visibleName(stem)}
 		content := join(nil, messages)
 		if err := a.spool(p.temp, content); err != nil {
@@ -153,7 +153,7 @@ const probeBytes = 4096
 // owner would find room and then fail as that one did.
 func (a *attempt) probe() error {
 	size := max(probeBytes, a.dir.probeSize.Load())
-	temp, second := tempName(newStem(probeWorker)), tempName(newStem(probeWorker))
+	temp, second := tempName(a.dir.newStem(probeWorker)), tempName(a.dir.newStem(probeWorker))
 	content := make([]byte, size)
 	_, _ = rand.Read(content) // it does not fail; zeros might take no room
 	if err := a.spool(temp, content); err != nil {

@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"async-data-processor/durable"
+	"async-data-processor/output/committed"
 )
 
 var (
@@ -34,10 +34,11 @@ type Dir struct {
 	window Window
 	roll   Roll
 
-	mu         sync.Mutex               // guards probeSizes
-	probeSizes map[string]*atomic.Int64 // see shardDir; by the shard's name
+	mu       sync.Mutex         // guards legacies
+	legacies map[string]*legacy // by the shard's name
 
 	// Set before the first Shard, read-only after; tests put theirs in.
+	now     func() time.Time
 	standby time.Duration
 	sync    func(path string) error
 	wrap    func(folder) folder
@@ -63,8 +64,8 @@ func Open(dir string, w Window, r Roll) (*Dir, error) {
 		return nil, fmt.Errorf("open output folder: %w", err)
 	}
 	return &Dir{
-		root: root, path: path, window: w, roll: r, probeSizes: make(map[string]*atomic.Int64),
-		standby: standbyInterval, sync: durable.SyncDir,
+		root: root, path: path, window: w, roll: r, legacies: make(map[string]*legacy),
+		now: time.Now, standby: standbyInterval, sync: durable.SyncDir,
 	}, nil
 }
 
@@ -73,17 +74,24 @@ func (d *Dir) Path() string { return d.path }
 
 // Close closes the output folder. The shards opened from it stay open.
 func (d *Dir) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.legacies {
+		if r := l.orphan.Swap(nil); r != nil {
+			_ = r.f.Close() // its entries are lost, as its shard's Close has said
+		}
+	}
 	return d.root.Close()
 }
 
-// probeSize returns what the owners of a shard tell each other.
-func (d *Dir) probeSize(name string) *atomic.Int64 {
+// legacy returns what the owners of a shard leave each other.
+func (d *Dir) legacy(name string) *legacy {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.probeSizes[name] == nil {
-		d.probeSizes[name] = new(atomic.Int64)
+	if d.legacies[name] == nil {
+		d.legacies[name] = &legacy{window: committed.New(d.window.IDs, d.window.Unsettled, d.window.Age)}
 	}
-	return d.probeSizes[name]
+	return d.legacies[name]
 }
 
 // await is acquire once no other process owns the shard's folder.
@@ -112,7 +120,7 @@ func (d *Dir) await(ctx context.Context, name string, onStandby func()) (folder,
 
 // acquire makes and opens the folder and takes its lock, or fails with errBusy.
 func (d *Dir) acquire(name string) (folder, error) {
-	if err := d.check(); err != nil {
+	if err := d.Check(); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(d.path, name)
@@ -133,8 +141,8 @@ func (d *Dir) acquire(name string) (folder, error) {
 	return disk, nil
 }
 
-// check fails unless the output folder is what is found at its path.
-func (d *Dir) check() error {
+// Check fails unless the output folder is what is found at its path. It asks the disk.
+func (d *Dir) Check() error {
 	ours, err := d.root.Stat(".")
 	if err != nil {
 		return failed("stat", d.path, err)

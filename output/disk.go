@@ -16,8 +16,10 @@ import (
 // folder is what a shard asks of its folder. Each method is one call of the
 // operating system or little more. Names are relative to the folder.
 type folder interface {
-	// create makes a file that did not exist, open for writing.
+	// create makes a file that did not exist, open for appending.
 	create(name string) (file, error)
+	// stat tells which file has the name.
+	stat(name string) (status, error)
 	// open opens the folder itself, for its fsync.
 	open() (handle, error)
 	// link gives temp's file a second name; it never overwrites.
@@ -43,8 +45,18 @@ type folder interface {
 	close() error
 }
 
+// status is which file has a name, and how long it is.
+type status struct {
+	inode
+	size int64
+}
+
+// inode tells files apart.
+type inode struct{ device, number uint64 }
+
 type file interface {
 	Write(p []byte) (int, error)
+	io.ReaderAt
 	handle
 }
 
@@ -67,6 +79,7 @@ type handle interface {
 // name leads out of it. Only held looks at the absolute path.
 type disk struct {
 	root *os.Root
+	dir  *os.File // the same
 	lock *durable.Lock
 }
 
@@ -85,7 +98,11 @@ func lock(root *os.Root, path string) (*disk, error) {
 	if err != nil {
 		return nil, failed("lock", path, err)
 	}
-	return &disk{root, l}, nil
+	dir, err := root.Open(".")
+	if err != nil {
+		return nil, errors.Join(failed("open", path, err), l.Close())
+	}
+	return &disk{root, dir, l}, nil
 }
 
 // Owned tells whether a process owns the shard's folder at path. A folder without
@@ -110,7 +127,7 @@ func Owned(path string) (bool, error) {
 
 func (d *disk) unlock() error { return d.lock.Close() }
 
-func (d *disk) close() error { return d.root.Close() }
+func (d *disk) close() error { return errors.Join(d.dir.Close(), d.root.Close()) }
 
 func (d *disk) held() error {
 	err := d.lock.Check()
@@ -131,11 +148,22 @@ func (d *disk) locked() error {
 }
 
 func (d *disk) create(name string) (file, error) {
-	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, err // not a file that holds a nil *os.File
 	}
 	return f, nil
+}
+
+// stat asks the system itself, as each append does: os.Root would allocate more.
+func (d *disk) stat(name string) (status, error) {
+	var s unix.Stat_t
+	for {
+		err := unix.Fstatat(int(d.dir.Fd()), name, &s, unix.AT_SYMLINK_NOFOLLOW)
+		if err != unix.EINTR {
+			return status{inode{uint64(s.Dev), s.Ino}, s.Size}, err
+		}
+	}
 }
 
 func (d *disk) open() (handle, error) {

@@ -105,6 +105,20 @@ func (f *fake) create(name string) (file, error) {
 	}))
 }
 
+func (f *fake) stat(name string) (s status, err error) {
+	err = f.ask("stat", func() (err error) {
+		s, err = f.folder.stat(name)
+		return err
+	}, func() error {
+		n, err := f.disk.find(name)
+		if err == nil {
+			s = status{inode{number: n.number}, int64(len(n.written))}
+		}
+		return err
+	})
+	return s, err
+}
+
 func (f *fake) open() (handle, error) {
 	h := &fakeHandle{f: f, kind: "folder "}
 	return asOpened[handle](h, f.ask("open", func() (err error) {
@@ -196,7 +210,7 @@ func (f *fake) read(name string) (in io.ReadSeekCloser, err error) {
 type fakeHandle struct {
 	f    *fake
 	kind string // before the name of its calls
-	n    *inode
+	n    *modelFile
 	real handle // if f mirrors
 }
 
@@ -251,7 +265,7 @@ func (h *fakeHandle) Close() error {
 
 func (h *fakeHandle) ReadAt(p []byte, at int64) (n int, err error) {
 	err = h.f.ask("read at", func() error {
-		n, err = h.real.(reopened).ReadAt(p, at)
+		n, err = h.real.(io.ReaderAt).ReadAt(p, at)
 		return err
 	}, func() error {
 		n, err = bytes.NewReader(h.n.written).ReadAt(p, at)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"async-data-processor/message"
 )
 
 // TestLostWhileRolling: the file of a folder that may be another's is left alone,
@@ -93,7 +95,7 @@ func TestMovedWhileRolling(t *testing.T) {
 			// When an append has failed, and is to be repaired.
 			f.calls, f.plan = nil, func(i int, call string) verdict {
 				switch {
-				case call == "reopen" && i == 3:
+				case call == "reopen" && i == 4:
 					if err := move(data, filepath.Join(data, "shard-0"), away); err != nil {
 						t.Error(err)
 					}
@@ -141,4 +143,45 @@ func TestClosedBeforeItIsRepaired(t *testing.T) {
 	next := openShard(t, path)
 	checkFolder(t, path, content(lines))
 	write(t, next, 0, lines...)
+}
+
+// TestLostAndTakenAnew: a process that takes a shard anew knows what it wrote before,
+// also if the new folder has nothing of it.
+func TestLostAndTakenAnew(t *testing.T) { eachRoll(t, testLostAndTakenAnew) }
+
+func testLostAndTakenAnew(t *testing.T, r Roll) {
+	for name, lose := range map[string]func(folder string) error{
+		"lock removed":   func(folder string) error { return os.Remove(filepath.Join(folder, lockName)) },
+		"folder moved":   func(folder string) error { return os.Rename(folder, folder+message.NewID()) },
+		"folder removed": os.RemoveAll,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir()
+			lines := numbered("01JD8Y6G5V3X9Q2R7T4B1C0D5E", 20)
+			d := openTestDir(t, path)
+			d.roll = r
+			s := takeShard(t, d)
+			write(t, s, 5, lines[:5]...)
+			for i := 5; i < 15; i += 5 { // also the second time
+				must(t, lose(filepath.Join(path, "shard-0")))
+				writeFails(t, s, newBatch(lines[i:i+5]...), ErrLost)
+				_ = s.Close() // it may have nothing to publish
+				s = takeShard(t, d)
+				write(t, s, 5, lines[:i+5]...)
+			}
+			must(t, s.Close())
+			s = takeShard(t, d)
+			write(t, s, 5, lines...)
+			must(t, s.Close())
+			if r != neverFull { // else all of it was hidden when it went for the first time
+				return
+			}
+			switch name {
+			case "lock removed":
+				checkOnce(t, path, lines...)
+			case "folder removed":
+				checkOnce(t, path, lines[5:]...)
+			}
+		})
+	}
 }

@@ -20,11 +20,12 @@ import (
 // them, contents in no order at all. A loss of power keeps any part of what was
 // not synced.
 type modelDisk struct {
-	live, durable map[string]*inode
+	live, durable map[string]*modelFile
 	// pending leads from durable to live.
 	pending []change
 	// returned is the files that were said to survive.
 	returned []string
+	made     uint64 // files
 	// breaches is which promises were broken about what can be seen.
 	breaches []string
 }
@@ -32,11 +33,12 @@ type modelDisk struct {
 // change is a name that was given to a file, or taken away if there is none.
 type change struct {
 	name string
-	file *inode
+	file *modelFile
 }
 
-// inode is a file.
-type inode struct {
+// modelFile is a file.
+type modelFile struct {
+	number  uint64 // no other file has it
 	written []byte
 	synced  []byte // what is durable
 	// poisoned tells that a fsync failed: the next one reports success for
@@ -45,18 +47,18 @@ type inode struct {
 }
 
 func newModelDisk() *modelDisk {
-	return &modelDisk{live: map[string]*inode{}, durable: map[string]*inode{}}
+	return &modelDisk{live: map[string]*modelFile{}, durable: map[string]*modelFile{}}
 }
 
 // ids is whose messages are in the file.
-func (n *inode) ids() (ids []string) {
+func (n *modelFile) ids() (ids []string) {
 	for line := range bytes.Lines(n.written) {
 		ids = append(ids, message.Message{Line: line}.ID())
 	}
 	return ids
 }
 
-func (n *inode) sync() {
+func (n *modelFile) sync() {
 	if n.poisoned { // no page, but the size
 		n.synced = n.synced[:min(len(n.synced), len(n.written))]
 		return
@@ -65,7 +67,7 @@ func (n *inode) sync() {
 }
 
 // forget leaves what the disk has: not what a fsync failed to write.
-func (n *inode) forget() (forgotten bool) {
+func (n *modelFile) forget() (forgotten bool) {
 	if n.poisoned {
 		n.written, n.poisoned = bytes.Clone(n.synced), false
 		return true
@@ -73,7 +75,7 @@ func (n *inode) forget() (forgotten bool) {
 	return false
 }
 
-func (n *inode) durable() bool { return bytes.Equal(n.synced, n.written) }
+func (n *modelFile) durable() bool { return bytes.Equal(n.synced, n.written) }
 
 // load takes over what is in a real folder, as durable.
 func (d *modelDisk) load(real folder) (err error) {
@@ -87,7 +89,7 @@ func (d *modelDisk) load(real folder) (err error) {
 			return
 		}
 		defer in.Close()
-		n := new(inode)
+		n := new(modelFile)
 		if n.written, err = io.ReadAll(in); err == nil {
 			n.synced = bytes.Clone(n.written)
 			d.live[name], d.durable[name] = n, n
@@ -96,18 +98,19 @@ func (d *modelDisk) load(real folder) (err error) {
 	return errors.Join(listing, err)
 }
 
-func (d *modelDisk) find(name string) (*inode, error) {
+func (d *modelDisk) find(name string) (*modelFile, error) {
 	if n := d.live[name]; n != nil {
 		return n, nil
 	}
 	return nil, fs.ErrNotExist
 }
 
-func (d *modelDisk) create(name string) (*inode, error) {
+func (d *modelDisk) create(name string) (*modelFile, error) {
 	if d.live[name] != nil {
 		return nil, fs.ErrExist
 	}
-	n := new(inode)
+	d.made++
+	n := &modelFile{number: d.made}
 	d.set(name, n)
 	return n, nil
 }
@@ -138,7 +141,7 @@ func (d *modelDisk) remove(name string) {
 	}
 }
 
-func (d *modelDisk) set(name string, n *inode) {
+func (d *modelDisk) set(name string, n *modelFile) {
 	d.pending = append(d.pending, change{name, n})
 	apply(d.live, d.pending[len(d.pending)-1:])
 	if n != nil && strings.HasSuffix(name, visibleSuffix) {
@@ -177,7 +180,7 @@ func (d *modelDisk) losePower(bits uint64) {
 	}
 }
 
-func apply(names map[string]*inode, changes []change) {
+func apply(names map[string]*modelFile, changes []change) {
 	for _, c := range changes {
 		if c.file == nil {
 			delete(names, c.name)
@@ -223,7 +226,7 @@ func (d *modelDisk) kept() map[string]bool {
 		}
 		kind := ParseName(name)
 		if kind == Rolling {
-			n = &inode{written: n.synced[:bytes.LastIndexByte(n.synced, '\n')+1]}
+			n = &modelFile{written: n.synced[:bytes.LastIndexByte(n.synced, '\n')+1]}
 		}
 		if kind == Rolling || kind == Visible && n.durable() {
 			for _, id := range n.ids() {
@@ -235,6 +238,6 @@ func (d *modelDisk) kept() map[string]bool {
 }
 
 // has tells whether there is a file of a visible name, or that will have it.
-func (d *modelDisk) has(names map[string]*inode, name string) bool {
+func (d *modelDisk) has(names map[string]*modelFile, name string) bool {
 	return names[name] != nil || names[rollingName(strings.TrimSuffix(name, visibleSuffix))] != nil
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"async-data-processor/batcher"
@@ -113,7 +112,7 @@ func (p *process) run() {
 // dir is the output folder as the process has opened it.
 func (p *process) dir() *Dir {
 	d := p.world.dir
-	return &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, probeSizes: map[string]*atomic.Int64{}}
+	return &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, now: p.world.now, legacies: map[string]*legacy{}}
 }
 
 // wrap puts the model's folder in the place of the real one, whose lock it keeps.

@@ -21,7 +21,7 @@ func (s step) GoString() string { return s.what }
 var stepKinds = []func(t *rapid.T) step{
 	publishStep, publishStep, publishStep, publishStep, passStep, passStep,
 	faultStep, faultStep, faultStep, faultStep, settleStep, breakStep,
-	killStep, drainStep, standbyStep,
+	killStep, drainStep, standbyStep, clockStep,
 }
 
 func drawStep(t *rapid.T) step {
@@ -157,6 +157,17 @@ func standbyStep(*rapid.T) step {
 			}
 		}
 		w.launch(1)
+	}}
+}
+
+// clockStep sets the clock.
+func clockStep(t *rapid.T) step {
+	const day = 24 * time.Hour
+	ahead := even(t, "ahead", day, -day, 0, 3650*day, -10_000*day)
+	return step{fmt.Sprintf("the clock is ahead by %v", ahead), func(w *world) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ahead = ahead
 	}}
 }
 

@@ -29,7 +29,8 @@ type world struct {
 	disk         *modelDisk
 	faults       []fault
 	settleFaults []verdict
-	panics       int // how often a call has panicked
+	panics       int           // how often a call has panicked
+	ahead        time.Duration // of the clock
 	// processes has one that is always started again, and a standby or none.
 	processes [2]*process
 	over      bool // nothing is started any more
@@ -126,6 +127,13 @@ func (w *world) account() {
 			w.breach("%s is lost", id)
 		}
 	}
+}
+
+// now is what the clock of the processes says.
+func (w *world) now() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Add(w.ahead)
 }
 
 func idOf(line []byte) string { return message.Message{Line: line}.ID() }

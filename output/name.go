@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"async-data-processor/message"
 	"async-data-processor/output/committed"
 )
 
@@ -18,7 +17,8 @@ import (
 //	shard-<n>/.<worker>_<ULID>.rolling   appended to, or left by a crash
 //
 // The dot hides a name from a shell's globs, the ending from any other "*.ndjson".
-// The stem of a name is <worker>_<ULID>: it stays when a file is published.
+// The stem of a name is <worker>_<ULID>: it stays when a file is published. Stems of a
+// folder sort in the order in which their files were begun, whatever the clock says.
 const (
 	// ShardPrefix begins the name of every shard's folder.
 	ShardPrefix   = "shard-"
@@ -51,7 +51,11 @@ const (
 	Lock
 )
 
-func newStem(worker string) string { return worker + "_" + message.NewID() }
+// latestName is when the last possible name is made. It leaves room above all names.
+var latestName = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// newStem returns a stem that sorts behind those of all files in the folder.
+func (d *shardDir) newStem(worker string) string { return worker + "_" + d.ids.Next(d.now()) }
 
 func visibleName(stem string) string { return stem + visibleSuffix }
 
@@ -97,7 +101,7 @@ func splitStem(stem string) (worker, ulid string, at time.Time, ok bool) {
 		return "", "", time.Time{}, false
 	}
 	at, ok = committed.TimeOf(ulid)
-	return worker, ulid, at, ok
+	return worker, ulid, at, ok && at.Before(latestName)
 }
 
 // isWorkerName tells whether a name is 1 to 64 letters, digits and hyphens.

@@ -13,19 +13,19 @@ import (
 // files than the window has ids are needed. It keeps at most a quarter more, 32
 // bytes each, however many the folder has.
 //
-// The name of a file tells when it was begun. The name of the next one tells when
-// its last messages were committed at the latest: a rolling file is published before
-// another is begun. So the newest of those that are too old still matters.
+// Names sort in the order of writing. The name of a file tells when it was begun. The
+// name of the next one tells when its last messages were committed at the latest: a
+// rolling file is published before another is begun.
 type newest struct {
 	limit int
-	age   time.Duration // of what matters, compared with the newest
 	now   time.Time
 
 	// last is when the newest file was begun. Names from a clock that was ahead do
 	// not count: they must not make others look old.
 	last    time.Time
+	highest time.Time // of all names
 	files   []found
-	old     found             // the newest of those that are too old
+	lowest  [ulidLen]byte     // of those that matter; zero for none yet
 	workers []string          // whose files they are
 	indexes map[string]uint32 // of workers
 
@@ -45,14 +45,14 @@ func (f *found) at() time.Time {
 	return at
 }
 
-// until is when the last message of files[i] counts as committed: when the next
+// ago is how long ago the last message of files[i] counts as committed: since the next
 // file was begun. A rolling file cannot have a later message. Files of a batch are
 // written side by side, so one may have been published a little later.
-func (n *newest) until(i int) time.Time {
+func (n *newest) ago(i int) time.Duration {
 	if i == 0 {
-		return n.now
+		return 0
 	}
-	return n.now.Add(-max(0, n.last.Sub(n.files[i-1].at())))
+	return max(0, n.last.Sub(n.files[i-1].at()))
 }
 
 func (n *newest) name(f found) string {
@@ -67,15 +67,16 @@ func (n *newest) add(name string) {
 		n.foreign, n.example = n.foreign+1, name
 		return
 	}
-	f := found{[ulidLen]byte([]byte(ulid)), n.index(worker)}
-	if n.last.Sub(at) > n.age {
-		n.outdate(f)
-		return
+	if at.After(n.highest) {
+		n.highest = at
 	}
 	if at.After(n.last) && !at.After(n.now) {
 		n.last = at
 	}
-	n.files = append(n.files, f)
+	if ulid < string(n.lowest[:]) {
+		return
+	}
+	n.files = append(n.files, found{[ulidLen]byte([]byte(ulid)), n.index(worker)})
 	if len(n.files) > n.limit+n.limit/4 {
 		n.cut()
 	}
@@ -94,30 +95,11 @@ func (n *newest) index(worker string) uint32 {
 	return i
 }
 
-// outdate takes a file that is too old.
-func (n *newest) outdate(f found) {
-	if bytes.Compare(f.ulid[:], n.old.ulid[:]) > 0 {
-		n.old = f
-	}
-}
-
-// finish is the last cut: nothing is added after it.
-func (n *newest) finish() {
-	n.cut()
-	if n.old != (found{}) && len(n.files) < n.limit {
-		n.files = append(n.files, n.old)
-	}
-}
-
-// cut sorts the files, the newest first, and forgets those beyond the limits.
+// cut sorts the files, the newest first, and forgets those beyond the limit.
 func (n *newest) cut() {
-	n.files = slices.DeleteFunc(n.files, func(f found) bool {
-		old := n.last.Sub(f.at()) > n.age
-		if old {
-			n.outdate(f)
-		}
-		return old
-	})
 	slices.SortFunc(n.files, func(a, b found) int { return bytes.Compare(b.ulid[:], a.ulid[:]) })
-	n.files = n.files[:min(len(n.files), n.limit)]
+	if len(n.files) >= n.limit {
+		n.files = n.files[:n.limit]
+		n.lowest = n.files[n.limit-1].ulid
+	}
 }

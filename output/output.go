@@ -48,6 +48,10 @@ var (
 	// close the shard and open it again.
 	ErrLost = errors.New("the shard's folder is no longer the one that was locked")
 
+	// ErrDamaged: another program has removed or changed the rolling file, and not all
+	// that was acknowledged of it is on the disk under its name.
+	ErrDamaged = errors.New("what was written to it is no longer there")
+
 	// ErrClosed: the shard was closed.
 	ErrClosed = errors.New("the shard is closed")
 
@@ -71,17 +75,21 @@ func LacksSpace(err error) bool {
 // of them at least, unless they are older than Age. Both are positive. A message
 // beyond the window is written again if it comes again.
 //
+// The last Unsettled of them are remembered whatever their age: as many as the caller
+// may have unsettled at a time. After a crash the broker delivers those again.
+//
 //	file A begun     file B begun       crash ... next owner      + Age
 //	────┴────────────────┴────────────────┊           ├─────────────┤
 //	    its ids count as committed when            ids of the newest file
 //	    B was begun, as much earlier               count as committed now
 //
-// Age counts from the commit, but stands still while the shard has no owner: so
-// neither a long crash nor a wrong clock makes it forget. committed.New says what
-// memory a window takes.
+// Age counts from the commit, but stands still while no process owns the shard. A
+// process that owned the shard before goes on counting. A clock that jumps between two
+// owners changes what has which age. It does not change the order: names of files sort
+// as they were written. committed.New says what memory a window takes.
 type Window struct {
-	IDs int
-	Age time.Duration
+	IDs, Unsettled int
+	Age            time.Duration
 }
 
 // Roll says when a file that batches are appended to is published. The zero

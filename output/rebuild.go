@@ -21,47 +21,52 @@ import (
 //	                                   it, and a stopped shard would not help
 //	a file cannot be read              the start fails: an operator can fix that
 func (s *Shard) rebuildWindow(ctx context.Context, files *newest) error {
-	files.finish()
+	files.cut()
 	s.rebuilt.Foreign, s.rebuilt.Example = files.foreign, files.example
 	var failed error
 	s.rebuilt.IDs = s.window.Load(s.committed(ctx, files, &failed))
 	return failed
 }
 
-// committed yields the ids in each of the files, the newest file first, and when
-// they count as committed. It uses the slice again. It ends with the first error,
-// which it stores in failed.
-func (s *Shard) committed(ctx context.Context, files *newest, failed *error) iter.Seq2[[]committed.Key, time.Time] {
-	return func(yield func([]committed.Key, time.Time) bool) {
+// committed yields how long ago the ids of each file count as committed, the newest
+// file first, and what reads them. That uses its slice again. It ends with the first
+// error, which it stores in failed.
+func (s *Shard) committed(ctx context.Context, files *newest, failed *error) iter.Seq2[time.Duration, func() []committed.Key] {
+	return func(yield func(time.Duration, func() []committed.Key) bool) {
 		in := bufio.NewReaderSize(nil, 64<<10)
 		var keys []committed.Key
 		for i, f := range files.files {
-			name := files.name(f)
 			if ctx.Err() != nil {
 				*failed = fmt.Errorf("read the files of %s: %w", s.dir.name, context.Cause(ctx))
 				return
 			}
-			var whole bool
-			var err error
-			keys, whole, err = s.readIDs(name, in, keys[:0], files.limit)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
+			read := func() []committed.Key {
+				keys, *failed = s.readFile(files.name(f), in, keys[:0], files.limit)
+				return keys
 			}
-			if err != nil {
-				*failed = fmt.Errorf("learn which messages are written: %w; make it readable, or move it away and accept that its messages may come again",
-					s.dir.failed("read", name, err))
-				return
-			}
-			s.rebuilt.Files++
-			if !whole {
-				s.rebuilt.Damaged++
-				s.rebuilt.Example = name
-			}
-			if !yield(keys, files.until(i)) {
+			if !yield(files.ago(i), read) || *failed != nil {
 				return
 			}
 		}
 	}
+}
+
+// readFile is readIDs for a file that may have been taken away, and tells Rebuilt of it.
+func (s *Shard) readFile(name string, in *bufio.Reader, keys []committed.Key, limit int) ([]committed.Key, error) {
+	keys, whole, err := s.readIDs(name, in, keys, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return keys, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("learn which messages are written: %w; make it readable, or move it away and accept that its messages may come again",
+			s.dir.failed("read", name, err))
+	}
+	s.rebuilt.Files++
+	if !whole {
+		s.rebuilt.Damaged++
+		s.rebuilt.Example = name
+	}
+	return keys, nil
 }
 
 // lineGuess is the expected length of a line, in the search for the last lines of a

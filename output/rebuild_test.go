@@ -159,7 +159,7 @@ func TestTimeWithoutOwner(t *testing.T) {
 
 func TestNewestIsBounded(t *testing.T) {
 	now := time.Now()
-	n := newest{limit: 20, age: time.Hour, now: now}
+	n := newest{limit: 20, now: now}
 	for i := range 200 {
 		n.add(nameAt(now.Add(-time.Duration(i*7%200)*time.Second), 0))
 		if len(n.files) > 25 {
@@ -173,25 +173,6 @@ func TestNewestIsBounded(t *testing.T) {
 	for i, f := range n.files {
 		if got, want := n.name(f), nameAt(now.Add(-time.Duration(i)*time.Second), 0); got != want {
 			t.Errorf("name %d is %s, want %s", i, got, want)
-		}
-	}
-}
-
-// TestNewestForgetsTheOld: all but one, whichever comes first, the old ones or
-// the new.
-func TestNewestForgetsTheOld(t *testing.T) {
-	now := time.Now()
-	fresh, old, older := nameAt(now, 0), nameAt(now.Add(-time.Hour-time.Millisecond), 0), nameAt(now.Add(-2*time.Hour), 0)
-	for _, names := range [][]string{
-		{fresh, old, older}, {fresh, older, old}, {old, fresh, older}, {old, older, fresh}, {older, fresh, old}, {older, old, fresh},
-	} {
-		n := newest{limit: 20, age: time.Hour, now: now}
-		for _, name := range names {
-			n.add(name)
-		}
-		n.finish()
-		if len(n.files) != 2 || n.name(n.files[0]) != fresh || n.name(n.files[1]) != old {
-			t.Errorf("of %q %d are left", names, len(n.files))
 		}
 	}
 }

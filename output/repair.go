@@ -4,12 +4,35 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 )
 
-// errDamaged: what was durable of a rolling file is not on the disk any more.
-var errDamaged = errors.New("what was written to it is no longer there")
+// found returns how long the file is. It fails with fs.ErrNotExist if its name is gone,
+// or is another file's.
+func (a *appender) found(r *rolling) (size int64, err error) {
+	at, err := a.dir.stat(r.hidden)
+	if err == nil && at.inode != r.inode {
+		err = fs.ErrNotExist
+	}
+	return at.size, err
+}
+
+// check fails with ErrDamaged unless the file has its name, and size bytes. Another
+// program may have removed, replaced or truncated it.
+func (a *appender) check(r *rolling, size int64) error {
+	switch got, err := a.found(r); {
+	case errors.Is(err, fs.ErrNotExist):
+		return a.dir.failed("stat", r.hidden, fmt.Errorf("%w: it was removed or replaced", ErrDamaged))
+	case err != nil:
+		return a.dir.failed("stat", r.hidden, err)
+	case got != size:
+		return a.dir.failed("stat", r.hidden, fmt.Errorf("%w: it has %d bytes, %d were written", ErrDamaged, got, size))
+	}
+	return nil
+}
 
 // finish repairs a sealed file if need be, and publishes it, or removes it if
 // nothing is in it. It may be called again after an error. The caller has the turn
@@ -17,6 +40,7 @@ var errDamaged = errors.New("what was written to it is no longer there")
 //
 // The system calls for a file that is not broken:
 //
+//	newfstatat(hidden)         is it still what was written?
 //	close(hidden)
 //	newfstatat(final)
 //	linkat(hidden, final)      visible from here, never overwrites
@@ -24,6 +48,18 @@ var errDamaged = errors.New("what was written to it is no longer there")
 //	unlinkat(hidden)
 //	fsync(folder)
 func (a *appender) finish(r *rolling) error {
+	if r.f != nil && !r.broken && r.size > 0 {
+		if err := a.check(r, r.size); errors.Is(err, ErrDamaged) {
+			r.broken = true
+		} else if err != nil {
+			return err
+		}
+	}
+	if r.f != nil && r.broken && r.size > 0 {
+		if err := a.rescue(r); err != nil {
+			return err
+		}
+	}
 	if f := r.f; f != nil {
 		r.f = nil
 		if f.Close() != nil {
@@ -86,10 +122,75 @@ func (a *appender) show(r *rolling) error {
 	return nil
 }
 
+// rescue writes what was acknowledged of a file that has lost its name to another one,
+// and puts that in its place. The open descriptor is all that is left of the file, and
+// the sum says whether that is what was written.
+//
+//	openat(temp, O_CREAT|O_EXCL)
+//	pread64(descriptor), write(temp)
+//	fsync(temp)
+//	linkat(temp, hidden)
+//	fsync(folder)              as durable as before from here
+//	unlinkat(temp)
+func (a *appender) rescue(r *rolling) error {
+	if _, err := a.found(r); !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
+			err = a.dir.failed("stat", r.hidden, err)
+		}
+		return err
+	}
+	_, stem := splitName(r.final)
+	worker, _, _, _ := splitStem(stem)
+	stem = a.dir.newStem(worker)
+	temp, to := tempName(stem), newRolling(stem)
+	names, err := a.dir.syncer.begin()
+	if err != nil {
+		return a.unrescued("open", "", err)
+	}
+	f, err := a.dir.create(temp)
+	if err != nil {
+		return a.unrescued("create", temp, a.undo.discardTemp(temp, err))
+	}
+	at, err := a.dir.stat(temp)
+	if err != nil {
+		_ = f.Close() // it is empty
+		return a.unrescued("stat", temp, a.undo.discardTemp(temp, err))
+	}
+	sum := crc32.New(sumTable)
+	n, err := io.Copy(io.MultiWriter(f, sum), io.NewSectionReader(r.f, 0, r.size))
+	if err == nil && (n != r.size || sum.Sum32() != r.sum) {
+		err = fmt.Errorf("%d of %d bytes are left", n, r.size)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = a.dir.link(temp, to.hidden)
+	}
+	if err != nil {
+		_ = f.Close() // it is worth nothing
+		return a.unrescued("write", temp, a.undo.discardTemp(to.hidden, a.undo.discardTemp(temp, err)))
+	}
+	_ = r.f.Close() // only read from
+	r.hidden, r.final, r.inode, r.f, r.broken = to.hidden, to.final, at.inode, f, false
+	err = names.sync()
+	_ = a.undo.discardTemp(temp, err) // or else it is removed later
+	if err != nil {
+		return a.unrescued("fsync", "", err)
+	}
+	return nil
+}
+
+// unrescued is the error of a rescue that has to be tried again.
+func (a *appender) unrescued(step, name string, err error) error {
+	return fmt.Errorf("%w; it cannot be written anew: %w", ErrDamaged, a.dir.failed(step, name, err))
+}
+
 // repair cuts off what is behind the last append that was known to be durable, and
 // makes sure that the rest is on the disk.
 //
 //	openat(hidden)
+//	fstat(hidden)
 //	ftruncate(hidden)
 //	fsync(hidden)
 //	fadvise64(hidden)          what the system remembers of it may be a lie
@@ -97,10 +198,20 @@ func (a *appender) show(r *rolling) error {
 //	close(hidden)
 func (a *appender) repair(r *rolling) error {
 	f, err := a.dir.reopen(r.hidden)
+	if r.size == 0 && errors.Is(err, fs.ErrNotExist) {
+		return nil // there is nothing that could come back
+	}
 	if err != nil {
 		return a.dir.failed("open", r.hidden, err)
 	}
 	defer f.Close() // what was changed is durable before
+	left, err := a.takeBack(f, r)
+	if err == nil && left < r.size {
+		err = fmt.Errorf("%w: %d of %d bytes are left", ErrDamaged, left, r.size)
+	}
+	if err != nil {
+		return a.dir.failed("stat", r.hidden, err)
+	}
 	if err := a.cut(f, r.hidden, r.size); err != nil {
 		return err
 	}
@@ -108,12 +219,27 @@ func (a *appender) repair(r *rolling) error {
 	sum := crc32.New(sumTable)
 	n, err := io.Copy(sum, io.NewSectionReader(f, 0, r.size+1))
 	if err == nil && (n != r.size || sum.Sum32() != r.sum) {
-		err = errDamaged
+		err = ErrDamaged
 	}
 	if err != nil {
 		return a.dir.failed("read", r.hidden, err)
 	}
 	return nil
+}
+
+// takeBack cuts off the last append if it went where something was cut off before, as
+// it would stand behind half a line. It returns how long the file is then.
+func (a *appender) takeBack(f reopened, r *rolling) (left int64, err error) {
+	left, err = f.Size()
+	at := left - int64(len(r.last))
+	if err != nil || len(r.last) == 0 || at < 0 || at >= r.size {
+		return left, err
+	}
+	there := make([]byte, len(r.last))
+	if _, err := f.ReadAt(there, at); err != nil || !bytes.Equal(there, r.last) {
+		return left, err
+	}
+	return at, a.cut(f, r.hidden, at)
 }
 
 // cut shortens the file to the size, durably.

@@ -151,16 +151,16 @@ func TestRepair(t *testing.T) {
 		}
 		return nil
 	}}
-	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) || !errors.Is(err, errDamaged) {
-		t.Errorf("got error %v, want %v", err, errDamaged)
+	if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, unix.EIO) || !errors.Is(err, ErrDamaged) {
+		t.Errorf("got error %v, want %v", err, ErrDamaged)
 	}
-	want := []string{"held", "write", "fsync", "close", "reopen", "truncate", "fsync", "forget", "read at"}
+	want := []string{"held", "write", "fsync", "stat", "close", "reopen", "size", "truncate", "fsync", "forget", "read at"}
 	if !slices.Equal(f.calls[:len(want)], want) {
 		t.Errorf("got  %q\nwant %q", f.calls, want)
 	}
 	for range 2 {
-		if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, errDamaged) || !errors.Is(s.RollErr(), errDamaged) {
-			t.Errorf("got error %v, late %v, want %v", err, s.RollErr(), errDamaged)
+		if _, _, err := s.Write(t.Context(), worker, newBatch(lines[5:]...)); !errors.Is(err, ErrDamaged) || !errors.Is(s.RollErr(), ErrDamaged) {
+			t.Errorf("got error %v, late %v, want %v", err, s.RollErr(), ErrDamaged)
 		}
 	}
 	checkOnce(t, path)

@@ -171,7 +171,7 @@ func TestTurn(t *testing.T) {
 // TestTurnIsBounded: no batch waits longer for an append than turnPatience.
 func TestTurnIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShard(nil, "shard-0", testWindow, neverFull, nil)
+		s := newShard(nil, "shard-0", new(legacy), neverFull, time.Now)
 		must(t, s.appender.takeTurn(t.Context()))
 		began := time.Now()
 		if err := s.Roll(t.Context()); !errors.Is(err, ErrTurn) || time.Since(began) != turnPatience {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"async-data-processor/message"
 	"async-data-processor/output/committed"
 )
 
@@ -31,16 +32,30 @@ type Shard struct {
 	rebuilt      Rebuilt
 }
 
+// legacy is what the owners of a shard in this process leave each other: another one
+// takes the shard after the folder was given away or lost.
+type legacy struct {
+	// window is the ids that this process has committed or found in files. So a folder
+	// that was moved away does not make it forget.
+	window *committed.Window
+	// ids are those in the names of the folder's files.
+	ids message.Sequence
+	// probeSize is the size of the largest file for which there was no room, until
+	// a probe finds room.
+	probeSize atomic.Int64
+	// orphan is the rolling file that the last owner has lost with its folder; only its
+	// descriptor is left, which the next one publishes.
+	orphan atomic.Pointer[rolling]
+}
+
 // shardDir is the folder of a shard: its names, its fsync, and until when this
 // process may change it.
 type shardDir struct {
 	folder
 	name   string // relative to the output folder: "shard-0"
 	syncer syncer
-
-	// probeSize is the size of the largest file for which there was no room, until
-	// a probe finds room. All owners of the shard in this process share it.
-	probeSize *atomic.Int64
+	now    func() time.Time
+	*legacy
 
 	// gate keeps Close from giving the lock away while the folder changes. Close
 	// holds it alone. Others hold it shared: an attempt from its request for the
@@ -75,7 +90,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 	if err != nil {
 		return nil, err
 	}
-	s := newShard(f, name, d.window, d.roll, d.probeSize(name))
+	s := newShard(f, name, d.legacy(name), d.roll, d.now)
 	if err := d.syncName(name); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -85,11 +100,11 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 	return s, nil
 }
 
-func newShard(f folder, name string, w Window, r Roll, probeSize *atomic.Int64) *Shard {
-	dir := &shardDir{folder: f, name: name, syncer: syncer{folder: f}, probeSize: probeSize}
+func newShard(f folder, name string, l *legacy, r Roll, now func() time.Time) *Shard {
+	dir := &shardDir{folder: f, name: name, syncer: syncer{folder: f}, now: now, legacy: l}
 	u := &undo{dir: dir}
 	return &Shard{
-		dir: dir, window: committed.New(w.IDs, w.Age), undo: u,
+		dir: dir, window: l.window, undo: u,
 		appender: &appender{dir: dir, undo: u, roll: r, turn: make(chan struct{}, 1)},
 	}
 }
@@ -97,12 +112,18 @@ func newShard(f folder, name string, w Window, r Roll, probeSize *atomic.Int64) 
 // takeOver makes the folder of an earlier owner this one's.
 func (s *Shard) takeOver(ctx context.Context, w Window) error {
 	began := time.Now()
-	files := newest{limit: w.IDs, age: w.Age, now: began}
+	files := newest{limit: w.IDs, now: s.dir.now()}
 	if err := s.cleanUp(ctx, &files); err != nil {
 		return err
 	}
+	s.dir.ids.Follow(files.highest)
 	if err := (&attempt{dir: s.dir, undo: s.undo}).probe(); err != nil {
 		return err
+	}
+	if published, err := s.appender.adopt(); err != nil {
+		return err
+	} else if published {
+		s.rebuilt.Recovered++
 	}
 	// Also for the names that a crashed owner published last: its fsync may never
 	// have happened, and the broker forgets a message that is in a visible file.

@@ -296,7 +296,7 @@ func FuzzWrite(f *testing.F) {
 	path := f.TempDir()
 	s := openShard(f, path)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s.window = committed.New(testWindow.IDs, testWindow.Age)
+		s.window = committed.New(testWindow.IDs, 0, testWindow.Age)
 		// A line whose id was there before is a duplicate.
 		var lines []string
 		var want []byte

@@ -60,25 +60,30 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 	}()
 
-	var reserve *durable.Watermark // of the output's disk, where this process writes files
+	var out *room // of the output, where this process writes files
 	if p.consumer {
-		dir, err := output.Open(cfg.OutputDir, output.Window{IDs: cfg.DedupeIDs, Age: cfg.DedupeWindow}, cfg.roll())
+		dir, err := output.Open(cfg.OutputDir, cfg.window(), cfg.roll())
 		if err != nil {
 			return nil, fmt.Errorf("--output-dir: %w", err)
 		}
 		process.closers = append(process.closers, dir.Close)
-		reserve = durable.NewWatermark(dir.Path(), cfg.OutputMinFree)
-		process.consume(p.newSet(process, dir), reserve, log)
+		set := p.newSet(process, dir)
+		store, err := storeDir(cfg.BrokerURL)
+		if err != nil {
+			return nil, err
+		}
+		out = &room{dir: dir, set: set, reserve: durable.NewWatermark(dir.Path(), cfg.OutputMinFree), store: store != ""}
+		process.consume(set, out, log)
 	}
 	if err := process.loadCertificate(); err != nil {
 		return nil, err
 	}
-	ready := process.readiness(reserve)
+	ready := process.readiness(out)
 	if err := process.openDoor(ready); err != nil {
 		return nil, err
 	}
 	if p.server {
-		if err := p.serve(process, b, reserve, ready); err != nil {
+		if err := p.serve(process, b, out, ready); err != nil {
 			return nil, err
 		}
 	}
@@ -114,12 +119,12 @@ func (p parts) newSet(process *process, dir *output.Dir) *consumer.Set {
 }
 
 // consume gives the process its consumer.
-func (p *process) consume(set *consumer.Set, reserve *durable.Watermark, log *telemetry.Log) {
+func (p *process) consume(set *consumer.Set, out *room, log *telemetry.Log) {
 	p.consumer = set
-	reserve.Look() // watchSpace tells of it
+	_ = out.look() // watch tells of it
 	p.started = append(p.started, event.Started{Component: "message-consumer", Broker: RedactURL(p.cfg.BrokerURL), Shards: p.cfg.Shards, Output: p.cfg.OutputDir, Rolls: p.cfg.roll().Rolls()})
 	p.meanwhile = append(p.meanwhile,
-		func(ctx context.Context) { watchSpace(ctx, reserve, p.cfg.OutputDir, p.events) },
+		func(ctx context.Context) { out.watch(ctx, p.events) },
 		func(ctx context.Context) {
 			every(ctx, p.cfg.HistoryInterval, func() { log.History(set.History(), false) })
 		},
@@ -127,11 +132,11 @@ func (p *process) consume(set *consumer.Set, reserve *durable.Watermark, log *te
 }
 
 // serve gives the process its server, and what goes with it.
-func (p parts) serve(process *process, b broker.Broker, reserve *durable.Watermark, ready func() []server.Check) error {
+func (p parts) serve(process *process, b broker.Broker, out *room, ready func() []server.Check) error {
 	c := process.listenConfig(process.cfg.Listen, ready)
 	submissions := publisher.Config{Broker: b, Shards: process.cfg.Shards, Timeout: broker.PublishTimeout}
-	if reserve != nil {
-		submissions.Room = reserve.Low
+	if out != nil {
+		submissions.Room = out.err
 	}
 	c.Submitter = publisher.New(submissions)
 	c.Tokens, c.Origins = process.cfg.AuthTokens, process.cfg.CORSOrigins
@@ -234,13 +239,13 @@ func (p *process) bind(s *server.Server, l net.Listener) bound {
 }
 
 // readiness returns what answers for the process, in a fixed order.
-func (p *process) readiness(reserve *durable.Watermark) func() []server.Check {
+func (p *process) readiness(out *room) func() []server.Check {
 	return func() []server.Check {
 		checks := []server.Check{{Name: "broker", Err: p.broker.Ready()}}
 		if p.consumer != nil {
 			err := p.consumer.Status().Err(p.cfg.Shards)
 			if err == nil {
-				err = reserve.Low()
+				err = out.err()
 			}
 			checks = append(checks, server.Check{Name: "output", Err: err})
 		}
@@ -266,31 +271,6 @@ func (p *process) announce(ctx context.Context, checks func() []server.Check, ad
 		}
 		stop()
 		ready(addr)
-	})
-}
-
-// spaceInterval is how often the free space is looked at. The fastest consumer
-// writes some ten megabytes in it.
-const spaceInterval = 250 * time.Millisecond
-
-// watchSpace tells when the output's disk runs low and when that is over, until
-// ctx ends.
-func watchSpace(ctx context.Context, reserve *durable.Watermark, dir string, events event.Sink) {
-	told := false
-	every(ctx, spaceInterval, func() {
-		low := reserve.Look()
-		if low == nil {
-			reserve.Clear()
-		}
-		if told == (low != nil) {
-			return
-		}
-		told = !told
-		change := event.SpaceChanged{Dir: dir}
-		if low != nil {
-			change.Err = low
-		}
-		events.Send(change)
 	})
 }
 

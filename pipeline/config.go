@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"async-data-processor/broker/local"
@@ -148,14 +150,12 @@ func DefaultConfig() Config {
 		// Longer than what passes by itself, and then in time to have another
 		// process, or a person, see to it.
 		OutputErrorTimeout: time.Minute,
-		// More than a shard can have unsettled: 30 envelopes of 512 KiB are 194,000
-		// of the shortest lines. So whatever a broker delivers again after a
-		// crash or an outage is known. 9 MB per shard at most, read back from
-		// 40,000 full files at a start.
+		// More than a shard can have unsettled, which is 194,000. So whatever a
+		// broker delivers again after a crash or an outage is known. 9 MB per shard
+		// at most, read back from 40,000 full files at a start.
 		DedupeIDs: 200_000,
-		// As long as clients go on with retries. It bounds what is read at a
-		// start where little comes, not the memory; and how long a broker may be
-		// away and still find what it delivers again to be known.
+		// As long as clients go on with retries. It counts only for ids beyond
+		// those that a shard can have unsettled.
 		DedupeWindow: 24 * time.Hour,
 
 		BatchSize:   5,
@@ -232,6 +232,16 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// CheckOutputDir fails if the output folder is, or is below, what is no folder. A
+// missing one is made later.
+func (c Config) CheckOutputDir() error {
+	info, err := os.Stat(c.OutputDir)
+	if errors.Is(err, syscall.ENOTDIR) || err == nil && !info.IsDir() {
+		return fmt.Errorf("--output-dir %s is not a folder, want one that exists or can be made", c.OutputDir)
+	}
+	return nil
+}
+
 // exposed tells whether an address can be reached from other machines. One that
 // nothing can listen on cannot, and is an error of its own.
 func exposed(addr string) bool {
@@ -280,6 +290,11 @@ func (c Config) together() int {
 // crash (see DedupeIDs). Under load envelopes are not of one message: the next one
 // of a shard fills while the last one is published.
 func (c Config) prefetch() int { return c.BatchSize * (c.WorkersMax + 2) }
+
+// window is what a shard remembers of what it has written.
+func (c Config) window() output.Window {
+	return output.Window{IDs: c.DedupeIDs, Unsettled: c.prefetch() * message.MaxEnvelopeMessages, Age: c.DedupeWindow}
+}
 
 // RedactURL returns a broker's URL, or a list of them, without passwords,
 // tokens and parameters, fit for logs; and nothing of one that does not parse,

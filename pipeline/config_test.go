@@ -5,12 +5,22 @@ import (
 	"testing"
 	"time"
 
+	"async-data-processor/message"
 	"async-data-processor/output"
 )
 
 func TestDefaultsAreValid(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUnsettledIsRemembered: by default a shard remembers whatever it can have
+// unsettled, however old that is.
+func TestUnsettledIsRemembered(t *testing.T) {
+	w := DefaultConfig().window()
+	if want := 30 * message.MaxEnvelopeMessages; w.Unsettled != want || w.IDs < want {
+		t.Errorf("the window is %+v, want %d unsettled", w, want)
 	}
 }
 

@@ -45,8 +45,9 @@ const (
 	// listeners, the broker, the log.
 	someFiles = 64
 	// someOfShard is how many a shard needs beside one for each worker: its folder,
-	// once more for the fsync, its lock, its rolling file, and one that is read.
-	someOfShard = 5
+	// once more for the fsync and for looks at its files, its lock, its rolling file, and
+	// one that is read.
+	someOfShard = 6
 	// defaultConnections is how many connections there are at most unless set. An idle
 	// one takes about 10 KB of memory.
 	defaultConnections = 16_384

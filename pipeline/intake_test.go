@@ -32,7 +32,7 @@ func TestConnections(t *testing.T) {
 		want   int
 	}{
 		{1024, 0, false, 960},
-		{1024, 0, true, 915}, // 5 shards of 9 files
+		{1024, 0, true, 910}, // 5 shards of 9 files
 		{128, 0, true, 32},
 		{512, 7, true, 7},
 	} {

@@ -63,6 +63,8 @@ type wraps struct {
 	broker func(broker.Broker) broker.Broker
 	folder func(consumer.Folder) consumer.Folder
 	demo   bool
+	// unready does not wait until it is ready, only until it listens.
+	unready bool
 }
 
 func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
@@ -109,6 +111,10 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 		signal()
 		http.DefaultClient.CloseIdleConnections()
 	})
+	if around.unready {
+		w.eventually("listener", func() bool { w.base = w.listening(); return w.base != "" })
+		return w
+	}
 	select {
 	case a := <-addr:
 		w.base = "http://" + a.String()
@@ -118,6 +124,19 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 		t.Fatal("it is not ready")
 	}
 	return w
+}
+
+// listening returns the base of the server's URLs, once it is logged.
+func (w *works) listening() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for line := range bytes.Lines(w.log.Bytes()) {
+		var l struct{ Message, Addr string }
+		if err := json.Unmarshal(line, &l); err == nil && l.Message == "server started" {
+			return "http://" + l.Addr
+		}
+	}
+	return ""
 }
 
 func (w *works) post(body string) int {

@@ -24,7 +24,7 @@ func TestPublishFails(t *testing.T) {
 		kind   kind
 		detail string
 	}{
-		"no room":           {fmt.Errorf("%w: 3 MiB are free", message.ErrNoRoom), nil, notPublished, "the disk of the output takes no more now; nothing was published"},
+		"no room":           {fmt.Errorf("%w: 3 MiB are free", message.ErrNoRoom), nil, notPublished, "the output takes nothing new now; nothing was published"},
 		"not published":     {fmt.Errorf("broker is down: %w", message.ErrNotPublished), nil, notPublished, "nothing was published"},
 		"unknown, no key":   {errors.New("connection lost"), nil, outcomeUnknown, "may be written twice"},
 		"unknown, with key": {errors.New("connection lost"), []string{"Idempotency-Key", "k"}, outcomeUnknown, "is safe"},

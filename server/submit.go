@@ -122,7 +122,7 @@ func refuseSubmission(err error) error {
 
 func refusePublish(err error, keyed bool) *problem {
 	if errors.Is(err, message.ErrNoRoom) {
-		return &problem{kind: notPublished, detail: "the disk of the output takes no more now; nothing was published, try again", cause: err}
+		return &problem{kind: notPublished, detail: "the output takes nothing new now; nothing was published, try again", cause: err}
 	}
 	if errors.Is(err, message.ErrNotPublished) {
 		return &problem{kind: notPublished, detail: "the broker cannot take it now; nothing was published, try again", cause: err}

@@ -20,7 +20,7 @@ func (l *Log) tell(e event.Event) {
 		l.request(e)
 	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.StoreCreated, event.StoreChecked:
 		l.broker(e)
-	case event.ShardChanged, event.ShardOpened, event.FileOverdue, event.SpaceChanged, event.EnvelopeUndecodable:
+	case event.ShardChanged, event.ShardOpened, event.FileOverdue, event.OutputChanged, event.EnvelopeUndecodable:
 		l.shard(e)
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)
@@ -222,20 +222,36 @@ func (l *Log) shard(e event.Event) {
 		if e.Durable {
 			text = "cannot publish the open file, what is in it is durable and waits"
 		}
-		l.repeating(zerolog.WarnLevel, "file overdue", ofShard(e.Shard)).Err(e.Err).Msg(text)
-	case event.SpaceChanged:
-		if e.Err == nil {
-			l.line(zerolog.InfoLevel, ofShard(-1)).Str("output", e.Dir).Msg("the output's disk has enough space again")
-			return
+		level := zerolog.WarnLevel
+		if e.Damaged {
+			text, level = "the open file was removed or changed by another program, acknowledged entries are missing", zerolog.ErrorLevel
 		}
-		l.line(zerolog.WarnLevel, ofShard(-1)).Str("output", e.Dir).Err(e.Err).Msg("the output's disk runs low")
+		l.repeating(level, "file overdue", ofShard(e.Shard)).Err(e.Err).Msg(text)
+	case event.OutputChanged:
+		l.outputChanged(e)
 	case event.EnvelopeUndecodable:
 		l.line(zerolog.DebugLevel, ofShard(e.Shard)).Str("envelope", e.Envelope).Err(e.Err).Msg("envelope cannot be decoded")
 	}
 }
 
+func (l *Log) outputChanged(e event.OutputChanged) {
+	text, again := "the output folder cannot be used", "the output folder can be used again"
+	if e.Low {
+		text, again = "the output's disk runs low", "the output's disk has enough space again"
+	}
+	if e.Err == nil {
+		l.line(zerolog.InfoLevel, ofShard(-1)).Str("output", e.Dir).Msg(again)
+		return
+	}
+	l.line(zerolog.WarnLevel, ofShard(-1)).Str("output", e.Dir).Err(e.Err).Msg(text)
+}
+
 func (l *Log) shardChanged(e event.ShardChanged) {
 	switch e.State {
+	case event.ShardOpening:
+		if e.Err != nil {
+			l.line(zerolog.WarnLevel, ofShard(e.Shard)).Err(e.Err).Msg("gave the shard's folder back, opening it again")
+		}
 	case event.ShardStandby:
 		l.line(zerolog.InfoLevel, ofShard(e.Shard)).Msg("another process owns the shard's folder, standing by")
 	case event.ShardRetrying:

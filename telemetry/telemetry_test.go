@@ -247,12 +247,14 @@ func TestPlaceIsFirst(t *testing.T) {
 		`"component":"broker","shard":3,"`: {
 			event.Connection{State: event.Cancelled, Shard: 3}, event.DeadLettered{Shard: 3}, event.DeadLetterFailed{Shard: 3},
 		},
-		`"component":"message-consumer","`: {event.SpaceChanged{}, event.SpaceChanged{Err: bad}, event.LookFailed{}},
+		`"component":"message-consumer","`: {event.OutputChanged{}, event.OutputChanged{Err: bad}, event.OutputChanged{Err: bad, Low: true}, event.LookFailed{}},
 		`"component":"message-consumer","shard":3,"`: {
 			event.ShardChanged{Shard: 3, State: event.ShardRetrying},
+			event.ShardChanged{Shard: 3, State: event.ShardOpening, Err: bad},
 			event.ShardOpened{Shard: 3},
 			event.ShardOpened{Shard: 3, Damaged: 1},
 			event.FileOverdue{Shard: 3},
+			event.FileOverdue{Shard: 3, Damaged: true},
 			event.EnvelopeUndecodable{Shard: 3},
 			event.ExtraShardFound{Shard: 3},
 			event.ExtraShardDrained{Shard: 3},

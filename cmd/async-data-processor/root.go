@@ -71,6 +71,9 @@ func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 			if err == nil {
 				err = s.validate(cfg)
 			}
+			if err == nil && s.groups&forConsumer != 0 {
+				err = cfg.CheckOutputDir()
+			}
 			if err != nil {
 				return fmt.Errorf("%w\nRun '%s --help' for the settings", err, cmd.CommandPath())
 			}

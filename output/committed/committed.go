@@ -30,7 +30,7 @@ const patience = 5 * time.Second
 // Window is the ids that were committed last. Its methods may be called
 // concurrently.
 type Window struct {
-	began time.Time // its monotonic part makes the window's clock; read-only
+	began time.Time // of the window's clock, which never jumps; read-only
 
 	mu      sync.Mutex // guards what follows
 	store   store
@@ -39,7 +39,7 @@ type Window struct {
 
 // New returns an empty window that remembers at least the last ids, an id per
 // message, for age since their commit. Both must be positive; age counts in
-// milliseconds.
+// milliseconds. The last keep of the ids are remembered whatever their age.
 //
 // It takes memory as it fills. Ids of one submission that were committed together
 // share a record:
@@ -49,13 +49,12 @@ type Window struct {
 //	thousands at once, of submissions of 100
 //	over 5 shards                               5
 //	a claim, besides                            24, and 100 for each 64 of a submission
-func New(ids int, age time.Duration) *Window {
-	return &Window{began: time.Now(), store: newStore(ids, age), pending: make(map[block]*run)}
+func New(ids, keep int, age time.Duration) *Window {
+	return &Window{began: time.Now(), store: newStore(ids, keep, age), pending: make(map[block]*run)}
 }
 
-// now is the wall clock without its jumps since the window was made. It is compared
-// with the times of files from before.
-func (w *Window) now() int64 { return w.began.UnixMilli() + time.Since(w.began).Milliseconds() }
+// now is how long ago the window was made, in milliseconds of the monotonic clock.
+func (w *Window) now() int64 { return time.Since(w.began).Milliseconds() }
 
 // Claim is the ids of one batch while it is being written.
 type Claim struct {
@@ -219,25 +218,40 @@ func (w *Window) leave(r *run) {
 	r.next = nil // it is not to keep others alive
 }
 
-// Load fills an empty window with what was committed before, the newest file
-// first. files yields the ids of one file in its order (the last are the
-// newest), and when they were committed. Load reads no more than the window holds,
-// and returns how many ids are in it.
-func (w *Window) Load(files iter.Seq2[[]Key, time.Time]) (ids int) {
+// Load puts what was committed before in front of what the window has, which is
+// older, or the same. files yields how long ago the ids of a file were committed, and
+// what reads them in the file's order (the last are the newest); the newest file comes
+// first. Load reads no more than the window holds, and returns how many ids are in it.
+func (w *Window) Load(files iter.Seq2[time.Duration, func() []Key]) (ids int) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	loaded := w.store.empty()
+	w.mu.Unlock()
 	var last [1]run
-	for keys, at := range files {
-		for len(keys) > 0 && w.store.ids < w.store.limit {
-			last[0], keys = cutRun(keys)
-			last[0].bits &^= w.store.known(last[0].block, last[0].bits)
-			w.store.commit(last[:], at.UnixMilli())
-		}
-		if w.store.ids >= w.store.limit {
+	for ago, read := range files {
+		if loaded.full(loaded.ids, ago.Milliseconds()) {
 			break
 		}
+		at := w.now() - ago.Milliseconds()
+		for keys := read(); len(keys) > 0 && loaded.ids < loaded.limit; {
+			last[0], keys = cutRun(keys)
+			last[0].bits &^= loaded.known(last[0].block, last[0].bits)
+			loaded.commit(last[:], at)
+		}
 	}
-	w.store.reverse()
-	w.store.expire(w.now())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.now()
+	for n := w.store.next; n != w.store.first; n-- {
+		r := w.store.at(n - 1)
+		if loaded.full(loaded.ids, now-r.at) {
+			break
+		}
+		last[0] = run{block: r.block(), bits: r.bits}
+		last[0].bits &^= loaded.known(last[0].block, last[0].bits)
+		loaded.commit(last[:], r.at)
+	}
+	loaded.reverse()
+	loaded.expire(now)
+	w.store = loaded
 	return w.store.ids
 }

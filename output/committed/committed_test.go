@@ -31,7 +31,7 @@ func commit(t testing.TB, w *Window, ids ...string) []string {
 // and not more.
 func TestWindowExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New(3, time.Minute)
+		w := New(3, 0, time.Minute)
 		for i := range 4 {
 			commit(t, w, string(id(i, 0)))
 		}
@@ -42,7 +42,7 @@ func TestWindowExpires(t *testing.T) {
 			t.Error("the fourth but last is still known")
 		}
 
-		w = New(100, time.Minute)
+		w = New(100, 0, time.Minute)
 		commit(t, w, "a")
 		time.Sleep(time.Minute)
 		if got := commit(t, w, "a"); got != nil {
@@ -92,7 +92,7 @@ func TestRival(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := New(100, time.Hour)
+				w := New(100, 0, time.Hour)
 				first := claim(t, w, "a", "b")
 				outcome := waiting(t, w, t.Context(), "b", "c")
 				// A claim that waits holds nothing.
@@ -112,7 +112,7 @@ func TestRival(t *testing.T) {
 
 func TestRivalTakesTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New(100, time.Hour)
+		w := New(100, 0, time.Hour)
 		claim(t, w, "a")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		outcome := waiting(t, w, ctx, "a")
@@ -133,7 +133,7 @@ func TestRivalTakesTooLong(t *testing.T) {
 
 // TestOverIsOver: a claim that was given up changes nothing any more.
 func TestOverIsOver(t *testing.T) {
-	w := New(100, time.Hour)
+	w := New(100, 0, time.Hour)
 	late := claim(t, w, "a")
 	late.Release()
 	next := claim(t, w, "a")
@@ -152,7 +152,7 @@ func TestOverIsOver(t *testing.T) {
 // all the batches together, and no claim is stuck.
 func TestManyClaims(t *testing.T) {
 	const batches, ids = 200, 50
-	w := New(1000, time.Hour)
+	w := New(1000, 0, time.Hour)
 	var mu sync.Mutex
 	written := make(map[int]int)
 	var all sync.WaitGroup
@@ -204,14 +204,13 @@ func TestManyClaims(t *testing.T) {
 // TestLoad: the first ids are the newest, and no more are read than needed.
 func TestLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		now := time.Now()
 		files := [][]string{{"e", "f"}, {"d", "d"}, {"c", "f", ""}, {"b"}, {"a"}}
 		asked := 0
-		w := New(4, time.Minute)
-		got := w.Load(func(yield func([]Key, time.Time) bool) {
+		w := New(4, 0, time.Minute)
+		got := w.Load(func(yield func(time.Duration, func() []Key) bool) {
 			for i, ids := range files {
-				asked++
-				if !yield(keys(ids...), now.Add(-time.Duration(i)*10*time.Second)) {
+				read := func() []Key { asked++; return keys(ids...) }
+				if !yield(time.Duration(i)*10*time.Second, read) {
 					return
 				}
 			}
@@ -237,9 +236,70 @@ func TestLoad(t *testing.T) {
 	})
 }
 
+// TestKeep: the last ids have no age, neither those that were committed nor those that
+// were loaded, and what is older is read only as far as they need it.
+func TestKeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(10, 3, time.Minute)
+		asked := 0
+		got := w.Load(func(yield func(time.Duration, func() []Key) bool) {
+			for i, ids := range [][]string{{"f"}, {"e"}, {"c", "d"}, {"b"}, {"a"}} {
+				if !yield(time.Duration(i)*time.Hour, func() []Key { asked++; return keys(ids...) }) {
+					return
+				}
+			}
+		})
+		if got != 3 || asked != 3 {
+			t.Errorf("%d ids of %d files, want 3 of 3", got, asked)
+		}
+		ids := []string{"c", "d", "e", "f"}
+		if got := fresh(claim(t, w, ids...), ids...); !slices.Equal(got, ids[:1]) {
+			t.Errorf("%q are fresh", got)
+		}
+		w.pending = map[block]*run{}
+		commit(t, w, "g", "h")
+		time.Sleep(time.Hour)
+		ids = append(ids, "g", "h")
+		if got := fresh(claim(t, w, ids...), ids...); !slices.Equal(got, ids[:3]) {
+			t.Errorf("after an hour %q are fresh", got)
+		}
+	})
+}
+
+// TestLoadAgain: what a window has stays, behind what is loaded.
+func TestLoadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(4, 0, time.Minute)
+		for _, id := range []string{"a", "b", "c"} {
+			commit(t, w, id)
+			time.Sleep(10 * time.Second)
+		}
+		load := func(ids ...string) {
+			t.Helper()
+			got := w.Load(func(yield func(time.Duration, func() []Key) bool) {
+				yield(0, func() []Key { return keys(ids...) })
+			})
+			if got != 4 {
+				t.Errorf("%d ids", got)
+			}
+		}
+		load("c", "d", "e")
+		ids := []string{"a", "b", "c", "d", "e"}
+		if got := fresh(claim(t, w, ids...), ids...); !slices.Equal(got, ids[:1]) {
+			t.Errorf("%q are fresh", got)
+		}
+		w.pending = map[block]*run{}
+		load()
+		time.Sleep(41 * time.Second) // b is a minute old
+		if got := fresh(claim(t, w, ids...), ids...); !slices.Equal(got, ids[:2]) {
+			t.Errorf("%q are fresh", got)
+		}
+	})
+}
+
 func TestLoadNothing(t *testing.T) {
-	w := New(1, time.Hour)
-	if n := w.Load(func(func([]Key, time.Time) bool) {}); n != 0 {
+	w := New(1, 0, time.Hour)
+	if n := w.Load(func(func(time.Duration, func() []Key) bool) {}); n != 0 {
 		t.Errorf("%d ids", n)
 	}
 	commit(t, w, "a")

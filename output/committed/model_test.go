@@ -54,7 +54,7 @@ func randomBatch(rnd *rand.Rand) []Key {
 func TestWindowIsItsModel(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		w := New(1_000_000, time.Hour)
+		w := New(1_000_000, 0, time.Hour)
 		m := windowModel{make(map[Key]bool), make(map[Key]*Claim)}
 		var open []*Claim
 		end := func(i int, commit bool) {
@@ -142,10 +142,10 @@ func TestLoadKeepsTheNewest(t *testing.T) {
 					}
 				}
 			}
-			w := New(limit, time.Hour)
-			got := w.Load(func(yield func([]Key, time.Time) bool) {
+			w := New(limit, 0, time.Hour)
+			got := w.Load(func(yield func(time.Duration, func() []Key) bool) {
 				for i, file := range files {
-					if !yield(slices.Clone(file), time.Now().Add(-time.Duration(i)*time.Second)) {
+					if !yield(time.Duration(i)*time.Second, func() []Key { return slices.Clone(file) }) {
 						return
 					}
 				}

@@ -18,6 +18,7 @@ import (
 //	       ◀───┼──── older ◀──── older ◀───── head of a bucket
 type store struct {
 	limit int
+	keep  int   // so many of the last ids have no age
 	age   int64 // milliseconds
 
 	ids         int        // in all records
@@ -36,7 +37,7 @@ type store struct {
 type record struct {
 	hi, lo uint64
 	bits   uint64 // the indexes, counted from the block's first
-	at     int64  // Unix time of the commit in milliseconds
+	at     int64  // of the commit: milliseconds since the window was made
 	older  uint32 // number of the next record in the bucket
 	number uint16 // of the block
 }
@@ -45,8 +46,15 @@ func (r *record) block() block { return block{r.hi, r.lo, uint64(r.number)} }
 
 const chunkSize = 1024
 
-func newStore(limit int, age time.Duration) store {
-	return store{limit: limit, age: age.Milliseconds(), seed: rand.Uint64(), heads: make([]uint32, 64)}
+func newStore(limit, keep int, age time.Duration) store {
+	return store{limit: limit, keep: keep, age: age.Milliseconds(), seed: rand.Uint64(), heads: make([]uint32, 64)}
+}
+
+// empty returns a store of the same bounds that has no record.
+func (s *store) empty() store {
+	e := newStore(s.limit, s.keep, 0)
+	e.age = s.age
+	return e
 }
 
 // at returns the record of a number.
@@ -134,13 +142,19 @@ func (s *store) index() {
 	}
 }
 
+// full tells whether the store has no use for a record of that age behind so many ids
+// that are newer.
+func (s *store) full(newer int, age int64) bool {
+	return newer >= s.limit || newer >= s.keep && age > s.age
+}
+
 // expire drops the oldest records: those without which limit ids are left, and
-// those that are older than age.
+// those that are older than age and without which keep ids are left.
 func (s *store) expire(now int64) {
 	for s.len() > 0 {
 		r := s.at(s.first)
 		n := bits.OnesCount64(r.bits)
-		if s.ids-n < s.limit && now-r.at <= s.age {
+		if !s.full(s.ids-n, now-r.at) {
 			return
 		}
 		s.ids -= n

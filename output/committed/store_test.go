@@ -11,6 +11,7 @@ import (
 // model is the same as a store, in the simplest way.
 type model struct {
 	limit int
+	keep  int
 	age   int64
 	has   map[Key]bool
 	queue []group // oldest first
@@ -40,7 +41,8 @@ func (m *model) commit(keys []Key, at int64) {
 func (m *model) expire(now int64) {
 	for len(m.queue) > 0 {
 		oldest := m.queue[0]
-		if len(m.has)-len(oldest.keys) < m.limit && now-oldest.at <= m.age {
+		left := len(m.has) - len(oldest.keys)
+		if left < m.limit && (left < m.keep || now-oldest.at <= m.age) {
 			return
 		}
 		for _, k := range oldest.keys {
@@ -67,11 +69,11 @@ func (s *store) has(k Key) bool { return s.known(k.block(), k.bit()) != 0 }
 
 // compare does the same to a store and to its model, as the bytes say, and
 // fails if they differ.
-func compare(t *testing.T, limit int, age time.Duration, start uint32, program []byte) {
+func compare(t *testing.T, limit, keep int, age time.Duration, start uint32, program []byte) {
 	t.Helper()
-	s := newStore(limit, age)
+	s := newStore(limit, keep, age)
 	s.base, s.first, s.next = start, start, start
-	m := &model{limit: limit, age: age.Milliseconds(), has: make(map[Key]bool)}
+	m := &model{limit: limit, keep: keep, age: age.Milliseconds(), has: make(map[Key]bool)}
 	now := int64(1_000_000)
 	universe := make([]Key, 0, 512)
 	for i := range 512 {
@@ -131,13 +133,13 @@ func check(t *testing.T, s *store, m *model, universe []Key) {
 }
 
 func FuzzStore(f *testing.F) {
-	f.Add(uint16(20), uint16(50), uint32(0), []byte("2abc3def0g_h4ijk5lmn1__\x006opq"))
-	f.Add(uint16(1), uint16(0), uint32(1<<32-3), []byte("2abc3def0g_h4ijk5lmn6opq"))
-	f.Fuzz(func(t *testing.T, limit, age uint16, start uint32, program []byte) {
+	f.Add(uint16(20), uint16(0), uint16(50), uint32(0), []byte("2abc3def0g_h4ijk5lmn1__\x006opq"))
+	f.Add(uint16(1), uint16(2), uint16(0), uint32(1<<32-3), []byte("2abc3def0g_h4ijk5lmn6opq"))
+	f.Fuzz(func(t *testing.T, limit, keep, age uint16, start uint32, program []byte) {
 		if len(program) > 4000 {
 			program = program[:4000]
 		}
-		compare(t, 1+int(limit), time.Duration(age)*time.Millisecond, start, program)
+		compare(t, 1+int(limit), int(keep), time.Duration(age)*time.Millisecond, start, program)
 	})
 }
 
@@ -151,7 +153,7 @@ func TestStoreIsItsModel(t *testing.T) {
 			program[i] = byte(rnd.Uint32())
 		}
 		start := [...]uint32{0, 1<<32 - 500, rnd.Uint32()}[seed%3]
-		compare(t, 1+rnd.IntN(300), time.Duration(rnd.IntN(2000))*time.Millisecond, start, program)
+		compare(t, 1+rnd.IntN(300), rnd.IntN(100), time.Duration(rnd.IntN(2000))*time.Millisecond, start, program)
 	}
 }
 
@@ -159,7 +161,7 @@ func TestStoreIsItsModel(t *testing.T) {
 // more than the chunks of the start can hold.
 func TestStoreReusesChunks(t *testing.T) {
 	const limit = 3000
-	s := newStore(limit, time.Hour)
+	s := newStore(limit, 0, time.Hour)
 	var batch [1]Key
 	for i := range uint64(50_000) {
 		batch[0] = Key{i, i, 0}
@@ -210,7 +212,7 @@ func TestBytesPerID(t *testing.T) {
 		{defaultIDs, 100, 5, 4096, 5.5},
 		{defaultIDs, 1000, 1, 4096, 1.5},
 	} {
-		s := newStore(tt.ids, time.Hour)
+		s := newStore(tt.ids, 0, time.Hour)
 		rnd := rand.New(rand.NewPCG(1, 1))
 		var batch []Key
 		for submitted := uint64(0); s.ids < tt.ids; submitted++ {
