@@ -41,6 +41,9 @@ func (sub *subscription) run(intake context.Context, deliveries chan<- *message.
 	for {
 		err := sub.receive()
 		if err == nil {
+			err = sub.failed()
+		}
+		if err == nil {
 			err = sub.request()
 		}
 		if err != nil && !sub.session.Over() {

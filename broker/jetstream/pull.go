@@ -40,7 +40,12 @@ type subscription struct {
 	askedAt time.Time // when the latest was sent
 	pause   time.Time // no pull request before
 
+	// Only used by the session's watch.
+	looks int    // how often it was looked at
+	stuck uint64 // the envelope that seems to be stuck, by its number in the stream
+
 	mu       sync.Mutex // guards what follows
+	fault    error      // why it has to end
 	incoming []*nats.Msg
 	unacked  map[uint64]*unacked // by stream sequence; nil when stale
 	waiting  []*unacked          // those of them that were not passed on, in order

@@ -20,6 +20,7 @@ type session struct {
 	conn      *nats.Conn
 	js        jetstream.JetStream // for administration
 	publisher *publisher          // set by Prepare, read-only after; nil when consuming
+	looked    time.Time           // when it was looked at what changes; only used by watch
 
 	settling settling // these two are not used when publishing
 	subs     subscriptions
@@ -68,12 +69,16 @@ func (s *session) giveUp(err error) { s.Fail(s.broker.target.explain(err)) }
 
 // watch looks after the streams until the session ends.
 func (s *session) watch() {
+	s.looked = time.Now()
 	probe := time.NewTicker(s.broker.timing.probe)
 	defer probe.Stop()
 	for {
 		select {
 		case <-probe.C:
 			s.probe()
+			if s.due() {
+				s.look()
+			}
 		case <-s.Repair():
 			if err := s.ensure(); err != nil {
 				s.giveUp(err)

@@ -19,6 +19,7 @@ type timing struct {
 	pull      time.Duration
 	probe     time.Duration
 	blocked   time.Duration
+	look      time.Duration
 }
 
 var defaultTiming = timing{
@@ -46,4 +47,6 @@ var defaultTiming = timing{
 	probe: time.Second,
 	// ...and when a refusal that does not show in it is taken to be over.
 	blocked: 5 * time.Second,
+	// How often an operator's changes are looked for.
+	look: time.Minute,
 }

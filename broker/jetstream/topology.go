@@ -177,10 +177,15 @@ func (s *session) ensureConsumer(ctx context.Context, shard int) (*jetstream.Con
 		return nil, clarified(fmt.Errorf("the consumer %s of the stream %s: %w", want.Durable, ShardStream, err))
 	}
 	if field := consumerConflict(c.CachedInfo().Config, want); field != "" {
-		return nil, conn.Refused(fmt.Errorf("the consumer %s of the stream %s exists with another configuration: %s; "+
-			"delete it, it is then created anew and no envelope is lost", want.Durable, ShardStream, field))
+		return nil, otherConsumer(want.Durable, field)
 	}
 	return c.CachedInfo(), nil
+}
+
+// otherConsumer refuses a consumer because of a field.
+func otherConsumer(name, field string) error {
+	return conn.Refused(fmt.Errorf("the consumer %s of the stream %s exists with another configuration: %s; "+
+		"delete it, it is then created anew and no envelope is lost", name, ShardStream, field))
 }
 
 // clarified makes an answer a refusal if only an operator can change it,

@@ -1,0 +1,123 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"async-data-processor/broker/conn"
+)
+
+// errUndelivered: the server holds an envelope and will never deliver it.
+var errUndelivered = errors.New("the server will not deliver it")
+
+// look checks what an operator may have changed, or a crash of the server left.
+// An answer that does not come is no reason to end the session.
+func (s *session) look() {
+	s.looked = time.Now()
+	ctx, cancel := context.WithTimeout(s.broker.conns.Context(), s.broker.timing.rpc)
+	defer cancel()
+	if s.role == conn.Publish {
+		if err := s.ensure(); conn.IsRefused(err, 0) {
+			s.giveUp(err)
+		}
+		return
+	}
+	stream, err := s.js.Stream(ctx, ShardStream)
+	if err != nil {
+		return
+	}
+	consumers := map[string]*jetstream.ConsumerInfo{}
+	list := stream.ListConsumers(ctx)
+	for info := range list.Info() {
+		consumers[info.Name] = info
+	}
+	// After the consumers, so that an envelope that is acknowledged meanwhile is not
+	// among them.
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjectPrefix+"*"))
+	if err != nil || list.Err() != nil {
+		return
+	}
+	for _, sub := range s.subs.all() {
+		if c := consumers[consumerOf(sub.shard)]; c != nil && c.Created.Equal(sub.created) {
+			sub.judge(ctx, stream, c, info.State.Subjects[subjectOf(sub.shard)])
+		}
+	}
+}
+
+// due tells whether it is time to look: soon after a subscription began, since a
+// server that was killed may have made its connection new, and then now and then.
+func (s *session) due() bool {
+	if time.Since(s.looked) >= s.broker.timing.look {
+		return true
+	}
+	for _, sub := range s.subs.all() {
+		if sub.looks < firstLooks || sub.stuck != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// firstLooks is how often a subscription is looked at before it is one among many.
+const firstLooks = 2
+
+// judge looks at the server's consumer of a subscription, and at how many envelopes
+// the stream has for it.
+//
+// A server that is killed between the fsync of an acknowledgement and that of the
+// removal keeps the envelope, which nothing removes or delivers any more:
+// nats-server sorts that out for interest retention only (checkForOrphanMsgs). It
+// would come back as new when the consumer is made anew some day, and its messages
+// be written twice if their ids are forgotten by then. So it has to come back now.
+func (sub *subscription) judge(ctx context.Context, stream jetstream.Stream, c *jetstream.ConsumerInfo, envelopes uint64) {
+	before := sub.stuck
+	sub.looks++
+	sub.stuck = 0
+	if field := consumerConflict(c.Config, sub.broker.consumer(sub.shard)); field != "" {
+		sub.fail(otherConsumer(c.Name, field))
+		return
+	}
+	known := c.NumPending + uint64(max(0, c.NumAckPending))
+	if envelopes == 0 || envelopes <= known && sub.looks > firstLooks && before == 0 {
+		return
+	}
+	first, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subjectOf(sub.shard))) // from there on
+	if err != nil || first.Sequence > c.AckFloor.Stream {
+		return
+	}
+	if sub.stuck = first.Sequence; sub.stuck == before { // its removal was not just under way
+		sub.fail(fmt.Errorf("%w: envelope %d of the stream is acknowledged and was not removed; "+
+			"making the consumer anew, which delivers it again", errUndelivered, first.Sequence))
+	}
+}
+
+// fail ends a subscription for a reason that the server does not tell by itself.
+func (sub *subscription) fail(err error) {
+	sub.mu.Lock()
+	sub.fault = err
+	sub.mu.Unlock()
+	sub.poke()
+}
+
+// failed returns why the subscription has to end. A consumer that does not deliver
+// is deleted first; then it is made anew, and delivers all that is unacknowledged.
+func (sub *subscription) failed() error {
+	sub.mu.Lock()
+	err := sub.fault
+	sub.mu.Unlock()
+	if !errors.Is(err, errUndelivered) {
+		return err
+	}
+	s := sub.session
+	ctx, cancel := context.WithTimeout(sub.broker.conns.Context(), sub.broker.timing.rpc)
+	defer cancel()
+	failed := s.js.DeleteConsumer(ctx, ShardStream, consumerOf(sub.shard))
+	if failed != nil && !errors.Is(failed, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("%w: %w", err, failed)
+	}
+	return fmt.Errorf("%w: %w", errCancelled, err)
+}
