@@ -153,7 +153,7 @@ func (s *session) ended(c *nats.Conn) {
 // failed hears of errors that do not close the connection. Without a permission
 // nothing would ever answer.
 func (s *session) failed(_ *nats.Conn, _ *nats.Subscription, err error) {
-	if errors.Is(err, nats.ErrPermissionViolation) {
+	if errors.Is(err, nats.ErrPermissionViolation) && !harmless(err) {
 		s.giveUp(err)
 	}
 }

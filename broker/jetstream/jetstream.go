@@ -10,9 +10,10 @@
 //     reconnects one. So nothing that was refused is sent later, and a delivery
 //     is settled on the connection that brought it or not at all.
 //   - JetStream does not tie a delivery to a connection. What was unsettled when
-//     one was lost is therefore returned through the next one; what was on its
-//     way, and what a dead process held, comes back when it was not extended
-//     for some seconds.
+//     one was lost is therefore returned through the next one. What a process held
+//     whose connection is gone, the next consumer returns. What was on its way, and
+//     what a machine held that is gone, comes back when it was not extended for some
+//     seconds.
 //   - A settle is sent and not waited for, which would cost a round trip each: if
 //     it goes lost with its connection, the envelope comes again, as with any
 //     broker. The server confirms it later; Close waits for that, and no more

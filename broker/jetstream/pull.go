@@ -35,10 +35,11 @@ type subscription struct {
 	wake     chan struct{} // of one: something has changed
 
 	// Only used by the subscription's loop.
-	pin     string    // the server's name for this consumer while it is the active one
-	asked   int       // how many envelopes pull requests still ask for
-	askedAt time.Time // when the latest was sent
-	pause   time.Time // no pull request before
+	pin     string             // the server's name for this consumer while it is the active one
+	owner   *nats.Subscription // which shows that it is there; nil without a pin
+	asked   int                // how many envelopes pull requests still ask for
+	askedAt time.Time          // when the latest was sent
+	pause   time.Time          // no pull request before
 
 	// Only used by the session's watch.
 	looks int    // how often it was looked at
@@ -85,8 +86,9 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 		return nil, err
 	}
 	s.returnLost(shard, info.Created)
+	_ = s.takeOver(ctx, shard, info, pin) // else the server's patience has to pass
 	sub := &subscription{
-		broker: b, session: s, shard: shard, prefetch: prefetch, pin: pin,
+		broker: b, session: s, shard: shard, prefetch: prefetch,
 		created:  info.Created,
 		interval: min(b.timing.pull, info.Config.PinnedTTL/3),
 		inbox:    s.conn.NewInbox() + ".",
@@ -111,6 +113,7 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 	if !s.subs.register(sub) {
 		return nil, s.Cause()
 	}
+	sub.setPin(pin)
 	return sub, nil
 }
 
@@ -222,7 +225,8 @@ func (sub *subscription) status(m *nats.Msg, kind string) error {
 	case code == "423":
 		// Another consumer is the active one, or a restarted server has
 		// forgotten who was.
-		sub.pin, sub.asked = "", 0
+		sub.setPin("")
+		sub.asked = 0
 	case code == "409" && text == "Consumer Deleted":
 		return errCancelled
 	case code == "400":
