@@ -76,9 +76,18 @@ var errMissing = errors.New("the stream is missing")
 // open subscribes to a shard, its consumer made if it is missing.
 func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*subscription, error) {
 	b := s.broker
+	// The server makes one consumer after the other, and syncs each.
+	select {
+	case s.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-s.Gone():
+		return nil, s.Cause()
+	}
 	ctx, cancel := context.WithTimeout(ctx, b.timing.rpc)
 	defer cancel()
 	info, err := s.ensureConsumer(ctx, shard)
+	<-s.turns
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("%w: %w", errMissing, err)
 	}
@@ -95,6 +104,9 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 		drained:  make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 		unacked:  map[uint64]*unacked{},
+	}
+	if info.AckFloor.Stream == 0 {
+		sub.looks = firstLooks // nothing of it can be stuck
 	}
 	sub.inboxSub, err = s.conn.Subscribe(sub.inbox+"*", func(m *nats.Msg) {
 		sub.mu.Lock()

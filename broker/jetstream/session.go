@@ -11,6 +11,9 @@ import (
 	"async-data-processor/message"
 )
 
+// maxTurns keeps the server busy, and the wait for its answer well below the time-out.
+const maxTurns = 32
+
 // session is one connection and everything that ends with it.
 type session struct {
 	*conn.Life
@@ -22,8 +25,9 @@ type session struct {
 	publisher *publisher          // set by Prepare, read-only after; nil when consuming
 	looked    time.Time           // when it was looked at what changes; only used by watch
 
-	settling settling // these two are not used when publishing
+	settling settling // these are not used when publishing
 	subs     subscriptions
+	turns    chan struct{} // of consumers that are looked up or made at the same time
 }
 
 // Prepare implements conn.Session.

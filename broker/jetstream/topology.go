@@ -84,6 +84,10 @@ func consumerOf(shard int) string { return consumerPrefix + strconv.Itoa(shard) 
 // another number of shards must not need a change of the stream, which a full
 // disk refuses.
 func (b *Broker) shards() jetstream.StreamConfig {
+	consumers := 0 // the server's default
+	if b.cfg.Shards > fewShards {
+		consumers = maxShards
+	}
 	return jetstream.StreamConfig{
 		Name:        ShardStream,
 		Description: "envelopes of async-data-processor, one subject per shard",
@@ -93,8 +97,15 @@ func (b *Broker) shards() jetstream.StreamConfig {
 		Storage:     jetstream.FileStorage,
 		Replicas:    b.cfg.Replicas,
 		Duplicates:  dedupe,
+
+		MaxConsumers: consumers,
 	}
 }
+
+// fewShards is how many a stream has room for by default: nats-server 2.15 allows
+// 1,000 consumers where neither stream nor account has a limit. A larger limit is not
+// asked for without need, since an account may have a smaller one.
+const fewShards = 1000
 
 // deadLetters is the stream at the end of the line: what it dropped would be
 // lost, so it refuses instead, and the envelope stays in its shard.
@@ -199,7 +210,9 @@ func clarified(err error) error {
 		return err
 	}
 	switch api.ErrorCode {
-	case codeOverlap, codeNotUnique, codeNoReplicas, jetstream.JSErrCodeMaximumConsumersLimit:
+	case jetstream.JSErrCodeMaximumConsumersLimit:
+		return conn.Refused(fmt.Errorf("%w: raise max_consumers of the stream or of the account, each shard is a consumer", err))
+	case codeOverlap, codeNotUnique, codeNoReplicas:
 		return conn.Refused(err)
 	default:
 		return err
