@@ -78,9 +78,10 @@ type Broker struct {
 	conns  *conn.Client[*session]
 	full   gate // refusals by the server
 
-	mu    sync.Mutex             // guards what follows
-	lost  map[int]lostDeliveries // by shard
-	known []string               // servers that the cluster told of, as URLs
+	mu      sync.Mutex             // guards what follows
+	lost    map[int]lostDeliveries // by shard
+	servers []string               // that the cluster told of, as URLs
+	streams map[string]bool        // that were there
 }
 
 var _ broker.Broker = (*Broker)(nil)
@@ -103,7 +104,7 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	if cfg.Replicas < 1 || cfg.Replicas > maxReplicas {
 		return nil, fmt.Errorf("replicas: want 1 to %d, got %d", maxReplicas, cfg.Replicas)
 	}
-	b := &Broker{cfg: cfg, timing: tm, target: target, lost: map[int]lostDeliveries{}}
+	b := &Broker{cfg: cfg, timing: tm, target: target, lost: map[int]lostDeliveries{}, streams: map[string]bool{}}
 	b.conns = conn.New(conn.Config[*session]{
 		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,
 	})

@@ -147,6 +147,30 @@ func TestChangedUnderWay(t *testing.T) {
 	settled(t, in.next(), message.Ack)
 }
 
+// TestStreamLost: a stream that was deleted under way is made again, and told of.
+func TestStreamLost(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "")
+	told := &events{}
+	b := openBroker(t, Config{URL: n.url(), Events: told.add})
+	awaitReady(t, b)
+	in := consume(t, b, 0, 1)
+	publish(t, b, envelope(0))
+	settled(t, in.next(), message.Ack)
+	for _, x := range told.snapshot() {
+		if _, ok := x.(event.QueueLost); ok {
+			t.Errorf("told %+v of a new stream", x)
+		}
+	}
+	admin(t, n.url(), func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, ShardStream) })
+	publish(t, b, envelope(0))
+	settled(t, in.next(), message.Ack)
+	told.await(t, func(x event.Event) (error, bool) {
+		lost, ok := x.(event.QueueLost)
+		return nil, ok && lost.Name == ShardStream
+	}, "")
+}
+
 func errorText(err error) string {
 	if err == nil {
 		return "nothing"

@@ -12,6 +12,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/conn"
+	"async-data-processor/event"
 )
 
 // Names, a contract with other programs.
@@ -157,8 +158,12 @@ func (s *session) ensure() error {
 }
 
 func (s *session) ensureStream(ctx context.Context, want jetstream.StreamConfig, subjects []string) error {
+	known := s.broker.known(want.Name)
 	stream, err := s.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if known {
+			s.broker.conns.Send(event.QueueLost{Name: want.Name})
+		}
 		stream, err = s.js.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another process, just now
 			stream, err = s.js.Stream(ctx, want.Name)
@@ -167,11 +172,25 @@ func (s *session) ensureStream(ctx context.Context, want jetstream.StreamConfig,
 	if err != nil {
 		return clarified(fmt.Errorf("the stream %s: %w", want.Name, err))
 	}
+	s.broker.know(want.Name)
 	if field := conflict(stream.CachedInfo().Config, want, subjects); field != "" {
 		return conn.Refused(fmt.Errorf("the stream %s exists with another configuration: %s; "+
 			"change it at the server, or drain and delete the stream, which is then created anew", want.Name, field))
 	}
 	return nil
+}
+
+// known tells whether a stream was there before.
+func (b *Broker) known(stream string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.streams[stream]
+}
+
+func (b *Broker) know(stream string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.streams[stream] = true
 }
 
 // ensureConsumer makes sure that the shard's consumer exists as it has to be.

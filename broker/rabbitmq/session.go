@@ -88,6 +88,7 @@ func (s *session) watch() {
 			}
 		case <-repair:
 			repair = nil
+			s.confirms.lost() // what is returned was published here
 			if err := s.declareAll(); err != nil {
 				s.giveUp(err)
 			}
