@@ -60,6 +60,10 @@ type StoreCreated struct{ Dir string }
 // in it. It is made again.
 type QueueLost struct{ Name string }
 
+// PoliciesUnknown tells that the broker could not be asked for its policies; it is
+// asked again.
+type PoliciesUnknown struct{ Err error }
+
 // StoreChecked tells how far the check of an embedded broker's store is, when it
 // takes long.
 type StoreChecked struct {
@@ -73,3 +77,4 @@ func (DeadLetterFailed) event() {}
 func (StoreCreated) event()     {}
 func (StoreChecked) event()     {}
 func (QueueLost) event()        {}
+func (PoliciesUnknown) event()  {}

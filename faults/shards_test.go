@@ -28,7 +28,7 @@ func TestManyShards(t *testing.T) {
 		if got := len(consumer.Lines()); got > 50 {
 			c.Errorf("%d lines until then", got)
 		}
-		c.settled(most, c.server.PostAll(5, 400))
+		c.settled(most, c.server.PostAll(20, 10))
 		if found := consumer.Errors(); len(found) > 0 {
 			c.Errorf("errors in the log: %q", found)
 		}

@@ -18,7 +18,7 @@ func (l *Log) tell(e event.Event) {
 		l.process(e)
 	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
 		l.request(e)
-	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.QueueLost, event.StoreCreated, event.StoreChecked:
+	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.QueueLost, event.PoliciesUnknown, event.StoreCreated, event.StoreChecked:
 		l.broker(e)
 	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.OutputChanged, event.EnvelopeUndecodable:
 		l.shard(e)
@@ -150,6 +150,9 @@ func (l *Log) broker(e event.Event) {
 		line.Msg(text)
 	case event.StoreCreated:
 		l.line(zerolog.InfoLevel, at).Str("dir", e.Dir).Msg("there was no broker store, made a new, empty one")
+	case event.PoliciesUnknown:
+		const text = "cannot ask the management API for policies that throw messages away, trying again"
+		l.repeating(zerolog.WarnLevel, text, at).Err(e.Err).Msg(text)
 	case event.QueueLost:
 		const text = "a queue was deleted, and what was in it is lost; making it again"
 		l.repeating(zerolog.ErrorLevel, text+e.Name, at).Str("queue", e.Name).Msg(text)

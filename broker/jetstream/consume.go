@@ -31,7 +31,7 @@ func (b *Broker) subscribe(
 	if err != nil {
 		err = b.target.explain(err)
 	}
-	return sub.pin, err
+	return sub.pin.id, err
 }
 
 // run is the subscription's loop.
@@ -89,8 +89,8 @@ func (sub *subscription) end() {
 	for _, d := range sub.takeBackUnsent() {
 		_ = s.send(d, nak)
 	}
-	if sub.pin != "" && !s.Over() && sub.unpin() == nil {
-		sub.setPin("")
+	if sub.pin.id != "" && !s.Over() && sub.unpin() == nil {
+		sub.pin.set(s.conn, "")
 	}
 	_ = s.conn.FlushTimeout(s.broker.timing.Close) // until the server has read it
 }
@@ -105,7 +105,7 @@ func (sub *subscription) unpin() error {
 		return err
 	}
 	c, err := stream.Consumer(ctx, consumerOf(sub.shard))
-	if err != nil || pinOf(c.CachedInfo()) != sub.pin {
+	if err != nil || pinOf(c.CachedInfo()) != sub.pin.id {
 		return err
 	}
 	return stream.UnpinConsumer(ctx, consumerOf(sub.shard), group)

@@ -14,10 +14,18 @@ import (
 // errUndelivered: the server holds an envelope and will never deliver it.
 var errUndelivered = errors.New("the server will not deliver it")
 
+// lookout looks, at times, at what may change without a word of the server. Only the
+// session's watch uses it.
+type lookout struct {
+	session *session
+	last    time.Time
+}
+
 // look checks what an operator may have changed, or a crash of the server left.
 // An answer that does not come is no reason to end the session.
-func (s *session) look() {
-	s.looked = time.Now()
+func (l *lookout) look() {
+	s := l.session
+	l.last = time.Now()
 	ctx, cancel := context.WithTimeout(s.broker.conns.Context(), s.broker.timing.rpc)
 	defer cancel()
 	if s.role == conn.Publish {
@@ -43,18 +51,18 @@ func (s *session) look() {
 	}
 	for _, sub := range s.subs.all() {
 		if c := consumers[consumerOf(sub.shard)]; c != nil && c.Created.Equal(sub.created) {
-			sub.judge(ctx, stream, c, info.State.Subjects[subjectOf(sub.shard)])
+			l.judge(ctx, sub, stream, c, info.State.Subjects[subjectOf(sub.shard)])
 		}
 	}
 }
 
 // due tells whether it is time to look: soon after a subscription began, since a
 // server that was killed may have made its connection new, and then now and then.
-func (s *session) due() bool {
-	if time.Since(s.looked) >= s.broker.timing.look {
+func (l *lookout) due() bool {
+	if time.Since(l.last) >= l.session.broker.timing.look {
 		return true
 	}
-	for _, sub := range s.subs.all() {
+	for _, sub := range l.session.subs.all() {
 		if sub.looks < firstLooks || sub.stuck != 0 {
 			return true
 		}
@@ -73,12 +81,14 @@ const firstLooks = 2
 // nats-server sorts that out for interest retention only (checkForOrphanMsgs). It
 // would come back as new when the consumer is made anew some day, and its messages
 // be written twice if their ids are forgotten by then. So it has to come back now.
-func (sub *subscription) judge(ctx context.Context, stream jetstream.Stream, c *jetstream.ConsumerInfo, envelopes uint64) {
+func (l *lookout) judge(
+	ctx context.Context, sub *subscription, stream jetstream.Stream, c *jetstream.ConsumerInfo, envelopes uint64,
+) {
 	before := sub.stuck
 	sub.looks++
 	sub.stuck = 0
 	if field := consumerConflict(c.Config, sub.broker.consumer(sub.shard)); field != "" {
-		sub.fail(otherConsumer(c.Name, field))
+		l.end(sub, otherConsumer(c.Name, field))
 		return
 	}
 	known := c.NumPending + uint64(max(0, c.NumAckPending))
@@ -90,13 +100,13 @@ func (sub *subscription) judge(ctx context.Context, stream jetstream.Stream, c *
 		return
 	}
 	if sub.stuck = first.Sequence; sub.stuck == before { // its removal was not just under way
-		sub.fail(fmt.Errorf("%w: envelope %d of the stream is acknowledged and was not removed; "+
+		l.end(sub, fmt.Errorf("%w: envelope %d of the stream is acknowledged and was not removed; "+
 			"making the consumer anew, which delivers it again", errUndelivered, first.Sequence))
 	}
 }
 
-// fail ends a subscription for a reason that the server does not tell by itself.
-func (sub *subscription) fail(err error) {
+// end ends a subscription for a reason that the server does not tell by itself.
+func (l *lookout) end(sub *subscription, err error) {
 	sub.mu.Lock()
 	sub.fault = err
 	sub.mu.Unlock()

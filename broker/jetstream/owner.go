@@ -14,21 +14,32 @@ import (
 // ownerSubject is where the client with the pin listens and says nothing. While its
 // connection is up the server knows a subscriber there, and tells when there is none.
 // Each client may subscribe to an inbox; another subject might need a permission.
-func ownerSubject(pin string) string { return "_INBOX." + pin + ownerSuffix }
+func ownerSubject(id string) string { return "_INBOX." + id + ownerSuffix }
 
 const ownerSuffix = ".async-data-processor"
 
-// setPin notes the pin that the server has given, or that there is none.
-func (sub *subscription) setPin(pin string) {
-	if pin == sub.pin {
+// pin is the server's name for a client while that is the active one of a consumer.
+type pin struct {
+	id    string             // empty for none
+	owner *nats.Subscription // shows that it is there; nil without an id
+}
+
+// set notes the id that the server has given, or that there is none.
+func (p *pin) set(c *nats.Conn, id string) {
+	if id == p.id {
 		return
 	}
-	if sub.owner != nil {
-		_ = sub.owner.Unsubscribe()
-		sub.owner = nil
+	p.hide()
+	if p.id = id; id != "" {
+		p.owner, _ = c.Subscribe(ownerSubject(id), func(*nats.Msg) {})
 	}
-	if sub.pin = pin; pin != "" {
-		sub.owner, _ = sub.session.conn.Subscribe(ownerSubject(pin), func(*nats.Msg) {})
+}
+
+// hide ends the subscription that shows the client.
+func (p *pin) hide() {
+	if p.owner != nil {
+		_ = p.owner.Unsubscribe()
+		p.owner = nil
 	}
 }
 
@@ -42,50 +53,49 @@ func pinOf(info *jetstream.ConsumerInfo) string {
 	return ""
 }
 
-// takeOver takes a shard from a client that is not this one and whose connection is
+// takeover takes a shard from a client that is not this one and whose connection is
 // gone. The server would keep its place, and what it held, for some seconds.
-func (s *session) takeOver(ctx context.Context, shard int, info *jetstream.ConsumerInfo, own string) error {
-	pin := pinOf(info)
-	if pin == "" || pin == own {
+type takeover struct {
+	session *session
+	shard   int
+}
+
+// try does that, if the pin in info is not this client's own.
+func (t takeover) try(ctx context.Context, info *jetstream.ConsumerInfo, own string) error {
+	s := t.session
+	id := pinOf(info)
+	if id == "" || id == own || !t.gone(ctx, id) {
 		return nil
 	}
 	// A client that has got its pin just now subscribes within this time, also by
 	// way of another server.
-	for pause := s.broker.timing.gone; ; pause = 0 {
-		if !s.gone(ctx, pin) {
-			return nil
-		}
-		if pause == 0 {
-			break
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	select {
+	case <-time.After(s.broker.timing.gone):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !t.gone(ctx, id) {
+		return nil
 	}
 	stream, err := s.js.Stream(ctx, ShardStream)
 	if err != nil {
 		return err
 	}
-	c, err := stream.Consumer(ctx, consumerOf(shard))
-	if err != nil {
+	c, err := stream.Consumer(ctx, consumerOf(t.shard))
+	if err != nil || pinOf(c.CachedInfo()) != id {
 		return err
 	}
-	if info = c.CachedInfo(); pinOf(info) != pin {
-		return nil
-	}
-	if err := s.returnAll(ctx, stream, shard, info); err != nil {
+	if err := t.returnAll(ctx, stream, c.CachedInfo()); err != nil {
 		return err
 	}
-	return stream.UnpinConsumer(ctx, consumerOf(shard), group)
+	return stream.UnpinConsumer(ctx, consumerOf(t.shard), group)
 }
 
 // gone tells whether the client with the pin has no connection.
-func (s *session) gone(ctx context.Context, pin string) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.broker.timing.gone)
+func (t takeover) gone(ctx context.Context, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, t.session.broker.timing.gone)
 	defer cancel()
-	_, err := s.conn.RequestWithContext(ctx, ownerSubject(pin), nil)
+	_, err := t.session.conn.RequestWithContext(ctx, ownerSubject(id), nil)
 	return errors.Is(err, nats.ErrNoResponders)
 }
 
@@ -93,10 +103,10 @@ func (s *session) gone(ctx context.Context, pin string) bool {
 // counts any return. The subjects are those of the deliveries
 // (docs.nats.io, "JetStream wire API"); of one that is not handed out, the server
 // ignores the return.
-func (s *session) returnAll(ctx context.Context, stream jetstream.Stream, shard int, info *jetstream.ConsumerInfo) error {
+func (t takeover) returnAll(ctx context.Context, stream jetstream.Stream, info *jetstream.ConsumerInfo) error {
 	next := info.AckFloor.Stream + 1
 	for range info.NumAckPending {
-		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subjectOf(shard)))
+		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subjectOf(t.shard)))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}
@@ -106,8 +116,8 @@ func (s *session) returnAll(ctx context.Context, stream jetstream.Stream, shard 
 		if m.Sequence > info.Delivered.Stream {
 			return nil
 		}
-		reply := fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", ShardStream, consumerOf(shard), m.Sequence, info.Delivered.Consumer)
-		if err := s.conn.Publish(reply, []byte(nak)); err != nil {
+		reply := fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.0.0", ShardStream, consumerOf(t.shard), m.Sequence, info.Delivered.Consumer)
+		if err := t.session.conn.Publish(reply, []byte(nak)); err != nil {
 			return err
 		}
 		next = m.Sequence + 1

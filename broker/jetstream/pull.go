@@ -35,11 +35,10 @@ type subscription struct {
 	wake     chan struct{} // of one: something has changed
 
 	// Only used by the subscription's loop.
-	pin     string             // the server's name for this consumer while it is the active one
-	owner   *nats.Subscription // which shows that it is there; nil without a pin
-	asked   int                // how many envelopes pull requests still ask for
-	askedAt time.Time          // when the latest was sent
-	pause   time.Time          // no pull request before
+	pin     pin
+	asked   int       // how many envelopes pull requests still ask for
+	askedAt time.Time // when the latest was sent
+	pause   time.Time // no pull request before
 
 	// Only used by the session's watch.
 	looks int    // how often it was looked at
@@ -74,7 +73,7 @@ const (
 var errMissing = errors.New("the stream is missing")
 
 // open subscribes to a shard, its consumer made if it is missing.
-func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*subscription, error) {
+func (s *session) open(ctx context.Context, shard, prefetch int, own string) (*subscription, error) {
 	b := s.broker
 	// The server makes one consumer after the other, and syncs each.
 	select {
@@ -95,7 +94,7 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 		return nil, err
 	}
 	s.returnLost(shard, info.Created)
-	_ = s.takeOver(ctx, shard, info, pin) // else the server's patience has to pass
+	_ = takeover{s, shard}.try(ctx, info, own) // else the server's patience has to pass
 	sub := &subscription{
 		broker: b, session: s, shard: shard, prefetch: prefetch,
 		created:  info.Created,
@@ -125,7 +124,7 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 	if !s.subs.register(sub) {
 		return nil, s.Cause()
 	}
-	sub.setPin(pin)
+	sub.pin.set(s.conn, own)
 	return sub, nil
 }
 
@@ -162,7 +161,7 @@ func (sub *subscription) request() error {
 	case want > 0 && (sub.asked == 0 || want >= (sub.prefetch+1)/2) && !sub.session.settling.behind(sub.broker.timing.ackWait):
 		sub.asked += want
 		return sub.pull(fetching, pullRequest{Batch: want, Expires: sub.interval})
-	case sub.asked == 0 && sub.pin != "" && silent >= sub.interval:
+	case sub.asked == 0 && sub.pin.id != "" && silent >= sub.interval:
 		// No envelope is so small.
 		return sub.pull(keeping, pullRequest{Batch: 1, MaxBytes: 1, Expires: sub.interval / 4})
 	default:
@@ -181,7 +180,7 @@ type pullRequest struct {
 
 func (sub *subscription) pull(kind string, r pullRequest) error {
 	sub.askedAt = time.Now()
-	r.Group, r.Pin = group, sub.pin
+	r.Group, r.Pin = group, sub.pin.id
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -237,7 +236,7 @@ func (sub *subscription) status(m *nats.Msg, kind string) error {
 	case code == "423":
 		// Another consumer is the active one, or a restarted server has
 		// forgotten who was.
-		sub.setPin("")
+		sub.pin.set(sub.session.conn, "")
 		sub.asked = 0
 	case code == "409" && text == "Consumer Deleted":
 		return errCancelled

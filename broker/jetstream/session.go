@@ -23,7 +23,6 @@ type session struct {
 	conn      *nats.Conn
 	js        jetstream.JetStream // for administration
 	publisher *publisher          // set by Prepare, read-only after; nil when consuming
-	looked    time.Time           // when it was looked at what changes; only used by watch
 
 	settling settling // these are not used when publishing
 	subs     subscriptions
@@ -73,15 +72,15 @@ func (s *session) giveUp(err error) { s.Fail(s.broker.target.explain(err)) }
 
 // watch looks after the streams until the session ends.
 func (s *session) watch() {
-	s.looked = time.Now()
+	look := lookout{session: s, last: time.Now()}
 	probe := time.NewTicker(s.broker.timing.probe)
 	defer probe.Stop()
 	for {
 		select {
 		case <-probe.C:
 			s.probe()
-			if s.due() {
-				s.look()
+			if look.due() {
+				look.look()
 			}
 		case <-s.Repair():
 			if err := s.ensure(); err != nil {

@@ -43,7 +43,9 @@ func (s *session) Prepare() error {
 	switch {
 	case err != nil:
 	case s.role == conn.Publish:
-		err = s.openConfirms()
+		if err = s.checkPolicies(); err == nil {
+			err = s.openConfirms()
+		}
 	default:
 		s.openSettling()
 	}
@@ -51,6 +53,9 @@ func (s *session) Prepare() error {
 		return s.broker.target.explain(err)
 	}
 	s.Loops.Go(s.watch)
+	if s.role == conn.Publish {
+		s.Loops.Go(s.watchPolicies)
+	}
 	return nil
 }
 
