@@ -146,6 +146,22 @@ func TestOpenedTellsWhatItKnows(t *testing.T) {
 	}
 }
 
+// TestLostQueue: what is gone is an error, what cannot be asked for a warning.
+func TestLostQueue(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		s.Send(event.QueueLost{Name: "q"})
+		s.Send(event.QueueLost{Name: "q"}) // which repeats
+		s.Send(event.PoliciesUnknown{Err: errors.New("status 401")})
+	})
+	var got []string
+	for _, l := range lines {
+		got = append(got, fmt.Sprint(l["level"], " ", l["component"], " ", l["queue"], " ", l["error"]))
+	}
+	if want := []string{"error broker q <nil>", "warn broker <nil> status 401"}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
 // TestManyShardsShareALine: the start and the drain of many shards is a line each.
 func TestManyShardsShareALine(t *testing.T) {
 	for shards, want := range map[int][]string{

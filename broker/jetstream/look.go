@@ -85,17 +85,21 @@ func (l *lookout) judge(
 	ctx context.Context, sub *subscription, stream jetstream.Stream, c *jetstream.ConsumerInfo, envelopes uint64,
 ) {
 	before := sub.stuck
-	sub.looks++
 	sub.stuck = 0
 	if field := consumerConflict(c.Config, sub.broker.consumer(sub.shard)); field != "" {
 		l.end(sub, otherConsumer(c.Name, field))
 		return
 	}
 	known := c.NumPending + uint64(max(0, c.NumAckPending))
-	if envelopes == 0 || envelopes <= known && sub.looks > firstLooks && before == 0 {
+	if envelopes == 0 || envelopes <= known && sub.looks >= firstLooks && before == 0 {
+		sub.looks++
 		return
 	}
 	first, err := stream.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subjectOf(sub.shard))) // from there on
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return // the next look asks again
+	}
+	sub.looks++
 	if err != nil || first.Sequence > c.AckFloor.Stream {
 		return
 	}
