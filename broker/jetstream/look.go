@@ -62,15 +62,17 @@ func (l *lookout) due() bool {
 	if time.Since(l.last) >= l.session.broker.timing.look {
 		return true
 	}
+	soon := 3 * l.session.broker.timing.ackWait // what was handed out before has come again by then
 	for _, sub := range l.session.subs.all() {
-		if sub.looks < firstLooks || sub.stuck != 0 {
+		if sub.looks < firstLooks && time.Since(sub.began) < soon || sub.stuck != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// firstLooks is how often a subscription is looked at before it is one among many.
+// firstLooks is how often a subscription is looked at closely. A look counts when what
+// was handed out before the subscription is settled: what is stuck is behind it.
 const firstLooks = 2
 
 // judge looks at the server's consumer of a subscription, and at how many envelopes
@@ -99,7 +101,9 @@ func (l *lookout) judge(
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return // the next look asks again
 	}
-	sub.looks++
+	if c.AckFloor.Stream >= sub.handedOut {
+		sub.looks++
+	}
 	if err != nil || first.Sequence > c.AckFloor.Stream {
 		return
 	}

@@ -15,16 +15,31 @@ import (
 )
 
 // TestRemovalLost: the server was killed when it had stored an acknowledgement, and
-// not the removal. It would keep the envelope for ever and never deliver it.
+// not the removal. It would keep the envelope for ever and never deliver it. That is
+// so, too, when an envelope that was stored before it is still held.
 func TestRemovalLost(t *testing.T) {
-	t.Parallel()
+	for name, holds := range map[string]bool{"alone": false, "behind one that is held": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			removalLost(t, holds)
+		})
+	}
+}
+
+func removalLost(t *testing.T, holds bool) {
 	n := newNode(t, "")
 	told := &events{}
 	b := openBroker(t, Config{URL: n.url(), Events: told.add})
 	awaitReady(t, b)
+	in := consume(t, b, 0, 5)
+	held := 0
+	if holds {
+		held = 1
+		publish(t, b, envelope(0))
+		in.next()
+	}
 	e := envelope(0)
 	publish(t, b, e)
-	in := consume(t, b, 0, 5)
 	d := in.next()
 	messages := filepath.Join(n.Dir, "jetstream", "$G", "streams", ShardStream, "msgs")
 	before := filepath.Join(t.TempDir(), "msgs")
@@ -32,7 +47,7 @@ func TestRemovalLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	settled(t, d, message.Ack)
-	eventually(t, func() bool { return depthOf(t, n.url(), 0) == 0 }, func() string { return "it was not removed" })
+	eventually(t, func() bool { return depthOf(t, n.url(), 0) == held }, func() string { return "it was not removed" })
 	n.stop() // it stores what the consumer knows
 	if err := os.RemoveAll(messages); err != nil {
 		t.Fatal(err)
@@ -41,12 +56,21 @@ func TestRemovalLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.start(t)
-	if got := depthOf(t, n.url(), 0); got != 1 {
-		t.Fatalf("%d envelopes after the crash, want the one whose removal was lost", got)
+	if got := depthOf(t, n.url(), 0); got != held+1 {
+		t.Fatalf("%d envelopes after the crash, want also the one whose removal was lost", got)
 	}
+	if holds {
+		d := in.next()
+		time.Sleep(4 * defaultTiming.probe)
+		settled(t, d, message.Ack)
+	}
+	began := time.Now()
 	again := in.next()
 	if again.ID != e.ID || string(again.Body) != string(e.Body) {
 		t.Errorf("got %q, want %q", again.ID, e.ID)
+	}
+	if took := time.Since(began); took > defaultTiming.look/2 {
+		t.Errorf("it came after %v", took)
 	}
 	settled(t, again, message.Ack)
 	eventually(t, func() bool { return depthOf(t, n.url(), 0) == 0 }, func() string { return "it is still there" })

@@ -27,12 +27,15 @@ type subscription struct {
 	session  *session
 	shard    int
 	prefetch int
-	created  time.Time     // of the server's consumer: another one has other deliveries
-	interval time.Duration // after which a pull request ends
-	inbox    string        // where pull requests are answered, up to their kind
-	inboxSub *nats.Subscription
-	drained  chan struct{} // closed when the subscription to the inbox has ended
-	wake     chan struct{} // of one: something has changed
+	created  time.Time // of the server's consumer: another one has other deliveries
+	began    time.Time
+	// handedOut is the last envelope that was handed out before, by its number in the stream.
+	handedOut uint64
+	interval  time.Duration // after which a pull request ends
+	inbox     string        // where pull requests are answered, up to their kind
+	inboxSub  *nats.Subscription
+	drained   chan struct{} // closed when the subscription to the inbox has ended
+	wake      chan struct{} // of one: something has changed
 
 	// Only used by the subscription's loop.
 	pin     pin
@@ -97,14 +100,15 @@ func (s *session) open(ctx context.Context, shard, prefetch int, own string) (*s
 	_ = takeover{s, shard}.try(ctx, info, own) // else the server's patience has to pass
 	sub := &subscription{
 		broker: b, session: s, shard: shard, prefetch: prefetch,
-		created:  info.Created,
+		created: info.Created,
+		began:   time.Now(), handedOut: info.Delivered.Stream,
 		interval: min(b.timing.pull, info.Config.PinnedTTL/3),
 		inbox:    s.conn.NewInbox() + ".",
 		drained:  make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 		unacked:  map[uint64]*unacked{},
 	}
-	if info.AckFloor.Stream == 0 {
+	if sub.handedOut == 0 {
 		sub.looks = firstLooks // nothing of it can be stuck
 	}
 	sub.inboxSub, err = s.conn.Subscribe(sub.inbox+"*", func(m *nats.Msg) {
