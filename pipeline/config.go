@@ -302,6 +302,9 @@ func (c Config) window() output.Window {
 	return output.Window{IDs: c.DedupeIDs, Unsettled: c.prefetch() * message.MaxEnvelopeMessages, Age: c.DedupeWindow}
 }
 
+// RedactManagementURL returns a RabbitMQManagement without its password.
+func RedactManagementURL(raw string) string { return rabbitmq.RedactManagement(raw) }
+
 // RedactURL returns a broker's URL, or a list of them, without passwords,
 // tokens and parameters, fit for logs; and nothing of one that does not parse,
 // where these may be anywhere.

@@ -46,9 +46,11 @@ func parseManagement(raw, vhost string, timeout time.Duration) (*management, err
 		Transport:     &http.Transport{DisableKeepAlives: true},
 	}}
 	m.password, _ = u.User.Password()
+	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), ""
+	u.User = url.User(m.user)
+	m.name = u.String()
 	u.User = nil
-	m.name = strings.TrimSuffix(u.String(), "/")
-	m.queues = m.name + "/api/queues/" + url.PathEscape(vhost) + "?columns=name,policy,operator_policy,effective_policy_definition"
+	m.queues = u.String() + "/api/queues/" + url.PathEscape(vhost) + "?columns=name,policy,operator_policy,effective_policy_definition"
 	return m, nil
 }
 
@@ -60,6 +62,19 @@ func CheckManagement(raw string) error {
 	}
 	_, err := parseManagement(raw, "", 0)
 	return err
+}
+
+// RedactManagement returns the URL of a management API without the password, and
+// nothing of one that does not parse.
+func RedactManagement(raw string) string {
+	if raw == "" {
+		return ""
+	}
+	m, err := parseManagement(raw, "", 0)
+	if err != nil {
+		return "(a URL that does not parse)"
+	}
+	return m.name
 }
 
 // queuePolicy is what the management API tells of a queue.
