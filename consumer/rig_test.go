@@ -38,6 +38,8 @@ type rig struct {
 	dir    string
 	cfg    Config
 	began  time.Time
+	first  int               // how many shards are assigned to the Set before it runs
+	hear   func(event.Event) // hears of events, concurrently; nil for nothing
 	// around wraps a folder that was taken; nil for faults alone.
 	around func(n int, f Folder) Folder
 
@@ -83,14 +85,12 @@ func newRig(t *testing.T) *rig {
 // start runs a Set of all shards until the test stops it, or it fails.
 func (r *rig) start() {
 	r.t.Helper()
+	r.first = shards
 	r.run()
-	for n := range shards {
-		r.set.Start(n)
-	}
 	synctest.Wait()
 }
 
-// run runs a Set without a shard.
+// run runs a Set of the first shards.
 func (r *rig) run() {
 	r.t.Helper()
 	dir, err := output.Open(r.dir, output.Window{IDs: 1000, Age: 24 * time.Hour}, output.Roll{})
@@ -101,8 +101,16 @@ func (r *rig) run() {
 	}
 	var hub event.Hub
 	r.lines = telemetry.Start(&hub, zerolog.New(r), false)
-	r.cfg.Events = hub.Send
+	r.cfg.Events = func(e event.Event) {
+		if r.hear != nil {
+			r.hear(e)
+		}
+		hub.Send(e)
+	}
 	r.set = New(r.cfg)
+	for n := range r.first {
+		r.set.Start(n)
+	}
 	ctx, signal := context.WithCancel(context.Background())
 	r.signal = signal
 	go func() {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"async-data-processor/event"
 	"async-data-processor/message"
@@ -36,6 +37,8 @@ type Set struct {
 	running  map[int]*shard
 	past     []event.Worker // the workers of pools that have ended
 	last     map[int]int    // the number of the newest worker, by shard
+	opening  map[int]bool   // that are being opened for the first time; nil once that was told
+	began    time.Time      // when Run did
 }
 
 // New returns a Set to which no shard is assigned.
@@ -44,7 +47,7 @@ func New(cfg Config) *Set {
 	s := &Set{
 		cfg: cfg, changed: make(chan struct{}, 1),
 		assigned: make(map[int]bool), extra: make(map[int]bool), left: make(map[int]bool),
-		running: make(map[int]*shard), last: make(map[int]int),
+		running: make(map[int]*shard), last: make(map[int]int), opening: make(map[int]bool),
 	}
 	if s.cfg.Open == nil {
 		s.cfg.Open = func(ctx context.Context, n int, onStandby func()) (Folder, error) {
@@ -122,6 +125,7 @@ func (s *Set) Run(intake, work context.Context) error {
 	defer stop(nil)
 	defer context.AfterFunc(s.failed, func() { stop(context.Cause(s.failed)) })()
 	var others sync.WaitGroup
+	s.began = time.Now()
 	others.Go(func() { s.lookForQueues(intake) })
 	others.Go(func() { s.lookForFiles(intake) })
 
@@ -172,6 +176,9 @@ func (s *Set) reconcile(intake, work context.Context, ended chan<- *shard) int {
 			}
 			sh := newShard(s, intake, n, wanted[n])
 			s.running[n] = sh
+			if s.opening != nil && sh.purpose == toConsume {
+				s.opening[n] = true
+			}
 			go func() {
 				sh.err = sh.run(work)
 				ended <- sh
@@ -227,6 +234,29 @@ func (s *Set) remove(sh *shard, draining bool) error {
 		s.fail(err)
 	}
 	return err
+}
+
+// opened tells, when no shard is being opened for the first time any more, how many
+// run. One that has begun to wait for its folder counts as told of.
+func (s *Set) opened(n int) {
+	s.mu.Lock()
+	delete(s.opening, n)
+	if s.opening == nil || len(s.opening) > 0 {
+		s.mu.Unlock()
+		return
+	}
+	s.opening = nil
+	e := event.ShardsOpened{Shards: len(s.running), Took: time.Since(s.began)}
+	for _, sh := range s.running {
+		switch sh.state {
+		case event.ShardRunning:
+			e.Owned++
+		case event.ShardStandby:
+			e.Standby++
+		}
+	}
+	s.mu.Unlock()
+	s.cfg.Events.Send(e)
 }
 
 // History returns a record of every worker that ever lived.

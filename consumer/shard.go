@@ -79,6 +79,9 @@ func (sh *shard) enter(state event.ShardState, why error, retry time.Duration) {
 		why = nil // nothing has happened to it
 	}
 	sh.set.cfg.Events.Send(event.ShardChanged{Shard: sh.n, State: state, Err: why, Retry: retry})
+	if state != event.ShardOpening {
+		sh.set.opened(sh.n)
+	}
 }
 
 const (

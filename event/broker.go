@@ -56,6 +56,14 @@ type DeadLetterFailed struct {
 // made an empty one.
 type StoreCreated struct{ Dir string }
 
+// QueueLost tells that a queue, or a stream, was deleted under way, with all that was
+// in it. It is made again.
+type QueueLost struct{ Name string }
+
+// PoliciesUnknown tells that the broker could not be asked for its policies; it is
+// asked again.
+type PoliciesUnknown struct{ Err error }
+
 // StoreChecked tells how far the check of an embedded broker's store is, when it
 // takes long.
 type StoreChecked struct {
@@ -68,3 +76,5 @@ func (DeadLettered) event()     {}
 func (DeadLetterFailed) event() {}
 func (StoreCreated) event()     {}
 func (StoreChecked) event()     {}
+func (QueueLost) event()        {}
+func (PoliciesUnknown) event()  {}

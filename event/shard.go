@@ -47,6 +47,14 @@ type ShardOpened struct {
 	Took      time.Duration
 }
 
+// ShardsOpened tells, once, that no shard is being opened any more for the first time.
+type ShardsOpened struct {
+	Shards int // that the process should own
+	// Owned and Standby are how many of them run, and how many have another owner.
+	Owned, Standby int
+	Took           time.Duration
+}
+
 // FileOverdue tells that the shard's open file is due and cannot be published.
 type FileOverdue struct {
 	Shard int
@@ -102,6 +110,7 @@ type OutputChanged struct {
 
 func (ShardChanged) event()        {}
 func (ShardOpened) event()         {}
+func (ShardsOpened) event()        {}
 func (FileOverdue) event()         {}
 func (LeftFile) event()            {}
 func (ExtraShardFound) event()     {}

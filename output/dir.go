@@ -31,6 +31,7 @@ const standbyInterval = 200 * time.Millisecond
 type Dir struct {
 	root   *os.Root
 	path   string // absolute, so that a change of working directory does not matter
+	names  syncer // of the shards' folders, which are opened at the same time
 	window Window
 	roll   Roll
 
@@ -63,10 +64,12 @@ func Open(dir string, w Window, r Roll) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open output folder: %w", err)
 	}
-	return &Dir{
+	d := &Dir{
 		root: root, path: path, window: w, roll: r, legacies: make(map[string]*legacy),
 		now: time.Now, standby: standbyInterval, sync: durable.SyncDir,
-	}, nil
+	}
+	d.names.folder = parent{d}
+	return d, nil
 }
 
 // Path is the folder's absolute path.
@@ -158,10 +161,22 @@ func (d *Dir) Check() error {
 }
 
 // syncName makes the name of a shard's folder durable. It is done for an old
-// folder too: an earlier process may have died before it came to this.
+// folder too: an earlier process may have died before it came to this. Shards that
+// are opened at the same time share an fsync.
 func (d *Dir) syncName(name string) error {
-	if err := d.sync(d.path); err != nil {
+	names, err := d.names.begin()
+	if err == nil {
+		err = names.sync()
+	}
+	if err != nil {
 		return fmt.Errorf("make the name %s durable: %w", name, err)
 	}
 	return nil
 }
+
+// parent is the output folder as a syncer uses it.
+type parent struct{ dir *Dir }
+
+func (p parent) open() (handle, error) { return p, nil }
+func (p parent) Sync() error           { return p.dir.sync(p.dir.path) }
+func (p parent) Close() error          { return nil }

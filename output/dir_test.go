@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +33,51 @@ func TestNamesOfFolders(t *testing.T) {
 		t.Errorf("synced %q, want %q", synced, path)
 	}
 	mustWrite(t, s, newBatch("{}"))
+}
+
+// TestFoldersShareFsyncs: shards that are opened together share the fsyncs of their
+// names, and each waits for one that began when its folder was there.
+func TestFoldersShareFsyncs(t *testing.T) {
+	const shards = 40
+	d := openTestDir(t, memoryDir(t))
+	var mu sync.Mutex // guards what follows
+	syncs, known := 0, make(map[string]bool)
+	d.sync = func(path string) error {
+		entries, err := os.ReadDir(path)
+		time.Sleep(20 * time.Millisecond)
+		mu.Lock()
+		defer mu.Unlock()
+		syncs++
+		for _, e := range entries {
+			known[e.Name()] = true
+		}
+		return err
+	}
+	var all sync.WaitGroup
+	opened := make(chan *Shard, shards)
+	for n := range shards {
+		all.Go(func() {
+			s, err := d.Shard(t.Context(), n, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if !known[ShardName(n)] {
+				t.Errorf("shard %d is open, its name is not durable", n)
+			}
+			opened <- s
+		})
+	}
+	all.Wait()
+	close(opened)
+	for s := range opened {
+		must(t, s.Close())
+	}
+	if syncs > shards/4 {
+		t.Errorf("%d fsyncs of the output folder for %d shards", syncs, shards)
+	}
 }
 
 func TestOpenRelative(t *testing.T) {

@@ -112,7 +112,9 @@ func (p *process) run() {
 // dir is the output folder as the process has opened it.
 func (p *process) dir() *Dir {
 	d := p.world.dir
-	return &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, now: p.world.now, legacies: map[string]*legacy{}}
+	mine := &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, now: p.world.now, legacies: map[string]*legacy{}}
+	mine.names.folder = parent{mine}
+	return mine
 }
 
 // wrap puts the model's folder in the place of the real one, whose lock it keeps.

@@ -11,7 +11,7 @@ var errInterrupted = errors.New("it was interrupted")
 // syncer makes the names in a folder durable, with one fsync for all callers that
 // need one at the same time. Its methods may be called concurrently.
 type syncer struct {
-	folder folder
+	folder interface{ open() (handle, error) }
 
 	mu     sync.Mutex // guards what follows, and the fields of each opened
 	opened *opened    // what begin returns, or nil

@@ -104,7 +104,9 @@ func openBroker(cfg Config, events event.Sink) (broker.Broker, error) {
 			Credentials: cfg.NATSCreds, CA: cfg.NATSCA, Cert: cfg.NATSCert, Key: cfg.NATSKey, Events: events,
 		})
 	default:
-		return rabbitmq.New(rabbitmq.Config{URL: cfg.BrokerURL, Shards: cfg.Shards, Events: events})
+		return rabbitmq.New(rabbitmq.Config{
+			URL: cfg.BrokerURL, Shards: cfg.Shards, Management: cfg.RabbitMQManagement, Events: events,
+		})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"async-data-processor/broker/local"
+	"async-data-processor/broker/rabbitmq"
 	"async-data-processor/message"
 	"async-data-processor/output"
 	"async-data-processor/server"
@@ -23,6 +24,9 @@ type Config struct {
 	// shares the broker must agree on it.
 	Shards int
 
+	// RabbitMQManagement is the URL of RabbitMQ's management API, which tells of its
+	// policies; empty if they are not to be looked at.
+	RabbitMQManagement string
 	// EmbeddedMinFree is how many bytes of its disk an embedded broker keeps free.
 	EmbeddedMinFree int64
 	// IntakeOnly lets a server run alone over an embedded broker.
@@ -193,6 +197,8 @@ func (c Config) Validate() error {
 
 	_, err := parseBroker(c.BrokerURL)
 	check(err == nil, "--broker-url: %w", err)
+	management := rabbitmq.CheckManagement(c.RabbitMQManagement)
+	check(management == nil, "--rabbitmq-management-url: %w", management)
 	within("shards", c.Shards, MaxShards)
 	within("jetstream-replicas", c.Replicas, 5)
 	check(c.EmbeddedMinFree > 0, "--embedded-min-free is %d, want more than 0", c.EmbeddedMinFree)
@@ -295,6 +301,9 @@ func (c Config) prefetch() int { return c.BatchSize * (c.WorkersMax + 2) }
 func (c Config) window() output.Window {
 	return output.Window{IDs: c.DedupeIDs, Unsettled: c.prefetch() * message.MaxEnvelopeMessages, Age: c.DedupeWindow}
 }
+
+// RedactManagementURL returns a RabbitMQManagement without its password.
+func RedactManagementURL(raw string) string { return rabbitmq.RedactManagement(raw) }
 
 // RedactURL returns a broker's URL, or a list of them, without passwords,
 // tokens and parameters, fit for logs; and nothing of one that does not parse,

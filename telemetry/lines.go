@@ -18,9 +18,9 @@ func (l *Log) tell(e event.Event) {
 		l.process(e)
 	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
 		l.request(e)
-	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.StoreCreated, event.StoreChecked:
+	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.QueueLost, event.PoliciesUnknown, event.StoreCreated, event.StoreChecked:
 		l.broker(e)
-	case event.ShardChanged, event.ShardOpened, event.FileOverdue, event.OutputChanged, event.EnvelopeUndecodable:
+	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.OutputChanged, event.EnvelopeUndecodable:
 		l.shard(e)
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)
@@ -34,6 +34,9 @@ func (l *Log) tell(e event.Event) {
 func (l *Log) process(e event.Event) {
 	switch e := e.(type) {
 	case event.Started:
+		if e.Shards > fewShards {
+			l.many = true
+		}
 		line := l.line(l.routine, place{component: e.Component, shard: -1})
 		if e.Addr != "" {
 			line = line.Str("addr", e.Addr)
@@ -147,6 +150,12 @@ func (l *Log) broker(e event.Event) {
 		line.Msg(text)
 	case event.StoreCreated:
 		l.line(zerolog.InfoLevel, at).Str("dir", e.Dir).Msg("there was no broker store, made a new, empty one")
+	case event.PoliciesUnknown:
+		const text = "cannot ask the management API for policies that throw messages away, trying again"
+		l.repeating(zerolog.WarnLevel, text, at).Err(e.Err).Msg(text)
+	case event.QueueLost:
+		const text = "a queue was deleted, and what was in it is lost; making it again"
+		l.repeating(zerolog.ErrorLevel, text+e.Name, at).Str("queue", e.Name).Msg(text)
 	case event.StoreChecked:
 		l.line(zerolog.InfoLevel, at).Str("dir", e.Dir).Int64("checked", e.Done).Int64("envelopes", e.Total).Msg("checking the broker's store")
 	}
@@ -209,7 +218,7 @@ func (l *Log) shard(e event.Event) {
 			l.line(zerolog.WarnLevel, ofShard(e.Shard)).Int("damaged", e.Damaged).Int("foreign", e.Foreign).Str("file", e.Example).
 				Msg("cannot read the ids of some files, their messages may be written again")
 		}
-		line := l.line(l.routine, ofShard(e.Shard)).Int("removed_temps", e.RemovedTemps).Int("ids", e.IDs).Int("files", e.Files)
+		line := l.line(l.each(), ofShard(e.Shard)).Int("removed_temps", e.RemovedTemps).Int("ids", e.IDs).Int("files", e.Files)
 		if e.Recovered > 0 {
 			line = line.Int("recovered", e.Recovered)
 		}
@@ -217,6 +226,11 @@ func (l *Log) shard(e event.Event) {
 			line = line.Int64("cut_bytes", e.CutBytes)
 		}
 		line.Dur("elapsed_ms", e.Took).Msg("shard owned")
+	case event.ShardsOpened:
+		if l.many {
+			l.line(l.routine, ofShard(-1)).Int("shards", e.Shards).Int("owned", e.Owned).Int("standby", e.Standby).
+				Dur("elapsed_ms", e.Took).Msg("shards owned")
+		}
 	case event.FileOverdue:
 		text := "cannot check whether the open file is due"
 		if e.Durable {
@@ -296,9 +310,9 @@ func (l *Log) extraShard(e event.Event) {
 func (l *Log) worker(e event.Event) {
 	switch e := e.(type) {
 	case event.WorkerStarted:
-		l.line(l.routine, ofWorker(e.Worker)).Str("reason", e.Worker.WhyStarted).Msg("worker started")
+		l.line(l.each(), ofWorker(e.Worker)).Str("reason", e.Worker.WhyStarted).Msg("worker started")
 	case event.WorkerStopped:
-		l.line(l.routine, ofWorker(e.Worker)).Str("reason", e.Worker.WhyStopped).
+		l.line(l.each(), ofWorker(e.Worker)).Str("reason", e.Worker.WhyStopped).
 			Int64("messages", e.Worker.Messages).Int64("batches", e.Worker.Batches).
 			Int64("duplicates", e.Worker.Duplicates).Int64("dead", e.Worker.Dead).Msg("worker stopped")
 	case event.WorkerTimedOut:

@@ -22,6 +22,10 @@ import (
 // number of shards tells some 5,000 at once.
 const queueSize = 16384
 
+// fewShards is how many shards and their workers have a line each at a start and at a
+// drain. More of them share one; those of each are at debug level then.
+const fewShards = 16
+
 // Log writes what a hub tells.
 type Log struct {
 	logger zerolog.Logger
@@ -40,6 +44,7 @@ type Log struct {
 	down      map[string]bool // roles of the connections to the broker that are down
 	wasDown   bool            // one was
 	connected bool            // told, and no connection has been lost since
+	many      bool            // shards and workers have no line each
 
 	telling sync.Mutex              // guards told
 	told    map[string]event.Worker // records as last told, by worker
@@ -57,6 +62,14 @@ func Start(hub *event.Hub, logger zerolog.Logger, people bool) *Log {
 	l.events = hub.Subscribe(queueSize, l.wants)
 	go l.run()
 	return l
+}
+
+// each is the level of the routine lines that each shard and worker has.
+func (l *Log) each() zerolog.Level {
+	if l.many {
+		return zerolog.DebugLevel
+	}
+	return l.routine
 }
 
 // Close logs what waits, and ends.

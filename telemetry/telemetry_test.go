@@ -146,6 +146,49 @@ func TestOpenedTellsWhatItKnows(t *testing.T) {
 	}
 }
 
+// TestLostQueue: what is gone is an error, what cannot be asked for a warning.
+func TestLostQueue(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		s.Send(event.QueueLost{Name: "q"})
+		s.Send(event.QueueLost{Name: "q"}) // which repeats
+		s.Send(event.PoliciesUnknown{Err: errors.New("status 401")})
+	})
+	var got []string
+	for _, l := range lines {
+		got = append(got, fmt.Sprint(l["level"], " ", l["component"], " ", l["queue"], " ", l["error"]))
+	}
+	if want := []string{"error broker q <nil>", "warn broker <nil> status 401"}; !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
+	}
+}
+
+// TestManyShardsShareALine: the start and the drain of many shards is a line each.
+func TestManyShardsShareALine(t *testing.T) {
+	for shards, want := range map[int][]string{
+		fewShards:     {"message-consumer started", "shard owned", "worker started", "worker started", "worker stopped"},
+		fewShards + 1: {"message-consumer started", "shards owned"},
+	} {
+		lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+			s.Send(event.Started{Component: "message-consumer", Broker: "embedded://", Shards: shards})
+			s.Send(event.ShardOpened{Shard: 1})
+			s.Send(event.WorkerStarted{Worker: event.Worker{WhyStarted: "minimum"}})
+			s.Send(event.ShardsOpened{Shards: shards, Owned: shards - 1, Standby: 1, Took: time.Second})
+			s.Send(event.WorkerStarted{Worker: event.Worker{WhyStarted: "batches wait"}})
+			s.Send(event.WorkerStopped{Worker: event.Worker{WhyStopped: "drained"}})
+		})
+		var got []string
+		for _, l := range lines {
+			got = append(got, fmt.Sprint(l["message"]))
+			if l["message"] == "shards owned" && fmt.Sprint(l["shards"], l["owned"], l["standby"], l["elapsed_ms"]) != fmt.Sprint(shards, shards-1, 1, 1000) {
+				t.Errorf("got %v", l)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d shards: told %q, want %q", shards, got, want)
+		}
+	}
+}
+
 func TestLevelsAreHeld(t *testing.T) {
 	lines := logged(t, zerolog.ErrorLevel, func(s event.Sink, _ *Log) {
 		s.Send(event.Connection{State: event.Lost, Shard: -1, Err: errors.New("gone"), Retry: time.Second})

@@ -112,12 +112,16 @@ func (c *Client[S]) Subscribed(shard int) {
 // Unsubscribed notes why a shard is not consumed, and tells about it. Nothing is
 // published to one beyond the number of shards, so that is no matter of readiness.
 func (c *Client[S]) Unsubscribed(shard int, state event.ConnectionState, err error, retry time.Duration) {
-	c.mu.Lock()
-	if shard < c.cfg.Shards {
-		c.faults[shard] = fmt.Errorf("shard %d is not consumed, trying again: %w", shard, err)
-	}
-	c.mu.Unlock()
+	c.unsubscribed(shard, fmt.Errorf("shard %d is not consumed, trying again: %w", shard, err))
 	c.Send(event.Connection{State: state, Role: Consume, Shard: shard, Err: err, Retry: retry})
+}
+
+func (c *Client[S]) unsubscribed(shard int, fault error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if shard < c.cfg.Shards {
+		c.faults[shard] = fault
+	}
 }
 
 // Enter registers a call that Close waits for, until Leave; false if Close has

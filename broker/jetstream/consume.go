@@ -31,7 +31,7 @@ func (b *Broker) subscribe(
 	if err != nil {
 		err = b.target.explain(err)
 	}
-	return sub.pin, err
+	return sub.pin.id, err
 }
 
 // run is the subscription's loop.
@@ -40,6 +40,9 @@ func (sub *subscription) run(intake context.Context, deliveries chan<- *message.
 	defer tick.Stop()
 	for {
 		err := sub.receive()
+		if err == nil {
+			err = sub.failed()
+		}
 		if err == nil {
 			err = sub.request()
 		}
@@ -86,29 +89,24 @@ func (sub *subscription) end() {
 	for _, d := range sub.takeBackUnsent() {
 		_ = s.send(d, nak)
 	}
-	if sub.pin != "" && !s.Over() {
-		sub.unpin()
-		sub.pin = ""
+	if sub.pin.id != "" && !s.Over() && sub.unpin() == nil {
+		sub.pin.set(s.conn, "")
 	}
 	_ = s.conn.FlushTimeout(s.broker.timing.Close) // until the server has read it
 }
 
 // unpin lets another consumer of the shard take over, if it is still this one's turn.
-func (sub *subscription) unpin() {
+func (sub *subscription) unpin() error {
 	s := sub.session
 	ctx, cancel := context.WithTimeout(context.Background(), s.broker.timing.Close)
 	defer cancel()
 	stream, err := s.js.Stream(ctx, ShardStream)
 	if err != nil {
-		return
+		return err
 	}
 	c, err := stream.Consumer(ctx, consumerOf(sub.shard))
-	if err != nil {
-		return
+	if err != nil || pinOf(c.CachedInfo()) != sub.pin.id {
+		return err
 	}
-	for _, g := range c.CachedInfo().PriorityGroups {
-		if g.Group == group && g.PinnedClientID == sub.pin {
-			_ = stream.UnpinConsumer(ctx, consumerOf(sub.shard), group)
-		}
-	}
+	return stream.UnpinConsumer(ctx, consumerOf(sub.shard), group)
 }

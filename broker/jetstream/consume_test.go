@@ -32,6 +32,9 @@ func impatient() timing {
 // holderVariable is the broker's URL for a process that runs holdForEver.
 const holderVariable = "JETSTREAM_TEST_HOLDER"
 
+// holds is how many envelopes it takes.
+const holds = 3
+
 // holdForEver consumes shard 0 and settles nothing, until the process is killed.
 func holdForEver(url string) {
 	b, err := New(Config{URL: url, Shards: 2})
@@ -39,9 +42,32 @@ func holdForEver(url string) {
 		panic(err)
 	}
 	deliveries := make(chan *message.Delivery)
-	go func() { _ = b.Consume(context.Background(), 0, 3, deliveries) }()
+	go func() { _ = b.Consume(context.Background(), 0, holds, deliveries) }()
 	for d := range deliveries {
 		fmt.Println(d.ID)
+	}
+}
+
+// hold starts a process that holds the first envelopes of shard 0.
+func hold(t testing.TB, n *node) (held map[string]bool, kill func()) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), holderVariable+"="+n.url())
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, err := process.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held = map[string]bool{}
+	for lines := bufio.NewScanner(out); len(held) < holds && lines.Scan(); {
+		held[lines.Text()] = true
+	}
+	return held, func() {
+		_ = cmd.Process.Kill()
+		<-ended
 	}
 }
 
@@ -58,25 +84,10 @@ func TestStandbyTakesOver(t *testing.T) {
 		publish(t, b, e)
 	}
 
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), holderVariable+"="+n.url())
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended, err := process.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	held, lines := map[string]bool{}, bufio.NewScanner(out)
-	for len(held) < 3 && lines.Scan() {
-		held[lines.Text()] = true
-	}
-
+	held, kill := hold(t, n)
 	in := consume(t, b, 0, 10)
 	in.none(500 * time.Millisecond)
-	_ = cmd.Process.Kill()
-	<-ended
+	kill()
 	killed := time.Now()
 	for len(want) > 0 {
 		d := in.next()

@@ -153,7 +153,7 @@ func (s *session) ended(c *nats.Conn) {
 // failed hears of errors that do not close the connection. Without a permission
 // nothing would ever answer.
 func (s *session) failed(_ *nats.Conn, _ *nats.Subscription, err error) {
-	if errors.Is(err, nats.ErrPermissionViolation) {
+	if errors.Is(err, nats.ErrPermissionViolation) && !harmless(err) {
 		s.giveUp(err)
 	}
 }
@@ -166,8 +166,8 @@ func (b *Broker) learn(servers []string) {
 	for _, server := range servers {
 		_, address, ok := strings.Cut(server, "://")
 		server = b.target.scheme + "://" + address
-		if ok && !strings.Contains(b.target.servers, server) && !slices.Contains(b.known, server) {
-			b.known = append(b.known, server)
+		if ok && !strings.Contains(b.target.servers, server) && !slices.Contains(b.servers, server) {
+			b.servers = append(b.servers, server)
 		}
 	}
 }
@@ -175,5 +175,5 @@ func (b *Broker) learn(servers []string) {
 func (b *Broker) others() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return strings.Join(b.known, ",")
+	return strings.Join(b.servers, ",")
 }

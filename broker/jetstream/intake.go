@@ -14,7 +14,7 @@ import (
 // take takes in an envelope.
 func (sub *subscription) take(m *nats.Msg) {
 	if pin := m.Header.Get("Nats-Pin-Id"); pin != "" {
-		sub.pin = pin
+		sub.pin.set(sub.session.conn, pin)
 	}
 	sub.asked = max(0, sub.asked-1)
 	meta, err := m.Metadata()

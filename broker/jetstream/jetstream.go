@@ -10,9 +10,10 @@
 //     reconnects one. So nothing that was refused is sent later, and a delivery
 //     is settled on the connection that brought it or not at all.
 //   - JetStream does not tie a delivery to a connection. What was unsettled when
-//     one was lost is therefore returned through the next one; what was on its
-//     way, and what a dead process held, comes back when it was not extended
-//     for some seconds.
+//     one was lost is therefore returned through the next one. What a process held
+//     whose connection is gone, the next consumer returns. What was on its way, and
+//     what a machine held that is gone, comes back when it was not extended for some
+//     seconds.
 //   - A settle is sent and not waited for, which would cost a round trip each: if
 //     it goes lost with its connection, the envelope comes again, as with any
 //     broker. The server confirms it later; Close waits for that, and no more
@@ -77,9 +78,10 @@ type Broker struct {
 	conns  *conn.Client[*session]
 	full   gate // refusals by the server
 
-	mu    sync.Mutex             // guards what follows
-	lost  map[int]lostDeliveries // by shard
-	known []string               // servers that the cluster told of, as URLs
+	mu      sync.Mutex             // guards what follows
+	lost    map[int]lostDeliveries // by shard
+	servers []string               // that the cluster told of, as URLs
+	streams map[string]bool        // that were there
 }
 
 var _ broker.Broker = (*Broker)(nil)
@@ -102,7 +104,7 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	if cfg.Replicas < 1 || cfg.Replicas > maxReplicas {
 		return nil, fmt.Errorf("replicas: want 1 to %d, got %d", maxReplicas, cfg.Replicas)
 	}
-	b := &Broker{cfg: cfg, timing: tm, target: target, lost: map[int]lostDeliveries{}}
+	b := &Broker{cfg: cfg, timing: tm, target: target, lost: map[int]lostDeliveries{}, streams: map[string]bool{}}
 	b.conns = conn.New(conn.Config[*session]{
 		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,
 	})

@@ -27,20 +27,28 @@ type subscription struct {
 	session  *session
 	shard    int
 	prefetch int
-	created  time.Time     // of the server's consumer: another one has other deliveries
-	interval time.Duration // after which a pull request ends
-	inbox    string        // where pull requests are answered, up to their kind
-	inboxSub *nats.Subscription
-	drained  chan struct{} // closed when the subscription to the inbox has ended
-	wake     chan struct{} // of one: something has changed
+	created  time.Time // of the server's consumer: another one has other deliveries
+	began    time.Time
+	// handedOut is the last envelope that was handed out before, by its number in the stream.
+	handedOut uint64
+	interval  time.Duration // after which a pull request ends
+	inbox     string        // where pull requests are answered, up to their kind
+	inboxSub  *nats.Subscription
+	drained   chan struct{} // closed when the subscription to the inbox has ended
+	wake      chan struct{} // of one: something has changed
 
 	// Only used by the subscription's loop.
-	pin     string    // the server's name for this consumer while it is the active one
+	pin     pin
 	asked   int       // how many envelopes pull requests still ask for
 	askedAt time.Time // when the latest was sent
 	pause   time.Time // no pull request before
 
+	// Only used by the session's watch.
+	looks int    // how often it was looked at
+	stuck uint64 // the envelope that seems to be stuck, by its number in the stream
+
 	mu       sync.Mutex // guards what follows
+	fault    error      // why it has to end
 	incoming []*nats.Msg
 	unacked  map[uint64]*unacked // by stream sequence; nil when stale
 	waiting  []*unacked          // those of them that were not passed on, in order
@@ -68,11 +76,20 @@ const (
 var errMissing = errors.New("the stream is missing")
 
 // open subscribes to a shard, its consumer made if it is missing.
-func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*subscription, error) {
+func (s *session) open(ctx context.Context, shard, prefetch int, own string) (*subscription, error) {
 	b := s.broker
+	// The server makes one consumer after the other, and syncs each.
+	select {
+	case s.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-s.Gone():
+		return nil, s.Cause()
+	}
 	ctx, cancel := context.WithTimeout(ctx, b.timing.rpc)
 	defer cancel()
 	info, err := s.ensureConsumer(ctx, shard)
+	<-s.turns
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("%w: %w", errMissing, err)
 	}
@@ -80,14 +97,19 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 		return nil, err
 	}
 	s.returnLost(shard, info.Created)
+	_ = takeover{s, shard}.try(ctx, info, own) // else the server's patience has to pass
 	sub := &subscription{
-		broker: b, session: s, shard: shard, prefetch: prefetch, pin: pin,
-		created:  info.Created,
+		broker: b, session: s, shard: shard, prefetch: prefetch,
+		created: info.Created,
+		began:   time.Now(), handedOut: info.Delivered.Stream,
 		interval: min(b.timing.pull, info.Config.PinnedTTL/3),
 		inbox:    s.conn.NewInbox() + ".",
 		drained:  make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 		unacked:  map[uint64]*unacked{},
+	}
+	if sub.handedOut == 0 {
+		sub.looks = firstLooks // nothing of it can be stuck
 	}
 	sub.inboxSub, err = s.conn.Subscribe(sub.inbox+"*", func(m *nats.Msg) {
 		sub.mu.Lock()
@@ -106,6 +128,7 @@ func (s *session) open(ctx context.Context, shard, prefetch int, pin string) (*s
 	if !s.subs.register(sub) {
 		return nil, s.Cause()
 	}
+	sub.pin.set(s.conn, own)
 	return sub, nil
 }
 
@@ -142,7 +165,7 @@ func (sub *subscription) request() error {
 	case want > 0 && (sub.asked == 0 || want >= (sub.prefetch+1)/2) && !sub.session.settling.behind(sub.broker.timing.ackWait):
 		sub.asked += want
 		return sub.pull(fetching, pullRequest{Batch: want, Expires: sub.interval})
-	case sub.asked == 0 && sub.pin != "" && silent >= sub.interval:
+	case sub.asked == 0 && sub.pin.id != "" && silent >= sub.interval:
 		// No envelope is so small.
 		return sub.pull(keeping, pullRequest{Batch: 1, MaxBytes: 1, Expires: sub.interval / 4})
 	default:
@@ -161,7 +184,7 @@ type pullRequest struct {
 
 func (sub *subscription) pull(kind string, r pullRequest) error {
 	sub.askedAt = time.Now()
-	r.Group, r.Pin = group, sub.pin
+	r.Group, r.Pin = group, sub.pin.id
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -217,7 +240,8 @@ func (sub *subscription) status(m *nats.Msg, kind string) error {
 	case code == "423":
 		// Another consumer is the active one, or a restarted server has
 		// forgotten who was.
-		sub.pin, sub.asked = "", 0
+		sub.pin.set(sub.session.conn, "")
+		sub.asked = 0
 	case code == "409" && text == "Consumer Deleted":
 		return errCancelled
 	case code == "400":

@@ -11,6 +11,9 @@ import (
 	"async-data-processor/message"
 )
 
+// maxTurns keeps the server busy, and the wait for its answer well below the time-out.
+const maxTurns = 32
+
 // session is one connection and everything that ends with it.
 type session struct {
 	*conn.Life
@@ -21,8 +24,9 @@ type session struct {
 	js        jetstream.JetStream // for administration
 	publisher *publisher          // set by Prepare, read-only after; nil when consuming
 
-	settling settling // these two are not used when publishing
+	settling settling // these are not used when publishing
 	subs     subscriptions
+	turns    chan struct{} // of consumers that are looked up or made at the same time
 }
 
 // Prepare implements conn.Session.
@@ -68,12 +72,16 @@ func (s *session) giveUp(err error) { s.Fail(s.broker.target.explain(err)) }
 
 // watch looks after the streams until the session ends.
 func (s *session) watch() {
+	look := lookout{session: s, last: time.Now()}
 	probe := time.NewTicker(s.broker.timing.probe)
 	defer probe.Stop()
 	for {
 		select {
 		case <-probe.C:
 			s.probe()
+			if look.due() {
+				look.look()
+			}
 		case <-s.Repair():
 			if err := s.ensure(); err != nil {
 				s.giveUp(err)

@@ -158,6 +158,7 @@ func (s *session) openSettling() error {
 	s.settling.inbox = s.conn.NewInbox() + "."
 	s.settling.none = make(chan struct{}, 1)
 	s.settling.shards = map[int]*pendingAcks{}
+	s.turns = make(chan struct{}, maxTurns)
 	sub, err := s.conn.Subscribe(s.settling.inbox+"*", func(m *nats.Msg) {
 		if shard, err := strconv.Atoi(strings.TrimPrefix(m.Subject, s.settling.inbox)); err == nil {
 			s.ackConfirmed(shard)

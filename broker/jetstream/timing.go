@@ -19,6 +19,8 @@ type timing struct {
 	pull      time.Duration
 	probe     time.Duration
 	blocked   time.Duration
+	look      time.Duration
+	gone      time.Duration
 }
 
 var defaultTiming = timing{
@@ -36,7 +38,7 @@ var defaultTiming = timing{
 	heartbeat: 2 * time.Second,
 	// A client that is silent for so long loses its unsettled deliveries and its
 	// place as the shard's only consumer, which a standby takes over then. It is the
-	// delay after a kill -9, and of what was on the way to a connection that is lost.
+	// delay after the loss of a machine, and of what was on the way to a connection.
 	// Both are renewed three times in it, however long a batch takes.
 	ackWait: 6 * time.Second,
 	pin:     6 * time.Second,
@@ -46,4 +48,8 @@ var defaultTiming = timing{
 	probe: time.Second,
 	// ...and when a refusal that does not show in it is taken to be over.
 	blocked: 5 * time.Second,
+	// How often an operator's changes are looked for.
+	look: time.Minute,
+	// Twice within this nothing is subscribed where a consumer shows that it is there.
+	gone: 200 * time.Millisecond,
 }

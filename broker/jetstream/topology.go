@@ -12,6 +12,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/conn"
+	"async-data-processor/event"
 )
 
 // Names, a contract with other programs.
@@ -84,6 +85,10 @@ func consumerOf(shard int) string { return consumerPrefix + strconv.Itoa(shard) 
 // another number of shards must not need a change of the stream, which a full
 // disk refuses.
 func (b *Broker) shards() jetstream.StreamConfig {
+	consumers := 0 // the server's default
+	if b.cfg.Shards > fewShards {
+		consumers = maxShards
+	}
 	return jetstream.StreamConfig{
 		Name:        ShardStream,
 		Description: "envelopes of async-data-processor, one subject per shard",
@@ -93,8 +98,15 @@ func (b *Broker) shards() jetstream.StreamConfig {
 		Storage:     jetstream.FileStorage,
 		Replicas:    b.cfg.Replicas,
 		Duplicates:  dedupe,
+
+		MaxConsumers: consumers,
 	}
 }
+
+// fewShards is how many a stream has room for by default: nats-server 2.15 allows
+// 1,000 consumers where neither stream nor account has a limit. A larger limit is not
+// asked for without need, since an account may have a smaller one.
+const fewShards = 1000
 
 // deadLetters is the stream at the end of the line: what it dropped would be
 // lost, so it refuses instead, and the envelope stays in its shard.
@@ -146,8 +158,12 @@ func (s *session) ensure() error {
 }
 
 func (s *session) ensureStream(ctx context.Context, want jetstream.StreamConfig, subjects []string) error {
+	known := s.broker.known(want.Name)
 	stream, err := s.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if known {
+			s.broker.conns.Send(event.QueueLost{Name: want.Name})
+		}
 		stream, err = s.js.CreateStream(ctx, want)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another process, just now
 			stream, err = s.js.Stream(ctx, want.Name)
@@ -156,11 +172,25 @@ func (s *session) ensureStream(ctx context.Context, want jetstream.StreamConfig,
 	if err != nil {
 		return clarified(fmt.Errorf("the stream %s: %w", want.Name, err))
 	}
+	s.broker.know(want.Name)
 	if field := conflict(stream.CachedInfo().Config, want, subjects); field != "" {
 		return conn.Refused(fmt.Errorf("the stream %s exists with another configuration: %s; "+
 			"change it at the server, or drain and delete the stream, which is then created anew", want.Name, field))
 	}
 	return nil
+}
+
+// known tells whether a stream was there before.
+func (b *Broker) known(stream string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.streams[stream]
+}
+
+func (b *Broker) know(stream string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.streams[stream] = true
 }
 
 // ensureConsumer makes sure that the shard's consumer exists as it has to be.
@@ -177,10 +207,15 @@ func (s *session) ensureConsumer(ctx context.Context, shard int) (*jetstream.Con
 		return nil, clarified(fmt.Errorf("the consumer %s of the stream %s: %w", want.Durable, ShardStream, err))
 	}
 	if field := consumerConflict(c.CachedInfo().Config, want); field != "" {
-		return nil, conn.Refused(fmt.Errorf("the consumer %s of the stream %s exists with another configuration: %s; "+
-			"delete it, it is then created anew and no envelope is lost", want.Durable, ShardStream, field))
+		return nil, otherConsumer(want.Durable, field)
 	}
 	return c.CachedInfo(), nil
+}
+
+// otherConsumer refuses a consumer because of a field.
+func otherConsumer(name, field string) error {
+	return conn.Refused(fmt.Errorf("the consumer %s of the stream %s exists with another configuration: %s; "+
+		"delete it, it is then created anew and no envelope is lost", name, ShardStream, field))
 }
 
 // clarified makes an answer a refusal if only an operator can change it,
@@ -194,7 +229,9 @@ func clarified(err error) error {
 		return err
 	}
 	switch api.ErrorCode {
-	case codeOverlap, codeNotUnique, codeNoReplicas, jetstream.JSErrCodeMaximumConsumersLimit:
+	case jetstream.JSErrCodeMaximumConsumersLimit:
+		return conn.Refused(fmt.Errorf("%w: raise max_consumers of the stream or of the account, each shard is a consumer", err))
+	case codeOverlap, codeNotUnique, codeNoReplicas:
 		return conn.Refused(err)
 	default:
 		return err

@@ -54,6 +54,7 @@ func (sub *subscription) abandon() []*unacked {
 // envelopes there.
 func (sub *subscription) cancel(forgotten bool) {
 	_ = sub.inboxSub.Unsubscribe()
+	sub.pin.hide()
 	if all := sub.abandon(); !forgotten {
 		sub.broker.noteLost(sub, all)
 	} else {

@@ -11,6 +11,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
+	"async-data-processor/event"
 )
 
 // confirmChannel is a channel in confirm mode. One goroutine writes to it, so that
@@ -34,6 +35,7 @@ type confirmChannel struct {
 
 	mu       sync.Mutex // guards what follows
 	expected map[*publishCall]struct{}
+	missing  map[string]struct{} // queues, of returns
 }
 
 // openConfirms makes the session one for publishing.
@@ -49,6 +51,7 @@ func (s *session) openConfirms() error {
 		session: s, ch: ch,
 		calls:    make(chan *publishCall),
 		expected: map[*publishCall]struct{}{},
+		missing:  map[string]struct{}{},
 		returns:  ch.NotifyReturn(make(chan amqp.Return)),
 		returned: ch.NotifyReturn(make(chan amqp.Return)),
 		closes:   ch.NotifyClose(make(chan *amqp.Error, 1)),
@@ -213,6 +216,18 @@ func (c *confirmChannel) mark(r *amqp.Return) {
 			}
 		}
 	}
+	c.missing[r.RoutingKey] = struct{}{}
 	c.mu.Unlock()
 	c.session.AskRepair()
+}
+
+// lost tells of the queues that were missing since it was called last.
+func (c *confirmChannel) lost() {
+	c.mu.Lock()
+	missing := c.missing
+	c.missing = make(map[string]struct{})
+	c.mu.Unlock()
+	for name := range missing {
+		c.session.broker.conns.Send(event.QueueLost{Name: name})
+	}
 }

@@ -164,8 +164,13 @@ func letterOf(m *amqp.Delivery) broker.DeadLetter {
 		l.Origin, _ = death["queue"].(string)
 		l.Time, _ = death["time"].(time.Time)
 		l.Reason, _ = death["reason"].(string)
-		if l.Reason == "delivery_limit" {
+		switch l.Reason {
+		case "delivery_limit":
 			l.Reason = fmt.Sprintf("it came back too often, the limit is %d times", broker.DeliveryLimit)
+		case "expired":
+			l.Reason = "it waited for too long; remove the policy with message-ttl from the queue"
+		case "maxlen":
+			l.Reason = "the queue was full; remove the policy with max-length from it"
 		}
 	} else {
 		l.Origin, _ = m.Headers[queueHeader].(string)

@@ -17,8 +17,9 @@ import (
 
 // target is where to connect to.
 type target struct {
-	url  string // with the password: for the library only
-	name string // without it: for people
+	url   string // with the password: for the library only
+	name  string // without it: for people
+	vhost string
 }
 
 // Name returns the URL of a broker without its password and parameters, for people.
@@ -49,7 +50,7 @@ func parseTarget(raw string) (target, error) {
 	if uri.Vhost != "/" {
 		name += url.PathEscape(uri.Vhost)
 	}
-	return target{url: raw, name: name}, nil
+	return target{url: raw, name: name, vhost: uri.Vhost}, nil
 }
 
 // strayAt tells of an @ behind the host. The password of user:12/34@host would pass

@@ -44,6 +44,9 @@ type Config struct {
 	// Shards is the number of shards, 1 to 2000. Their queues are declared on
 	// every connection.
 	Shards int
+	// Management is the http:// or https:// URL of the broker's management API, with
+	// user:password@; empty if policies are not to be looked at.
+	Management string
 	// Events hears of the connections and of dead letters.
 	Events event.Sink
 }
@@ -58,6 +61,7 @@ type timing struct {
 	heartbeat time.Duration
 	stalled   time.Duration
 	repair    time.Duration
+	look      time.Duration
 }
 
 var defaultTiming = timing{
@@ -79,14 +83,19 @@ var defaultTiming = timing{
 	// How long a confirm may be missing on a connection that is well. A new
 	// connection costs all shards a moment, so it is no remedy to be taken often.
 	stalled: 5 * time.Minute,
+	// How often policies are looked at.
+	look: time.Minute,
 }
 
 // Broker is a client of a RabbitMQ broker. It implements broker.Broker.
 type Broker struct {
 	cfg    Config
 	timing timing
-	target target // set by New, read-only after
 	conns  *conn.Client[*session]
+
+	// Set by New, read-only after.
+	target     target
+	management *management // nil without one
 
 	mu  sync.Mutex // guards what follows
 	gap int        // how many queues in a row may be missing before Backlogs stops
@@ -108,6 +117,11 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	}
 	tm.Cancelled = tm.repair
 	b := &Broker{cfg: cfg, timing: tm, target: target, gap: firstGap}
+	if cfg.Management != "" {
+		if b.management, err = parseManagement(cfg.Management, target.vhost, tm.rpc); err != nil {
+			return nil, fmt.Errorf("the URL of the management API: %w", err)
+		}
+	}
 	b.conns = conn.New(conn.Config[*session]{
 		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,
 	})

@@ -151,7 +151,7 @@ func TestUnsent(t *testing.T) {
 
 // TestMark: what was returned is known by its queue and id, in every call.
 func TestMark(t *testing.T) {
-	c := &confirmChannel{session: &session{Life: conn.NewLife()}, expected: map[*publishCall]struct{}{}}
+	c := &confirmChannel{session: &session{Life: conn.NewLife()}, expected: map[*publishCall]struct{}{}, missing: map[string]struct{}{}}
 	first, second := newPublishCall(3), newPublishCall(2)
 	first.add(0, "q", amqp.Publishing{MessageId: "a"})
 	first.add(1, "q", amqp.Publishing{MessageId: "b"})

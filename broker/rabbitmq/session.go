@@ -43,7 +43,9 @@ func (s *session) Prepare() error {
 	switch {
 	case err != nil:
 	case s.role == conn.Publish:
-		err = s.openConfirms()
+		if err = s.checkPolicies(); err == nil {
+			err = s.openConfirms()
+		}
 	default:
 		s.openSettling()
 	}
@@ -51,6 +53,9 @@ func (s *session) Prepare() error {
 		return s.broker.target.explain(err)
 	}
 	s.Loops.Go(s.watch)
+	if s.role == conn.Publish {
+		s.Loops.Go(s.watchPolicies)
+	}
 	return nil
 }
 
@@ -88,6 +93,7 @@ func (s *session) watch() {
 			}
 		case <-repair:
 			repair = nil
+			s.confirms.lost() // what is returned was published here
 			if err := s.declareAll(); err != nil {
 				s.giveUp(err)
 			}

@@ -187,6 +187,8 @@ func display(f *pflag.Flag) string {
 		return "none"
 	case isSecretList(f):
 		return "(redacted)"
+	case slices.Contains(f.Annotations[annSecret], "management"):
+		text = pipeline.RedactManagementURL(text)
 	case f.Annotations[annSecret] != nil:
 		text = pipeline.RedactURL(text)
 	case f.Value.Type() != "string":
