@@ -155,7 +155,9 @@ func TestCloseConfirms(t *testing.T) {
 	t.Parallel()
 	const all = 3 * window
 	n := newNode(t, "")
-	b := openBroker(t, Config{URL: n.url()})
+	patient := defaultTiming
+	patient.Close = time.Minute // a slow disk is not what is tested
+	b := openTimed(t, Config{URL: n.url()}, patient)
 	awaitReady(t, b)
 	var wg sync.WaitGroup
 	for range 32 {
