@@ -90,6 +90,9 @@ func appendEntry(dst, head, raw []byte, rules *Rules, id []byte, report func(fau
 		}
 	}
 	dst = append(dst, raw[from:]...)
+	if head, empty := bytes.CutSuffix(dst, []byte(",}")); empty { // an entry without members
+		dst = append(head, '}')
+	}
 	if deepest > MaxDepth {
 		report(fault{"", errDepth})
 	}

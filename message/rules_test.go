@@ -113,6 +113,14 @@ func TestArrival(t *testing.T) {
 			t.Errorf("arrived at %v, want a time since %v", first.Time, began)
 		}
 	}
+	for body, lines := range map[string][]string{
+		`{}`:                {`{"message_id":"S.0"}`},
+		`[{},{ },{"a":{}}]`: {`{"message_id":"S.0"}`, `{"message_id":"S.1"}`, `{"message_id":"S.2","a":{}}`},
+	} {
+		s, err := rules.Decode("S", []byte(body), message.JSON)
+		must(t, err)
+		equalLines(t, s.Messages, lines)
+	}
 	if m, err := rules.ParseLine([]byte(`{"message_id":"theirs","a":1}`)); err != nil || !m.Time.IsZero() {
 		t.Errorf("a line of another program: %v, %v", m.Time, err)
 	}

@@ -119,8 +119,8 @@ func (s *scanner) entry(i int) int {
 
 // stamp sets the instant of the object src[i:end], in whose walk no timestamp was met.
 func (s *scanner) stamp(i, end int, id []byte) bool {
-	if s.rules == Strict {
-		return false
+	if s.rules == Strict || s.src[behindBlank(s.src, i+1)] == '}' {
+		return false // one without members is rare
 	}
 	var err error
 	s.instant, err = s.rules.instant(s.src[i:end], id)
