@@ -13,7 +13,7 @@ const (
 	// send all of it before they look at the answer; if the connection was closed
 	// before, they would see only that.
 	discardLimit = 32 << 20
-	// discardTimeout is how long that may take. A shutdown waits for it.
+	// discardTimeout is how long that may take. A shutdown waits for less.
 	discardTimeout = bodyGrace
 	// discardFirst is how much is read before the answer, so that the connection can
 	// go on to be used. It is as much as net/http would read.

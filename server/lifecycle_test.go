@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -296,6 +297,39 @@ func TestShutdownDeadline(t *testing.T) {
 	if e := told[event.Submitted](rg); e.Accepted != 1 {
 		t.Errorf("got %+v", e)
 	}
+}
+
+// TestShutdownUnread: a client that reads no answer holds a shutdown up for a moment,
+// and one that waits for its outcome is waited for.
+func TestShutdownUnread(t *testing.T) {
+	rg := start(t, Config{})
+	go func() {
+		for range rg.events { // as many as answers
+		}
+	}()
+	defer close(rg.events)
+	c, err := net.Dial("tcp", rg.addr)
+	must(t, err)
+	defer c.Close()
+	request := []byte("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	for err == nil { // until neither side takes more
+		must(t, c.SetWriteDeadline(time.Now().Add(time.Second)))
+		_, err = c.Write(bytes.Repeat(request, 100))
+	}
+	entered, release := rg.hold()
+	underWay := make(chan answer)
+	go func() { underWay <- rg.post(entry) }()
+	<-entered
+	stopped := make(chan error)
+	go func() { stopped <- rg.server.Shutdown(context.Background()) }()
+	select {
+	case err := <-stopped:
+		t.Errorf("Shutdown has not waited for a submission: %v", err)
+	case <-time.After(answerGrace + time.Second):
+	}
+	close(release)
+	want201(t, <-underWay, 1)
+	must(t, <-stopped)
 }
 
 func TestShutdownBeforeServe(t *testing.T) {

@@ -161,9 +161,9 @@ func (g *gate) serves(host string) bool {
 // equal to an ASCII one.
 func sameName(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
-// isPort tells whether text is a colon and a number.
+// isPort tells whether text is a colon and a number, or nothing (RFC 9110, section 4.2.3).
 func isPort(text string) bool {
-	return text[0] == ':' && len(text) <= len(":65535") && only(text[1:], func(c byte) bool { return '0' <= c && c <= '9' })
+	return text == ":" || text[0] == ':' && len(text) <= len(":65535") && only(text[1:], func(c byte) bool { return '0' <= c && c <= '9' })
 }
 
 // errHidden stands for an error that the client may not see.

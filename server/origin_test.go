@@ -28,9 +28,9 @@ func TestHosts(t *testing.T) {
 
 		"evil.example": 421, "evil.example:8080": 421, "example.com": 421, "x.ingest.example.com": 421,
 		"localhost.evil.example": 421, "127.0.0.1.evil.example": 421, "localhost..": 421, ".localhost": 421, "a.localhost": 421,
-		"localhost:": 421, "localhost:a": 421, "localhost:80:80": 421, "localhost:123456": 421, "localhost:-1": 421,
+		"localhost:": 200, "localhost:a": 421, "localhost:80:80": 421, "localhost:123456": 421, "localhost:-1": 421,
 		"evil.example:localhost": 421, "localhost,evil.example": 421,
-		"[::1": 421, "::1": 421, "[::1]80": 421, "[::1]:": 421, "[::1]:a": 421, "[localhost]": 421, "[127.0.0.1]": 421, "[]": 421, "[": 421, ":": 421, ":80": 421, ".": 421,
+		"[::1": 421, "::1": 421, "[::1]80": 421, "[::1]:": 200, "[::1]:a": 421, "[localhost]": 421, "[127.0.0.1]": 421, "[]": 421, "[": 421, ":": 421, ":80": 421, ".": 421,
 		"127.1": 421, "0x7f.0.0.1": 421, "2130706433": 421, "1.2.3.4.5": 421, "127.0.0.1%25lo": 421,
 		long: 421,
 	} {

@@ -152,6 +152,9 @@ const (
 	// bodyGrace is what an upload still under way gets when the server shuts
 	// down: enough for one that moves, not for one that trickles.
 	bodyGrace = 5 * time.Second
+	// answerGrace is how long a shutdown waits for clients to take their answers, when
+	// no submission is under way any more. One that reads nothing would hold it up.
+	answerGrace = 2 * time.Second
 )
 
 // maxHeaderBytes is a bit more than 1 MiB. So a token of a megabyte is refused
@@ -297,19 +300,50 @@ func (s *Server) Drain() { s.draining.Store(true) }
 
 // Shutdown drains the server, closes its listeners and idle connections, and
 // returns nil once every request under way is answered. Bodies that are still
-// arriving get a few seconds, then 503. If ctx ends first, Shutdown closes the
-// connections and returns an error that wraps the context's cause; the publish
-// time-out still bounds what is being published.
+// arriving get a few seconds, then 503. So do clients that do not read their answers,
+// then their connections are closed. If ctx ends before each submission has its
+// outcome, Shutdown closes the connections and returns an error that wraps the
+// context's cause; the publish time-out still bounds what is being published.
 //
 // It may be called more than once, and before Serve.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
 	s.hurry()
-	if err := s.http.Shutdown(ctx); err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx) // it says whose deadline passed
-		}
-		return fmt.Errorf("shut down HTTP: %w", errors.Join(err, s.http.Close()))
+	patience, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	go s.giveUp(patience, giveUp)
+	err := s.http.Shutdown(patience)
+	if err == nil {
+		return nil
 	}
-	return nil
+	closed := s.http.Close()
+	if cause := context.Cause(patience); cause == errUnread {
+		err = nil
+	} else if cause != nil {
+		err = cause // it says whose deadline passed
+	}
+	if err = errors.Join(err, closed); err != nil {
+		err = fmt.Errorf("shut down HTTP: %w", err)
+	}
+	return err
+}
+
+var errUnread = errors.New("clients do not read their answers")
+
+// giveUp calls stop when no submission has been under way for answerGrace: each has
+// its outcome, and what is left are clients that do not read it.
+func (s *Server) giveUp(ctx context.Context, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(answerGrace / 20)
+	defer tick.Stop()
+	for since := time.Now(); time.Since(since) < answerGrace; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if s.budget.used.Load() > 0 {
+			since = time.Now()
+		}
+	}
+	stop(errUnread)
 }

@@ -22,6 +22,9 @@ const (
 	// have less header: together six times maxHeaderBytes.
 	secureHeaderBytes = 64 << 10
 	secureStreams     = 100
+	// pingAfter is how long a connection with HTTP/2 may be silent before its client has
+	// to show that it reads.
+	pingAfter = 30 * time.Second
 )
 
 // Certificate is a TLS certificate and its key, in two PEM files that may change.
@@ -112,5 +115,9 @@ func (c *Certificate) secure(h *http.Server) {
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 	}
 	h.MaxHeaderBytes = secureHeaderBytes
-	h.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: secureStreams}
+	h.HTTP2 = &http.HTTP2Config{
+		MaxConcurrentStreams: secureStreams,
+		// Else nothing ends a connection whose client has stopped to read.
+		WriteByteTimeout: answerTimeout, SendPingTimeout: pingAfter, PingTimeout: answerTimeout,
+	}
 }

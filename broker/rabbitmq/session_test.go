@@ -109,6 +109,8 @@ func TestNoAccess(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), b.target.name) {
 				t.Errorf("%v, want %q and %q", err, want, b.target.name)
 			}
+			heard.mu.Lock()
+			defer heard.mu.Unlock()
 			if strings.Contains(fmt.Sprint(err, heard.all), secret) {
 				t.Errorf("%v holds the password", err)
 			}
