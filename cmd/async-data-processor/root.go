@@ -71,6 +71,9 @@ func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 			if err == nil {
 				err = s.validate(cfg)
 			}
+			if err == nil {
+				err = cfg.CheckCertificate()
+			}
 			if err == nil && s.groups&forConsumer != 0 {
 				err = cfg.CheckOutputDir()
 			}
