@@ -54,6 +54,9 @@ the socket control.sock in the broker's folder; so be the same user.`,
 	}
 	flags := cmd.PersistentFlags()
 	addSettings(flags, &d.cfg, forLetters)
+	broker := flags.Lookup("broker-url")
+	broker.Usage += "; default: " + pipeline.EmbeddedURL + " if that is there, else " + pipeline.RedactURL(broker.DefValue)
+	broker.DefValue = "" // it depends on the folder, so the help says it above
 	spanVar(flags, &d.timeout, "timeout", 10*time.Second, "how long to wait for the broker")
 	flags.StringVar(&d.file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
 	flags.SortFlags = false
