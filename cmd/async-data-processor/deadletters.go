@@ -44,7 +44,7 @@ standalone makes in this folder, data/broker, if that is there; else RabbitMQ on
 this machine. Each answer names the broker.
 
 An embedded broker belongs to one process. While that runs, it is asked, through
-the socket control.sock in the broker's folder; so be the same user.`,
+the socket control.sock in the broker's folder; so be the same user, or root.`,
 		Example: `  async-data-processor dead-letters list
   async-data-processor dead-letters show 01KB0M8Q3Z9X5T7V1C2D4E6F8G
   async-data-processor dead-letters replay --all --broker-url amqp://user:password@host/
