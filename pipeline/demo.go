@@ -8,8 +8,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
+	"async-data-processor/message"
 	"async-data-processor/server"
 )
 
@@ -23,10 +25,12 @@ type demo struct {
 	url    string
 	token  string // empty for none
 	client http.Client
+	rules  *message.Rules
 }
 
 func newDemo(cfg Config, addr net.Addr) *demo {
 	d := &demo{url: "http://" + addr.String() + "/message"}
+	d.rules, _ = cfg.Rules() // Validate has made them
 	if cfg.TLSCert != "" {
 		d.url = "https://" + addr.String() + "/message"
 		d.client.Transport = &http.Transport{TLSClientConfig: TrustOnly(cfg.TLSCert)}
@@ -39,7 +43,7 @@ func newDemo(cfg Config, addr net.Addr) *demo {
 
 // post sends one submission. A refusal is in the log of the server already.
 func (d *demo) post(ctx context.Context) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(demoBody(time.Now())))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(d.body(time.Now())))
 	if err != nil {
 		return // it has no part that could be wrong
 	}
@@ -55,16 +59,16 @@ func (d *demo) post(ctx context.Context) {
 	_ = resp.Body.Close()
 }
 
-// demoBody is an array of readings of the last second.
-func demoBody(now time.Time) []byte {
+// body is an array of readings of the last second.
+func (d *demo) body(now time.Time) []byte {
 	body := []byte{'['}
 	for i := range 1 + rand.IntN(demoEntries) {
 		if i > 0 {
 			body = append(body, ',')
 		}
 		at := now.Add(-rand.N(time.Second)).UTC().Format(time.RFC3339Nano)
-		body = fmt.Appendf(body, `{"timestamp":%q,"value":%q,"sensor":%q,"celsius":%.2f}`,
-			at, string(rune('A'+rand.IntN(26))), fmt.Sprintf("demo-%d", 1+rand.IntN(3)), 18+4*rand.Float64())
+		body = append(body, d.rules.Sample(at, "value", strconv.Quote(string(rune('A'+rand.IntN(26)))),
+			"sensor", fmt.Sprintf(`"demo-%d"`, 1+rand.IntN(3)), "celsius", fmt.Sprintf("%.2f", 18+4*rand.Float64()))...)
 	}
 	return append(body, ']')
 }

@@ -17,13 +17,31 @@ import (
 // is new is in force after two looks.
 const certificateInterval = time.Second
 
+// CheckCertificate fails if the settings name a certificate that cannot be read with its
+// key. It reads both files.
+func (c Config) CheckCertificate() error {
+	if c.TLSCert == "" {
+		return nil
+	}
+	_, err := c.readCertificate()
+	return err
+}
+
+func (c Config) readCertificate() (*server.Certificate, error) {
+	certificate, err := server.LoadCertificate(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	return certificate, nil
+}
+
 // loadCertificate gives the process its certificate, if the settings name one.
 func (p *process) loadCertificate() (err error) {
 	if p.cfg.TLSCert == "" {
 		return nil
 	}
-	if p.certificate, err = server.LoadCertificate(p.cfg.TLSCert, p.cfg.TLSKey); err != nil {
-		return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	if p.certificate, err = p.cfg.readCertificate(); err != nil {
+		return err
 	}
 	p.started = append(p.started, event.CertificateLoaded{Expires: p.certificate.Expires()})
 	p.meanwhile = append(p.meanwhile, func(ctx context.Context) { watchCertificate(ctx, p.certificate, p.events) })

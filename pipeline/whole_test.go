@@ -216,7 +216,9 @@ func TestLostBroker(t *testing.T) {
 }
 
 func TestDemo(t *testing.T) {
-	w := newWorksWith(t, wraps{demo: true}, func(cfg *Config) { cfg.AuthTokens = []string{"demo:secret"} })
+	w := newWorksWith(t, wraps{demo: true}, func(cfg *Config) {
+		cfg.AuthTokens, cfg.TimestampField = []string{"demo:secret"}, "/event/time"
+	})
 	w.eventually("demo entries in files", func() bool { return len(w.values()) > 0 })
 	if err := w.stop(); err != nil {
 		t.Error(err)

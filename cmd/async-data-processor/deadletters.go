@@ -44,7 +44,7 @@ standalone makes in this folder, data/broker, if that is there; else RabbitMQ on
 this machine. Each answer names the broker.
 
 An embedded broker belongs to one process. While that runs, it is asked, through
-the socket control.sock in the broker's folder; so be the same user.`,
+the socket control.sock in the broker's folder; so be the same user, or root.`,
 		Example: `  async-data-processor dead-letters list
   async-data-processor dead-letters show 01KB0M8Q3Z9X5T7V1C2D4E6F8G
   async-data-processor dead-letters replay --all --broker-url amqp://user:password@host/
@@ -54,6 +54,9 @@ the socket control.sock in the broker's folder; so be the same user.`,
 	}
 	flags := cmd.PersistentFlags()
 	addSettings(flags, &d.cfg, forLetters)
+	broker := flags.Lookup("broker-url")
+	broker.Usage += "; default: " + pipeline.EmbeddedURL + " if that is there, else " + pipeline.RedactURL(broker.DefValue)
+	broker.DefValue = "" // it depends on the folder, so the help says it above
 	spanVar(flags, &d.timeout, "timeout", 10*time.Second, "how long to wait for the broker")
 	flags.StringVar(&d.file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
 	flags.SortFlags = false
@@ -190,6 +193,9 @@ func printed(err error) error {
 }
 
 func isTerminal(w io.Writer) bool {
+	if r, ok := w.(*results); ok {
+		w = r.Writer
+	}
 	f, ok := w.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())
 }

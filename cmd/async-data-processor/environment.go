@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -54,10 +55,7 @@ func warnings(names []string, lookup lookupEnv) (found []warning) {
 			found = append(found, warning{name, "the variable is not read any more: " + why})
 			continue
 		}
-		meant := guesses[name]
-		if meant == "" {
-			meant = nearest(name, known)
-		}
+		meant := nearest(name, guesses)
 		// With the right one there, the other may be another program's.
 		if right, _ := lookup(meant); meant != "" && strings.TrimSpace(right) == "" {
 			found = append(found, warning{name, "the variable is not read; is " + meant + " meant?"})
@@ -66,40 +64,72 @@ func warnings(names []string, lookup lookupEnv) (found []warning) {
 	return found
 }
 
-// variables returns those that the program reads, and what is meant by a name that
-// is a flag's, as OUTPUT_DIR is.
+// variables returns those that the program reads, and which of them is meant by what a
+// user may write instead, as the plain form of it: the name of a flag, for example.
 func variables() (known []string, guesses map[string]string) {
-	known, guesses = []string{"CONFIG_FILE", "PORT"}, map[string]string{}
+	known = []string{"PORT", "CONFIG_FILE"}
+	guesses = map[string]string{plainName("CONFIG_FILE"): "CONFIG_FILE", plainName("DATA_DIR"): "DATA_OUTPUT_DIR"}
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	addSettings(flags, &pipeline.Config{}, forAny)
 	flags.VisitAll(func(f *pflag.Flag) {
+		guesses[plainName(f.Name)] = f.Annotations[annEnv][0]
+	})
+	flags.VisitAll(func(f *pflag.Flag) { // these are stronger
 		for _, name := range f.Annotations[annEnv] {
 			known = append(known, name)
 			if f.Annotations[annSecret] != nil {
 				known = append(known, name+"_FILE")
 			}
 		}
-		guesses[strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))] = f.Annotations[annEnv][0]
 	})
+	for _, name := range known[1:] { // PORT has too many neighbours
+		guesses[plainName(name)] = name
+	}
 	return known, guesses
 }
 
-// nearest returns the known name that differs from name in few characters, one in six
-// at most; or "". Short names have too many neighbours.
-func nearest(name string, known []string) string {
-	const shortest = 8
-	best, least := "", len(name)/6+1
-	if len(name) < shortest {
+// plainForm removes what people write one way or another.
+var plainForm = strings.NewReplacer("_", "", "-", "", "ADDRESS", "ADDR", "CERTIFICATE", "CERT", "DIRECTORY", "DIR", "SIZE", "BYTES")
+
+// plainName returns the name of a variable in a form to compare: without separators, and
+// without the name of the program before it.
+func plainName(name string) string {
+	name = strings.ToUpper(name)
+	for _, program := range []string{"ADP_", "ASYNC_DATA_PROCESSOR_"} {
+		name = strings.TrimPrefix(name, program)
+	}
+	return plainForm.Replace(name)
+}
+
+// nearest returns the variable whose plain name differs from that of name in at most two
+// letters; or "". Short names have too many neighbours, so they must be equal.
+func nearest(name string, guesses map[string]string) string {
+	const (
+		most     = 2
+		shortest = 6
+	)
+	if ofService(name) {
 		return ""
 	}
-	for _, k := range known {
-		if len(k) >= shortest && max(len(k)-len(name), len(name)-len(k)) < least {
-			if d := distance(strings.ToUpper(name), k); d < least {
-				best, least = k, d
+	name = plainName(name)
+	if meant := guesses[name]; meant != "" || len(name) < shortest {
+		return meant
+	}
+	best, least := "", most+1
+	for _, plain := range slices.Sorted(maps.Keys(guesses)) {
+		if len(plain) >= shortest && max(len(plain)-len(name), len(name)-len(plain)) < least {
+			if d := distance(name, plain); d < least {
+				best, least = guesses[plain], d
 			}
 		}
 	}
 	return best
+}
+
+// ofService tells whether Kubernetes gives a variable of this form to every container of
+// a namespace: where one of its services is. NATS_PORT is two letters from NATS_CERT.
+func ofService(name string) bool {
+	return strings.HasSuffix(name, "_PORT") || strings.Contains(name, "_PORT_") || strings.Contains(name, "_SERVICE_")
 }
 
 // distance is Levenshtein's: the fewest insertions, deletions and changes of a byte

@@ -60,15 +60,41 @@ func run(args []string, lookup lookupEnv, stdout, stderr io.Writer, signals <-ch
 	defer told.Close(lastWords)
 	root := newRoot(lookup, told)
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	out := &results{Writer: stdout}
+	root.SetOut(out)
 	root.SetErr(told)
 
 	done := make(chan error, 1)
 	go func() { done <- root.ExecuteContext(ctx) }()
-	return exitCode(await(done, signals, func() time.Duration {
+	err := await(done, signals, func() time.Duration {
 		cancel(errStop)
 		return told.drainTimeout() + overtime
-	}), told)
+	})
+	return exitCode(out.printed(err), told)
+}
+
+// results is stdout. A command whose results did not get there has failed, whatever
+// printed them: cobra, for example, drops the errors of its own help.
+type results struct {
+	io.Writer
+	err error // the first one; read only if the command has ended
+}
+
+// printed returns the error of a command whose own is err.
+func (r *results) printed(err error) error {
+	_, understood := errors.AsType[failure](err)
+	if understood || err == nil && r.err == nil || err != nil && !errors.Is(err, r.err) {
+		return err
+	}
+	return failure{error: fmt.Errorf("print to stdout: %w", r.err)}
+}
+
+func (r *results) Write(p []byte) (int, error) {
+	n, err := r.Writer.Write(p)
+	if r.err == nil {
+		r.err = err
+	}
+	return n, err
 }
 
 // await returns the error of done. The first signal calls stop, and then the process

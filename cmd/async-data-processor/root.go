@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"async-data-processor/pipeline"
 )
@@ -46,7 +48,41 @@ variables over the file.`,
 	root.AddCommand(newStandalone(lookup, told), newServer(lookup, told), newConsumer(lookup, told), newVerify(lookup),
 		newDeadLetters(lookup), newStore(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
+	explainSwitches(root)
 	return root
+}
+
+// explainSwitches has the commands say how a switch takes its value, when they refuse an
+// argument that is the value of one: --any-value no is a switch and an argument.
+func explainSwitches(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		explainSwitches(sub)
+	}
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if err == nil {
+			return nil
+		}
+		for _, arg := range args {
+			if _, other := parseYes(arg); other != nil {
+				continue
+			}
+			var forms []string
+			cmd.Flags().Visit(func(f *pflag.Flag) {
+				if f.Value.Type() == "bool" {
+					forms = append(forms, "--"+f.Name+"="+arg)
+				}
+			})
+			if len(forms) > 0 {
+				return misused(cmd, fmt.Errorf("a switch takes its value behind =: write %s", strings.Join(forms, " or ")))
+			}
+		}
+		return err
+	}
 }
 
 // stage is a command of the pipeline.
@@ -70,6 +106,9 @@ func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 			sources, err := resolve(cmd.Flags(), lookup, file)
 			if err == nil {
 				err = s.validate(cfg)
+			}
+			if err == nil {
+				err = cfg.CheckCertificate()
 			}
 			if err == nil && s.groups&forConsumer != 0 {
 				err = cfg.CheckOutputDir()

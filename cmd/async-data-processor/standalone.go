@@ -51,9 +51,9 @@ own against RabbitMQ or a JetStream cluster: only --broker-url changes.`,
 
 // head is what a person sees when the process has become ready: six lines.
 func head(cfg pipeline.Config, addr net.Addr) string {
-	at := url.URL{Scheme: "http", Host: addressOf(cfg.Listen, addr)}
+	at, trust := url.URL{Scheme: "http", Host: addressOf(cfg.Listen, addr)}, ""
 	if cfg.TLSCert != "" {
-		at.Scheme = "https"
+		at.Scheme, trust = "https", " --cacert "+shellWord(absolute(cfg.TLSCert))
 	}
 	who, token := "every program on this machine may post", ""
 	switch {
@@ -69,16 +69,19 @@ func head(cfg pipeline.Config, addr net.Addr) string {
 	if dir, err := pipeline.StoreFolder(cfg.BrokerURL); err == nil {
 		queue = absolute(dir) + "/, fsynced before the answer 201; it survives kill -9 and loss of power"
 	}
-	target := *at.JoinPath("message")
+	target, body := *at.JoinPath("message"), ""
+	if rules, err := cfg.Rules(); err == nil { // Validate has made them
+		body = " -d " + shellWord("["+string(rules.Sample("2019-10-12T07:20:50.52Z", "value", `"A"`))+"]")
+	}
 	return fmt.Sprintf(`%s
   address  %s, %s
   queue    %s
   files    %s/shard-*/, %s
   look at  %s and async-data-processor dead-letters list%s
-  try      curl -sS%s %s -H 'Content-Type: application/json' -d '[{"timestamp":"2019-10-12T07:20:50.52Z","value":"A"}]'
+  try      curl -sS%s %s -H 'Content-Type: application/json'%s
 `,
 		strings.TrimSpace("async-data-processor "+buildVersion()), at.String(), who, queue, absolute(cfg.OutputDir), sizeOfFiles(cfg),
-		at.String()+"/readyz?verbose", store, token, shellWord(target.String()))
+		at.String()+"/readyz?verbose", store, trust+token, shellWord(target.String()), body)
 }
 
 // sizeOfFiles says how large a file becomes, or how old.

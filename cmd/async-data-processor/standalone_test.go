@@ -29,7 +29,7 @@ func TestHead(t *testing.T) {
 				"  queue    " + dir + "/data/broker/, fsynced before the answer 201; it survives kill -9 and loss of power\n",
 				"  files    " + dir + "/data/shard-*/, each of 5 entries, or fewer 1s after the first\n",
 				"  look at  http://localhost:8080/readyz?verbose and async-data-processor dead-letters list\n",
-				"  try      curl -sS http://localhost:8080/message -H ",
+				`  try      curl -sS http://localhost:8080/message -H 'Content-Type: application/json' -d '[{"timestamp":"2019-10-12T07:20:50.52Z","value":"A"}]'` + "\n",
 			},
 		},
 		"IPv6, a store elsewhere": {
@@ -45,7 +45,19 @@ func TestHead(t *testing.T) {
 		},
 		"over TLS": {
 			func(c *pipeline.Config) { c.TLSCert, c.TLSKey = "cert.pem", "key.pem" }, net.IPv4(127, 0, 0, 1),
-			[]string{"  address  https://localhost:8080,", "  look at  https://localhost:8080/readyz", "curl -sS https://localhost:8080/message "},
+			[]string{"  address  https://localhost:8080,", "  look at  https://localhost:8080/readyz", "curl -sS --cacert " + dir + "/cert.pem https://localhost:8080/message "},
+		},
+		"over TLS, with tokens": {
+			func(c *pipeline.Config) { c.TLSCert, c.AuthTokens = "/my keys/cert.pem", []string{"hunter2"} }, net.IPv4(127, 0, 0, 1),
+			[]string{`curl -sS --cacert '/my keys/cert.pem' -H "Authorization: Bearer $TOKEN" https://localhost:8080/message `},
+		},
+		"a timestamp of another name": {
+			func(c *pipeline.Config) { c.TimestampField, c.TimestampDefault = "time", "arrival" }, net.IPv4(127, 0, 0, 1),
+			[]string{` -d '[{"time":"2019-10-12T07:20:50.52Z","value":"A"}]'` + "\n"},
+		},
+		"a timestamp further in": {
+			func(c *pipeline.Config) { c.TimestampField = "/it's/time" }, net.IPv4(127, 0, 0, 1),
+			[]string{` -d '[{"it'\''s":{"time":"2019-10-12T07:20:50.52Z"},"value":"A"}]'` + "\n"},
 		},
 		"open to all": {
 			func(c *pipeline.Config) { c.Listen, c.InsecureNoAuth = "0.0.0.0:8080", true }, any4,

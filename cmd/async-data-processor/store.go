@@ -27,7 +27,8 @@ never changes that folder.
   check    reads all of it: exit 0 if it is whole, 1 if it is damaged
   salvage  copies what can be read into a new store; exit 1 if something could not
 
-Both exit 2 if there is no store. They count envelopes: in one the server sends
+Both exit 2 if nothing was looked at: there is no store, it is in use, or this user
+may not read it. They count envelopes: in one the server sends
 entries of a shard that came at the same time, up to 512 KiB of them.`,
 		Example: `  async-data-processor store check
   async-data-processor store salvage data/broker data/broker-new`,
@@ -114,7 +115,10 @@ func runStore(cmd *cobra.Command, dir string, look func(func(done, total int64))
 	if errors.Is(o.err, fs.ErrNotExist) {
 		return misused(cmd, o.err) // a damaged store is there
 	}
-	if o.report == nil {
+	switch {
+	case errors.Is(o.err, local.ErrInUse), errors.Is(o.err, fs.ErrPermission):
+		return o.err // nothing was looked at, so this does not say that it is damaged
+	case o.report == nil:
 		return failure{error: o.err}
 	}
 	if err := printStore(cmd.OutOrStdout(), o.report); err != nil {

@@ -35,7 +35,15 @@ func newVerify(lookup lookupEnv) *cobra.Command {
   async-data-processor verify /srv/data --batch-size 0     # files that were rolled
   ROLL_BYTES=64MiB async-data-processor verify /srv/data   # the same
   async-data-processor verify /srv/data --json | jq .total`,
-		Args: cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch len(args) {
+			case 0:
+				return misused(cmd, errors.New("name the output folder"))
+			case 1:
+				return nil
+			}
+			return misused(cmd, fmt.Errorf("name one output folder, not %d", len(args)))
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sources, err := resolve(cmd.Flags(), lookup, file)
 			var wrong error
@@ -124,22 +132,35 @@ func checkVerify(o verify.Options, dir string) error {
 	return errors.Join(errs...)
 }
 
+// writtenWith are the settings of the process that wrote the files by which a class judges.
+var writtenWith = map[verify.Class][]string{
+	verify.Torn:      {"--timestamp-field", "--timestamp-default", "--any-value"},
+	verify.Misplaced: {"--shards", "--timestamp-field"},
+	verify.Oversized: {"--batch-size", "--roll-bytes", "--roll-interval"},
+}
+
 // verdict is the command's outcome.
 func verdict(r *verify.Report, gapsFail bool) error {
 	classes := verify.Faults
 	if gapsFail {
 		classes = append(slices.Clone(classes), verify.Gap)
 	}
-	var wrong []string
+	var wrong, remarks []string
 	for _, class := range classes {
-		if n := r.Total.Of(class); n > 0 {
-			wrong = append(wrong, fmt.Sprintf("%d %s", n, class))
+		n := r.Total.Of(class)
+		if n == 0 {
+			continue
+		}
+		wrong = append(wrong, fmt.Sprintf("%d %s", n, class))
+		if settings := writtenWith[class]; settings != nil {
+			remarks = append(remarks, fmt.Sprintf("\n%s: or the files were written with other settings than verify has; give it the same %s",
+				class, strings.Join(settings, ", ")))
 		}
 	}
 	if len(wrong) == 0 {
 		return nil
 	}
-	return failure{error: fmt.Errorf("%s is not as it should be: %s", plain(r.Dir), strings.Join(wrong, ", "))}
+	return failure{error: fmt.Errorf("%s is not as it should be: %s%s", plain(r.Dir), strings.Join(wrong, ", "), strings.Join(remarks, ""))}
 }
 
 func printJSON(w io.Writer, r *verify.Report) error {
