@@ -89,10 +89,7 @@ func appendEntry(dst, head, raw []byte, rules *Rules, id []byte, report func(fau
 			}
 		}
 	}
-	dst = append(dst, raw[from:]...)
-	if head, empty := bytes.CutSuffix(dst, []byte(",}")); empty { // an entry without members
-		dst = append(head, '}')
-	}
+	dst = closed(append(dst, raw[from:]...))
 	if deepest > MaxDepth {
 		report(fault{"", errDepth})
 	}
@@ -101,6 +98,14 @@ func appendEntry(dst, head, raw []byte, rules *Rules, id []byte, report func(fau
 		instant = rules.checked(t, err, report)
 	}
 	return dst, instant
+}
+
+// closed returns a line without the comma that the head of an entry without members has.
+func closed(line []byte) []byte {
+	if head, empty := bytes.CutSuffix(line, []byte(",}")); empty {
+		return append(head, '}')
+	}
+	return line
 }
 
 // checked reports the error of a timestamp, if there is one.
