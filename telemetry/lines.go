@@ -133,14 +133,18 @@ func (l *Log) broker(e event.Event) {
 		l.connection(e)
 	case event.DeadLettered:
 		at.shard = e.Shard
-		l.repeating(zerolog.WarnLevel, fmt.Sprint("dead-lettered", e.Shard), at).Err(e.Err).Msg("dead-lettered")
+		line := l.repeating(zerolog.WarnLevel, fmt.Sprint("dead-lettered ", e.Shard), at).Err(e.Err)
+		if e.Envelope != "" {
+			line = line.Str("envelope", e.Envelope)
+		}
+		line.Msg("dead-lettered")
 	case event.DeadLetterFailed:
 		at.shard = e.Shard
 		text := "dead letter cannot be kept, the broker will deliver the envelope again"
 		if e.Retry > 0 {
 			text = "dead letter cannot be kept, the envelope waits for the dead-letter queue"
 		}
-		line := l.repeating(zerolog.WarnLevel, fmt.Sprint(text, e.Shard), at).Err(e.Err)
+		line := l.repeating(zerolog.WarnLevel, fmt.Sprint(text, " ", e.Shard), at).Err(e.Err)
 		if e.Retry > 0 {
 			line = line.Dur("retry_ms", e.Retry)
 		}
@@ -155,7 +159,7 @@ func (l *Log) broker(e event.Event) {
 		l.repeating(zerolog.WarnLevel, text, at).Err(e.Err).Msg(text)
 	case event.QueueLost:
 		const text = "a queue was deleted, and what was in it is lost; making it again"
-		l.repeating(zerolog.ErrorLevel, text+e.Name, at).Str("queue", e.Name).Msg(text)
+		l.repeating(zerolog.ErrorLevel, text+" "+e.Name, at).Str("queue", e.Name).Msg(text)
 	case event.StoreChecked:
 		l.line(zerolog.InfoLevel, at).Str("dir", e.Dir).Int64("checked", e.Done).Int64("envelopes", e.Total).Msg("checking the broker's store")
 	}
@@ -165,7 +169,7 @@ func (l *Log) broker(e event.Event) {
 // and go together. So it is connected when all are that were down.
 func (l *Log) connection(e event.Connection) {
 	level, text := zerolog.WarnLevel, ""
-	key := fmt.Sprint(e.State, e.Role, e.Shard)
+	key := fmt.Sprint(e.State, " ", e.Role, " ", e.Shard)
 	switch e.State {
 	case event.Connected:
 		delete(l.down, e.Role)
