@@ -130,7 +130,7 @@ func checkSize(n int, raw []byte) error {
 		return fmt.Errorf("the body holds more than %d entries: %w", MaxEntries, ErrTooLarge)
 	}
 	if len(raw) > MaxEntryBytes {
-		return fmt.Errorf("entry %d has more than %d KiB: %w", n, MaxEntryBytes>>10, ErrTooLarge)
+		return fmt.Errorf("entry %d has more than %d KiB: %w", n, MaxEntryBytes>>10, ErrEntryTooLarge)
 	}
 	return nil
 }

@@ -104,3 +104,6 @@ var ErrNoRoom = fmt.Errorf("%w: the output takes nothing new now", ErrNotPublish
 
 // ErrTooLarge is in the chain of every error about a limit of this package.
 var ErrTooLarge = errors.New("too large")
+
+// ErrEntryTooLarge is ErrTooLarge because of one entry. No split of the body helps.
+var ErrEntryTooLarge = fmt.Errorf("%w for one entry", ErrTooLarge)
