@@ -55,6 +55,10 @@ func (l *Log) process(e event.Event) {
 			what = "health endpoints"
 		}
 		line.Msg(what + " started")
+		if e.Open {
+			l.line(zerolog.WarnLevel, place{component: e.Component, shard: -1}).Str("addr", e.Addr).
+				Msg("other machines can reach this address and no token protects it, as --insecure-no-auth accepts")
+		}
 	case event.ControlFailed:
 		l.line(zerolog.WarnLevel, place{component: "broker", shard: -1}).Err(e.Err).Msg("no control socket, so no command reaches the dead letters of this process")
 	case event.FolderInMemory:
