@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"sync"
@@ -44,6 +45,9 @@ type LowError struct {
 }
 
 func (e *LowError) Error() string {
+	if errors.Is(e.Cause, fs.ErrNotExist) {
+		return fmt.Sprintf("the folder %s is gone; put it back, or mount its disk", e.Dir)
+	}
 	if e.Cause != nil {
 		return fmt.Sprintf("cannot look at the free space: %v", e.Cause)
 	}

@@ -79,7 +79,7 @@ func TestOff(t *testing.T) {
 // TestDiskGone: a disk that cannot be asked is not written to.
 func TestDiskGone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
-	if err := NewWatermark(dir, 1).Check(); !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), dir) {
+	if err := NewWatermark(dir, 1).Check(); !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "the folder "+dir+" is gone") {
 		t.Errorf("got %v", err)
 	}
 }

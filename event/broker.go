@@ -38,8 +38,9 @@ const (
 // DeadLettered tells that an envelope, or a message of one, went to the
 // dead-letter queue.
 type DeadLettered struct {
-	Shard int
-	Err   error // why
+	Shard    int
+	Envelope string // its id, empty if it is not known
+	Err      error  // why
 }
 
 // DeadLetterFailed tells that the dead-letter queue did not take an envelope.

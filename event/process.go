@@ -15,6 +15,8 @@ type Started struct {
 	Shards int
 	// Tokens is how many tokens may submit.
 	Tokens int
+	// Open tells that other machines reach it, and no token protects it.
+	Open bool
 }
 
 // ControlFailed tells that the process has no control socket, by which commands

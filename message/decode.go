@@ -36,6 +36,9 @@ func (r *Rules) Decode(id string, body []byte, f Format) (Submission, error) {
 		return Submission{ID: id, Messages: m.messages, memory: m}, nil
 	}
 	m.giveBack()
+	if err := checkStart(body); err != nil {
+		return Submission{}, &InvalidError{Entries: []EntryError{{Index: -1, Detail: err.Error()}}}
+	}
 	s, err := r.examine(id, body, f, 1)
 	if err == nil || errors.Is(err, ErrTooLarge) {
 		return s, err

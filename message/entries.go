@@ -22,6 +22,29 @@ const (
 	errMoreLines  = bodyError("there is data behind the entry; send an entry a line as application/x-ndjson, with curl by --data-binary @file")
 )
 
+// starts are those of bodies that clients take for JSON. No JSON text starts so (RFC
+// 8259, section 8.1).
+var starts = []struct {
+	bytes string
+	err   error
+}{
+	{"\x1f\x8b", bodyError("the body is gzip data, want JSON; compress it once, and send Content-Encoding: gzip with it")},         // RFC 1952
+	{"\x28\xb5\x2f\xfd", bodyError("the body is zstd data, want JSON; compress it once, and send Content-Encoding: zstd with it")}, // RFC 8878
+	{"\xef\xbb\xbf", bodyError("the body starts with a byte order mark; send it without")},                                         // UTF-8
+	{"\xff\xfe", bodyError("the body starts with the byte order mark of UTF-16; send it in UTF-8, without such a mark")},           // little-endian
+	{"\xfe\xff", bodyError("the body starts with the byte order mark of UTF-16; send it in UTF-8, without such a mark")},           // big-endian
+}
+
+// checkStart names what a body is that starts as no JSON text does.
+func checkStart(body []byte) error {
+	for _, s := range starts {
+		if bytes.HasPrefix(body, []byte(s.bytes)) {
+			return s.err
+		}
+	}
+	return nil
+}
+
 // blank is the white space of JSON (RFC 8259, section 2).
 const blank = " \t\r\n"
 
@@ -130,7 +153,7 @@ func checkSize(n int, raw []byte) error {
 		return fmt.Errorf("the body holds more than %d entries: %w", MaxEntries, ErrTooLarge)
 	}
 	if len(raw) > MaxEntryBytes {
-		return fmt.Errorf("entry %d has more than %d KiB: %w", n, MaxEntryBytes>>10, ErrTooLarge)
+		return fmt.Errorf("entry %d has more than %d KiB: %w", n, MaxEntryBytes>>10, ErrEntryTooLarge)
 	}
 	return nil
 }

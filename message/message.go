@@ -98,8 +98,12 @@ func (e *InvalidError) Error() string {
 // nothing was published.
 var ErrNotPublished = errors.New("nothing was published")
 
-// ErrNoRoom is ErrNotPublished because there would be no room for the files.
-var ErrNoRoom = fmt.Errorf("%w: there is no room for the files", ErrNotPublished)
+// ErrNoRoom is ErrNotPublished because nothing would write the files now: their disk
+// is full, their folder is gone, or another process owns it.
+var ErrNoRoom = fmt.Errorf("%w: the output takes nothing new now", ErrNotPublished)
 
 // ErrTooLarge is in the chain of every error about a limit of this package.
 var ErrTooLarge = errors.New("too large")
+
+// ErrEntryTooLarge is ErrTooLarge because of one entry. No split of the body helps.
+var ErrEntryTooLarge = fmt.Errorf("%w for one entry", ErrTooLarge)

@@ -77,7 +77,7 @@ func (r *Rules) openForeign(e Envelope, dec *decoder) ([]Message, error) {
 	id := e.ID
 	switch {
 	case len(e.Body) > MaxEntryBytes:
-		return nil, fmt.Errorf("the entry has more than %d KiB: %w", MaxEntryBytes>>10, ErrTooLarge)
+		return nil, fmt.Errorf("the entry has more than %d KiB: %w", MaxEntryBytes>>10, ErrEntryTooLarge)
 	case id == "":
 		id = KeyedID("", e.Body)
 	case !validForeignID(id):

@@ -156,6 +156,10 @@ func TestTimestampFaults(t *testing.T) {
 		"2019-10-12T08:10:54Europe/Berlin": "the zone is a name: write Z for UTC, or an offset such as +02:00",
 		"2019-10-12":                       "the time is missing, the zone is missing: add Z for UTC, or an offset such as +02:00",
 		"2019-10-12 08:10":                 "a blank stands for the T, the seconds are missing, the zone is missing: add Z for UTC, or an offset such as +02:00",
+		" 2019-10-12T08:10:54Z":            "white space stands before or behind it",
+		"2019-10-12T08:10:54Z ":            "white space stands before or behind it",
+		`\t2019-10-12\n`:                   "white space stands before or behind it; the time is missing, the zone is missing: add Z for UTC, or an offset such as +02:00",
+		" yesterday":                       "white space stands before or behind it",
 		"1570867854":                       "it is a number",
 		"1570867854.123":                   "it is a number",
 	} {

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
@@ -33,6 +34,13 @@ const maxNear = 100
 func explainTimestamp(text []byte) error {
 	if len(text) > maxNear {
 		return errTimestamp
+	}
+	if bare := bytes.TrimSpace(text); len(bare) < len(text) {
+		_, err := stampOf(bare)
+		if err == nil {
+			err = errTimestamp
+		}
+		return fmt.Errorf("white space stands before or behind it; %w", err)
 	}
 	if digitsOnly.Match(text) {
 		return fmt.Errorf("it is a number; %w", errTimestamp)

@@ -17,7 +17,7 @@ import (
 var (
 	// errMoved: a new process would find another output folder. The folder is not
 	// made again here, because what is missing may be a mount.
-	errMoved = errors.New("the output folder was moved away or replaced; move it back, or start again")
+	errMoved = errors.New("the output folder was moved away, removed or replaced; put it back, or start again")
 
 	// errBusy: another process, or another Shard of this one, has the lock.
 	errBusy = errors.New("another process owns the shard's folder")
@@ -151,7 +151,7 @@ func (d *Dir) Check() error {
 		return failed("stat", d.path, err)
 	}
 	found, err := os.Stat(d.path)
-	if err == nil && !os.SameFile(ours, found) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, found) {
 		err = errMoved
 	}
 	if err != nil {

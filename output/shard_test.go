@@ -173,7 +173,7 @@ func TestOutputFolderMoved(t *testing.T) {
 	busy := func() { t.Error("it stands by") }
 	away := path + ".away"
 	must(t, os.Rename(path, away))
-	if _, err := d.Shard(t.Context(), 0, busy); !errors.Is(err, os.ErrNotExist) {
+	if _, err := d.Shard(t.Context(), 0, busy); !errors.Is(err, errMoved) {
 		t.Errorf("moved away: %v", err)
 	}
 	must(t, os.Mkdir(path, 0o755))

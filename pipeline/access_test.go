@@ -16,6 +16,10 @@ func TestValidateAccess(t *testing.T) {
 		"a strange name":       {func(c *Config) { c.AuthTokens = []string{"x", "a b:secret"} }, "--auth-tokens, number 2: what is before the colon is not a name"},
 		"two words and a name": {func(c *Config) { c.AuthTokens = []string{"a:secret one"} }, "it holds white space"},
 		"a token of two names": {func(c *Config) { c.AuthTokens = []string{"a:secret", "secret"} }, "number 2: the same token has another name"},
+		"a second colon":       {func(c *Config) { c.AuthTokens = []string{"a:secret:c"} }, "--auth-tokens, number 1: it has a second colon"},
+		"a viewer's colon":     {func(c *Config) { c.ViewTokens = []string{"v", "a:b:secret"} }, "--view-tokens, number 2: it has a second colon"},
+		"a comma":              {func(c *Config) { c.ViewTokens = []string{"v:secret,b"} }, "--view-tokens, number 1: it holds a comma"},
+		"one token for both":   {func(c *Config) { c.AuthTokens, c.ViewTokens = []string{"x", "a:secret"}, []string{"v", "b:secret"} }, "--view-tokens, number 2: the same token is in --auth-tokens"},
 		"the same token twice": {func(c *Config) { c.AuthTokens = []string{"a:x", "a:x"} }, ""},
 
 		"profiles, accepted": {func(c *Config) { c.Pprof, c.Listen, c.InsecureNoAuth = true, ":8080", true }, "--pprof"},

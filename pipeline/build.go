@@ -90,7 +90,9 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 	if p.admin {
 		c := process.listenConfig(cfg.AdminListen, ready)
 		c.MaxConnections = min(cfg.connections(p.consumer), adminConnections)
-		process.admin, err = process.listen("admin-listen", cfg.AdminListen, server.NewAdmin(c), event.Started{Component: "admin"})
+		process.admin, err = process.listen("admin-listen", cfg.AdminListen, server.NewAdmin(c), event.Started{
+			Component: "admin", Open: exposed(cfg.AdminListen) && len(cfg.ViewTokens) == 0,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -146,6 +148,7 @@ func (p parts) serve(process *process, b broker.Broker, out *room, ready func() 
 	c.Rules = process.rules
 	e, err := process.listen("listen", process.cfg.Listen, server.New(c), event.Started{
 		Component: "server", Broker: RedactURL(process.cfg.BrokerURL), Shards: process.cfg.Shards, Tokens: len(process.cfg.AuthTokens),
+		Open: exposed(process.cfg.Listen) && len(process.cfg.AuthTokens) == 0,
 	})
 	if err != nil {
 		return err

@@ -39,6 +39,10 @@ func checkToken(token string) error {
 		return errors.New("it holds white space or a character that is not ASCII; a token is one word")
 	case strings.Trim(token, quotes) != token:
 		return errors.New("it has quotes around it, which nothing removes here")
+	case strings.Contains(token, ":"):
+		return errors.New("it has a second colon; a token holds none, and only a name stands before it: name:token")
+	case strings.Contains(token, ","):
+		return errors.New("it holds a comma; a token holds none, and each stands by itself in a list or a file")
 	}
 	return nil
 }

@@ -127,7 +127,7 @@ func TestValidate(t *testing.T) {
 		"empty token":          {func(c *Config) { c.AuthTokens = []string{"a", ""} }, "--auth-tokens, number 2: an empty token"},
 		"a token of two words": {func(c *Config) { c.AuthTokens = []string{"secret one"} }, "--auth-tokens, number 1: it holds white space"},
 		"a token in quotes":    {func(c *Config) { c.AuthTokens = []string{`"secret"`} }, "--auth-tokens, number 1: it has quotes"},
-		"a token with a comma": {func(c *Config) { c.AuthTokens = []string{"a,b"} }, ""},
+		"a token with a comma": {func(c *Config) { c.AuthTokens = []string{"a,b"} }, "--auth-tokens, number 1: it holds a comma"},
 		"in flight":            {func(c *Config) { c.MaxInFlight = 100 }, "--max-in-flight-bytes is 100, want at least"},
 		"share":                {func(c *Config) { c.MaxInFlightPerClient = c.MaxInFlight }, ""},
 		"small share":          {func(c *Config) { c.MaxInFlightPerClient = 100 }, "--max-in-flight-per-client is 100, want 0, or"},

@@ -3,14 +3,19 @@ package pipeline
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 )
 
 // listenTCP listens on an address. localhost is both loopback addresses, as RFC 6761
-// says: a client may try either first, and must not meet another program there.
+// says: a client may try either first, and must not meet another program there. An IPv4
+// address is of that family alone: net.Listen takes 0.0.0.0 for all addresses of both.
 func listenTCP(addr string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
+	if ip, e := netip.ParseAddr(host); e == nil && ip.Is4() {
+		return net.Listen("tcp4", addr)
+	}
 	if err != nil || host != "localhost" {
 		return net.Listen("tcp", addr)
 	}

@@ -78,6 +78,28 @@ func TestLocalhostIsTaken(t *testing.T) {
 	}
 }
 
+// TestIPv4IsNotIPv6: 0.0.0.0 opens no address that its reader did not think of.
+func TestIPv4IsNotIPv6(t *testing.T) {
+	l, err := listenTCP("0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil || l.Addr().String() != "0.0.0.0:"+port {
+		t.Errorf("it listens on %v, %v", l.Addr(), err)
+	}
+	if conn, err := net.Dial("tcp", "127.0.0.1:"+port); err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
+	}
+	if conn, err := net.Dial("tcp", "[::1]:"+port); err == nil {
+		conn.Close()
+		t.Error("IPv6 is served, too")
+	}
+}
+
 // TestFreeGivesUp: folders of a disk that hangs do not hold up the end.
 func TestFreeGivesUp(t *testing.T) {
 	hangs := make(chan struct{})

@@ -20,9 +20,9 @@ func TestOutputFolderGone(t *testing.T) {
 		lose func(dir string) error
 		want string
 	}{
-		"removed":  {os.RemoveAll, "no such file or directory"},
-		"moved":    {func(dir string) error { return os.Rename(dir, dir+".old") }, "no such file or directory"},
-		"replaced": {func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o755)) }, "moved away or replaced"},
+		"removed":  {os.RemoveAll, "moved away, removed or replaced"},
+		"moved":    {func(dir string) error { return os.Rename(dir, dir+".old") }, "moved away, removed or replaced"},
+		"replaced": {func(dir string) error { return errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o755)) }, "moved away, removed or replaced"},
 	} {
 		for _, free := range []int64{0, 1} {
 			t.Run(name, func(t *testing.T) {

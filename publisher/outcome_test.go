@@ -30,6 +30,10 @@ func TestNoRoom(t *testing.T) {
 		Broker: oneByOne(r.publish), Shards: 3, Timeout: timeout, Room: func() error { return full },
 	})
 	_, err := p.Submit(t.Context(), oneOfEach(3))
+	// There are more causes than a full disk.
+	if want := "nothing was published: the output takes nothing new now: 3 MiB are free"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
 	for _, want := range []error{message.ErrNoRoom, message.ErrNotPublished, full} {
 		if !errors.Is(err, want) {
 			t.Errorf("error %v does not wrap %v", err, want)

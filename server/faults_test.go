@@ -80,8 +80,12 @@ func TestRow09OverALimit(t *testing.T) {
 		t.Errorf("got the detail %q", p.Detail)
 	}
 	wantProblem(t, chunked(entry+spaces+" "), tooLarge)
-	wantProblem(t, rg.post(entries(10_001)), tooLarge)
-	wantProblem(t, rg.post(long), tooLarge)
+	if p := wantProblem(t, rg.post(entries(10_001)), tooLarge); !strings.HasSuffix(p.Detail, "; send it in parts") {
+		t.Errorf("got the detail %q", p.Detail)
+	}
+	if p := wantProblem(t, rg.post(long), tooLarge); p.Detail != "entry 0 has more than 256 KiB: too large for one entry; make the entry smaller; nothing was published" {
+		t.Errorf("got the detail %q", p.Detail)
+	}
 	// Refused by its announcement: there is no body to wait for.
 	a := rg.raw(upload(10485761))
 	wantProblem(t, a, tooLarge)

@@ -74,7 +74,7 @@ func (g *gate) admit(c *call) (answered bool, err error) {
 	}
 	if r.Method == http.MethodOptions {
 		if wanted := r.Header["Access-Control-Request-Method"]; wanted != nil {
-			return true, g.preflight(c, shared && len(wanted) == 1 && wanted[0] == http.MethodPost)
+			return true, g.preflight(c, shared, wanted)
 		}
 	}
 	if !shared && g.foreign.Check(r) != nil {
@@ -85,9 +85,12 @@ func (g *gate) admit(c *call) (answered bool, err error) {
 
 // preflight answers the question that a browser asks before a page of another
 // origin may post.
-func (g *gate) preflight(c *call, allowed bool) error {
-	if !allowed {
+func (g *gate) preflight(c *call, shared bool, wanted []string) error {
+	if !shared {
 		return g.refuse(c.Request())
+	}
+	if len(wanted) != 1 || wanted[0] != http.MethodPost {
+		return &problem{kind: crossOrigin, detail: fmt.Sprintf("a page of another origin may use no method but POST; the method it asks for is %s", quoted(wanted))}
 	}
 	answer := c.Response().Header()
 	answer.Set("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")

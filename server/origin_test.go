@@ -176,6 +176,12 @@ func TestCORS(t *testing.T) {
 	} {
 		wantProblem(t, a, crossOrigin)
 	}
+	for method, want := range map[string]string{"PUT": `no method but POST; the method it asks for is "PUT"`, "post": `is "post"`} {
+		a := rg.preflight("/message", app, "Access-Control-Request-Method", method)
+		if p := wantProblem(t, a, crossOrigin); !strings.Contains(p.Detail, want) {
+			t.Errorf("%s: got %q, want %q", method, p.Detail, want)
+		}
+	}
 	if a := rg.do("GET", "/readyz", nil, "Origin", app); a.Header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("a page may read /readyz: %v", a.Header)
 	}

@@ -101,7 +101,11 @@ func (s *Server) untilLate() context.Context {
 
 func refuseSubmission(err error) error {
 	if errors.Is(err, message.ErrTooLarge) {
-		return &problem{kind: tooLarge, detail: err.Error() + "; send it in parts", cause: err}
+		advice := "send it in parts"
+		if errors.Is(err, message.ErrEntryTooLarge) {
+			advice = "make the entry smaller; nothing was published"
+		}
+		return &problem{kind: tooLarge, detail: err.Error() + "; " + advice, cause: err}
 	}
 	invalid, ok := errors.AsType[*message.InvalidError](err)
 	if !ok {

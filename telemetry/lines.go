@@ -55,6 +55,10 @@ func (l *Log) process(e event.Event) {
 			what = "health endpoints"
 		}
 		line.Msg(what + " started")
+		if e.Open {
+			l.line(zerolog.WarnLevel, place{component: e.Component, shard: -1}).Str("addr", e.Addr).
+				Msg("other machines can reach this address and no token protects it, as --insecure-no-auth accepts")
+		}
 	case event.ControlFailed:
 		l.line(zerolog.WarnLevel, place{component: "broker", shard: -1}).Err(e.Err).Msg("no control socket, so no command reaches the dead letters of this process")
 	case event.FolderInMemory:
@@ -133,14 +137,18 @@ func (l *Log) broker(e event.Event) {
 		l.connection(e)
 	case event.DeadLettered:
 		at.shard = e.Shard
-		l.repeating(zerolog.WarnLevel, fmt.Sprint("dead-lettered", e.Shard), at).Err(e.Err).Msg("dead-lettered")
+		line := l.repeating(zerolog.WarnLevel, fmt.Sprint("dead-lettered ", e.Shard), at).Err(e.Err)
+		if e.Envelope != "" {
+			line = line.Str("envelope", e.Envelope)
+		}
+		line.Msg("dead-lettered")
 	case event.DeadLetterFailed:
 		at.shard = e.Shard
 		text := "dead letter cannot be kept, the broker will deliver the envelope again"
 		if e.Retry > 0 {
 			text = "dead letter cannot be kept, the envelope waits for the dead-letter queue"
 		}
-		line := l.repeating(zerolog.WarnLevel, fmt.Sprint(text, e.Shard), at).Err(e.Err)
+		line := l.repeating(zerolog.WarnLevel, fmt.Sprint(text, " ", e.Shard), at).Err(e.Err)
 		if e.Retry > 0 {
 			line = line.Dur("retry_ms", e.Retry)
 		}
@@ -155,7 +163,7 @@ func (l *Log) broker(e event.Event) {
 		l.repeating(zerolog.WarnLevel, text, at).Err(e.Err).Msg(text)
 	case event.QueueLost:
 		const text = "a queue was deleted, and what was in it is lost; making it again"
-		l.repeating(zerolog.ErrorLevel, text+e.Name, at).Str("queue", e.Name).Msg(text)
+		l.repeating(zerolog.ErrorLevel, text+" "+e.Name, at).Str("queue", e.Name).Msg(text)
 	case event.StoreChecked:
 		l.line(zerolog.InfoLevel, at).Str("dir", e.Dir).Int64("checked", e.Done).Int64("envelopes", e.Total).Msg("checking the broker's store")
 	}
@@ -165,7 +173,7 @@ func (l *Log) broker(e event.Event) {
 // and go together. So it is connected when all are that were down.
 func (l *Log) connection(e event.Connection) {
 	level, text := zerolog.WarnLevel, ""
-	key := fmt.Sprint(e.State, e.Role, e.Shard)
+	key := fmt.Sprint(e.State, " ", e.Role, " ", e.Shard)
 	switch e.State {
 	case event.Connected:
 		delete(l.down, e.Role)

@@ -10,6 +10,7 @@ package telemetry
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,6 +94,7 @@ func (l *Log) run() {
 		select {
 		case e, more := <-l.events.Events():
 			if !more {
+				l.forget(func(repeat) bool { return true })
 				return
 			}
 			l.tell(e)
@@ -177,7 +179,11 @@ func (l *Log) repeating(level zerolog.Level, key string, at place) *zerolog.Even
 	if level < l.logger.GetLevel() {
 		return nil
 	}
-	suppressed, ok := l.repeats.allow(key, time.Now())
+	now := time.Now()
+	if _, known := l.repeats[key]; !known && len(l.repeats) >= manyRepeats {
+		l.forget(func(r repeat) bool { return now.Sub(r.at) >= repeatInterval })
+	}
+	suppressed, ok := l.repeats.allow(key, repeat{at: now, level: level, of: at})
 	if !ok {
 		return nil
 	}
@@ -191,19 +197,23 @@ func (l *Log) repeating(level zerolog.Level, key string, at place) *zerolog.Even
 // repeatInterval is how often one kind of trouble is told.
 const repeatInterval = 10 * time.Second
 
-// limiter lets one line per key and repeatInterval through. Keys of trouble that
-// has ended are forgotten, as some name a shard.
+// manyRepeats is how many kinds of trouble are kept before those that have ended are
+// forgotten. Some name a shard.
+const manyRepeats = 1000
+
+// limiter lets one line per key and repeatInterval through.
 type limiter map[string]repeat
 
 type repeat struct {
-	at         time.Time
-	suppressed int
+	at         time.Time // of the last line
+	level      zerolog.Level
+	of         place
+	suppressed int // lines since
 }
 
-func (l *limiter) allow(key string, now time.Time) (suppressed int, ok bool) {
-	const many = 1000
+func (l *limiter) allow(key string, next repeat) (suppressed int, ok bool) {
 	r, seen := (*l)[key]
-	if seen && now.Sub(r.at) < repeatInterval {
+	if seen && next.at.Sub(r.at) < repeatInterval {
 		r.suppressed++
 		(*l)[key] = r
 		return 0, false
@@ -211,9 +221,24 @@ func (l *limiter) allow(key string, now time.Time) (suppressed int, ok bool) {
 	if *l == nil {
 		*l = make(limiter)
 	}
-	if len(*l) >= many {
-		maps.DeleteFunc(*l, func(_ string, r repeat) bool { return now.Sub(r.at) >= repeatInterval })
-	}
-	(*l)[key] = repeat{at: now}
+	(*l)[key] = next
 	return r.suppressed, true
+}
+
+// leftOut is the text of a line about lines that no later line of their kind counts.
+const leftOut = "lines of one kind were left out"
+
+// forget forgets the repeats that have ended. It tells how many lines each left out,
+// as no later line will.
+func (l *Log) forget(ended func(repeat) bool) {
+	for _, key := range slices.Sorted(maps.Keys(l.repeats)) {
+		r := l.repeats[key]
+		if !ended(r) {
+			continue
+		}
+		delete(l.repeats, key)
+		if r.suppressed > 0 {
+			l.line(r.level, r.of).Str("kind", key).Int("suppressed", r.suppressed).Msg(leftOut)
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,8 +18,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// logged returns the lines of what f sends.
-func logged(t *testing.T, level zerolog.Level, f func(event.Sink, *Log)) (lines []map[string]any) {
+// logged returns the lines of what f sends, without those about lines left out.
+func logged(t *testing.T, level zerolog.Level, f func(event.Sink, *Log)) []map[string]any {
+	t.Helper()
+	return slices.DeleteFunc(loggedAll(t, level, f), func(l map[string]any) bool { return l["message"] == leftOut })
+}
+
+// loggedAll returns all lines of what f sends.
+func loggedAll(t *testing.T, level zerolog.Level, f func(event.Sink, *Log)) (lines []map[string]any) {
 	t.Helper()
 	var buf bytes.Buffer
 	var hub event.Hub
@@ -59,22 +64,6 @@ func TestHistoryTellsChanges(t *testing.T) {
 	}
 }
 
-func TestRepeatedTroubleIsToldSeldom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		trouble := event.BatchHeld{Worker: event.Worker{ID: "0-1"}, Err: errors.New("disk full")}
-		lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
-			for range 100 {
-				s.Send(trouble)
-			}
-			time.Sleep(repeatInterval)
-			s.Send(trouble)
-		})
-		if len(lines) != 2 || lines[0]["error"] != "disk full" || lines[1]["suppressed"] != 99.0 {
-			t.Errorf("lines %v", lines)
-		}
-	})
-}
-
 // TestKindsOfRefusalsAreApart: one kind of a refusal does not hide another one.
 func TestKindsOfRefusalsAreApart(t *testing.T) {
 	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
@@ -88,18 +77,6 @@ func TestKindsOfRefusalsAreApart(t *testing.T) {
 	}
 	if want := []string{"not-published", "draining", "too-large", "overloaded"}; !slices.Equal(told, want) {
 		t.Errorf("told %q, want each kind once", told)
-	}
-}
-
-// TestLimiterForgets: keys name shards, so those of ended trouble do not stay.
-func TestLimiterForgets(t *testing.T) {
-	var l limiter
-	now := time.Now()
-	for i := range 5000 {
-		l.allow(fmt.Sprint(i), now.Add(time.Duration(i)*time.Second))
-	}
-	if len(l) > 1000 {
-		t.Errorf("it remembers %d keys", len(l))
 	}
 }
 

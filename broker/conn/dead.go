@@ -41,7 +41,7 @@ func (d *Dying[S, L]) Move() error {
 			}
 			return err
 		}
-		d.Client.Send(event.DeadLettered{Shard: d.Shard, Err: errors.New(reason)})
+		d.Client.Send(event.DeadLettered{Shard: d.Shard, Envelope: d.ID, Err: errors.New(reason)})
 	}
 	return nil
 }

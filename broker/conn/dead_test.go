@@ -69,7 +69,7 @@ func TestMove(t *testing.T) {
 				defer r.mu.Unlock()
 				dead := slices.DeleteFunc(slices.Clone(r.events), func(e event.Event) bool {
 					d, ok := e.(event.DeadLettered)
-					return !ok || d.Shard != 2
+					return !ok || d.Shard != 2 || d.Envelope != "E"
 				})
 				if len(dead) != tc.dead {
 					t.Errorf("%d dead letters are told, want %d", len(dead), tc.dead)

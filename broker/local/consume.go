@@ -198,7 +198,7 @@ func (c *consumer) settle(h *handOut, o message.Outcome) error {
 		if err := c.wait(m); err != nil {
 			return fmt.Errorf("%w: %w", broker.ErrStale, err) // so the envelope comes again
 		}
-		c.client.events.Send(event.DeadLettered{Shard: q.number, Err: errors.New(o.Reason)})
+		c.client.events.Send(event.DeadLettered{Shard: q.number, Envelope: h.item.Envelope.ID, Err: errors.New(o.Reason)})
 		return nil
 	}
 	e.mu.Unlock()

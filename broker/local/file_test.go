@@ -83,7 +83,7 @@ func TestPoison(t *testing.T) {
 		e := started(t, file)
 		told := 0
 		c := e.Client(2, func(ev event.Event) {
-			if _, ok := ev.(event.DeadLettered); ok {
+			if d, ok := ev.(event.DeadLettered); ok && d.Envelope == "1" {
 				told++
 			}
 		})

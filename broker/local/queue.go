@@ -107,7 +107,7 @@ func (q *queue) pop(c *consumer) *handOut {
 		if it.Returns > broker.DeliveryLimit {
 			q.depth--
 			q.engine.move(q.bury(&it, message.Outcome{Reason: "delivery_limit"}))
-			c.client.events.Send(event.DeadLettered{Shard: q.number, Err: errLimit})
+			c.client.events.Send(event.DeadLettered{Shard: q.number, Envelope: it.Envelope.ID, Err: errLimit})
 			continue
 		}
 		h := &handOut{it, c}

@@ -23,7 +23,7 @@ func TestDoors(t *testing.T) {
 	for _, command := range []string{"server", "message-consumer"} {
 		p := rig.Start(t, command, broker, "DATA_OUTPUT_DIR="+t.TempDir(), "LISTEN_ADDR=0.0.0.0:0", "ADMIN_LISTEN_ADDR=0.0.0.0:0",
 			"AUTH_TOKENS=submits", "VIEW_TOKENS=ann:views", "ALLOWED_HOSTS=inside.example", "PPROF=true")
-		_, port, _ := strings.Cut(strings.TrimPrefix(p.Addr, "[::]"), ":")
+		_, port, _ := strings.Cut(p.Addr, ":")
 		for _, tc := range []struct {
 			method, path, host string
 			header             [2]string
