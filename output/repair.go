@@ -132,6 +132,9 @@ func (a *appender) show(r *rolling) error {
 //	linkat(temp, hidden)
 //	fsync(folder)              as durable as before from here
 //	unlinkat(temp)
+//
+// The new stem is behind the old one. So the next owner knows the old file, or a copy, if
+// another program puts it back (see strip).
 func (a *appender) rescue(r *rolling) error {
 	if _, err := a.found(r); !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
