@@ -63,7 +63,7 @@ func (n *newest) name(f found) string {
 func (n *newest) add(name string) {
 	_, stem := splitName(name)
 	worker, ulid, at, ok := splitStem(stem)
-	if !ok {
+	if !ok || isFar(at, n.now) {
 		n.foreign, n.example = n.foreign+1, name
 		return
 	}
@@ -80,9 +80,9 @@ func (n *newest) add(name string) {
 	}
 }
 
-// reach raises highest to the time.
+// reach raises highest to the time, unless no name of ours was made then.
 func (n *newest) reach(at time.Time) {
-	if at.After(n.highest) {
+	if at.After(n.highest) && !isFar(at, n.now) {
 		n.highest = at
 	}
 }
