@@ -17,6 +17,9 @@ import (
 // It bounds the memory of strip.
 const strippedAtOnce = 8 << 20
 
+// stripper leaves out of a rolling file what is written elsewhere.
+type stripper struct{ *appender }
+
 // strip publishes the lines of a rolling file whose ids are in none of the later files,
 // and removes the rolling file. Nothing is done if all its lines are left.
 //
@@ -29,7 +32,8 @@ const strippedAtOnce = 8 << 20
 //	fsync(folder)
 //	unlinkat(temp)
 //	unlinkat(hidden)
-func (a *appender) strip(ctx context.Context, r *rolling, later []string) (final string, done bool, err error) {
+func (st stripper) strip(ctx context.Context, r *rolling, later []string) (final string, done bool, err error) {
+	a := st.appender
 	f, err := a.dir.reopen(r.hidden)
 	if err != nil {
 		return "", false, a.dir.failed("open", r.hidden, err)
@@ -43,7 +47,7 @@ func (a *appender) strip(ctx context.Context, r *rolling, later []string) (final
 	if err != nil {
 		return "", false, a.dir.failed("create", temp, err)
 	}
-	left, err := a.copyLeft(ctx, out, io.NewSectionReader(f, 0, r.size), later)
+	left, err := st.copyLeft(ctx, out, io.NewSectionReader(f, 0, r.size), later)
 	if syncing := out.Sync(); err == nil && syncing != nil {
 		err = a.dir.failed("fsync", temp, syncing)
 	}
@@ -74,7 +78,7 @@ func (a *appender) strip(ctx context.Context, r *rolling, later []string) (final
 
 // copyLeft copies the lines whose ids are in none of the files, and those without an id.
 // It returns how many bytes these are.
-func (a *appender) copyLeft(ctx context.Context, out io.Writer, in *io.SectionReader, files []string) (left int64, err error) {
+func (a stripper) copyLeft(ctx context.Context, out io.Writer, in *io.SectionReader, files []string) (left int64, err error) {
 	block := make([]byte, strippedAtOnce)
 	for at := int64(0); at < in.Size(); {
 		part := block[:min(int64(len(block)), in.Size()-at)]
@@ -102,7 +106,7 @@ func (a *appender) copyLeft(ctx context.Context, out io.Writer, in *io.SectionRe
 }
 
 // left returns the lines whose ids are in none of the files. It changes lines.
-func (a *appender) left(ctx context.Context, lines []byte, files []string) ([]byte, error) {
+func (a stripper) left(ctx context.Context, lines []byte, files []string) ([]byte, error) {
 	keyOf := func(line []byte) committed.Key { return committed.KeyOf(message.Message{Line: line}.RawID()) }
 	missing := make(map[committed.Key]struct{})
 	for line := range bytes.Lines(lines) {

@@ -274,7 +274,7 @@ func (a *appender) recoverRolling(ctx context.Context, stem string, later []stri
 		return "", cut, err
 	}
 	if r.size > 0 && len(later) > 0 {
-		final, done, err := a.strip(ctx, r, later)
+		final, done, err := stripper{a}.strip(ctx, r, later)
 		if err != nil || done {
 			return final, cut, err
 		}
