@@ -32,8 +32,7 @@ type stripper struct{ *appender }
 //	fsync(folder)
 //	unlinkat(temp)
 //	unlinkat(hidden)
-func (st stripper) strip(ctx context.Context, r *rolling, later []string) (final string, done bool, err error) {
-	a := st.appender
+func (a stripper) strip(ctx context.Context, r *rolling, later []string) (final string, done bool, err error) {
 	f, err := a.dir.reopen(r.hidden)
 	if err != nil {
 		return "", false, a.dir.failed("open", r.hidden, err)
@@ -47,7 +46,7 @@ func (st stripper) strip(ctx context.Context, r *rolling, later []string) (final
 	if err != nil {
 		return "", false, a.dir.failed("create", temp, err)
 	}
-	left, err := st.copyLeft(ctx, out, io.NewSectionReader(f, 0, r.size), later)
+	left, err := a.copyLeft(ctx, out, io.NewSectionReader(f, 0, r.size), later)
 	if syncing := out.Sync(); err == nil && syncing != nil {
 		err = a.dir.failed("fsync", temp, syncing)
 	}
