@@ -317,11 +317,11 @@ func (a *appender) leaveHidden(err error) error {
 }
 
 // adopt publishes what was acknowledged of a file that an earlier owner in this process
-// has lost with its folder.
-func (a *appender) adopt() (published bool, err error) {
+// has lost with its folder, and returns its visible name, if there is one.
+func (a *appender) adopt() (final string, err error) {
 	r := a.dir.orphan.Swap(nil)
 	if r == nil {
-		return false, nil
+		return "", nil
 	}
 	r.broken, r.sealed = true, true
 	if err := a.finish(r); err != nil {
@@ -330,9 +330,9 @@ func (a *appender) adopt() (published bool, err error) {
 		} else if r.f != nil {
 			_ = r.f.Close() // the folder has it under a hidden name
 		}
-		return false, err
+		return "", err
 	}
-	return true, nil
+	return r.final, nil
 }
 
 func (a *appender) setErr(err error) {

@@ -51,8 +51,18 @@ const (
 	Lock
 )
 
-// latestName is when the last possible name is made. It leaves room above all names.
+// farAhead is how many years a name may be ahead of the clock and still be ours. A clock
+// may have been wrong by decades when the name was made, and may be so now.
+const farAhead = 1000
+
+// latestName is when the last name is made that ours may follow. A ULID has room for 889
+// years of names behind it.
 var latestName = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// isFar tells whether no name of ours was made at the time.
+func isFar(at, now time.Time) bool {
+	return at.After(now.AddDate(farAhead, 0, 0)) || !at.Before(latestName)
+}
 
 // newStem returns a stem that sorts behind those of all files in the folder.
 func (d *shardDir) newStem(worker string) string { return worker + "_" + d.ids.Next(d.now()) }
@@ -101,7 +111,7 @@ func splitStem(stem string) (worker, ulid string, at time.Time, ok bool) {
 		return "", "", time.Time{}, false
 	}
 	at, ok = committed.TimeOf(ulid)
-	return worker, ulid, at, ok && at.Before(latestName)
+	return worker, ulid, at, ok
 }
 
 // isWorkerName tells whether a name is 1 to 64 letters, digits and hyphens.

@@ -63,13 +63,11 @@ func (n *newest) name(f found) string {
 func (n *newest) add(name string) {
 	_, stem := splitName(name)
 	worker, ulid, at, ok := splitStem(stem)
-	if !ok {
+	if !ok || isFar(at, n.now) {
 		n.foreign, n.example = n.foreign+1, name
 		return
 	}
-	if at.After(n.highest) {
-		n.highest = at
-	}
+	n.reach(at)
 	if at.After(n.last) && !at.After(n.now) {
 		n.last = at
 	}
@@ -79,6 +77,13 @@ func (n *newest) add(name string) {
 	n.files = append(n.files, found{[ulidLen]byte([]byte(ulid)), n.index(worker)})
 	if len(n.files) > n.limit+n.limit/4 {
 		n.cut()
+	}
+}
+
+// reach raises highest to the time, unless no name of ours was made then.
+func (n *newest) reach(at time.Time) {
+	if at.After(n.highest) && !isFar(at, n.now) {
+		n.highest = at
 	}
 }
 

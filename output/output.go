@@ -111,7 +111,8 @@ type Rebuilt struct {
 	// IDs is how many ids are in the window, Files how many files were read.
 	IDs, Files int
 	// Damaged counts our files with a line that is cut off or has no id. Foreign
-	// counts files named *.ndjson whose name is not ours. Ids that are only in
+	// counts files named *.ndjson whose name is not ours, or is of a time that no
+	// clock of ours had. Ids that are only in
 	// such files are not in the window.
 	Damaged, Foreign int
 	// Example is the name of one of the damaged or foreign files, or empty.

@@ -58,8 +58,7 @@ func (s *Shard) readFile(name string, in *bufio.Reader, keys []committed.Key, li
 		return keys, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("learn which messages are written: %w; make it readable, or move it away and accept that its messages may come again",
-			s.dir.failed("read", name, err))
+		return nil, unreadable(s.dir.failed("read", name, err))
 	}
 	s.rebuilt.Files++
 	if !whole {
@@ -98,7 +97,14 @@ func (s *Shard) readIDs(name string, in *bufio.Reader, keys []committed.Key, lim
 				return keys, false, err
 			}
 		}
-		keys, whole, err = readLines(in, keys[:0], limit)
+		keys = keys[:0]
+		whole, err = readLines(in, func(key committed.Key) bool {
+			if len(keys) == 2*limit {
+				keys = append(keys[:0], keys[limit:]...)
+			}
+			keys = append(keys, key)
+			return true
+		})
 		if err != nil || from == 0 || len(keys) >= limit {
 			return keys, whole, err
 		}
@@ -117,12 +123,37 @@ func skipLine(in *bufio.Reader) error {
 	}
 }
 
-// readLines is readIDs for what is left to read.
-func readLines(in *bufio.Reader, keys []committed.Key, limit int) (_ []committed.Key, whole bool, err error) {
+// readAll gives the keys of a file's messages to take until that wants no more. A file
+// that was taken away meanwhile has none, and a line that is cut off has no key.
+func (d *shardDir) readAll(name string, in *bufio.Reader, take func(committed.Key) (more bool)) error {
+	f, err := d.read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		defer f.Close() // only read from: nothing of it can be lost
+		in.Reset(f)
+		_, err = readLines(in, take)
+	}
+	if err != nil {
+		return unreadable(d.failed("read", name, err))
+	}
+	return nil
+}
+
+// unreadable says what to do about a file that cannot be read.
+func unreadable(err error) error {
+	return fmt.Errorf("learn which messages are written: %w; make it readable, or move it away and accept that its messages may come again", err)
+}
+
+// readLines gives the key of each line to take, until that wants no more. whole is as
+// readIDs has it.
+func readLines(in *bufio.Reader, take func(committed.Key) (more bool)) (whole bool, err error) {
+	any := false
 	for whole = true; ; {
 		line, err := in.ReadSlice('\n')
 		if errors.Is(err, io.EOF) {
-			return keys, whole && len(line) == 0 && len(keys) > 0, nil
+			return whole && len(line) == 0 && any, nil
 		}
 		// An id is short, so it is in the buffer even if its line is not.
 		id := message.Message{Line: line}.RawID()
@@ -135,14 +166,13 @@ func readLines(in *bufio.Reader, keys []committed.Key, limit int) (_ []committed
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return keys, false, nil
+			return false, nil
 		case err != nil:
-			return keys, false, err
+			return false, err
 		case len(id) > 0:
-			if len(keys) == 2*limit {
-				keys = append(keys[:0], keys[limit:]...)
+			if any = true; !take(key) {
+				return whole, nil
 			}
-			keys = append(keys, key)
 		}
 	}
 }

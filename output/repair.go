@@ -132,6 +132,9 @@ func (a *appender) show(r *rolling) error {
 //	linkat(temp, hidden)
 //	fsync(folder)              as durable as before from here
 //	unlinkat(temp)
+//
+// The new stem is behind the old one. So the next owner knows the old file, or a copy, if
+// another program puts it back (see strip).
 func (a *appender) rescue(r *rolling) error {
 	if _, err := a.found(r); !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
@@ -253,24 +256,33 @@ func (a *appender) cut(f reopened, name string, size int64) error {
 	return nil
 }
 
-// recoverRolling publishes the rolling file of an earlier owner, as far as it has
-// whole lines, and tells how many bytes it has cut off. published is false if the
-// file was visible before, or has no line.
-func (a *appender) recoverRolling(ctx context.Context, stem string) (published bool, cut int64, err error) {
+// recoverRolling publishes the rolling file of an earlier owner, as far as it has whole
+// lines that are in none of the later files, and tells how many bytes behind those it has
+// cut off. It returns the visible name; there is none if the file was visible before, or
+// has no such line.
+func (a *appender) recoverRolling(ctx context.Context, stem string, later []string) (final string, cut int64, err error) {
 	r := newRolling(stem)
 	linked, err := a.dir.linked(r.hidden, r.final)
 	if err != nil {
-		return false, 0, a.dir.failed("stat", r.final, err)
+		return "", 0, a.dir.failed("stat", r.final, err)
 	}
 	if linked { // it was complete
 		r.linked = true
-		return false, 0, a.show(r)
+		return "", 0, a.show(r)
 	}
 	if r.size, cut, err = a.trim(ctx, r.hidden); err != nil {
-		return false, cut, err
+		return "", cut, err
 	}
-	err = a.finish(r)
-	return err == nil && r.size > 0, cut, err
+	if r.size > 0 && len(later) > 0 {
+		final, done, err := stripper{a}.strip(ctx, r, later)
+		if err != nil || done {
+			return final, cut, err
+		}
+	}
+	if err := a.finish(r); err != nil || r.size == 0 {
+		return "", cut, err
+	}
+	return r.final, cut, nil
 }
 
 // trim cuts off what is behind the last whole line, durably. It returns how much

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,14 +118,8 @@ func (s *Shard) takeOver(ctx context.Context, w Window) error {
 	if err := s.cleanUp(ctx, &files); err != nil {
 		return err
 	}
-	s.dir.ids.Follow(files.highest)
 	if err := (&attempt{dir: s.dir, undo: s.undo}).probe(); err != nil {
 		return err
-	}
-	if published, err := s.appender.adopt(); err != nil {
-		return err
-	} else if published {
-		s.rebuilt.Recovered++
 	}
 	// Also for the names that a crashed owner published last: its fsync may never
 	// have happened, and the broker forgets a message that is in a visible file.
@@ -141,7 +137,7 @@ func (s *Shard) cleanUp(ctx context.Context, files *newest) error {
 	var temps, rolling []string
 	err := s.dir.names(func(name string) {
 		kind, stem := splitName(name)
-		_, _, _, ours := splitStem(stem)
+		_, _, at, ours := splitStem(stem)
 		switch {
 		case kind == Visible:
 			files.add(name) // foreign ones, too
@@ -149,6 +145,7 @@ func (s *Shard) cleanUp(ctx context.Context, files *newest) error {
 			temps = append(temps, name)
 		case ours && kind == Rolling:
 			rolling = append(rolling, stem)
+			files.reach(at)
 		}
 	})
 	if err != nil {
@@ -160,15 +157,35 @@ func (s *Shard) cleanUp(ctx context.Context, files *newest) error {
 		}
 		s.removedTemps++
 	}
-	for _, stem := range rolling {
-		published, cut, err := s.appender.recoverRolling(ctx, stem)
+	s.dir.ids.Follow(files.highest)
+	return s.publishLeft(ctx, rolling, files)
+}
+
+// publishLeft publishes what earlier owners have left: the file that this process has lost
+// with its folder, and those of the stems. The latest comes first, as an earlier one may
+// have its lines, too (see strip).
+func (s *Shard) publishLeft(ctx context.Context, stems []string, files *newest) error {
+	adopted, err := s.appender.adopt()
+	if err != nil {
+		return err
+	}
+	if adopted != "" {
+		s.rebuilt.Recovered++
+		files.add(adopted)
+	}
+	slices.SortFunc(stems, func(a, b string) int { return strings.Compare(b[len(b)-ulidLen:], a[len(a)-ulidLen:]) })
+	for _, stem := range stems {
+		if visibleName(stem) == adopted {
+			continue // it was put back
+		}
+		final, cut, err := s.appender.recoverRolling(ctx, stem, files.from(stem))
 		s.rebuilt.Cut += cut
 		if err != nil {
 			return err
 		}
-		if published {
+		if final != "" {
 			s.rebuilt.Recovered++
-			files.add(visibleName(stem))
+			files.add(final)
 		}
 	}
 	return nil

@@ -18,10 +18,12 @@ type kindOfTake struct {
 	calls []string // of its folder, in this order
 	// spared tells that a fault of the call is unimportant, or repaired later.
 	spared func(i int) bool
+	want   [][]byte // the visible files in the end
 }
 
 // What taking a shard asks of its folder, if there is a temporary and a visible
-// file, and, up to its publication, if there is a rolling file with a torn line.
+// file, and, up to its publication or removal, if there is a rolling file: one with a torn
+// line, and ones whose lines, or some, are in a later file.
 var kindsOfTake = []kindOfTake{
 	{
 		"take",
@@ -36,6 +38,7 @@ var kindsOfTake = []kindOfTake{
 			"read",
 		},
 		func(int) bool { return false },
+		[][]byte{content(takenLines)},
 	},
 	{
 		"recover",
@@ -47,6 +50,35 @@ var kindsOfTake = []kindOfTake{
 			"open", "linked", "link", "folder fsync", "remove", "folder fsync",
 		},
 		func(i int) bool { return i == 4 || i == 9 || i == 15 },
+		[][]byte{content(takenLines)},
+	},
+	{
+		"put back",
+		map[string]string{
+			".0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.rolling": string(content(takenLines)),
+			"0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5F.ndjson":   string(content(takenLines)),
+		},
+		[]string{
+			"names", "linked", "reopen", "fsync", "forget", "size", "read at", "close",
+			"reopen", "create", "read at", "read", "fsync", "close", "remove",
+			"open", "folder fsync", "remove", "close",
+		},
+		func(i int) bool { return i == 4 || i == 7 || i == 14 || i == 18 },
+		[][]byte{content(takenLines)},
+	},
+	{
+		"put back with more",
+		map[string]string{
+			".0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5E.rolling": string(content(takenLines)),
+			"0-1_01JD8Y6G5V3X9Q2R7T4B1C0D5F.ndjson":   string(content(takenLines[:2])),
+		},
+		[]string{
+			"names", "linked", "reopen", "fsync", "forget", "size", "read at", "close",
+			"reopen", "create", "read at", "read", "write", "fsync", "close",
+			"open", "linked", "link", "folder fsync", "remove", "folder fsync", "remove", "close",
+		},
+		func(i int) bool { return i == 4 || i == 7 || i == 20 || i == 22 },
+		[][]byte{content(takenLines[:2]), content(takenLines[2:])},
 	},
 }
 
@@ -58,10 +90,11 @@ type takeRun struct {
 	dir  *Dir
 	plan plan
 	disk *faulty // of the last attempt
+	want [][]byte
 }
 
 func (k kindOfTake) begin(t *testing.T, p plan, err error) *takeRun {
-	r := &takeRun{T: t, dir: openTestDir(t, memoryDir(t)), plan: p}
+	r := &takeRun{T: t, dir: openTestDir(t, memoryDir(t)), plan: p, want: k.want}
 	fill(t, r.dir.path, k.files)
 	r.dir.wrap = func(f folder) folder {
 		r.disk = newFaultyFolder(t, f, func(i int, call string) verdict { return r.plan(i, call) }, err)
@@ -83,7 +116,7 @@ func (r *takeRun) checkRecovery() {
 	r.Helper()
 	r.plan = at(-1, pass)
 	s := takeShard(r, r.dir)
-	checkFolder(r, r.dir.path, content(takenLines))
+	checkFolder(r, r.dir.path, r.want...)
 	if got := s.Rebuilt().IDs; got != len(takenLines) {
 		r.Errorf("%d ids are known, want %d", got, len(takenLines))
 	}
