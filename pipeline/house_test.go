@@ -47,6 +47,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"publisher":   {ours: []string{"shard", "broker", "message"}},
 	"shard":       {},
 	"broker":      {ours: []string{"message"}},
+	"broker/bus":  {ours: []string{"broker"}},
 	"broker/conn": {ours: []string{"broker", "backoff", "event"}},
 	"broker/rabbitmq": {
 		ours:   []string{"broker", "broker/conn", "message", "event"},
@@ -57,7 +58,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	}},
 	"broker/door": {ours: []string{"broker"}, theirs: []string{"golang.org/x/net/netutil"}},
 	"broker/local": {
-		ours:   []string{"broker", "broker/conn", "message", "event", "backoff", "durable"},
+		ours:   []string{"broker", "broker/bus", "broker/conn", "message", "event", "backoff", "durable"},
 		theirs: []string{"go.etcd.io/bbolt", "golang.org/x/sys/unix"},
 	},
 	// The suite is a library for tests, so testing tools are in its product code.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/bus"
 	"async-data-processor/event"
 )
 
@@ -15,14 +16,19 @@ type Client struct {
 	shards int
 	events event.Sink
 	closed bool // guarded by the engine's mu
+
+	receivers *bus.Receivers
 }
 
-var _ broker.Broker = (*Client)(nil)
+var (
+	_ broker.Broker = (*Client)(nil)
+	_ broker.Bus    = (*Client)(nil)
+)
 
 // Client returns a client that publishes to a number of shards. events must not
 // call the broker.
 func (e *Engine) Client(shards int, events event.Sink) *Client {
-	c := &Client{engine: e, shards: shards, events: events}
+	c := &Client{engine: e, shards: shards, events: events, receivers: e.members.join()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.clients[c] = true
@@ -82,6 +88,7 @@ func (c *Client) Close() error {
 // release returns what the client's consumers have. Engine.mu is held.
 func (c *Client) release() {
 	c.closed = true
+	c.engine.members.leave(c.receivers)
 	for _, q := range c.engine.queues {
 		for _, h := range q.unsettled {
 			if h.consumer.client == c {

@@ -8,6 +8,7 @@
 //	queue.go        a queue: what is ready, what is handed out
 //	consume.go      consuming and settling
 //	deadletters.go  the dead letters
+//	bus.go          the bus between the clients of an engine
 //	broker.go       Broker, which is an engine over a File of its own
 //	file.go         File, the Store in a bbolt file; open.go and compact.go are its
 //	bolt_create.go  the layout of the file; record.go: of a record
@@ -51,6 +52,8 @@ type Engine struct {
 	ctx    context.Context // done when Close begins
 	cancel context.CancelFunc
 	work   sync.WaitGroup // the goroutines that commit and recover
+
+	members members
 
 	mu      sync.Mutex // guards what follows, and the fields of queues, clients and consumers
 	queues  map[int]*queue
