@@ -12,7 +12,8 @@
 //
 // On an idle system nothing waits. Rounds follow each other, because two at a
 // time would fill their envelopes less: an envelope costs a broker nearly the
-// same whatever is in it, and much less if it comes with others.
+// same whatever is in it, and much less if it comes with others. A round also waits a
+// moment for those that the round before has answered (company.go).
 //
 // A shard whose confirm is late is a straggler. The others go on without it, and
 // it joins the round that starts after its confirm (time goes to the right):
@@ -79,6 +80,7 @@ type Publisher struct {
 	queues  []shardQueue
 	current *round   // the next one waits for it; nil if none has to
 	spare   []*round // to be used again
+	company company
 }
 
 // New returns a publisher.
@@ -120,6 +122,9 @@ func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards []
 			p.add(w, i, s.Messages, order[start:end])
 		}
 		start = end
+	}
+	if len(w.envelopes) > 0 && p.company.join() {
+		p.current = nil
 	}
 	r := p.startRound()
 	p.mu.Unlock()

@@ -39,6 +39,7 @@ func (p *Publisher) startRound() *round {
 		return nil
 	}
 	var r *round
+	left := false // whether an envelope stays for the round after
 	for i := range p.queues {
 		q := &p.queues[i]
 		if q.publishing || len(q.waiting) == 0 {
@@ -50,10 +51,12 @@ func (p *Publisher) startRound() *round {
 		e := q.waiting[0]
 		q.waiting = slices.Delete(q.waiting, 0, 1)
 		q.publishing = true
+		left = left || len(q.waiting) > 0
 		r.envelopes = append(r.envelopes, e)
 		r.sent = append(r.sent, e.Envelope)
 	}
 	if r != nil {
+		p.company.leave(left)
 		r.pending, r.began = len(r.envelopes), time.Now()
 		p.waitFor(r, firstWait)
 	}
@@ -97,7 +100,9 @@ func (p *Publisher) done(r *round, i int, outcome error) {
 	r.envelopes[i] = nil
 	p.queues[e.Shard].publishing = false
 	for _, part := range e.parts {
-		part.waiter.tell(part.index, outcome)
+		if part.waiter.tell(part.index, outcome) {
+			p.company.answered++
+		}
 	}
 	if outcome == nil {
 		p.reuse(e) // after an error, its body may still be on its way to a socket
@@ -118,6 +123,9 @@ func (p *Publisher) recycle(r *round) *round {
 	r.timer.Stop()
 	if p.current == r {
 		p.current = nil
+		if wait := p.company.expect(time.Since(r.began)); wait > 0 {
+			p.waitFor(r, wait)
+		}
 	}
 	clear(r.sent)
 	r.envelopes, r.sent = r.envelopes[:0], r.sent[:0]
@@ -132,6 +140,7 @@ func (p *Publisher) startNext(r *round) {
 	var next *round
 	if p.current == r {
 		p.current = nil
+		p.company.miss()
 		next = p.startRound()
 	}
 	p.mu.Unlock()

@@ -49,12 +49,14 @@ func (w *waiter) add(e *envelope) int {
 }
 
 // tell gives the waiter the outcome of an envelope. The last one ends its wait.
-func (w *waiter) tell(index int, outcome error) {
+func (w *waiter) tell(index int, outcome error) (last bool) {
 	w.envelopes[index], w.outcomes[index] = nil, outcome
 	w.pending--
 	if w.pending == 0 {
 		w.done <- struct{}{}
+		return true
 	}
+	return false
 }
 
 // reset returns the error of the submission, and prepares the waiter for
