@@ -146,7 +146,10 @@ func (l *loner) ends(within time.Duration, code int) {
 	select {
 	case <-l.ended:
 	case <-time.After(within):
-		l.Fatalf("it has not ended after %v", within)
+		l.signal(syscall.SIGQUIT) // it says what its goroutines do
+		_ = l.reader.SetReadDeadline(time.Now().Add(within))
+		text, _ := io.ReadAll(l.log)
+		l.Fatalf("it has not ended after %v:\n%s", within, text)
 	}
 	if got := l.cmd.ProcessState.ExitCode(); got != code {
 		l.Errorf("%v, want exit code %d", l.cmd.ProcessState, code)
