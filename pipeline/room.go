@@ -74,8 +74,8 @@ func (r *room) look() error {
 }
 
 // roomInterval is how often the output folder and its free space are looked at. The
-// fastest consumer writes some ten megabytes in it.
-const roomInterval = 250 * time.Millisecond
+// fastest consumer writes some thirty megabytes in it.
+const roomInterval = 500 * time.Millisecond
 
 // watch tells when the output takes nothing new and when it does again, until ctx ends.
 func (r *room) watch(ctx context.Context, events event.Sink) {
