@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,12 +84,17 @@ func flock(f *os.File, how int) error {
 // descriptor goes on referring to what was opened. So this look at the path also
 // sees that the folder, one of its parents or a mount was replaced.
 func (l *Lock) Check() error {
-	switch info, err := os.Stat(l.path); {
+	var found unix.Stat_t
+	err := unix.Stat(l.path, &found)
+	for err == unix.EINTR {
+		err = unix.Stat(l.path, &found)
+	}
+	switch ours := l.info.Sys().(*syscall.Stat_t); {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %s is gone", ErrReplaced, l.path)
 	case err != nil:
-		return err
-	case !l.Is(info):
+		return &fs.PathError{Op: "stat", Path: l.path, Err: err}
+	case found.Dev != ours.Dev || found.Ino != ours.Ino:
 		return fmt.Errorf("%w: %s is another file", ErrReplaced, l.path)
 	}
 	return nil

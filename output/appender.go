@@ -86,7 +86,7 @@ var sumTable = crc32.MakeTable(crc32.Castagnoli)
 // The first batch of a file has these after the first newfstatat:
 //
 //	openat(hidden, O_CREAT|O_EXCL)
-//	newfstatat(hidden)
+//	fstat(hidden)
 //	fsync(folder)
 //	newfstatat(lock file's absolute path)
 //
@@ -176,11 +176,9 @@ func (a *appender) begin(worker string) error {
 	if r.f, err = a.dir.create(r.hidden); err != nil {
 		return a.dir.failed("create", r.hidden, err)
 	}
-	at, err := a.dir.stat(r.hidden)
-	if err != nil {
+	if r.inode, err = r.f.id(); err != nil {
 		return a.dir.failed("stat", r.hidden, err)
 	}
-	r.inode = at.inode
 	if err := names.sync(); err != nil {
 		return a.dir.failed("fsync", "", err)
 	}

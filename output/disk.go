@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -57,6 +58,8 @@ type inode struct{ device, number uint64 }
 type file interface {
 	Write(p []byte) (int, error)
 	io.ReaderAt
+	// id tells which file it is, whatever has its name.
+	id() (inode, error)
 	handle
 }
 
@@ -152,7 +155,7 @@ func (d *disk) create(name string) (file, error) {
 	if err != nil {
 		return nil, err // not a file that holds a nil *os.File
 	}
-	return f, nil
+	return diskFile{f}, nil
 }
 
 // stat asks the system itself, as each append does: os.Root would allocate more.
@@ -242,8 +245,17 @@ func (d *disk) reopen(name string) (reopened, error) {
 	return diskFile{f}, nil
 }
 
-// diskFile is a reopened file.
+// diskFile is a new or a reopened file.
 type diskFile struct{ *os.File }
+
+func (f diskFile) id() (inode, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return inode{}, err
+	}
+	s := info.Sys().(*syscall.Stat_t)
+	return inode{uint64(s.Dev), s.Ino}, nil
+}
 
 func (f diskFile) Size() (int64, error) {
 	info, err := f.Stat()

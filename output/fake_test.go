@@ -263,6 +263,17 @@ func (h *fakeHandle) Close() error {
 	return err
 }
 
+func (h *fakeHandle) id() (i inode, err error) {
+	err = h.f.ask("id", func() error {
+		i, err = h.real.(file).id()
+		return err
+	}, func() error {
+		i = inode{number: h.n.number}
+		return nil
+	})
+	return i, err
+}
+
 func (h *fakeHandle) ReadAt(p []byte, at int64) (n int, err error) {
 	err = h.f.ask("read at", func() error {
 		n, err = h.real.(io.ReaderAt).ReadAt(p, at)

@@ -16,7 +16,7 @@ import (
 // file, and appends that fill their file, as its first or as another.
 var (
 	cleanCalls   = []string{"held", "create", "write", "fsync", "close", "open", "held", "link", "remove", "folder fsync"}
-	firstCalls   = slices.Concat([]string{"held", "open", "create", "stat", "folder fsync", "held", "write", "fsync", "stat"}, publishCalls)
+	firstCalls   = slices.Concat([]string{"held", "open", "create", "id", "folder fsync", "held", "write", "fsync", "stat"}, publishCalls)
 	anotherCalls = slices.Concat([]string{"held", "write", "fsync", "stat"}, publishCalls)
 	publishCalls = []string{"stat", "close", "linked", "link", "folder fsync", "remove", "folder fsync"}
 )

@@ -127,6 +127,7 @@ func (a *appender) show(r *rolling) error {
 // the sum says whether that is what was written.
 //
 //	openat(temp, O_CREAT|O_EXCL)
+//	fstat(temp)
 //	pread64(descriptor), write(temp)
 //	fsync(temp)
 //	linkat(temp, hidden)
@@ -154,7 +155,7 @@ func (a *appender) rescue(r *rolling) error {
 	if err != nil {
 		return a.unrescued("create", temp, a.undo.discardTemp(temp, err))
 	}
-	at, err := a.dir.stat(temp)
+	at, err := f.id()
 	if err != nil {
 		_ = f.Close() // it is empty
 		return a.unrescued("stat", temp, a.undo.discardTemp(temp, err))
@@ -175,7 +176,7 @@ func (a *appender) rescue(r *rolling) error {
 		return a.unrescued("write", temp, a.undo.discardTemp(to.hidden, a.undo.discardTemp(temp, err)))
 	}
 	_ = r.f.Close() // only read from
-	r.hidden, r.final, r.inode, r.f, r.broken = to.hidden, to.final, at.inode, f, false
+	r.hidden, r.final, r.inode, r.f, r.broken = to.hidden, to.final, at, f, false
 	err = names.sync()
 	_ = a.undo.discardTemp(temp, err) // or else it is removed later
 	if err != nil {
