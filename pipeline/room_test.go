@@ -82,20 +82,27 @@ func TestOutputFolderIsBack(t *testing.T) {
 	}
 }
 
-// TestOwnStoreOnAnothersFolder: a process with a store of its own accepts nothing while
-// another one owns its shards, and says so. When that one goes it does.
-func TestOwnStoreOnAnothersFolder(t *testing.T) {
-	out := t.TempDir()
+// owned returns an output folder, and the shard of it that another owner has.
+func owned(t *testing.T) (out string, other *output.Shard) {
+	t.Helper()
+	out = t.TempDir()
 	dir, err := output.Open(out, DefaultConfig().window(), output.Roll{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Close()
-	other, err := dir.Shard(t.Context(), 1, nil)
+	t.Cleanup(func() { dir.Close() })
+	other, err = dir.Shard(t.Context(), 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
+	t.Cleanup(func() { other.Close() })
+	return out, other
+}
+
+// TestOwnStoreOnAnothersFolder: a process with a store of its own accepts nothing while
+// another one owns its shards, and says so. When that one goes it does.
+func TestOwnStoreOnAnothersFolder(t *testing.T) {
+	out, other := owned(t)
 	w := newWorksWith(t, wraps{unready: true}, func(c *Config) {
 		c.OutputDir = out
 		c.BrokerURL = "embedded://" + t.TempDir()
@@ -123,17 +130,7 @@ func TestOwnStoreOnAnothersFolder(t *testing.T) {
 // TestStandbyOnASharedBroker: over a broker that both use, a standby is ready and
 // accepts.
 func TestStandbyOnASharedBroker(t *testing.T) {
-	out := t.TempDir()
-	dir, err := output.Open(out, DefaultConfig().window(), output.Roll{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	other, err := dir.Shard(t.Context(), 1, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	out, _ := owned(t)
 	w := newWorksWith(t, wraps{unready: true}, func(c *Config) { c.OutputDir = out })
 	w.eventually("readiness", func() bool { status, _ := w.status("/readyz"); return status == http.StatusOK })
 	if status := w.post(body("a", "b", "c")); status != http.StatusCreated {
