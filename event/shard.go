@@ -67,6 +67,14 @@ type FileOverdue struct {
 	Damaged bool
 }
 
+// FileRescued tells that another program had removed or replaced the shard's open file,
+// and that its acknowledged entries were written anew.
+type FileRescued struct {
+	Shard int
+	File  string // the name that was lost
+	Bytes int64
+}
+
 // LeftFile tells what became of the file that a crash has left in the folder of a
 // shard beyond the number of shards.
 type LeftFile struct {
@@ -112,6 +120,7 @@ func (ShardChanged) event()        {}
 func (ShardOpened) event()         {}
 func (ShardsOpened) event()        {}
 func (FileOverdue) event()         {}
+func (FileRescued) event()         {}
 func (LeftFile) event()            {}
 func (ExtraShardFound) event()     {}
 func (ExtraShardDrained) event()   {}

@@ -29,6 +29,11 @@ const standbyInterval = 200 * time.Millisecond
 
 // Dir is the output folder. Its methods may be called concurrently.
 type Dir struct {
+	// Rescued, unless nil, is told of each rolling file that another program had removed
+	// or replaced, once its acknowledged bytes are in another one. It must not block.
+	// Set before the first Shard, read-only after.
+	Rescued func(shard int, file string, bytes int64)
+
 	root   *os.Root
 	path   string // absolute, so that a change of working directory does not matter
 	names  syncer // of the shards' folders, which are opened at the same time
@@ -92,7 +97,11 @@ func (d *Dir) legacy(name string) *legacy {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.legacies[name] == nil {
-		d.legacies[name] = &legacy{window: committed.New(d.window.IDs, d.window.Unsettled, d.window.Age)}
+		l := &legacy{window: committed.New(d.window.IDs, d.window.Unsettled, d.window.Age), rescued: func(string, int64) {}}
+		if n, ok := ParseShard(name); ok && d.Rescued != nil {
+			l.rescued = func(file string, bytes int64) { d.Rescued(n, file, bytes) }
+		}
+		d.legacies[name] = l
 	}
 	return d.legacies[name]
 }

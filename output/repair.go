@@ -176,12 +176,14 @@ func (a *appender) rescue(r *rolling) error {
 		return a.unrescued("write", temp, a.undo.discardTemp(to.hidden, a.undo.discardTemp(temp, err)))
 	}
 	_ = r.f.Close() // only read from
+	lost := r.hidden
 	r.hidden, r.final, r.inode, r.f, r.broken = to.hidden, to.final, at, f, false
 	err = names.sync()
 	_ = a.undo.discardTemp(temp, err) // or else it is removed later
 	if err != nil {
 		return a.unrescued("fsync", "", err)
 	}
+	a.dir.rescued(lost, r.size)
 	return nil
 }
 

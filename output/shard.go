@@ -48,6 +48,8 @@ type legacy struct {
 	// orphan is the rolling file that the last owner has lost with its folder; only its
 	// descriptor is left, which the next one publishes.
 	orphan atomic.Pointer[rolling]
+	// rescued is told of each rescue. Read-only.
+	rescued func(file string, bytes int64)
 }
 
 // shardDir is the folder of a shard: its names, its fsync, and until when this

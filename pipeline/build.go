@@ -67,6 +67,9 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 			return nil, fmt.Errorf("--output-dir: %w", err)
 		}
 		process.closers = append(process.closers, dir.Close)
+		dir.Rescued = func(shard int, file string, bytes int64) {
+			events.Send(event.FileRescued{Shard: shard, File: file, Bytes: bytes})
+		}
 		set := p.newSet(process, dir)
 		store, err := storeDir(cfg.BrokerURL)
 		if err != nil {

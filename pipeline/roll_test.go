@@ -52,6 +52,28 @@ func (w *works) files(suffix string) (names []string) {
 	return names
 }
 
+// TestRollingFileIsRescued: the log warns that another program has removed the file that is
+// written to.
+func TestRollingFileIsRescued(t *testing.T) {
+	w := newRolling(t, 1<<30, never)
+	if status := w.post(body("a", "b", "c")); status != http.StatusCreated {
+		t.Fatalf("status %d", status)
+	}
+	w.written()
+	lost := w.files(".rolling")[0]
+	if err := os.Remove(filepath.Join(w.cfg.OutputDir, "shard-0", lost)); err != nil {
+		t.Fatal(err)
+	}
+	const warning = "another program removed or replaced the open file, wrote its acknowledged entries anew"
+	w.eventually("warning", func() bool { return w.logged(warning) && w.logged(lost) })
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	if values := w.values(); len(values) != 3 {
+		t.Errorf("%v in files", values)
+	}
+}
+
 // TestRollingAtDrain: what is neither full nor old is acknowledged, not to be
 // seen, and published when the process stops.
 func TestRollingAtDrain(t *testing.T) {

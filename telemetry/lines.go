@@ -20,7 +20,7 @@ func (l *Log) tell(e event.Event) {
 		l.request(e)
 	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.QueueLost, event.PoliciesUnknown, event.StoreCreated, event.StoreChecked:
 		l.broker(e)
-	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.OutputChanged, event.EnvelopeUndecodable:
+	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.FileRescued, event.OutputChanged, event.EnvelopeUndecodable:
 		l.shard(e)
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)
@@ -249,6 +249,9 @@ func (l *Log) shard(e event.Event) {
 			text, level = "the open file was removed or changed by another program, acknowledged entries are missing", zerolog.ErrorLevel
 		}
 		l.repeating(level, "file overdue", ofShard(e.Shard)).Err(e.Err).Msg(text)
+	case event.FileRescued:
+		l.repeating(zerolog.WarnLevel, "file rescued", ofShard(e.Shard)).Str("file", e.File).Int64("bytes", e.Bytes).
+			Msg("another program removed or replaced the open file, wrote its acknowledged entries anew")
 	case event.OutputChanged:
 		l.outputChanged(e)
 	case event.EnvelopeUndecodable:

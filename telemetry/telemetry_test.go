@@ -275,6 +275,7 @@ func TestPlaceIsFirst(t *testing.T) {
 			event.ShardOpened{Shard: 3, Damaged: 1},
 			event.FileOverdue{Shard: 3},
 			event.FileOverdue{Shard: 3, Damaged: true},
+			event.FileRescued{Shard: 3},
 			event.EnvelopeUndecodable{Shard: 3},
 			event.ExtraShardFound{Shard: 3},
 			event.ExtraShardDrained{Shard: 3},
