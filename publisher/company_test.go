@@ -86,7 +86,9 @@ func TestCompany(t *testing.T) {
 func TestNoCompany(t *testing.T) {
 	const takes = time.Millisecond
 	// As many come as a round takes anyway: without a wait the mean is 1.5 rounds.
-	if _, mean, _ := visits(t, 64, takes, func(client int) time.Duration { return 20*time.Millisecond + time.Duration(client*client)*time.Microsecond }); mean > 7*takes/4 {
+	if _, mean, _ := visits(t, 64, takes, func(client int) time.Duration {
+		return 20*time.Millisecond + time.Duration(client*client)*time.Microsecond
+	}); mean > 7*takes/4 {
 		t.Errorf("a submission takes %v, want 1.75 times a round of %v at most", mean, takes)
 	}
 	answered, _, _ := visits(t, 3, takes, func(client int) time.Duration { return time.Duration(client) * 5 * time.Millisecond })
