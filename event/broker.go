@@ -5,7 +5,7 @@ import "time"
 // Connection is a change of a connection to the broker.
 type Connection struct {
 	State ConnectionState
-	// Role is the connection's part: "publish" or "consume".
+	// Role is the connection's part: "publish", "consume" or "bus".
 	Role string
 	// Shard is the shard concerned, or -1 if it is all of them.
 	Shard int
@@ -33,6 +33,9 @@ const (
 	Cancelled ConnectionState = "cancelled"
 	// Unsubscribed: a shard cannot be consumed, though the connection is up.
 	Unsubscribed ConnectionState = "unsubscribed"
+	// Denied: the connection is up, and the user may not do with it what it is for. It
+	// is told of the bus only, once for each connection.
+	Denied ConnectionState = "denied"
 )
 
 // DeadLettered tells that an envelope, or a message of one, went to the

@@ -45,6 +45,7 @@ type Log struct {
 	down      map[string]bool // roles of the connections to the broker that are down
 	wasDown   bool            // one was
 	connected bool            // told, and no connection has been lost since
+	noBus     bool            // the connection of the bus is down
 	many      bool            // shards and workers have no line each
 
 	telling sync.Mutex              // guards told

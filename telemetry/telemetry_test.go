@@ -224,6 +224,34 @@ func TestConnectionsAreToldAsOne(t *testing.T) {
 	}
 }
 
+// TestBusIsToldApart: a bus that is missing is told, and when it is back. It neither hides
+// nor is hidden by what is told of the broker.
+func TestBusIsToldApart(t *testing.T) {
+	lines := logged(t, zerolog.InfoLevel, func(s event.Sink, _ *Log) {
+		send := func(state event.ConnectionState, role string, err error) {
+			s.Send(event.Connection{State: state, Role: role, Shard: -1, Err: err})
+		}
+		send(event.Connected, "publish", nil)
+		send(event.Unreachable, "bus", errors.New("denied"))
+		send(event.Lost, "publish", errors.New("gone"))
+		send(event.Connected, "publish", nil)
+		send(event.Connected, "bus", nil)
+		send(event.Denied, "bus", errors.New("a subject"))
+	})
+	var texts []string
+	for _, l := range lines {
+		text, _, _ := strings.Cut(fmt.Sprint(l["message"]), ",")
+		texts = append(texts, fmt.Sprint(l["level"], " ", l["component"], " ", text, " ", l["error"]))
+	}
+	want := []string{
+		"info broker broker connected <nil>", "warn bus no bus denied", "warn broker broker connection lost gone",
+		"info broker broker connected <nil>", "info bus bus connected again <nil>", "warn bus the user may not use all of the bus a subject",
+	}
+	if !slices.Equal(texts, want) {
+		t.Errorf("told %q\nwant %q", texts, want)
+	}
+}
+
 // TestSettleErrorIsToldOnce: one lost connection fails the settle of every envelope in a
 // batch, and every batch after it.
 func TestSettleErrorIsToldOnce(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package conn keeps the connections of a broker's client, whatever they speak.
 //
 // A client has two connections, one to publish and one to consume, so that neither
-// waits for the other. Each is made again when it is lost, for as long as the
+// waits for the other, and one for the bus when that is used. Each is made again when it is lost, for as long as the
 // client is open. Every connection is a new Session: nothing of a session survives
 // it, so a delivery is settled on the session that brought it, or not at all.
 //
@@ -28,6 +28,7 @@ import (
 const (
 	Publish = "publish"
 	Consume = "consume"
+	Bus     = "bus"
 )
 
 // Config says what a client is.
@@ -49,6 +50,8 @@ type Client[S Session] struct {
 	Publishing *Link[S]
 	// Consuming is started when it is needed.
 	Consuming *Link[S]
+	// Bus is started when the bus is used. Readiness does not depend on it.
+	Bus *Link[S]
 
 	cfg    Config[S]
 	ctx    context.Context // done when Close begins
@@ -65,7 +68,7 @@ type Client[S Session] struct {
 func New[S Session](cfg Config[S]) *Client[S] {
 	c := &Client[S]{cfg: cfg, closed: make(chan struct{}), faults: map[int]error{}}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.Publishing, c.Consuming = newLink(c, Publish), newLink(c, Consume)
+	c.Publishing, c.Consuming, c.Bus = newLink(c, Publish), newLink(c, Consume), newLink(c, Bus)
 	return c
 }
 
@@ -185,11 +188,13 @@ func (c *Client[S]) Close() error {
 	within(c.cfg.Pauses.Close, &c.calls)
 	// No attempt to connect is under way for long now. A session leaves after its
 	// settles.
-	for _, l := range []*Link[S]{c.Consuming, c.Publishing} {
+	links := []*Link[S]{c.Bus, c.Consuming, c.Publishing}
+	for _, l := range links {
 		close(l.stopping)
 	}
-	c.Consuming.ended.Wait()
-	c.Publishing.ended.Wait()
+	for _, l := range links {
+		l.ended.Wait()
+	}
 	return nil
 }
 

@@ -312,3 +312,38 @@ func TestReadyInOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestBusIsNoMatterOfReadiness: the connection of the bus is made when it is needed, told
+// of once, and Ready does not ask for it.
+func TestBusIsNoMatterOfReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		synctest.Wait()
+		if got := r.states(Bus); len(got) > 0 {
+			t.Errorf("told %v of a bus that is not used", got)
+		}
+		r.set(errDown)
+		r.Bus.Start()
+		time.Sleep(time.Hour)
+		if err := r.ready(); err != nil {
+			t.Errorf("not ready without a bus: %v", err)
+		}
+		r.set(nil)
+		time.Sleep(time.Minute)
+		r.session(t, r.Bus)
+		var told []event.ConnectionState
+		r.mu.Lock()
+		for _, e := range r.events {
+			if c := e.(event.Connection); c.Role == Bus {
+				told = append(told, c.State)
+			}
+		}
+		r.mu.Unlock()
+		if want := []event.ConnectionState{event.Unreachable, event.Connected}; !equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

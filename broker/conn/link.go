@@ -19,6 +19,7 @@ type Link[S Session] struct {
 	role     string
 	stopping chan struct{} // closed by Close
 	ended    sync.WaitGroup
+	told     string // of the bus, the last event; of the goroutine that runs
 
 	mu      sync.Mutex // guards what follows
 	running bool
@@ -84,7 +85,15 @@ func (l *Link[S]) run() {
 	}
 }
 
+// send tells of a change. What befalls the bus is told once, however often it is tried
+// again: the process works without it.
 func (l *Link[S]) send(state event.ConnectionState, err error, retry time.Duration) {
+	if told := fmt.Sprint(state, err); l.role == Bus {
+		if told == l.told {
+			return
+		}
+		l.told = told
+	}
 	l.client.Send(event.Connection{State: state, Role: l.role, Shard: -1, Err: err, Retry: retry})
 }
 
