@@ -22,10 +22,11 @@ const PublishTimeout = 5 * time.Second
 // healthy one, whose prefetched envelopes count as delivered, too.
 const DeliveryLimit = 100
 
-// Broker is one durable queue per shard plus one for dead letters.
+// Broker is one durable queue per shard, one for dead letters, and a bus.
 type Broker interface {
 	Queues
 	DeadLetters
+	Bus
 }
 
 // Queues is one durable queue per shard. Its methods may be called concurrently.

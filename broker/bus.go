@@ -22,7 +22,8 @@ type Bus interface {
 	// calls take with each answer as it comes, one at a time. It returns nil when take
 	// returns false, or when ctx ends; without a deadline that is after AskTimeout.
 	// It waits for the connection that long, too. It returns an error if it could not
-	// ask, for the reasons of Tell, or if the connection was lost meanwhile.
+	// ask, for the reasons of Tell, or if the connection was lost meanwhile. While take
+	// runs, answers wait for it as bodies do for a listener.
 	Ask(ctx context.Context, topic string, body []byte, take func(answer []byte) (more bool)) error
 
 	// Listen has hear called with each body that is told to the topic, one at a time,
@@ -32,15 +33,15 @@ type Bus interface {
 	// missed is Reconnected, with a nil body, when the bus begins to listen: once after
 	// Listen, and once after each loss of the connection. What was told before may be
 	// lost; what is told from then on is heard. Else it is how many were lost since the
-	// call before: a slow listener loses the oldest of what waits. What the broker
-	// drops on the way is not counted, so number what must not be missed.
+	// call before: at most 1,000 bodies and 8 MiB wait for a listener, and the oldest go.
+	// What the broker drops on the way is not counted, so number what must not be missed.
 	//
 	// hear must neither keep nor change the body. stop does not wait for a call that runs.
 	Listen(topic string, hear func(body []byte, missed int)) (stop func())
 
 	// Answer has answer called with each body that is asked of the topic, until stop
-	// is called. It may be called concurrently, at most MaxAnswers at a time; the oldest
-	// questions are lost when too many wait. An answer that is nil, or longer than
+	// is called. It may be called concurrently, at most MaxAnswers at a time. Questions wait
+	// for it as bodies do for a listener. An answer that is nil, or longer than
 	// MaxBusBody, is not sent. answer must neither keep nor change the body.
 	Answer(topic string, answer func(body []byte) []byte) (stop func())
 }

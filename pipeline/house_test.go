@@ -50,10 +50,10 @@ var house = map[string]struct{ ours, theirs []string }{
 	"broker/bus":  {ours: []string{"broker"}},
 	"broker/conn": {ours: []string{"broker", "backoff", "event"}},
 	"broker/rabbitmq": {
-		ours:   []string{"broker", "broker/conn", "message", "event"},
+		ours:   []string{"broker", "broker/bus", "broker/conn", "message", "event"},
 		theirs: []string{"github.com/rabbitmq/amqp091-go"},
 	},
-	"broker/jetstream": {ours: []string{"broker", "broker/conn", "message", "event"}, theirs: []string{
+	"broker/jetstream": {ours: []string{"broker", "broker/bus", "broker/conn", "message", "event"}, theirs: []string{
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats.go/jetstream",
 	}},
 	"broker/door": {ours: []string{"broker"}, theirs: []string{"golang.org/x/net/netutil"}},

@@ -97,6 +97,15 @@ type Engine struct {
 	// cannot be removed.
 	DeleteQueue func(t testing.TB, shard int)
 
+	// BusForeign sends to a key of the bus as another program would, which wants the
+	// answer at reply, or none; nil if no other program can.
+	BusForeign func(t testing.TB, key, reply string, body []byte)
+	// BusForeignReplies are addresses that an answer must not go to, such as the queue
+	// of shard 0.
+	BusForeignReplies []string
+	// BusInProcess is set if the bus has no connection to lose.
+	BusInProcess bool
+
 	// Break cuts the connections of all clients, which may come back at once.
 	Break func(t testing.TB)
 	// Lose lets what the clients send, or what they are sent, go lost
@@ -149,8 +158,9 @@ func Run(t *testing.T, h Harness) {
 	t.Run("DeadLetters", func(t *testing.T) { RunDeadLetters(t, h) })
 	t.Run("Backlogs", func(t *testing.T) { runAll(t, h, false, backlogCases) })
 	t.Run("Attributes", func(t *testing.T) { runAll(t, h, false, attributeCases) })
+	t.Run("Bus", func(t *testing.T) { runAll(t, h, false, busCases) })
 	t.Run("Connection", func(t *testing.T) { runAll(t, h, false, connectionCases) })
-	t.Run("Engine", func(t *testing.T) { runAll(t, h, true, engineCases) })
+	t.Run("Engine", func(t *testing.T) { runAll(t, h, true, append(engineCases, busEngineCases...)) })
 }
 
 // RunDeadLetters runs the part of the suite that is about dead letters.

@@ -140,6 +140,8 @@ func LocalEngine(e *local.Engine, store *Faulty) *Engine {
 		PublishForeign: func(_ testing.TB, shard int, id string, body []byte) {
 			enqueue(e, shard, id, body)
 		},
+		BusInProcess: true,
+
 		Break:   func(testing.TB) { store.Break(e) },
 		Lose:    func(_ testing.TB, what Loss) { store.Lose(what) },
 		Stop:    func(testing.TB) { store.Stop(e) },

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"async-data-processor/broker"
@@ -15,8 +16,7 @@ type Answers struct {
 	queue queue
 }
 
-// NewAnswers returns none.
-func NewAnswers() *Answers { return &Answers{some: make(chan struct{}, 1)} }
+var errLost = errors.New("bus: the connection was lost before all answers can have come")
 
 // Add takes an answer. It never waits; of too many the oldest go.
 func (a *Answers) Add(body []byte) {
@@ -41,9 +41,29 @@ func (a *Answers) next() (body []byte, ok bool) {
 	return a.queue.pop().body, true
 }
 
-// Each calls take with each answer until it returns false, ctx ends, or lost is
-// closed; only of that it tells.
-func (a *Answers) Each(ctx context.Context, lost <-chan struct{}, take func([]byte) bool) (complete bool) {
+// Gather asks, and calls take with each answer, as broker.Bus says. ask sends the
+// question; lost is closed when no answer can come any more. It may be nil, as may end,
+// which is called when no answer is waited for any more.
+func (r *Receivers) Gather(
+	ctx context.Context, take func(answer []byte) (more bool),
+	ask func(ctx context.Context, a *Answers) (lost <-chan struct{}, end func(), err error),
+) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, broker.AskTimeout)
+		defer cancel()
+	}
+	a := &Answers{some: make(chan struct{}, 1)}
+	lost, end, err := ask(ctx, a)
+	if end != nil {
+		defer end()
+	}
+	if err != nil {
+		return err
+	}
 	for {
 		for ctx.Err() == nil {
 			body, ok := a.next()
@@ -51,23 +71,17 @@ func (a *Answers) Each(ctx context.Context, lost <-chan struct{}, take func([]by
 				break
 			}
 			if !take(body) {
-				return true
+				return nil
 			}
 		}
 		select {
 		case <-a.some:
 		case <-ctx.Done():
-			return true
+			return nil
 		case <-lost:
-			return false
+			return errLost
+		case <-r.done:
+			return broker.ErrClosed
 		}
 	}
-}
-
-// WithTimeout bounds the time of a question without a deadline.
-func WithTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, broker.AskTimeout)
 }

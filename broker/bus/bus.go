@@ -5,6 +5,7 @@
 //	queue.go      what waits for one receiver, bounded
 //	receivers.go  Receivers: those who listen and answer in a client
 //	answers.go    Answers: what comes back for one question
+//	remote.go     Remote: the bus over the connections of a broker
 package bus
 
 import (
@@ -18,7 +19,7 @@ import (
 type Kind string
 
 const (
-	// Tell is a message that nobody answers.
+	// Tell is a message without an answer.
 	Tell Kind = "tell"
 	// Ask is a question.
 	Ask Kind = "ask"
@@ -40,8 +41,7 @@ func ParseKey(s string) (Key, bool) {
 	return k, (k.Kind == Tell || k.Kind == Ask) && valid(topic)
 }
 
-// Check returns why a message cannot be sent.
-func Check(topic string, body []byte) error {
+func check(topic string, body []byte) error {
 	if !valid(topic) {
 		return fmt.Errorf("bus: %q is not a topic: want words of a-z, 0-9 and - with dots between, at most %d bytes",
 			topic[:min(len(topic), broker.MaxTopic)], broker.MaxTopic)

@@ -14,7 +14,7 @@ func TestKeys(t *testing.T) {
 		"": false, ".": false, "a..b": false, ".a": false, "a.": false, "A": false, "a b": false, "*": false, "a.>": false,
 		"#": false, "a\x00": false, "é": false, strings.Repeat("a", broker.MaxTopic+1): false,
 	} {
-		if err := Check(topic, nil); (err == nil) != want {
+		if err := check(topic, nil); (err == nil) != want {
 			t.Errorf("%q: %v", topic, err)
 		}
 		if k, ok := ParseKey("tell." + topic); ok != want || ok && k != (Key{Tell, topic}) {

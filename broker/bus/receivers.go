@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"slices"
 	"sync"
 
 	"async-data-processor/broker"
@@ -38,7 +39,13 @@ func (r *Receivers) Answer(name string, answer func(body []byte) []byte) (stop f
 		if missed == broker.Reconnected {
 			return
 		}
-		if a := answer(it.body); a != nil && len(a) <= broker.MaxBusBody {
+		a := answer(it.body)
+		if a == nil || len(a) > broker.MaxBusBody {
+			return
+		}
+		select {
+		case <-r.done: // a closed client says nothing
+		default:
 			it.reply(a)
 		}
 	}})
@@ -71,17 +78,11 @@ func (r *Receivers) remove(k Key, t *topic, one *receiver) {
 	one.stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, other := range t.receivers {
-		if other != one {
-			continue
-		}
-		// A copy, for deliver may go through the old one.
-		t.receivers = append(append([]*receiver(nil), t.receivers[:i]...), t.receivers[i+1:]...)
-		if len(t.receivers) == 0 {
-			delete(r.topics, k)
-			r.change()
-		}
-		return
+	// A copy, for Deliver may go through the old one.
+	t.receivers = slices.DeleteFunc(slices.Clone(t.receivers), func(other *receiver) bool { return other == one })
+	if len(t.receivers) == 0 && r.topics[k] == t {
+		delete(r.topics, k)
+		r.change()
 	}
 }
 
@@ -144,8 +145,15 @@ func (r *Receivers) Deliver(k Key, body []byte, reply func(answer []byte)) {
 	}
 }
 
-// Done is closed by Close.
-func (r *Receivers) Done() <-chan struct{} { return r.done }
+// Check returns why the client cannot send a message.
+func (r *Receivers) Check(topic string, body []byte) error {
+	select {
+	case <-r.done:
+		return broker.ErrClosed
+	default:
+		return check(topic, body)
+	}
+}
 
 // Close stops all receivers, for good.
 func (r *Receivers) Close() {

@@ -77,6 +77,17 @@ func engine(node, clients string) *brokertest.Engine {
 		Depth:          func(t testing.TB, shard int) int { return depthOf(t, node, shard) },
 		DeadLetters:    func(t testing.TB) []brokertest.DeadLetter { return deadLettersOf(t, node) },
 		PublishForeign: func(t testing.TB, shard int, id string, body []byte) { foreign(t, node, shard, id, body) },
+		BusForeign: func(t testing.TB, key, reply string, body []byte) {
+			c, err := nats.Connect(node)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			// A subject that is not valid is an error of the library, or of the server.
+			_ = c.PublishMsg(&nats.Msg{Subject: busPrefix + key, Reply: reply, Data: body})
+			_ = c.Flush()
+		},
+		BusForeignReplies: []string{subjectOf(0), "nowhere", inboxPrefix, inboxPrefix + "*", inboxPrefix + "a..b"},
 		DeleteQueue: func(t testing.TB, _ int) { // its messages live in the stream of all shards
 			admin(t, node, func(ctx context.Context, js jetstream.JetStream) error { return js.DeleteStream(ctx, ShardStream) })
 		},

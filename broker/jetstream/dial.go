@@ -151,9 +151,15 @@ func (s *session) ended(c *nats.Conn) {
 }
 
 // failed hears of errors that do not close the connection. Without a permission
-// nothing would ever answer.
+// nothing would ever answer, but on the bus.
 func (s *session) failed(_ *nats.Conn, _ *nats.Subscription, err error) {
-	if errors.Is(err, nats.ErrPermissionViolation) && !harmless(err) {
+	switch {
+	case !errors.Is(err, nats.ErrPermissionViolation) || harmless(err):
+	case s.role == conn.Bus:
+		if b := s.bus.Load(); b != nil { // else Prepare fails
+			b.deny(err)
+		}
+	default:
 		s.giveUp(err)
 	}
 }

@@ -21,7 +21,7 @@
 //   - A dead letter is stored in a stream of its own and then acknowledged in
 //     the shards' stream; see DeadStream for why.
 //   - Publishing and consuming have a connection each, so that acknowledgements
-//     do not queue behind envelopes.
+//     do not queue behind envelopes. The bus has another one, without JetStream.
 //
 // The names and configurations of the streams and consumers and the headers of
 // the envelopes are a contract with other programs; see topology.go.
@@ -35,6 +35,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/bus"
 	"async-data-processor/broker/conn"
 	"async-data-processor/event"
 	"async-data-processor/message"
@@ -72,10 +73,13 @@ type Config struct {
 
 // Broker is a client of NATS JetStream. It implements broker.Broker.
 type Broker struct {
+	broker.Bus // remote
+
 	cfg    Config
 	timing timing
 	target target // set by New, read-only after
 	conns  *conn.Client[*session]
+	remote *bus.Remote
 	full   gate // refusals by the server
 
 	mu      sync.Mutex             // guards what follows
@@ -108,6 +112,8 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	b.conns = conn.New(conn.Config[*session]{
 		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,
 	})
+	b.remote = bus.NewRemote(b.connectBus)
+	b.Bus = b.remote
 	b.conns.Publishing.Start()
 	return b, nil
 }
@@ -129,7 +135,10 @@ func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries ch
 }
 
 // Close implements broker.Broker.
-func (b *Broker) Close() error { return b.conns.Close() }
+func (b *Broker) Close() error {
+	b.remote.Close()
+	return b.conns.Close()
+}
 
 // stale wraps the reason why a delivery could not be settled.
 func stale(err error) error { return conn.Stale(err, nats.ErrConnectionClosed) }

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,7 +25,9 @@ type session struct {
 	js        jetstream.JetStream // for administration
 	publisher *publisher          // set by Prepare, read-only after; nil when consuming
 
-	settling settling // these are not used when publishing
+	bus atomic.Pointer[busConn] // set when the bus can be used
+
+	settling settling // these are used when consuming
 	subs     subscriptions
 	turns    chan struct{} // of consumers that are looked up or made at the same time
 }
@@ -35,11 +38,16 @@ func (s *session) Prepare() error {
 	if err != nil {
 		return s.broker.target.explain(err)
 	}
-	s.Loops.Go(s.watch)
+	if s.role != conn.Bus { // which needs no stream
+		s.Loops.Go(s.watch)
+	}
 	return nil
 }
 
 func (s *session) prepare() (err error) {
+	if s.role == conn.Bus {
+		return s.openBus()
+	}
 	if err := s.checkServer(); err != nil {
 		return err
 	}

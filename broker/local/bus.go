@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 
-	"async-data-processor/broker"
 	"async-data-processor/broker/bus"
 )
 
@@ -44,13 +43,8 @@ func (m *members) deliver(k bus.Key, body []byte, reply func([]byte)) {
 
 // Tell implements broker.Bus.
 func (c *Client) Tell(topic string, body []byte) error {
-	if err := bus.Check(topic, body); err != nil {
+	if err := c.receivers.Check(topic, body); err != nil {
 		return err
-	}
-	select {
-	case <-c.receivers.Done():
-		return broker.ErrClosed
-	default:
 	}
 	c.engine.members.deliver(bus.Key{Kind: bus.Tell, Topic: topic}, body, nil)
 	return nil
@@ -58,20 +52,13 @@ func (c *Client) Tell(topic string, body []byte) error {
 
 // Ask implements broker.Bus.
 func (c *Client) Ask(ctx context.Context, topic string, body []byte, take func(answer []byte) (more bool)) error {
-	if err := bus.Check(topic, body); err != nil {
+	if err := c.receivers.Check(topic, body); err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	ctx, cancel := bus.WithTimeout(ctx)
-	defer cancel()
-	answers := bus.NewAnswers()
-	c.engine.members.deliver(bus.Key{Kind: bus.Ask, Topic: topic}, body, func(answer []byte) { answers.Add(slices.Clone(answer)) })
-	if !answers.Each(ctx, c.receivers.Done(), take) {
-		return broker.ErrClosed
-	}
-	return nil
+	return c.receivers.Gather(ctx, take, func(_ context.Context, a *bus.Answers) (<-chan struct{}, func(), error) {
+		c.engine.members.deliver(bus.Key{Kind: bus.Ask, Topic: topic}, body, func(answer []byte) { a.Add(slices.Clone(answer)) })
+		return nil, nil, nil
+	})
 }
 
 // Listen implements broker.Bus.

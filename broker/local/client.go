@@ -20,10 +20,7 @@ type Client struct {
 	receivers *bus.Receivers
 }
 
-var (
-	_ broker.Broker = (*Client)(nil)
-	_ broker.Bus    = (*Client)(nil)
-)
+var _ broker.Broker = (*Client)(nil)
 
 // Client returns a client that publishes to a number of shards. events must not
 // call the broker.

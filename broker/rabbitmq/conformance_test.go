@@ -79,7 +79,13 @@ func engine(t *testing.T, node, clients string) *brokertest.Engine {
 		PublishForeign: func(t testing.TB, shard int, id string, body []byte) {
 			foreign(t, node, shard, amqp.Publishing{MessageId: id, ContentType: "application/json", Body: body})
 		},
-		DeleteQueue: func(t testing.TB, shard int) { deleteQueue(t, node, queueName(shard)) },
+		BusForeign: func(t testing.TB, key, reply string, body []byte) {
+			admin(t, node, func(ch *amqp.Channel) error {
+				return ch.Publish(busExchange, key, false, false, amqp.Publishing{ReplyTo: reply, Body: body})
+			})
+		},
+		BusForeignReplies: []string{queueName(0), replyTo, replyToPrefix, replyToPrefix + "x", replyToPrefix + "g2dkABB4"},
+		DeleteQueue:       func(t testing.TB, shard int) { deleteQueue(t, node, queueName(shard)) },
 	}
 }
 

@@ -8,7 +8,8 @@
 //     channel that brought it. So a late settle cannot reach another message,
 //     which it could with the client library's recovery, which reuses channels.
 //   - Publishing and consuming have a connection each, because a broker short
-//     of memory stops reading from those that publish, acks included.
+//     of memory stops reading from those that publish, acks included. The bus has
+//     another one, so that it does not wait behind envelopes.
 //   - What is published together, and what is acknowledged meanwhile, leaves in
 //     one write: for a broker and a kernel an envelope that comes alone is dear.
 //   - A dead letter is published to the dead-letter queue, confirmed, and only
@@ -27,6 +28,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/bus"
 	"async-data-processor/broker/conn"
 	"async-data-processor/event"
 	"async-data-processor/message"
@@ -62,6 +64,7 @@ type timing struct {
 	stalled   time.Duration
 	repair    time.Duration
 	look      time.Duration
+	check     time.Duration
 }
 
 var defaultTiming = timing{
@@ -85,15 +88,21 @@ var defaultTiming = timing{
 	stalled: 5 * time.Minute,
 	// How often policies are looked at.
 	look: time.Minute,
+	// How often the bus is tried, which has to be silent by mistake at most two times
+	// that long. It is longer than rpc, since a broker has that long to answer.
+	check: 6 * time.Second,
 }
 
 // Broker is a client of a RabbitMQ broker. It implements broker.Broker.
 type Broker struct {
+	broker.Bus // remote
+
 	cfg    Config
 	timing timing
 	conns  *conn.Client[*session]
 
 	// Set by New, read-only after.
+	remote     *bus.Remote
 	target     target
 	management *management // nil without one
 
@@ -125,6 +134,8 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	b.conns = conn.New(conn.Config[*session]{
 		Name: target.name, Shards: cfg.Shards, Pauses: tm.Pauses, Events: cfg.Events, Dial: b.dial,
 	})
+	b.remote = bus.NewRemote(b.connectBus)
+	b.Bus = b.remote
 	b.conns.Publishing.Start()
 	return b, nil
 }
@@ -148,7 +159,10 @@ func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries ch
 }
 
 // Close implements broker.Broker.
-func (b *Broker) Close() error { return b.conns.Close() }
+func (b *Broker) Close() error {
+	b.remote.Close()
+	return b.conns.Close()
+}
 
 // stale wraps the reason why a delivery could not be settled.
 func stale(err error) error { return conn.Stale(err, amqp.ErrClosed) }

@@ -20,9 +20,10 @@ type session struct {
 	conn   *amqp.Connection
 	sock   *socket
 
-	// One or the other, by the role, is ready after Prepare.
+	// One of them, by the role, is ready after Prepare.
 	confirms *confirmChannel
 	settling settling
+	bus      *busChannel
 
 	lost    chan *amqp.Error       // the library's word that the connection ended
 	blocks  chan amqp.Blocking     // the broker's word about publishing
@@ -39,23 +40,30 @@ func newSession(b *Broker, role string, c *amqp.Connection, sock *socket) *sessi
 
 // Prepare implements conn.Session.
 func (s *session) Prepare() error {
-	err := s.declareAll()
-	switch {
-	case err != nil:
-	case s.role == conn.Publish:
-		if err = s.checkPolicies(); err == nil {
-			err = s.openConfirms()
-		}
-	default:
-		s.openSettling()
-	}
-	if err != nil {
+	if err := s.prepare(); err != nil {
 		return s.broker.target.explain(err)
 	}
 	s.Loops.Go(s.watch)
 	if s.role == conn.Publish {
 		s.Loops.Go(s.watchPolicies)
 	}
+	return nil
+}
+
+func (s *session) prepare() error {
+	if s.role == conn.Bus {
+		return s.openBus() // it needs no queue of a shard
+	}
+	if err := s.declareAll(); err != nil {
+		return err
+	}
+	if s.role == conn.Publish {
+		if err := s.checkPolicies(); err != nil {
+			return err
+		}
+		return s.openConfirms()
+	}
+	s.openSettling()
 	return nil
 }
 
