@@ -23,6 +23,8 @@ type shard struct {
 	stop     context.CancelFunc
 	// outage is how long its output has been failing.
 	outage outage
+	// age knows of the oldest message that is not written.
+	age *age
 	// unsettled counts the envelopes that were received and not settled.
 	unsettled atomic.Int64
 	// consumes tells that the shard has begun to consume its queue.
@@ -36,10 +38,11 @@ type shard struct {
 	why     error            // it does not run
 	overdue error            // why a file that is due is not published
 	pool    *workerpool.Pool // nil while it does not run
+	folder  Folder           // nil while another process may own it
 }
 
 func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
-	sh := &shard{set: s, n: n, purpose: p, state: event.ShardOpening, since: time.Now(), why: errOpening}
+	sh := &shard{set: s, n: n, purpose: p, age: s.ages.of(n), state: event.ShardOpening, since: time.Now(), why: errOpening}
 	sh.stopping, sh.stop = context.WithCancel(intake)
 	sh.outage = s.newOutage(fmt.Sprintf("shard %d in %s", n, s.cfg.Dir.Path()))
 	return sh
@@ -72,6 +75,9 @@ func (sh *shard) enter(state event.ShardState, why error, retry time.Duration) {
 		sh.set.countStandby(sh.state, -1)
 		sh.state, sh.since = state, time.Now()
 		sh.set.countStandby(state, +1)
+		if state == event.ShardStandby {
+			sh.age.forget()
+		}
 	}
 	sh.why = why
 	sh.set.mu.Unlock()

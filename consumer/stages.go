@@ -38,11 +38,12 @@ func (sh *shard) consume(work context.Context, f Folder) (err error) {
 	pool := workerpool.New(workerpool.Config{
 		Shard: sh.n, After: sh.set.lastWorker(sh.n),
 		Min: cfg.WorkersMin, Max: cfg.WorkersMax, Timeout: cfg.WorkerTimeout,
-		Writer:  recovering{f, &sh.outage},
-		OnRetry: sh.policy(giveUp),
-		Events:  cfg.Events,
+		Writer:    recovering{f, &sh.outage},
+		OnRetry:   sh.policy(giveUp),
+		OnWritten: sh.onWritten(),
+		Events:    cfg.Events,
 	}, batches)
-	sh.set.use(sh, pool)
+	sh.set.use(sh, pool, f)
 	// Another shard's output can never go on, so the process ends. Batches that
 	// are kept would only hold up the drain of the shards that can still write.
 	defer context.AfterFunc(sh.set.failed, func() {
@@ -99,7 +100,11 @@ func (sh *shard) unpack(envelopes <-chan *message.Delivery, opened chan<- batche
 	settle := sh.settle(deadLetters)
 	for d := range envelopes {
 		sh.unsettled.Add(1)
+		d.Ticket = sh.age.receive(acceptedAt(&d.Envelope))
 		d.OnSettle(settle)
+		if d.Redelivered {
+			sh.set.cfg.Events.Send(event.Redelivered{Shard: sh.n})
+		}
 		messages, dead, err := sh.set.cfg.Rules.Open(d.Envelope)
 		if err != nil {
 			sh.undecodable(d, err.Error())
@@ -129,11 +134,11 @@ func (sh *shard) undecodable(d *message.Delivery, why string) {
 func (sh *shard) settle(deadLetters *sync.WaitGroup) message.Settler {
 	return func(d *message.Delivery, o message.Outcome, tell func(message.Outcome) error) error {
 		if o.Kind != message.DeadLetter {
-			defer sh.unsettled.Add(-1)
+			defer sh.settled(d, o.Kind)
 			return tell(o)
 		}
 		deadLetters.Go(func() {
-			defer sh.unsettled.Add(-1)
+			defer sh.settled(d, o.Kind)
 			if err := tell(o); err != nil {
 				sh.set.cfg.Events.Send(event.DeadLetterFailed{Shard: sh.n, Envelope: d.ID, Err: err})
 			}

@@ -47,8 +47,13 @@ type Dir struct {
 	now     func() time.Time
 	standby time.Duration
 	sync    func(path string) error
+	synced  stopwatch
 	wrap    func(folder) folder
 }
+
+// OnSync has told called with the time that each fsync takes, concurrently. It must be
+// called before the first Shard.
+func (d *Dir) OnSync(told func(took time.Duration)) { d.synced = told }
 
 // Open returns the output folder at dir. A missing one is made, parents included,
 // and durable when Open returns. Each of its shards remembers what w says, and

@@ -108,6 +108,8 @@ type Config struct {
 	// Pprof serves the profiles of the process beside its health endpoints, to those
 	// who may see them.
 	Pprof bool
+	// Version is that of the program, for its metrics. It is no setting.
+	Version string
 	// LogLevel is trace, debug, info, warn or error.
 	LogLevel string
 	// LogFormat is json, console, or auto: console on a terminal.
