@@ -47,7 +47,7 @@ func measured(status consumer.Status) []metrics.Shard {
 			IDs: sh.IDs, IDsAge: sh.IDsAge,
 			Workers: map[string]int{
 				string(event.Idle): sh.Workers.Idle, string(event.Busy): sh.Workers.Busy,
-				string(event.Holding): sh.Workers.Holding, string(event.TimedOut): sh.Workers.TimedOut,
+				string(event.Holding): sh.Workers.Holding, "timed-out": sh.Workers.TimedOut,
 			},
 		}
 	}

@@ -38,7 +38,7 @@ type Shard struct {
 	// IDs is how many ids are remembered, and IDsAge how old the oldest of them is.
 	IDs    int
 	IDsAge time.Duration
-	// Workers is how many there are in a state, by a word of event.State.
+	// Workers is how many there are in a state.
 	Workers map[string]int
 }
 
