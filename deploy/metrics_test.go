@@ -127,6 +127,10 @@ func TestAlerts(t *testing.T) {
 	if err := dec.Decode(&rules); err != nil {
 		t.Fatal(err)
 	}
+	cases, err := os.ReadFile("rules/rules_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
 	all, outcomes, n := families(t), problems(t), 0
 	for _, g := range rules.Groups {
 		for _, r := range g.Rules {
@@ -136,6 +140,9 @@ func TestAlerts(t *testing.T) {
 			}
 			if r.Labels["severity"] == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
 				t.Errorf("%s: want a severity, a summary and a description", r.Alert)
+			}
+			if !strings.Contains(string(cases), `"`+r.Alert+`": {`) {
+				t.Errorf("%s: rules/rules_test.go has no case of it", r.Alert)
 			}
 			if !strings.Contains(string(operations), "`"+r.Alert+"`") {
 				t.Errorf("%s: docs/operations.md does not tell of it", r.Alert)
