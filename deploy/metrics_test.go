@@ -212,14 +212,14 @@ func TestDashboard(t *testing.T) {
 func TestCheckExpr(t *testing.T) {
 	all, outcomes := families(t), problems(t)
 	for expr, want := range map[string]string{
-		`adp_shard_owned{shard="1"} == 0`:                                        "",
-		`rate(adp_dead_letters_total[5m])`:                                       "",
-		`rate(adp_fsync_seconds_bucket[5m])`:                                     "",
-		`adp_shard_owner == 0`:                                                   "there is no metric adp_shard_owner",
-		`rate(adp_fsync_seconds[5m])`:                                            "there is no metric adp_fsync_seconds",
-		`adp_dead_letters_total > 0`:                                             "adp_dead_letters_total is a counter: want its rate",
-		`adp_broker_up{shard="1"}`:                                               "adp_broker_up has no label shard",
-		`sum by (route) (adp_workers)`:                                           "no metric of it has the label route",
+		`adp_shard_owned{shard="1"} == 0`:                                         "",
+		`rate(adp_dead_letters_total[5m])`:                                        "",
+		`rate(adp_fsync_seconds_bucket[5m])`:                                      "",
+		`adp_shard_owner == 0`:                                                    "there is no metric adp_shard_owner",
+		`rate(adp_fsync_seconds[5m])`:                                             "there is no metric adp_fsync_seconds",
+		`adp_dead_letters_total > 0`:                                              "adp_dead_letters_total is a counter: want its rate",
+		`adp_broker_up{shard="1"}`:                                                "adp_broker_up has no label shard",
+		`sum by (route) (adp_workers)`:                                            "no metric of it has the label route",
 		`rate(adp_http_requests_total{outcome="not-published|rejected"}[5m]) > 0`: "no request has the outcome rejected",
 		`up == 0`: "it is of no metric",
 	} {

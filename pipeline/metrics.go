@@ -22,7 +22,12 @@ func metricsRoute(counted *metrics.Metrics, of metrics.State) server.Route {
 
 // state is what a scrape reads of the process.
 func (p *process) state(out *room, log *telemetry.Log) metrics.State {
-	s := metrics.State{Broker: p.broker.Ready, Dropped: log.Dropped}
+	s := metrics.State{Broker: p.broker.Ready, Dropped: func() uint64 {
+		if p.cfg.LostLines == nil {
+			return log.Dropped()
+		}
+		return log.Dropped() + p.cfg.LostLines()
+	}}
 	if p.consumer == nil {
 		return s
 	}

@@ -61,7 +61,7 @@ func (w *works) addrOf(message string) string {
 
 // TestMetrics holds what a process shows to what was done with it.
 func TestMetrics(t *testing.T) {
-	w := newWorks(t, nil)
+	w := newWorks(t, func(c *Config) { c.Version, c.LostLines = "v9", func() uint64 { return 4 } })
 	const messages = 7
 	began := time.Now()
 	if status := w.post(body("a", "b", "c", "d", "e", "f", "g")); status != http.StatusCreated {
@@ -94,6 +94,8 @@ func TestMetrics(t *testing.T) {
 		{"adp_workers_started_total", 6},
 		{"adp_remembered_ids", messages},
 		{"adp_broker_up", 1},
+		{"adp_log_lines_dropped_total", 4},
+		{"adp_build_info", 1},
 		{"adp_output_up", 1},
 		{"adp_publish_seconds_count", 1},
 	} {

@@ -7,7 +7,8 @@
 //	              ▲                                │
 //	              └───────── settle, after ────────┘
 //
-// Every part tells what happens to one event.Hub; package telemetry logs that.
+// Every part tells what happens to one event.Hub; package telemetry logs that, and
+// telemetry/metrics counts it.
 package pipeline
 
 import (
