@@ -33,6 +33,10 @@ type Dir struct {
 	// or replaced, once its acknowledged bytes are in another one. It must not block.
 	// Set before the first Shard, read-only after.
 	Rescued func(shard int, file string, bytes int64)
+	// Synced, unless nil, is told how long each fsync took that a message waits for. It
+	// is called concurrently, and must not block. Set before the first Shard, read-only
+	// after.
+	Synced func(took time.Duration)
 
 	root   *os.Root
 	path   string // absolute, so that a change of working directory does not matter
@@ -47,13 +51,8 @@ type Dir struct {
 	now     func() time.Time
 	standby time.Duration
 	sync    func(path string) error
-	synced  stopwatch
 	wrap    func(folder) folder
 }
-
-// OnSync has told called with the time that each fsync takes, concurrently. It must be
-// called before the first Shard.
-func (d *Dir) OnSync(told func(took time.Duration)) { d.synced = told }
 
 // Open returns the output folder at dir. A missing one is made, parents included,
 // and durable when Open returns. Each of its shards remembers what w says, and

@@ -95,7 +95,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 		return nil, err
 	}
 	s := newShard(f, name, d.legacy(name), d.roll, d.now)
-	s.dir.syncer.synced = d.synced
+	s.dir.syncer.synced = d.Synced
 	if err := d.syncName(name); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

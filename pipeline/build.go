@@ -71,7 +71,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		dir.Rescued = func(shard int, file string, bytes int64) {
 			events.Send(event.FileRescued{Shard: shard, File: file, Bytes: bytes})
 		}
-		dir.OnSync(counted.Synced)
+		dir.Synced = counted.Synced
 		set := p.newSet(process, dir, counted)
 		store, err := storeDir(cfg.BrokerURL)
 		if err != nil {
