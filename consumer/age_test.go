@@ -248,6 +248,16 @@ func TestAgeIsFree(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { acceptedAt(&e) }); n > 0 {
 		t.Errorf("%v allocations for the time of an envelope", n)
 	}
+	d := message.NewDelivery(e, false, nil)
+	d.Ticket = a.receive(now)
+	var b message.Batch
+	b.Add(d, message.Message{})
+	told := 0
+	sh := shard{age: a, set: &Set{cfg: Config{OnWritten: func(_ time.Duration, messages int) { told += messages }}}}
+	onWritten := sh.onWritten()
+	if n := testing.AllocsPerRun(100, func() { onWritten(&b, now) }); n > 0 || told == 0 {
+		t.Errorf("%v allocations for a batch, %d messages are told", n, told)
+	}
 }
 
 // TestReturned: what went back to the queue is as old as it was, although what was
