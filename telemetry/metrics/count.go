@@ -44,8 +44,8 @@ type counts struct {
 func newCounts(cfg Config, r *prometheus.Registry) counts {
 	c := counts{
 		requests:  newRequests(r),
-		connected: byWord(r, "adp_broker_connects_total", "Connections to the broker that were made.", "role", "publish", "consume"),
-		lost:      byWord(r, "adp_broker_connections_lost_total", "Connections to the broker that were lost.", "role", "publish", "consume"),
+		connected: byWord(r, "adp_broker_connects_total", "Connections to the broker that were made.", "role", "publish", "consume", "bus", other),
+		lost:      byWord(r, "adp_broker_connections_lost_total", "Connections to the broker that were lost.", "role", "publish", "consume", "bus", other),
 	}
 	if cfg.Server {
 		c.submitted = counter(r, "adp_submissions_total", "Submissions answered with 201.")
@@ -59,14 +59,14 @@ func newCounts(cfg Config, r *prometheus.Registry) counts {
 	c.duplicates = newPerShard(r, cfg.Shards, "adp_messages_duplicate_total", "Messages not written because they were in a file already.")
 	c.dead = newPerShard(r, cfg.Shards, "adp_dead_letters_total", "Dead letters that this process has made. RabbitMQ makes those beyond the delivery limit itself.")
 	c.redelivered = newPerShard(r, cfg.Shards, "adp_envelopes_redelivered_total", "Envelopes received that had been handed out before.")
-	c.batches = byWord(r, "adp_batches_total", "Batches written, by why they were handed over.", "cause", "full", "lingered", "flushed")
+	c.batches = byWord(r, "adp_batches_total", "Batches written, by why they were handed over.", "cause", "full", "lingered", "flushed", other)
 	c.returned = counter(r, "adp_batches_returned_total", "Batches that went back to the broker unwritten.")
 	c.write = newSeconds(r, "adp_batch_write_seconds", "How long a batch took to become durable, attempts that failed included.", diskBounds)
 	c.fsync = newSeconds(r, "adp_fsync_seconds", "How long an fsync of a file or a folder took.", diskBounds)
 	c.wait = newHistogram("adp_accept_to_file_seconds", "How long messages took from their acceptance until they were durable in a file.", waitBounds)
 	r.MustRegister(c.wait)
-	c.started = byWord(r, "adp_workers_started_total", "Workers started, by reason.", "reason", "minimum", "backlog", "other")
-	c.stopped = byWord(r, "adp_workers_stopped_total", "Workers stopped, by reason.", "reason", "idle", "drained", "timed-out", "cancelled", "panicked", "other")
+	c.started = byWord(r, "adp_workers_started_total", "Workers started, by reason.", "reason", "minimum", "backlog", other)
+	c.stopped = byWord(r, "adp_workers_stopped_total", "Workers stopped, by reason.", "reason", "idle", "drained", "timed-out", "cancelled", "panicked", other)
 	return c
 }
 
@@ -87,9 +87,9 @@ func (c *counts) count(e event.Event) {
 	case event.Connection:
 		switch e.State {
 		case event.Connected:
-			c.connected[e.Role].Inc()
+			known(c.connected, e.Role).Inc()
 		case event.Lost:
-			c.lost[e.Role].Inc()
+			known(c.lost, e.Role).Inc()
 		}
 	default:
 		if c.wait != nil {
@@ -112,9 +112,7 @@ func (c *counts) consumed(e event.Event) {
 		c.written.add(e.Worker.Shard, e.Messages)
 		c.duplicates.add(e.Worker.Shard, e.Duplicates)
 		c.write.Observe(e.Took.Seconds())
-		if n := c.batches[e.Cause]; n != nil {
-			n.Add(float64(e.Batches))
-		}
+		known(c.batches, e.Cause).Add(float64(e.Batches))
 	case event.BatchReturned:
 		c.returned.Inc()
 	case event.DeadLettered:
@@ -140,6 +138,9 @@ func (m *Metrics) Written(wait time.Duration, messages int) { m.wait.observe(max
 // Synced counts an fsync.
 func (m *Metrics) Synced(took time.Duration) { m.fsync.Observe(took.Seconds()) }
 
+// other stands for a word that is in no list.
+const other = "other"
+
 // What the history says of workers, and the label for it.
 var (
 	startReasons = [][2]string{{"minimum", "minimum"}, {"batches wait", "backlog"}}
@@ -153,7 +154,15 @@ func word(of map[string]prometheus.Counter, reasons [][2]string, why string) pro
 			return of[r[1]]
 		}
 	}
-	return of["other"]
+	return of[other]
+}
+
+// known returns the counter of a word, or that of other words.
+func known(of map[string]prometheus.Counter, word string) prometheus.Counter {
+	if c := of[word]; c != nil {
+		return c
+	}
+	return of[other]
 }
 
 func counter(r *prometheus.Registry, name, help string) prometheus.Counter {
@@ -273,7 +282,6 @@ func (q *requests) add(key request) counted {
 
 // of returns the counters of a pair, whose words may be missing.
 func (q *requests) of(key request) counted {
-	const other = "other"
 	if key.route == "" {
 		key.route = other
 	}

@@ -59,6 +59,8 @@ func somethingOfAll(m *Metrics, hub *event.Hub) {
 		event.Served{Request: event.Request{Route: "/metrics"}},
 		event.Connection{State: event.Connected, Role: "publish"},
 		event.Connection{State: event.Lost, Role: "consume"},
+		event.Connection{State: event.Lost, Role: "a later one"},
+		event.BatchWritten{Worker: w, Cause: "a later one"},
 		event.BatchWritten{Worker: w, Batches: 2, Messages: 8, Duplicates: 1, Cause: "full", Took: 3 * time.Millisecond},
 		event.BatchReturned{Worker: w},
 		event.DeadLettered{Shard: 1},
@@ -128,6 +130,7 @@ func TestCounts(t *testing.T) {
 		`adp_workers_stopped_total{reason="panicked"} 1`,
 		`adp_broker_connects_total{role="publish"} 1`,
 		`adp_broker_connections_lost_total{role="consume"} 1`,
+		`adp_broker_connections_lost_total{role="other"} 1`,
 		`adp_accept_to_file_seconds_bucket{le="1"} 9`,
 		`adp_accept_to_file_seconds_bucket{le="0.5"} 1`,
 		`adp_accept_to_file_seconds_count 9`,
@@ -149,7 +152,7 @@ func TestCounts(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-	for _, unwanted := range []string{`{shard="1"} -1`, `age_seconds{shard="1"}`, `envelopes{shard="1"}`, `shard="-1"`, "with some text", "BREW", "%61"} {
+	for _, unwanted := range []string{`{shard="1"} -1`, `age_seconds{shard="1"}`, `envelopes{shard="1"}`, `shard="-1"`, "with some text", "a later one", "BREW", "%61"} {
 		if strings.Contains(text, unwanted) {
 			t.Errorf("there is %s", unwanted)
 		}
