@@ -26,7 +26,7 @@ func (b *Broker) Backlogs(ctx context.Context, from int) (found []broker.Backlog
 // this client has of a shard is taken off.
 func (b *Broker) Depths(ctx context.Context, shards []int) (found []broker.Backlog, err error) {
 	err = b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
-		subjects, err := s.subjects(ctx)
+		subjects, err := subjectsOf(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -40,15 +40,15 @@ func (b *Broker) Depths(ctx context.Context, shards []int) (found []broker.Backl
 }
 
 func (s *session) backlogs(ctx context.Context, from int) ([]broker.Backlog, error) {
-	subjects, err := s.subjects(ctx)
+	subjects, err := subjectsOf(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	return backlogs(subjects, from, s.broker.cfg.Shards), nil
 }
 
-// subjects returns how many envelopes the stream has of each subject.
-func (s *session) subjects(ctx context.Context) (map[string]uint64, error) {
+// subjectsOf returns how many envelopes the stream has of each subject.
+func subjectsOf(ctx context.Context, s *session) (map[string]uint64, error) {
 	b := s.broker
 	ctx, stop := context.WithTimeout(ctx, b.timing.rpc)
 	defer stop()

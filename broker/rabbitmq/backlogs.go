@@ -68,13 +68,13 @@ func (s *session) backlogs(ctx context.Context, from int) (found []broker.Backlo
 // Depths implements broker.Queues.
 func (b *Broker) Depths(ctx context.Context, shards []int) (found []broker.Backlog, err error) {
 	err = b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
-		found, err = s.depths(ctx, shards)
+		found, err = depths(ctx, s, shards)
 		return err
 	})
 	return found, err
 }
 
-func (s *session) depths(ctx context.Context, shards []int) (found []broker.Backlog, err error) {
+func depths(ctx context.Context, s *session, shards []int) (found []broker.Backlog, err error) {
 	var ch *amqp.Channel
 	for _, n := range shards {
 		if ch == nil {
