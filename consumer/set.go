@@ -233,6 +233,9 @@ func (s *Set) remove(sh *shard, draining bool) error {
 		end.Err, err = err, nil // the Set does not need the shard any more
 	}
 	s.cfg.Events.Send(end)
+	if !draining {
+		s.opened(sh.n) // it may have been stopped before it was open
+	}
 	if err != nil && !draining {
 		s.fail(err)
 	}
