@@ -62,6 +62,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 	}()
 
 	var out *room // of the output, where this process writes files
+	var set *consumer.Set
 	if p.consumer {
 		dir, err := output.Open(cfg.OutputDir, cfg.window(), cfg.roll())
 		if err != nil {
@@ -72,7 +73,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 			events.Send(event.FileRescued{Shard: shard, File: file, Bytes: bytes})
 		}
 		dir.Synced = counted.Synced
-		set := p.newSet(process, dir, counted)
+		set = p.newSet(process, dir, counted)
 		store, err := storeDir(cfg.BrokerURL)
 		if err != nil {
 			return nil, err
@@ -103,6 +104,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 			return nil, err
 		}
 	}
+	p.joinOthers(process, set, out, ready)
 	process.tellMemory(p.consumer)
 	return process, nil
 }
@@ -171,7 +173,7 @@ func (p parts) serve(process *process, b broker.Broker, out *room, ready func() 
 }
 
 func (p *process) serverConfig(ready func() []server.Check) server.Config {
-	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events, Mount: []server.Route{p.metrics}}
+	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events, Mount: append(p.systemRoutes(), p.metrics)}
 	if p.cfg.Pprof {
 		c.Mount = append(c.Mount, server.Profiles()...)
 	}
@@ -265,12 +267,13 @@ func (p *process) readiness(out *room) func() []server.Check {
 // readyInterval is how often a process that starts is asked whether it is ready.
 const readyInterval = 10 * time.Millisecond
 
-// announce calls ready once, when every shard runs and every check holds.
+// announce calls ready once, when every shard that is meant for this process runs and
+// every check holds.
 func (p *process) announce(ctx context.Context, checks func() []server.Check, addr net.Addr, ready func(net.Addr)) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	every(ctx, readyInterval, func() {
-		if p.consumer != nil && p.consumer.Status().Running(p.cfg.Shards) < p.cfg.Shards {
+		if p.consumer != nil && p.consumer.Status().Running(p.cfg.Shards) < p.node.Mine() {
 			return
 		}
 		for _, c := range checks() {

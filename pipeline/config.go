@@ -20,6 +20,9 @@ import (
 type Config struct {
 	// BrokerURL chooses the engine by its scheme and says where it is.
 	BrokerURL string
+	// NodeName is the beginning of the name of this process among the others of its
+	// system; empty for the host's.
+	NodeName string
 	// Shards is the number of shards, 1 to MaxShards. Every process that
 	// shares the broker must agree on it.
 	Shards int
@@ -133,6 +136,7 @@ const (
 	MinRollInterval = 100 * time.Millisecond
 	MaxRollInterval = 24 * time.Hour
 	MaxConnections  = 1_000_000
+	MaxNodeName     = 100
 )
 
 // DefaultConfig is the one place of the defaults.
@@ -215,6 +219,8 @@ func (c Config) Validate() error {
 			check(err == nil, "--%s %q: %w", l.name, l.addr, err)
 		}
 	}
+	check(c.NodeName == "" || server.CheckHost(c.NodeName) == nil && len(c.NodeName) <= MaxNodeName,
+		"--node-name is %q, want at most %d letters, digits, '.', '_' and '-'", c.NodeName, MaxNodeName)
 	errs = append(errs, c.checkAccess())
 	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
 		c.MaxInFlight, server.MinInFlight)

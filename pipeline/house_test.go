@@ -28,7 +28,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream", "broker/local",
-			"broker/door", "batcher", "consumer", "output", "durable", "telemetry", "telemetry/metrics", "message",
+			"broker/door", "batcher", "consumer", "control", "output", "durable", "telemetry", "telemetry/metrics", "message",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
@@ -37,6 +37,7 @@ var house = map[string]struct{ ours, theirs []string }{
 		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors",
 		"github.com/prometheus/client_golang/prometheus/promhttp",
 	}},
+	"control": {ours: []string{"backoff", "broker", "event", "message"}},
 	"consumer": {ours: []string{
 		"broker", "batcher", "workerpool", "output", "message", "event", "backoff",
 	}},

@@ -98,6 +98,7 @@ type process struct {
 	server   endpoint
 	admin    endpoint
 	door     endpoint // for the command line
+	node     *neighbor
 	// certificate is that of server and admin, if they have one.
 	certificate *server.Certificate
 	// started says which parts there are.
@@ -148,6 +149,15 @@ func (p *process) run(ctx context.Context) error {
 			return p.consumer.Run(consuming, work)
 		})
 	}
+	if p.node != nil {
+		beating, leave := context.WithCancel(context.WithoutCancel(intake))
+		defer leave()
+		p.node.leave = leave
+		g.Go(func() error {
+			p.node.run(beating)
+			return nil
+		})
+	}
 	if p.server != nil {
 		g.Go(p.server.Serve)
 	}
@@ -179,6 +189,9 @@ func (p *process) run(ctx context.Context) error {
 // broker by a time-out of its own.
 func (p *process) drain(intake, work context.Context, endConsuming func()) error {
 	p.tellDraining(intake)
+	if p.node != nil { // the others wait for its shards from now on
+		p.node.Drain()
+	}
 	var errs []error
 	if p.admin != nil {
 		p.admin.Drain() // not ready, for as long as the drain takes
@@ -194,6 +207,9 @@ func (p *process) drain(intake, work context.Context, endConsuming func()) error
 	}
 	if p.door != nil { // before the store, which another process may take then
 		errs = append(errs, p.door.Shutdown(work))
+	}
+	if p.node != nil {
+		p.node.end()
 	}
 	errs = append(errs, p.broker.Close()) // settles are sent; an embedded broker ends last
 	return errors.Join(errs...)

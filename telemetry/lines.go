@@ -24,6 +24,8 @@ func (l *Log) tell(e event.Event) {
 		l.shard(e)
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)
+	case event.NodeCame, event.NodeGone, event.SharesChanged:
+		l.node(e)
 	case event.WorkerStarted, event.WorkerStopped, event.WorkerTimedOut, event.WorkerPanicked:
 		l.worker(e)
 	default:

@@ -99,7 +99,9 @@ func address(dir string) (path string, release func(), err error) {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), Name), func() { _ = f.Close() }, nil
 }
 
-func dial(ctx context.Context, dir string) (conn net.Conn, err error) {
+// Dial connects to the process that listens at the folder of a store. Without one it
+// fails with ErrNoProcess.
+func Dial(ctx context.Context, dir string) (conn net.Conn, err error) {
 	path, release, err := address(dir)
 	if err == nil {
 		defer release()

@@ -48,6 +48,7 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forBroker, str, &cfg.BrokerURL, "broker-url", "BROKER_URL RABBITMQ_URL", "url", "the broker: amqp[s]://…, nats://…, tls://…, or embedded:<folder>")
 	add(s, forBoth, num, &cfg.Shards, "shards", "SHARDS_COUNT", "", "number of shards, the same for every process of a broker")
 
+	add(s, forBoth, str, &cfg.NodeName, "node-name", "NODE_NAME", "", "name of this process among the others of its system; default: the host's")
 	add(s, forBroker, str, &cfg.RabbitMQManagement, "rabbitmq-management-url", "RABBITMQ_MANAGEMENT_URL", "management", "http[s]://user:password@host:15672 of RabbitMQ, to look for policies that throw messages away")
 	add(s, forBoth, sizeVar, &cfg.EmbeddedMinFree, "embedded-min-free", "EMBEDDED_MIN_FREE", "", "bytes of disk that an embedded broker keeps free; below it, 503")
 	add(s, forServer, yes, &cfg.IntakeOnly, "intake-only", "INTAKE_ONLY", "", "let server run over an embedded broker, although nothing consumes beside it")

@@ -1,0 +1,168 @@
+package control
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"async-data-processor/broker"
+	"async-data-processor/event"
+)
+
+// Part is what a node tells about itself when it is asked for a snapshot.
+type Part struct {
+	V    int    `json:"v"`
+	Node string `json:"node"`
+	// AsOf is the node's own time.
+	AsOf     time.Time `json:"as_of"`
+	Info     Info      `json:"info"`
+	Draining bool      `json:"draining"`
+	// Checks are those of readiness.
+	Checks []Check `json:"checks"`
+	// Mine is how many shards are meant for it.
+	Mine    int          `json:"mine"`
+	Shards  []ShardPart  `json:"shards,omitempty"`
+	Workers []WorkerPart `json:"workers,omitempty"`
+	// Totals since the process started.
+	Totals Totals `json:"totals"`
+	Disk   *Disk  `json:"disk,omitempty"`
+	// Skipped counts what it could not read on the bus.
+	Skipped Skipped `json:"skipped"`
+	// LeftOut counts what did not fit into the answer.
+	LeftOut LeftOut `json:"left_out,omitzero"`
+}
+
+// Check is a condition of being ready. Why is empty if it holds.
+type Check struct {
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	Why  string `json:"why,omitempty"`
+}
+
+// ShardPart is a shard that a node runs, or that it has started.
+type ShardPart struct {
+	Shard int              `json:"shard"`
+	State event.ShardState `json:"state"`
+	Since time.Time        `json:"since"`
+	Why   string           `json:"why,omitempty"` // it does not run
+	// InHand is how many envelopes were received and not settled, Held how many workers
+	// keep a batch that the output does not take.
+	InHand int `json:"in_hand"`
+	Held   int `json:"held"`
+	// Workers is how many there are, within their bounds.
+	Workers    int `json:"workers"`
+	WorkersMin int `json:"workers_min"`
+	WorkersMax int `json:"workers_max"`
+	Totals
+}
+
+// Totals count messages.
+type Totals struct {
+	Written    int64 `json:"written"`
+	Duplicates int64 `json:"duplicates"`
+	Dead       int64 `json:"dead"`
+}
+
+// Add adds others.
+func (t *Totals) Add(o Totals) {
+	t.Written += o.Written
+	t.Duplicates += o.Duplicates
+	t.Dead += o.Dead
+}
+
+// WorkerPart is a worker that lives.
+type WorkerPart struct {
+	Worker   string    `json:"worker"`
+	Shard    int       `json:"shard"`
+	State    string    `json:"state"`
+	Started  time.Time `json:"started"`
+	Messages int64     `json:"messages"`
+	Batches  int64     `json:"batches"`
+	LastFile string    `json:"last_file,omitempty"`
+}
+
+// Disk is that of a node's output, in bytes.
+type Disk struct {
+	Folder  string `json:"folder"`
+	Free    int64  `json:"free"`
+	MinFree int64  `json:"min_free"`
+}
+
+// Skipped counts bodies of a version that the node does not know, others that it cannot
+// read, and beats for which it has no room or that have its own name.
+type Skipped struct {
+	Version int64 `json:"version"`
+	Broken  int64 `json:"broken"`
+	Refused int64 `json:"refused"`
+}
+
+// LeftOut counts what a Part lacks because it would be too long for the bus.
+type LeftOut struct {
+	Workers int `json:"workers,omitempty"`
+	Shards  int `json:"shards,omitempty"`
+}
+
+// maxWhy bounds the text of an error in a Part, in bytes.
+const maxWhy = 500
+
+// Why returns the text of an error for a Part; empty for nil.
+func Why(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	return text[:min(len(text), maxWhy)]
+}
+
+// partAge is how old a node's own Part may be, so that many questions cost one look.
+const partAge = 250 * time.Millisecond
+
+// answer is asked of the node's part.
+func (n *Node) answer([]byte) []byte {
+	n.partMu.Lock()
+	defer n.partMu.Unlock()
+	if n.part == nil || time.Since(n.partAt) >= partAge {
+		n.part, n.partAt = n.look(), time.Now()
+	}
+	return n.part
+}
+
+// look returns the node's part as of now.
+func (n *Node) look() []byte {
+	p := n.cfg.Part()
+	p.V, p.Node, p.AsOf, p.Info = version, n.id, stamp(time.Now()), n.cfg.Info
+	n.mu.Lock()
+	p.Draining, p.Mine, p.Skipped.Refused = n.draining, n.mine, int64(n.members.refused)
+	n.mu.Unlock()
+	p.Skipped.Version, p.Skipped.Broken = n.foreign.Load(), n.broken.Load()
+	return fit(p, broker.MaxBusBody)
+}
+
+// stamp is a time as it is told: UTC, in milliseconds.
+func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+// fit returns the part's JSON. It leaves out what makes it longer than most: first
+// workers, then errors of shards, then shards.
+func fit(p Part, most int) []byte {
+	for {
+		body, _ := json.Marshal(p) // it has no value that could fail
+		hasWhy := slices.ContainsFunc(p.Shards, func(s ShardPart) bool { return s.Why != "" })
+		switch {
+		case len(body) <= most:
+			return body
+		case len(p.Workers) > 0:
+			p.LeftOut.Workers += (len(p.Workers) + 1) / 2
+			p.Workers = p.Workers[:len(p.Workers)/2]
+		case hasWhy:
+			p.Shards = slices.Clone(p.Shards)
+			for i := range p.Shards {
+				p.Shards[i].Why = ""
+			}
+		case len(p.Shards) > 0:
+			p.LeftOut.Shards += (len(p.Shards) + 1) / 2
+			p.Shards = p.Shards[:len(p.Shards)/2]
+		default:
+			return nil // its checks alone are too long
+		}
+	}
+}

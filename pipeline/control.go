@@ -1,0 +1,170 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"async-data-processor/broker/door"
+	"async-data-processor/consumer"
+	"async-data-processor/control"
+	"async-data-processor/event"
+	"async-data-processor/server"
+)
+
+// neighbor is this process among the others of its system.
+type neighbor struct {
+	*control.Node
+	leave context.CancelFunc
+	left  chan struct{}
+}
+
+// leaveTimeout bounds the last word to the others.
+const leaveTimeout = time.Second
+
+// run lasts until end is called. The process ends whatever became of it.
+func (n *neighbor) run(ctx context.Context) {
+	defer close(n.left)
+	n.Run(ctx)
+}
+
+// end tells the others that the process ends.
+func (n *neighbor) end() {
+	n.leave()
+	select {
+	case <-n.left:
+	case <-time.After(leaveTimeout):
+	}
+}
+
+// joinOthers makes the process a node.
+func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready func() []server.Check) {
+	cfg := process.cfg
+	c := control.Config{
+		Bus: process.broker, Name: cfg.NodeName, Shards: cfg.Shards, Backlogs: process.broker.Backlogs, Events: process.events,
+		Info: control.Info{Version: cfg.Version, Broker: RedactURL(cfg.BrokerURL), Address: process.address()},
+	}
+	if p.server {
+		c.Info.Roles = append(c.Info.Roles, "server")
+	}
+	if p.consumer {
+		c.Info.Roles = append(c.Info.Roles, "message-consumer")
+		c.Owner = set
+		c.Consumer = func() control.Consumer { return claims(set.Status(), out.err() == nil) }
+	}
+	c.Part = func() control.Part {
+		part := control.Part{Checks: checksOf(ready())}
+		if set != nil {
+			part.Shards, part.Workers, part.Totals = shardsOf(set.Status(), set.History(), cfg)
+			part.Disk = &control.Disk{Folder: cfg.OutputDir, Free: out.free.Load(), MinFree: cfg.OutputMinFree}
+		}
+		return part
+	}
+	process.node = &neighbor{Node: control.New(c), left: make(chan struct{})}
+}
+
+// What GET /api/v1/… shows.
+type (
+	Overview  = control.Overview
+	NodeView  = control.NodeView
+	ShardView = control.ShardView
+)
+
+// DialStore connects to the process that has the store of EmbeddedURL.
+func DialStore(ctx context.Context) (net.Conn, error) {
+	dir, err := storeDir(EmbeddedURL)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := door.Dial(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("the store in %s: %w", dir, err)
+	}
+	return conn, nil
+}
+
+// address is where the process serves HTTP, as others may reach it.
+func (p *process) address() string {
+	for _, e := range []endpoint{p.server, p.admin} {
+		if b, ok := e.(bound); ok {
+			if p.certificate != nil {
+				return "https://" + b.Addr().String()
+			}
+			return "http://" + b.Addr().String()
+		}
+	}
+	return ""
+}
+
+// claims is what a consumer has of shards. It works while its output takes entries and
+// no shard holds a batch.
+func claims(status consumer.Status, works bool) control.Consumer {
+	c := control.Consumer{Works: works}
+	for _, sh := range status {
+		switch {
+		case control.Runs(sh.State):
+			c.Runs.Add(sh.Shard)
+		case sh.State == event.ShardStandby:
+			c.Waits.Add(sh.Shard)
+		}
+		if sh.State == event.ShardRetrying || sh.Holding > 0 {
+			c.Works = false
+		}
+	}
+	return c
+}
+
+func checksOf(ready []server.Check) []control.Check {
+	checks := make([]control.Check, 0, len(ready))
+	for _, c := range ready {
+		checks = append(checks, control.Check{Name: c.Name, OK: c.Err == nil, Why: control.Why(c.Err)})
+	}
+	return checks
+}
+
+// shardsOf is the consumer's part of a snapshot.
+func shardsOf(status consumer.Status, history []event.Worker, cfg Config) (shards []control.ShardPart, workers []control.WorkerPart, totals control.Totals) {
+	index := make(map[int]*control.ShardPart, len(status))
+	shards = make([]control.ShardPart, len(status))
+	for i, sh := range status {
+		shards[i] = control.ShardPart{
+			Shard: sh.Shard, State: sh.State, Since: sh.Since.UTC().Truncate(time.Millisecond), Why: control.Why(sh.Err),
+			InHand: sh.Unsettled, Held: sh.Holding, WorkersMin: cfg.WorkersMin, WorkersMax: cfg.WorkersMax,
+		}
+		index[sh.Shard] = &shards[i]
+	}
+	for _, w := range history {
+		done := control.Totals{Written: w.Messages, Duplicates: w.Duplicates, Dead: w.Dead}
+		totals.Add(done)
+		sh := index[w.Shard]
+		if sh != nil {
+			sh.Totals.Add(done)
+		}
+		if w.State == event.Stopped {
+			continue
+		}
+		if sh != nil {
+			sh.Workers++
+		}
+		workers = append(workers, control.WorkerPart{
+			Worker: w.ID, Shard: w.Shard, State: string(w.State), Started: w.Started.UTC().Truncate(time.Millisecond),
+			Messages: w.Messages, Batches: w.Batches, LastFile: w.LastFile,
+		})
+	}
+	slices.SortFunc(workers, func(a, b control.WorkerPart) int { return strings.Compare(a.Worker, b.Worker) })
+	return shards, workers, totals
+}
+
+// systemRoutes are those that answer for the whole system. They are mounted before
+// there is a node, which has the address of the server.
+func (p *process) systemRoutes() (routes []server.Route) {
+	for _, path := range control.Paths {
+		routes = append(routes, server.Route{Method: http.MethodGet, Path: path, View: true, Handler: http.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request) { p.node.ServeHTTP(w, r) })})
+	}
+	return routes
+}
