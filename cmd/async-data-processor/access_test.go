@@ -39,6 +39,11 @@ func TestDoors(t *testing.T) {
 			{"GET", "/readyz?verbose", "localhost", [2]string{"Authorization", "Bearer views"}, 503},
 			{"GET", "/debug/pprof/heap", "localhost", [2]string{}, 401},
 			{"GET", "/debug/pprof/heap", "localhost", [2]string{"Authorization", "Bearer views"}, 200},
+			{"GET", "/api/v1/workers", "localhost", [2]string{}, 401},
+			{"GET", "/api/v1/workers", "localhost", [2]string{"Authorization", "Bearer submits"}, 401},
+			{"GET", "/api/v1/workers", "localhost", [2]string{"Authorization", "Bearer views"}, 200},
+			{"GET", "/api/v1/workers", "evil.example", [2]string{"Authorization", "Bearer views"}, 421},
+			{"GET", "/api/v1/workers", "localhost", [2]string{"Sec-Fetch-Site", "cross-site"}, 403},
 		} {
 			r, err := http.NewRequest(tc.method, "http://127.0.0.1:"+port+tc.path, nil)
 			if err != nil {

@@ -77,10 +77,10 @@ func (l letter) place() string {
 	}
 }
 
-func printLines(w io.Writer, letters []letter) error {
+func printLines[T any](w io.Writer, lines []T) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	for _, l := range letters {
+	for _, l := range lines {
 		if err := enc.Encode(l); err != nil {
 			return err
 		}

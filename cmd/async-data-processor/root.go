@@ -25,6 +25,7 @@ files. An entry that was answered with 201 is not lost, whatever crashes.
   message-consumer  batches each shard's messages by five and writes every
                     batch to a file under DATA_OUTPUT_DIR
   verify            checks such a folder: nothing twice, nothing torn
+  status            shows the processes, who owns which shard, what waits
   dead-letters      lists, shows, replays or purges what could not be written
   store             checks the store of an embedded broker, or salvages it
 
@@ -46,7 +47,7 @@ variables over the file.`,
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 	})
 	root.AddCommand(newStandalone(lookup, told), newServer(lookup, told), newConsumer(lookup, told), newVerify(lookup),
-		newDeadLetters(lookup), newStore(lookup), newHealthcheck(), newVersion())
+		newStatus(), newDeadLetters(lookup), newStore(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
 	explainSwitches(root)
 	return root
