@@ -30,6 +30,7 @@ type campaign struct {
 	dir      string     // of the output
 	rolls    bool       // into rolling files
 	batch    int
+	shards   int
 	settings []string
 	began    time.Time
 
@@ -54,7 +55,7 @@ func newCampaign(t *testing.T, fault string, e engine, b rig.Broker) *campaign {
 	hash := fnv.New64()
 	hash.Write([]byte(t.Name()))
 	c := &campaign{
-		T: t, Broker: b, row: row{fault: fault, engine: e.name}, dir: t.TempDir(), rolls: e.rolls, batch: 5, began: time.Now(),
+		T: t, Broker: b, row: row{fault: fault, engine: e.name}, dir: t.TempDir(), rolls: e.rolls, batch: 5, shards: shards, began: time.Now(),
 		rng: rand.New(rand.NewPCG(*seed, hash.Sum64())),
 	}
 	t.Cleanup(func() {
@@ -79,7 +80,7 @@ func (c *campaign) account() {
 // environment is what every process gets.
 func (c *campaign) environment(more ...string) []string {
 	settings := []string{
-		"DATA_OUTPUT_DIR=" + c.dir, "SHARDS_COUNT=" + strconv.Itoa(shards), "BATCH_SIZE=" + strconv.Itoa(c.batch),
+		"DATA_OUTPUT_DIR=" + c.dir, "SHARDS_COUNT=" + strconv.Itoa(c.shards), "BATCH_SIZE=" + strconv.Itoa(c.batch),
 		"EMBEDDED_MIN_FREE=1048576", "LOG_LEVEL=info",
 	}
 	if c.rolls {
@@ -103,7 +104,7 @@ func (c *campaign) checker() *rig.Checker {
 	if c.rolls {
 		most = 0
 	}
-	return rig.NewChecker(c, c.dir, shards, most, c.load)
+	return rig.NewChecker(c, c.dir, c.shards, most, c.load)
 }
 
 // up starts what is down and waits until it is ready.
@@ -247,7 +248,7 @@ func (c *campaign) finish() {
 	// What was delivered to a process that was killed comes again and is a
 	// duplicate: it must not be written.
 	rig.Eventually(c, "empty queues", func() error {
-		waiting, dead := c.Depth(c, shards)
+		waiting, dead := c.Depth(c, c.shards)
 		if dead > 0 {
 			c.Fatalf("%d dead letters, of a load without any fault in it", dead)
 		}

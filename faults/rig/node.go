@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"async-data-processor/faults/process"
 )
 
@@ -51,4 +53,26 @@ func NewVhost(t testing.TB) Broker {
 	t.Helper()
 	common.Do(t, "start") // unless another test has
 	return common.Vhost(t)
+}
+
+// CutBus ends the bus of a RabbitMQ broker for good: its exchange is gone, and one of
+// another type has its name.
+func (b Broker) CutBus(t testing.TB) {
+	t.Helper()
+	const exchange = "async-data-processor.bus"
+	conn, err := amqp.Dial(b.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err == nil {
+		err = ch.ExchangeDelete(exchange, false, false)
+	}
+	if err == nil {
+		err = ch.ExchangeDeclare(exchange, amqp.ExchangeFanout, false, false, false, false, nil)
+	}
+	if err != nil {
+		t.Fatal("cutting the bus:", err)
+	}
 }
