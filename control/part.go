@@ -102,8 +102,12 @@ type LeftOut struct {
 	Shards  int `json:"shards,omitempty"`
 }
 
-// maxWhy bounds the text of an error in a Part, in bytes.
-const maxWhy = 500
+const (
+	// maxWhy bounds the text of an error in a Part, in bytes.
+	maxWhy = 500
+	// maxChecks bounds the checks of a Part.
+	maxChecks = 32
+)
 
 // Why returns the text of an error for a Part; empty for nil.
 func Why(err error) string {

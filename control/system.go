@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -16,8 +17,10 @@ const (
 	// gatherAge is how old a gathered System may be: a thousand requests cost one
 	// question to the others.
 	gatherAge = 500 * time.Millisecond
-	// maxGathered bounds the answers of all nodes together, in bytes.
+	// maxGathered bounds the answers of all nodes together, in bytes, and maxItems their
+	// shards and workers: a short text can stand for many.
 	maxGathered = 32 << 20
+	maxItems    = 50_000
 	// depthAge is how old the depths of the queues may be. RabbitMQ logs an error for
 	// each look beyond the last queue.
 	depthAge = 5 * time.Second
@@ -119,7 +122,7 @@ func (n *Node) gather(g *gathering) *System {
 	_ = json.Unmarshal(n.answer(nil), &own) // it is this node's own
 	s.Nodes = append(s.Nodes, NodeView{Node: n.id, State: NodeHere, Info: n.cfg.Info})
 	s.answered(&own)
-	room := maxGathered
+	room, items := maxGathered, maxItems
 	if s.waits() {
 		question, _ := json.Marshal(map[string]any{"v": version, "node": n.id})
 		// Without the bus, the others are unknown.
@@ -128,14 +131,17 @@ func (n *Node) gather(g *gathering) *System {
 			if room -= len(answer); room < 0 {
 				return false
 			}
-			if err := parse(answer, &p); err != nil {
-				n.skip(err)
-				return true
+			err := parse(answer, &p)
+			if items -= len(p.Shards) + len(p.Workers); err == nil && (items < 0 || len(p.Checks) > maxChecks) {
+				err = errTooMany
 			}
-			if p.Node != n.id {
+			switch {
+			case err != nil:
+				n.skip(err)
+			case p.Node != n.id:
 				s.answered(&p)
 			}
-			return s.waits()
+			return items >= 0 && s.waits()
 		})
 	}
 	looking.Wait()
@@ -144,6 +150,9 @@ func (n *Node) gather(g *gathering) *System {
 	s.Shards = s.shardViews(n.cfg.Shards, g.depths, n.runs())
 	return s
 }
+
+// errTooMany: what a node answers would take too much memory.
+var errTooMany = errors.New("too many checks, shards or workers in an answer")
 
 // lookAtQueues asks the broker for the depths of the queues.
 func (n *Node) lookAtQueues(g *gathering) {

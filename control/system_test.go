@@ -181,6 +181,32 @@ func TestSystemHostileAnswers(t *testing.T) {
 	})
 }
 
+// TestSystemManyItems: a node that tells of more than there can be is unknown, and its
+// answer is not kept.
+func TestSystemManyItems(t *testing.T) {
+	for _, list := range []string{
+		`"shards":[` + strings.Repeat("{},", maxItems/2) + `{}],"workers":[` + strings.Repeat("{},", maxItems/2) + `{}]`,
+		`"checks":[` + strings.Repeat("{},", maxChecks) + `{}]`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSystem(t)
+			a, b := s.node(), s.node("server")
+			after(5 * time.Second)
+			b.mute.Store(true)
+			after(time.Second)
+			text := `{"v":1,"node":"` + b.ID() + `",` + list + `}`
+			defer s.memory.Answer(snapshotTopic, func([]byte) []byte { return []byte(text) })()
+			o := get[Overview](t, a, "/api/v1/overview")
+			if a.broken.Load() != 1 || o.Nodes["unknown"] != 1 {
+				t.Errorf("%d answers were refused; got %+v", a.broken.Load(), o)
+			}
+			a.end()
+			b.end()
+			time.Sleep(time.Hour)
+		})
+	}
+}
+
 // TestFit: a part is never longer than the bus takes, and says what it lacks.
 func TestFit(t *testing.T) {
 	p := Part{V: version, Node: "n"}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -166,6 +167,33 @@ func TestSharedShardsWithoutBus(t *testing.T) {
 		c.finish()
 	}, rabbitmq)
 }
+
+// TestSharedShardsFrozen freezes a consumer for longer than the others wait for its
+// beats, and lets it go on. For a moment two have different opinions about every shard.
+func TestSharedShardsFrozen(t *testing.T) {
+	on(t, "a consumer frozen for ten seconds", func(c *campaign) {
+		c.shards = manyShards
+		c.start(rig.LoadConfig{Pause: 200 * time.Millisecond})
+		s := &sharers{campaign: c, consumers: []*rig.Process{c.consumer}}
+		s.come(1)
+		for range either(1, 20) {
+			frozen := s.consumers[c.rng.IntN(2)]
+			frozen.Signal(syscall.SIGSTOP)
+			time.Sleep(10 * time.Second)
+			frozen.Signal(syscall.SIGCONT)
+			s.await("thawed", time.Now(), frozenAgain)
+			c.cycle()
+		}
+		if code := s.consumers[1].Stop(); code != 0 {
+			c.Errorf("exit %d", code)
+		}
+		c.finish()
+	}, rabbitmq, jetstream)
+}
+
+// frozenAgain is how long a consumer that was frozen may wait for its part. It was gone,
+// so it has to be well for two seconds first.
+const frozenAgain = 15 * time.Second
 
 // written is how many entries each of the consumers says that it has written.
 func (s *sharers) written() (written []int) {
