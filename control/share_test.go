@@ -193,9 +193,9 @@ func (w *world) checkMoves(most int) {
 	w.moves, w.gap = 0, 0
 }
 
-// everyWorld runs a scenario in many worlds, with one folder and with one each.
-func everyWorld(t *testing.T, scenario func(*world)) {
-	for seed := range uint64(3) {
+// everyWorld runs a scenario in so many worlds with one folder, and with one each.
+func everyWorld(t *testing.T, worlds uint64, scenario func(*world)) {
+	for seed := range worlds {
 		for _, folder := range []bool{true, false} {
 			t.Run(fmt.Sprint(seed, " one folder ", folder), func(t *testing.T) { scenario(newWorld(t, seed, 20, folder)) })
 		}
@@ -205,7 +205,7 @@ func everyWorld(t *testing.T, scenario func(*world)) {
 // TestShareGrows: one node has all shards at once. Those that come later get their
 // part within ten seconds, and then nothing moves any more.
 func TestShareGrows(t *testing.T) {
-	everyWorld(t, func(w *world) {
+	everyWorld(t, 2, func(w *world) {
 		w.join(1)
 		w.pass(300 * time.Millisecond)
 		w.checkShared()
@@ -224,7 +224,7 @@ func TestShareGrows(t *testing.T) {
 // TestShareOwnerEnds: what a node had is written again soon after its end: within ten
 // seconds if it is killed, two if it says so.
 func TestShareOwnerEnds(t *testing.T) {
-	everyWorld(t, func(w *world) {
+	everyWorld(t, 2, func(w *world) {
 		w.join(4)
 		w.pass(time.Minute)
 		w.checkMoves(80)
@@ -254,7 +254,7 @@ func TestShareOwnerEnds(t *testing.T) {
 // TestShareLossyBus: beats that are lost, late and out of order move hardly a shard, and
 // do not leave one without an owner.
 func TestShareLossyBus(t *testing.T) {
-	everyWorld(t, func(w *world) {
+	everyWorld(t, 2, func(w *world) {
 		w.join(4)
 		w.pass(time.Minute)
 		w.checkShared()
@@ -284,7 +284,7 @@ func TestShareTwoOpinions(t *testing.T) {
 		"a ring":        func(from, to int) bool { return to != (from+1)%4 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			everyWorld(t, func(w *world) {
+			everyWorld(t, 1, func(w *world) {
 				w.join(4)
 				w.pass(time.Minute)
 				w.checkMoves(80)
@@ -307,7 +307,7 @@ func TestShareTwoOpinions(t *testing.T) {
 // TestShareHang: what a node is meant to own and does not start is taken by another
 // after ten seconds, and given back when it does.
 func TestShareHang(t *testing.T) {
-	everyWorld(t, func(w *world) {
+	everyWorld(t, 2, func(w *world) {
 		w.join(3)
 		w.pass(time.Minute)
 		w.nodes[0].hangs = true
@@ -329,7 +329,7 @@ func TestShareHang(t *testing.T) {
 // TestShareOutputFails: a node whose output takes nothing has its shards taken; if none
 // works, all keep what they have.
 func TestShareOutputFails(t *testing.T) {
-	everyWorld(t, func(w *world) {
+	everyWorld(t, 2, func(w *world) {
 		w.join(3)
 		w.pass(time.Minute)
 		w.nodes[0].works = false
