@@ -99,7 +99,7 @@ func (s *share) decide(now time.Time, n int, meant string, runs, running, has bo
 	if running && !runs {
 		sh.given = 0
 	}
-	wanted := sh.started
+	var wanted bool
 	switch {
 	case meant == s.self:
 		wanted = true

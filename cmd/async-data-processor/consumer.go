@@ -20,7 +20,7 @@ instead, which can be seen when it is so large or so old, or at the drain.
 
 A file that can be seen is complete. The broker is told to forget messages once
 they are durable. 3 to 4 workers per shard write at the same time; the log has the
-history of each. A second process on the same folder stands by.
+history of each. Several message-consumers of one broker share the shards.
 
 SIGTERM drains: incomplete batches are written, too, then it exits 0.`,
 		example: `  async-data-processor message-consumer --output-dir ./data
