@@ -25,7 +25,7 @@ func (l *Log) tell(e event.Event) {
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)
 	case event.NodeCame, event.NodeGone, event.SharesChanged:
-		l.node(e)
+		tellNode(l, e)
 	case event.WorkerStarted, event.WorkerStopped, event.WorkerTimedOut, event.WorkerPanicked:
 		l.worker(e)
 	default:

@@ -8,8 +8,8 @@ import (
 	"async-data-processor/event"
 )
 
-// node tells of the other processes of the system.
-func (l *Log) node(e event.Event) {
+// tellNode tells of the other processes of the system.
+func tellNode(l *Log, e event.Event) {
 	at := place{component: "control", shard: -1}
 	switch e := e.(type) {
 	case event.NodeCame:
