@@ -49,6 +49,13 @@ type ShardPart struct {
 	// keep a batch that the output does not take.
 	InHand int `json:"in_hand"`
 	Held   int `json:"held"`
+	// OldestAge is how long ago the oldest message was accepted that is in no file, in
+	// seconds: 0 if there is none, nil if that is not known.
+	OldestAge *float64 `json:"oldest_unwritten_age_s"`
+	// IDs is how many ids of written messages are remembered, IDsAge since how many
+	// seconds.
+	IDs    int     `json:"ids_remembered"`
+	IDsAge float64 `json:"ids_remembered_s"`
 	// Workers is how many there are, within their bounds.
 	Workers    int `json:"workers"`
 	WorkersMin int `json:"workers_min"`

@@ -134,6 +134,7 @@ func shardsOf(status consumer.Status, history []event.Worker, cfg Config) (shard
 		shards[i] = control.ShardPart{
 			Shard: sh.Shard, State: sh.State, Since: sh.Since.UTC().Truncate(time.Millisecond), Why: control.Why(sh.Err),
 			InHand: sh.Unsettled, Held: sh.Holding, WorkersMin: cfg.WorkersMin, WorkersMax: cfg.WorkersMax,
+			OldestAge: oldestAge(&sh), IDs: sh.IDs, IDsAge: seconds(sh.IDsAge),
 		}
 		index[sh.Shard] = &shards[i]
 	}
@@ -158,6 +159,22 @@ func shardsOf(status consumer.Status, history []event.Worker, cfg Config) (shard
 	slices.SortFunc(workers, func(a, b control.WorkerPart) int { return strings.Compare(a.Worker, b.Worker) })
 	return shards, workers, totals
 }
+
+// oldestAge is how long the oldest message of a shard waits, in seconds; nil if that is
+// not known.
+func oldestAge(sh *consumer.ShardStatus) *float64 {
+	if !sh.OldestKnown || !sh.Owned {
+		return nil
+	}
+	age := 0.0
+	if !sh.Oldest.IsZero() {
+		age = seconds(max(0, time.Since(sh.Oldest)))
+	}
+	return &age
+}
+
+// seconds is in milliseconds, as all that is told of time.
+func seconds(d time.Duration) float64 { return d.Truncate(time.Millisecond).Seconds() }
 
 // systemRoutes are those that answer for the whole system. They are mounted before
 // there is a node, which has the address of the server.

@@ -95,9 +95,9 @@ func (v *view) printNodes(text *bytes.Buffer) {
 
 func (v *view) printShards(text *bytes.Buffer, before *view) {
 	t := tabwriter.NewWriter(text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\nSHARD\tQUEUED\tIN HAND\tHELD\tWORKERS\tWRITTEN\tWRITTEN/S\t  STATE\t  OWNER")
+	fmt.Fprintln(t, "\nSHARD\tQUEUED\tIN HAND\tHELD\tOLDEST\tWORKERS\tWRITTEN\tWRITTEN/S\t  STATE\t  OWNER")
 	for _, sh := range v.Shards {
-		queued, inHand, held, workers, written, rate := unknown, unknown, unknown, unknown, unknown, none
+		queued, inHand, held, oldest, workers, written, rate := unknown, unknown, unknown, unknown, unknown, unknown, none
 		if sh.Queued != nil {
 			queued = humanize.Comma(int64(*sh.Queued))
 		}
@@ -106,16 +106,27 @@ func (v *view) printShards(text *bytes.Buffer, before *view) {
 			inHand, held, written = humanize.Comma(int64(p.InHand)), strconv.Itoa(p.Held), humanize.Comma(p.Written)
 			workers = fmt.Sprintf("%d of %d-%d", p.Workers, p.WorkersMin, p.WorkersMax)
 			rate = v.rate(&sh, before)
+			if p.OldestAge != nil {
+				oldest = age(*p.OldestAge)
+			}
 		case sh.Owner == "":
-			inHand, held, workers, written = none, none, none, none
+			inHand, held, oldest, workers, written = none, none, none, none, none
 		}
 		owner := plain(sh.Owner)
 		if owner == "" {
 			owner = none
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\t  %s\n", sh.Shard, queued, inHand, held, workers, written, rate, plain(string(sh.State)), owner)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\t  %s\n", sh.Shard, queued, inHand, held, oldest, workers, written, rate, plain(string(sh.State)), owner)
 	}
 	_ = t.Flush() // into memory
+}
+
+// age is how long the oldest entry waits; none if there is no such entry.
+func age(seconds float64) string {
+	if seconds == 0 {
+		return none
+	}
+	return time.Duration(seconds * float64(time.Second)).Round(100 * time.Millisecond).String()
 }
 
 // rate is how many entries a second the shard's owner has written since the view before.
