@@ -172,7 +172,7 @@ func (r *rig) observe(e event.Event) {
 				alive++
 			}
 		}
-		if alive > r.cfg.Max {
+		if _, most := r.pool.Bounds(); alive > most {
 			r.fault("there are %d workers", alive)
 		}
 	}
