@@ -13,6 +13,8 @@
 //	           │  └─▶ standby ─┐                    another process owns it
 //	           ▼               ▼
 //	         running ◀─────────┘                    consumed and written
+//	           │   │ ▲
+//	           │   │ └─ resume ── paused ◀─ pause   owned, and nothing consumed
 //	           │   │
 //	           │   └─▶ returning ─▶ opening         messages go back to the broker
 //	           ▼
@@ -88,6 +90,13 @@ type Folder interface {
 	Roll(ctx context.Context) error
 	// RollErr returns why acknowledged messages are in no visible file yet.
 	RollErr() error
+	// Flush publishes the open file, however young it is.
+	Flush(ctx context.Context) error
+	// Held fails with output.ErrLost once the folder is another's.
+	Held() error
+	// Control and SetControl read and replace what commands have set.
+	Control() ([]byte, error)
+	SetControl(ctx context.Context, content []byte) error
 	Close() error
 }
 
@@ -111,4 +120,9 @@ type ShardStatus struct {
 	Overdue error
 	// Unsettled is how many envelopes were received and not settled.
 	Unsettled int
+	// Pause is nil unless a pause is set. The shard may still be on its way to
+	// event.ShardPaused.
+	Pause *Pause
+	// WorkersMin and WorkersMax bound its workers.
+	WorkersMin, WorkersMax int
 }

@@ -267,7 +267,7 @@ func (p *process) announce(ctx context.Context, checks func() []server.Check, ad
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	every(ctx, readyInterval, func() {
-		if p.consumer != nil && p.consumer.Status().Running(p.cfg.Shards) < p.cfg.Shards {
+		if p.consumer != nil && p.consumer.Status().Owned(p.cfg.Shards) < p.cfg.Shards {
 			return
 		}
 		for _, c := range checks() {
