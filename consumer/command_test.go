@@ -51,8 +51,9 @@ func (r *rig) try(shard int, c Command) (Outcome, error) {
 	return r.set.Command(ctx, shard, c)
 }
 
-// load publishes envelopes of 7 messages to shard 0 until it is told to stop.
-func (r *rig) load() (stop func() (messages int)) {
+// load publishes an envelope of 7 messages to shard 0 every interval, until it is told
+// to stop.
+func (r *rig) load(interval time.Duration) (stop func() (messages int)) {
 	var load sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	sent := 0
@@ -66,7 +67,7 @@ func (r *rig) load() (stop func() (messages int)) {
 			if err := brokertest.Publish(context.Background(), r.larger, e); err != nil {
 				r.t.Error(err)
 			}
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(interval)
 		}
 	})
 	return func() int {
@@ -112,7 +113,7 @@ func (r *rig) checkOnce(want int) {
 func TestPauseUnderLoad(t *testing.T) {
 	both(t, func(t *testing.T, r *rig) {
 		r.start()
-		stop := r.load()
+		stop := r.load(50 * time.Millisecond)
 		r.after(10 * time.Second)
 		out := r.command(0, Command{Verb: PauseShard, Reason: "maintenance", By: "ann"})
 		if out.Before != "running, 3 to 4 workers" || out.After != "paused, 3 to 4 workers" || out.Repeated {
@@ -227,7 +228,7 @@ func TestPauseOfAHandOver(t *testing.T) {
 		a.around = func(_ int, f Folder) Folder { return slowFolder{f, 10 * time.Second} }
 		a.start()
 		b := newRig(t)
-		b.memory, b.dir, b.roll = a.memory, a.dir, a.roll
+		b.memory, b.dir, b.roll, b.cfg.Queues = a.memory, a.dir, a.roll, a.memory.Open(nil)
 		b.run()
 		a.queue(0)
 		a.after(time.Second)
