@@ -97,7 +97,7 @@ func (r *rig) run() {
 	dir, err := output.Open(r.dir, output.Window{IDs: 1000, Age: 24 * time.Hour}, r.roll)
 	must(r.t, err)
 	r.t.Cleanup(func() { dir.Close() })
-	r.cfg.RollInterval = r.roll.Interval
+	r.cfg.RollInterval = max(r.cfg.RollInterval, r.roll.Interval)
 	r.cfg.Dir, r.cfg.Open = dir, func(ctx context.Context, n int, onStandby func()) (Folder, error) {
 		return r.open(ctx, dir, n, onStandby)
 	}
