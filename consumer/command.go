@@ -131,114 +131,139 @@ func (s *Set) Command(ctx context.Context, n int, c Command) (Outcome, error) {
 	if sh == nil {
 		return Outcome{}, ErrNotOwner
 	}
-	out, err := sh.command(ctx, c)
+	o := order{sh: sh, cmd: c, told: event.ShardCommand{Shard: n, ID: c.ID, Verb: string(c.Verb), By: c.By, Reason: c.Reason}}
+	err := o.run(ctx)
 	if err != nil {
 		err = fmt.Errorf("%s shard %d: %w", c.Verb, n, err)
 	}
-	return out, err
+	return Outcome{Before: o.told.Before, After: o.told.After, Repeated: o.told.Repeated}, err
 }
 
-func (sh *shard) command(ctx context.Context, c Command) (out Outcome, err error) {
-	told := event.ShardCommand{Shard: sh.n, ID: c.ID, Verb: string(c.Verb), By: c.By, Reason: c.Reason}
-	f, flushing, err := sh.decide(ctx, c, &told)
-	if told.Before == "" {
-		return Outcome{}, err // nothing was begun
+// order is a command on its way.
+type order struct {
+	sh   *shard
+	cmd  Command
+	told event.ShardCommand
+	// folder is what the shard had when the command was decided. received is what a
+	// flush waits for.
+	folder   Folder
+	received *received
+}
+
+func (o *order) run(ctx context.Context) error {
+	err := o.decide(ctx)
+	if o.told.Before == "" {
+		return err // nothing was begun
 	}
 	if err == nil {
-		err = sh.complete(ctx, c.Verb, f, flushing)
+		err = o.complete(ctx)
 	}
-	told.Done, told.Err = true, err
-	sh.set.cfg.Events.Send(told)
-	return Outcome{Before: told.Before, After: told.After, Repeated: told.Repeated}, err
+	done := o.told
+	done.Done, done.Err = true, err
+	o.sh.set.cfg.Events.Send(done)
+	return err
 }
 
 // decide makes the command durable and has the shard act on it. A command is decided at
-// a time. It fills in told, and sends it before it changes anything.
-func (sh *shard) decide(ctx context.Context, c Command, told *event.ShardCommand) (Folder, *received, error) {
+// a time. What it does is told before.
+func (o *order) decide(ctx context.Context) error {
+	sh := o.sh
 	select {
 	case sh.deciding <- struct{}{}:
 	case <-sh.ended:
-		return nil, nil, ErrNotOwner
+		return ErrNotOwner
 	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	defer func() { <-sh.deciding }()
 	sh.set.mu.Lock()
 	f, before := sh.folder, sh.control
 	sh.set.mu.Unlock()
 	if f == nil {
-		return nil, nil, ErrNotOwner
+		return ErrNotOwner
 	}
-	after, repeated := before.with(c, time.Now())
-	told.Before, told.After, told.Repeated = before.text(sh.set.cfg), after.text(sh.set.cfg), repeated
-	sh.set.cfg.Events.Send(*told)
+	after, repeated := before.with(o.cmd, time.Now())
+	o.folder, o.told.Repeated = f, repeated
+	o.told.Before, o.told.After = before.text(sh.set.cfg), after.text(sh.set.cfg)
+	sh.set.cfg.Events.Send(o.told)
 	switch {
-	case c.Verb == FlushShard:
-		return f, sh.received.Swap(new(received)), nil
+	case o.cmd.Verb == FlushShard:
+		o.received = sh.received.Swap(new(received))
+		return nil
 	case repeated:
-		return f, nil, nil
+		return nil
 	}
 	content, err := after.encode()
 	if err == nil {
 		err = f.SetControl(ctx, content)
 	}
 	if err != nil {
-		sh.foundLost(err)
-		return nil, nil, err
+		o.foundLost(err)
+		return err
 	}
 	sh.apply(f, after)
-	return f, nil, nil
+	return nil
+}
+
+// foundLost has a shard that consumes take its folder anew, if err says so. One that
+// rests looks by itself.
+func (o *order) foundLost(err error) {
+	o.sh.set.mu.Lock()
+	giveUp := o.sh.giveUp
+	o.sh.set.mu.Unlock()
+	if giveUp != nil && errors.Is(err, output.ErrLost) {
+		giveUp(err)
+	}
 }
 
 // complete waits until the command has its effect.
-func (sh *shard) complete(ctx context.Context, v Verb, f Folder, flushing *received) error {
-	switch v {
+func (o *order) complete(ctx context.Context) error {
+	sh := o.sh
+	switch o.cmd.Verb {
 	case PauseShard:
-		return sh.await(ctx, sh.hasPaused)
+		return o.await(ctx, func() (bool, error) {
+			if sh.control.Pause == nil {
+				return false, ErrSuperseded
+			}
+			return sh.state == event.ShardPaused, nil
+		})
 	case ResumeShard:
-		return sh.await(ctx, func() (bool, error) { return sh.state != event.ShardPaused || sh.control.Pause != nil, nil })
+		return o.await(ctx, func() (bool, error) { return sh.state != event.ShardPaused || sh.control.Pause != nil, nil })
 	case FlushShard:
-		return sh.flush(ctx, f, flushing)
+		return o.flush(ctx)
 	}
 	return nil
 }
 
-// hasPaused tells whether the shard has come to rest. set.mu is held.
-func (sh *shard) hasPaused() (bool, error) {
-	if sh.control.Pause == nil {
-		return false, ErrSuperseded
-	}
-	return sh.state == event.ShardPaused, nil
-}
-
 // await waits until done, which is called with set.mu held.
-func (sh *shard) await(ctx context.Context, done func() (bool, error)) error {
+func (o *order) await(ctx context.Context, done func() (bool, error)) error {
 	for {
-		sh.set.mu.Lock()
+		o.sh.set.mu.Lock()
 		ok, err := done()
-		turn := sh.turn
-		sh.set.mu.Unlock()
+		turn := o.sh.turn
+		o.sh.set.mu.Unlock()
 		if ok || err != nil {
 			return err
 		}
 		select {
 		case <-turn:
-		case <-sh.ended:
-			return sh.endedWith()
+		case <-o.sh.ended:
+			return o.ended()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// endedWith returns nil if the shard has written, settled and published all that it had.
-func (sh *shard) endedWith() error {
+// ended returns nil if the shard has written, settled and published all that it had.
+func (o *order) ended() error {
+	sh := o.sh
 	sh.set.mu.Lock()
 	defer sh.set.mu.Unlock()
-	if sh.finished {
+	switch {
+	case sh.finished:
 		return nil
-	}
-	if sh.err == nil {
+	case sh.err == nil:
 		return ErrNotOwner
 	}
 	return fmt.Errorf("%w: it has stopped: %w", ErrNotOwner, sh.err)
@@ -248,45 +273,36 @@ func (sh *shard) endedWith() error {
 const flushInterval = 20 * time.Millisecond
 
 // flush waits until what was received before is written and visible.
-func (sh *shard) flush(ctx context.Context, f Folder, before *received) error {
+func (o *order) flush(ctx context.Context) error {
 	again := time.NewTicker(flushInterval)
 	defer again.Stop()
-	for before.unsettled.Load() > 0 {
+	for o.received.unsettled.Load() > 0 {
 		select {
-		case sh.flushes <- struct{}{}:
+		case o.sh.flushes <- struct{}{}:
 		default: // it has not seen the last one yet
 		}
 		select {
 		case <-again.C:
-		case <-sh.ended:
-			if before.returned.Load() {
-				return errReturned
-			}
-			return sh.endedWith()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	if before.returned.Load() {
-		return errReturned
-	}
 	for {
-		err := f.Flush(ctx)
-		if !errors.Is(err, output.ErrTurn) || ctx.Err() != nil {
-			if errors.Is(err, output.ErrClosed) {
-				return sh.closedWith(ctx)
-			}
+		if o.received.returned.Load() {
+			return errReturned
+		}
+		err := o.folder.Flush(ctx)
+		switch {
+		case errors.Is(err, output.ErrTurn) && ctx.Err() == nil:
+		case errors.Is(err, output.ErrClosed): // which publishes the file, if it could
+			return o.await(ctx, func() (bool, error) {
+				if o.sh.folder != nil { // it was lost, and taken anew
+					return false, ErrNotOwner
+				}
+				return false, nil
+			})
+		default:
 			return err
 		}
-	}
-}
-
-// closedWith returns nil if the folder was closed in order, which publishes its file.
-func (sh *shard) closedWith(ctx context.Context) error {
-	select {
-	case <-sh.ended:
-		return sh.endedWith()
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

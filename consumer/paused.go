@@ -111,7 +111,9 @@ func (sh *shard) rest(f Folder) error {
 		}
 		if told != c.Pause {
 			told = c.Pause
-			sh.tellPaused(told)
+			sh.set.cfg.Events.Send(event.ShardIsPaused{
+				Shard: sh.n, Since: told.Since, Until: told.Until, Reason: told.Reason, By: told.By, Damaged: told.Damaged,
+			})
 		}
 		select {
 		case <-turn:
@@ -124,22 +126,5 @@ func (sh *shard) rest(f Folder) error {
 		case <-sh.stopping.Done():
 			return nil
 		}
-	}
-}
-
-func (sh *shard) tellPaused(p *Pause) {
-	sh.set.cfg.Events.Send(event.ShardIsPaused{
-		Shard: sh.n, Since: p.Since, Until: p.Until, Reason: p.Reason, By: p.By, Damaged: p.Damaged,
-	})
-}
-
-// foundLost has a shard that consumes take its folder anew, if err says so. One that
-// rests looks by itself.
-func (sh *shard) foundLost(err error) {
-	sh.set.mu.Lock()
-	giveUp := sh.giveUp
-	sh.set.mu.Unlock()
-	if giveUp != nil && errors.Is(err, output.ErrLost) {
-		giveUp(err)
 	}
 }

@@ -100,6 +100,7 @@ func TestResizeOfAHungPool(t *testing.T) {
 // comes to its bounds.
 func TestResizeAtRandom(t *testing.T) {
 	inBubble(t, &output{before: takes(70 * time.Millisecond)}, func(r *rig) {
+		r.shrinks = true
 		dice := rand.New(rand.NewPCG(1, 2))
 		for range 500 {
 			r.handMany(dice.IntN(20))
