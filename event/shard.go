@@ -78,6 +78,14 @@ type ShardCommand struct {
 	Err           error // once it is done
 }
 
+// CommandTaken tells that a client has sent a command to this process, which is about
+// to pass it on to the owners.
+type CommandTaken struct {
+	ID, Verb, Target string
+	By, From         string // the name of its token, and its address
+	Reason           string
+}
+
 // FileOverdue tells that the shard's open file is due and cannot be published.
 type FileOverdue struct {
 	Shard int
@@ -143,6 +151,7 @@ func (ShardChanged) event()        {}
 func (ShardOpened) event()         {}
 func (ShardsOpened) event()        {}
 func (ShardIsPaused) event()       {}
+func (CommandTaken) event()        {}
 func (ShardCommand) event()        {}
 func (FileOverdue) event()         {}
 func (FileRescued) event()         {}

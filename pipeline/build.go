@@ -77,6 +77,9 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 		out = &room{dir: dir, set: set, reserve: durable.NewWatermark(dir.Path(), cfg.OutputMinFree), store: store != ""}
 		process.consume(set, out, log)
+		process.takeCommands(set)
+	} else {
+		process.takeCommands(nil)
 	}
 	if err := process.loadCertificate(); err != nil {
 		return nil, err
@@ -169,8 +172,9 @@ func (p parts) serve(process *process, b broker.Broker, out *room, ready func() 
 
 func (p *process) serverConfig(ready func() []server.Check) server.Config {
 	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events}
+	c.Mount = append(c.Mount, p.commandRoutes()...)
 	if p.cfg.Pprof {
-		c.Mount = server.Profiles()
+		c.Mount = append(c.Mount, server.Profiles()...)
 	}
 	return c
 }
@@ -179,6 +183,7 @@ func (p *process) serverConfig(ready func() []server.Check) server.Config {
 func (p *process) listenConfig(addr string, ready func() []server.Check) server.Config {
 	c := p.serverConfig(ready)
 	c.Certificate, c.ViewTokens, c.Hosts, c.Loopback = p.certificate, p.cfg.ViewTokens, p.cfg.hosts(addr), !exposed(addr)
+	c.AdminTokens = p.cfg.AdminTokens
 	return c
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/consumer"
+	"async-data-processor/control"
 	"async-data-processor/event"
 	"async-data-processor/message"
 	"async-data-processor/server"
@@ -94,6 +95,7 @@ type process struct {
 	server   endpoint
 	admin    endpoint
 	door     endpoint // for the command line
+	commands *control.Commands
 	// certificate is that of server and admin, if they have one.
 	certificate *server.Certificate
 	// started says which parts there are.

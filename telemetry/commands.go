@@ -19,6 +19,9 @@ func (l *Log) command(e event.Event) {
 			line = line.Time("until", e.Until)
 		}
 		line.Str("by", e.By).Str("reason", e.Reason).Msg(text)
+	case event.CommandTaken:
+		l.line(zerolog.InfoLevel, place{component: "control", shard: -1}).Str("command", e.ID).Str("verb", e.Verb).Str("target", e.Target).
+			Str("by", e.By).Str("from", e.From).Str("reason", e.Reason).Msg("command received")
 	case event.ShardCommand:
 		level, text := zerolog.InfoLevel, "command taken"
 		switch {

@@ -22,7 +22,7 @@ func (l *Log) tell(e event.Event) {
 		l.broker(e)
 	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.FileRescued, event.OutputChanged, event.EnvelopeUndecodable:
 		l.shard(e)
-	case event.ShardIsPaused, event.ShardCommand:
+	case event.ShardIsPaused, event.ShardCommand, event.CommandTaken:
 		l.command(e)
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)

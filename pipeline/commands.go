@@ -1,0 +1,81 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"async-data-processor/broker"
+	"async-data-processor/consumer"
+	"async-data-processor/control"
+	"async-data-processor/event"
+	"async-data-processor/message"
+	"async-data-processor/server"
+)
+
+// takeCommands has the process take commands, and apply those to the shards of its set;
+// nil if it consumes nothing. Without a bus it reaches no other process.
+func (p *process) takeCommands(set *consumer.Set) {
+	bus, _ := p.broker.(broker.Bus)
+	c := control.CommandConfig{
+		Bus: bus, Node: nodeName(), Shards: p.cfg.Shards, ReadOnly: p.cfg.ReadOnly,
+		Check: func(c control.Command) error {
+			if err := ofShard(c).Check(time.Now()); err != nil {
+				return fmt.Errorf("%w: %w", control.ErrCommand, errors.Unwrap(err))
+			}
+			return nil
+		},
+		Tell: func(e event.CommandTaken) { p.events.Send(e) },
+	}
+	if set != nil {
+		c.Apply = func(ctx context.Context, shard int, c control.Command) (control.Outcome, error) {
+			if p.cfg.ReadOnly {
+				return control.Outcome{}, readOnly(set.Status(), shard)
+			}
+			out, err := set.Command(ctx, shard, ofShard(c))
+			if errors.Is(err, consumer.ErrNotOwner) {
+				err = control.ErrNotOwned
+			}
+			return control.Outcome{Before: out.Before, After: out.After, Repeated: out.Repeated}, err
+		}
+	}
+	p.commands = control.NewCommands(c)
+	p.meanwhile = append(p.meanwhile, p.commands.Run)
+}
+
+// readOnly refuses a command to a shard that this process owns.
+func readOnly(status consumer.Status, shard int) error {
+	for _, sh := range status {
+		if sh.Shard == shard && (sh.State == event.ShardRunning || sh.State == event.ShardPaused) {
+			return control.ErrReadOnly
+		}
+	}
+	return control.ErrNotOwned
+}
+
+// ofShard is the command as a shard takes it.
+func ofShard(c control.Command) consumer.Command {
+	return consumer.Command{ID: c.ID, Verb: consumer.Verb(c.Verb), Min: c.Min, Max: c.Max, Until: c.Until, Reason: c.Reason, By: c.By}
+}
+
+// nodeName tells this process from the others.
+func nodeName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "node"
+	}
+	id := message.NewID()
+	return host[:min(len(host), 100)] + "-" + id[len(id)-6:]
+}
+
+// commandRoutes take commands, and tell what became of them.
+func (p *process) commandRoutes() []server.Route {
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.commands.Serve(w, r, server.Client(r)) })
+	return []server.Route{
+		{Method: http.MethodPost, Path: control.CommandPath, Admin: true, Handler: serve},
+		{Method: http.MethodGet, Path: control.CommandPath + "/*", View: true, Handler: serve},
+	}
+}
