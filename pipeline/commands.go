@@ -3,12 +3,12 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"time"
 
 	"async-data-processor/broker"
+	"async-data-processor/broker/door"
 	"async-data-processor/consumer"
 	"async-data-processor/control"
 	"async-data-processor/event"
@@ -24,7 +24,7 @@ func (p *process) takeCommands(set *consumer.Set) {
 		Bus: bus, Node: nodeName(), Shards: p.cfg.Shards, ReadOnly: p.cfg.ReadOnly,
 		Check: func(c control.Command) error {
 			if err := ofShard(c).Check(time.Now()); err != nil {
-				return fmt.Errorf("%w: %w", control.ErrCommand, errors.Unwrap(err))
+				return badCommand{err}
 			}
 			return nil
 		},
@@ -45,6 +45,11 @@ func (p *process) takeCommands(set *consumer.Set) {
 	p.commands = control.NewCommands(c)
 	p.meanwhile = append(p.meanwhile, p.commands.Run)
 }
+
+// badCommand is an error of a consumer's Check, as control knows it.
+type badCommand struct{ error }
+
+func (badCommand) Is(target error) bool { return target == control.ErrCommand }
 
 // readOnly refuses a command to a shard that this process owns.
 func readOnly(status consumer.Status, shard int) error {
@@ -78,4 +83,13 @@ func (p *process) commandRoutes() []server.Route {
 		{Method: http.MethodPost, Path: control.CommandPath, Admin: true, Handler: serve},
 		{Method: http.MethodGet, Path: control.CommandPath + "/*", View: true, Handler: serve},
 	}
+}
+
+// NewCommandID returns an id for a command.
+func NewCommandID() string { return message.NewID() }
+
+// StoreClient returns a client of the process that has the store of EmbeddedURL.
+func StoreClient() *http.Client {
+	dir, _ := storeDir(EmbeddedURL) // it has one
+	return door.Client(dir)
 }

@@ -174,7 +174,7 @@ type Server struct {
 	cfg                     Config
 	tokens, viewers, admins tokens
 	gate                    gate
-	resources       string // those there are, for the answer to a wrong path
+	resources               string // those there are, for the answer to a wrong path
 
 	budget  budget
 	clients *clients // by what they have of the budget

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -112,4 +113,13 @@ func dial(ctx context.Context, dir string) (conn net.Conn, err error) {
 		err = fmt.Errorf("%w; run this as the user that owns the folder", err)
 	}
 	return conn, err
+}
+
+// Client returns a client of the process that has the store in the folder. Its requests
+// fail with ErrNoProcess if there is none. The host of their URL is localhost.
+func Client(dir string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, // the process has few connections
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, dir) },
+	}}
 }

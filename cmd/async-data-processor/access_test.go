@@ -38,6 +38,11 @@ func TestDoors(t *testing.T) {
 			{"GET", "/readyz?verbose", "localhost", [2]string{"Authorization", "Bearer submits"}, 401},
 			{"GET", "/readyz?verbose", "localhost", [2]string{"Authorization", "Bearer views"}, 503},
 			{"GET", "/debug/pprof/heap", "localhost", [2]string{}, 401},
+			{"POST", "/api/v1/commands", "localhost", [2]string{}, 404},
+			{"POST", "/api/v1/commands", "localhost", [2]string{"Authorization", "Bearer views"}, 404},
+			{"POST", "/api/v1/commands", "localhost", [2]string{"Sec-Fetch-Site", "cross-site"}, 403},
+			{"GET", "/api/v1/commands/x", "localhost", [2]string{}, 401},
+			{"GET", "/api/v1/commands/x", "localhost", [2]string{"Authorization", "Bearer views"}, 404},
 			{"GET", "/debug/pprof/heap", "localhost", [2]string{"Authorization", "Bearer views"}, 200},
 		} {
 			r, err := http.NewRequest(tc.method, "http://127.0.0.1:"+port+tc.path, nil)

@@ -26,6 +26,7 @@ files. An entry that was answered with 201 is not lost, whatever crashes.
                     batch to a file under DATA_OUTPUT_DIR
   verify            checks such a folder: nothing twice, nothing torn
   dead-letters      lists, shows, replays or purges what could not be written
+  ctl               pauses, resumes, resizes or flushes running shards
   store             checks the store of an embedded broker, or salvages it
 
 Run server and message-consumer against the same broker (--broker-url): RabbitMQ
@@ -46,7 +47,7 @@ variables over the file.`,
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 	})
 	root.AddCommand(newStandalone(lookup, told), newServer(lookup, told), newConsumer(lookup, told), newVerify(lookup),
-		newDeadLetters(lookup), newStore(lookup), newHealthcheck(), newVersion())
+		newDeadLetters(lookup), newCtl(lookup), newStore(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
 	explainSwitches(root)
 	return root
