@@ -179,10 +179,20 @@ func TestBadCommands(t *testing.T) {
 		r.start()
 		long := strings.Repeat("x", MaxCommandText+1)
 		for _, c := range []Command{
-			{}, {Verb: "stop"}, {Verb: PauseShard, Reason: long}, {Verb: PauseShard, By: long}, {Verb: PauseShard, ID: long},
-			{Verb: PauseShard, ID: "a b"}, {Verb: PauseShard, Reason: "\xff"}, {Verb: PauseShard, Until: time.Now()}, {Verb: ResumeShard, Until: time.Now().Add(time.Hour)},
+			{},
+			{Verb: "stop"},
+			{Verb: PauseShard, Reason: long},
+			{Verb: PauseShard, By: long},
+			{Verb: PauseShard, ID: long},
+			{Verb: PauseShard, ID: "a b"},
+			{Verb: PauseShard, Reason: "\xff"},
+			{Verb: PauseShard, Until: time.Now()},
+			{Verb: ResumeShard, Until: time.Now().Add(time.Hour)},
 			{Verb: PauseShard, Until: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)},
-			{Verb: FlushShard, Max: 3}, {Verb: ResizeShard, Min: 1}, {Verb: ResizeShard, Min: 3, Max: 2}, {Verb: ResizeShard, Min: 1, Max: 33},
+			{Verb: FlushShard, Max: 3},
+			{Verb: ResizeShard, Min: 1},
+			{Verb: ResizeShard, Min: 3, Max: 2},
+			{Verb: ResizeShard, Min: 1, Max: 33},
 			{Verb: ResizeShard, Min: -1, Max: 3},
 		} {
 			if _, err := r.try(0, c); !errors.Is(err, ErrBadCommand) {

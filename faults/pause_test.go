@@ -14,8 +14,8 @@ import (
 	"async-data-processor/faults/rig"
 )
 
-// TestPausedAcrossKills pauses a shard under load, and kills its owner: before, while
-// and after it takes the command. After an answer 200 no file of the shard appears, at no
+// TestPausedAcrossKills pauses a shard under load by way of the server, and kills its
+// owner: before, while and after it takes the command. After an answer 200 no file of the shard appears, at no
 // later owner. Resumed, it has all, once.
 func TestPausedAcrossKills(t *testing.T) {
 	on(t, "kill -9 of the owner of a paused shard", func(c *campaign) {
@@ -24,8 +24,8 @@ func TestPausedAcrossKills(t *testing.T) {
 			c.load.More(200)
 			body := fmt.Sprintf(`{"id":"pause-%d","verb":"pause","target":"shard:2"}`, n)
 			if n%2 == 0 { // the owner dies at some point of the command
-				owner, answer := c.consumer, make(chan int, 1)
-				go func() { answer <- command(owner, body) }()
+				owner, server, answer := c.consumer, c.server, make(chan int, 1)
+				go func() { answer <- command(server, body) }()
 				c.moment(100 * time.Millisecond)
 				owner.Signal(syscall.SIGKILL)
 				if <-answer == http.StatusOK {
@@ -38,9 +38,7 @@ func TestPausedAcrossKills(t *testing.T) {
 					c.up()
 				}
 			}
-			if code := command(c.consumer, body); code != http.StatusOK {
-				c.Fatalf("pause: %d", code)
-			}
+			c.command(body)
 			names := c.visible(2)
 			c.load.More(200)
 			c.moment(100 * time.Millisecond)
@@ -48,13 +46,22 @@ func TestPausedAcrossKills(t *testing.T) {
 			c.up()
 			c.load.More(200)
 			c.stillPaused(names)
-			if code := command(c.consumer, `{"verb":"resume","target":"shard:2"}`); code != http.StatusOK {
-				c.Fatalf("resume: %d", code)
-			}
+			c.command(fmt.Sprintf(`{"id":"resume-%d","verb":"resume","target":"shard:2"}`, n))
 			c.cycle()
 		}
 		c.finish()
 	}, inBothModes(embedded, jetstream, rabbitmq)...)
+}
+
+// command sends a command to the server, until the owner has done it.
+func (c *campaign) command(body string) {
+	c.Helper()
+	rig.Eventually(c, "the answer of the owner", func() error {
+		if code := command(c.server, body); code != http.StatusOK {
+			return fmt.Errorf("the answer is %d", code)
+		}
+		return nil
+	})
 }
 
 // command sends a command to a process. A connection that broke is the status 0.

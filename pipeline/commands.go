@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"async-data-processor/broker"
 	"async-data-processor/broker/door"
 	"async-data-processor/consumer"
 	"async-data-processor/control"
@@ -17,11 +16,10 @@ import (
 )
 
 // takeCommands has the process take commands, and apply those to the shards of its set;
-// nil if it consumes nothing. Without a bus it reaches no other process.
+// nil if it consumes nothing.
 func (p *process) takeCommands(set *consumer.Set) {
-	bus, _ := p.broker.(broker.Bus)
 	c := control.CommandConfig{
-		Bus: bus, Node: nodeName(), Shards: p.cfg.Shards, ReadOnly: p.cfg.ReadOnly,
+		Bus: p.broker, Node: nodeName(), Shards: p.cfg.Shards, ReadOnly: p.cfg.ReadOnly,
 		Check: func(c control.Command) error {
 			if err := ofShard(c).Check(time.Now()); err != nil {
 				return badCommand{err}
