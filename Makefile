@@ -1,6 +1,6 @@
 # Every target is one line over a script or the go command, which work without make.
 
-.PHONY: help build run run-rabbitmq test lint fmt fuzz faults mutants bench cover vuln clean
+.PHONY: help build run run-rabbitmq test lint fmt fuzz faults mutants bench cover rules vuln clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ cover: ## show the coverage of the last make test, per package and in total
 
 bench: ## measure everything beside what limits it; ONLY=ingest-100,files for some, QUICK=1 to see that it works
 	scripts/bench $(if $(ONLY),-only $(ONLY)) $(if $(QUICK),-quick)
+
+rules: ## test the alerts with the engine of Prometheus (builds 700 packages)
+	cd deploy/rules && go test ./...
 
 vuln: ## look for known vulnerabilities (needs the internet)
 	go tool -modfile=tools.mod govulncheck ./...

@@ -84,6 +84,13 @@ type Queues interface {
 	// and stops when more than that are missing.
 	Backlogs(ctx context.Context, from int) ([]Backlog, error)
 
+	// Depths returns how many envelopes wait in the queues of those shards and are handed
+	// out to no consumer, in the order asked for. A queue that is missing is left out or
+	// empty. It
+	// is for the consumer of the shards: what another one has may count as waiting. Depths
+	// makes no queue, and waits for the connection; an error may pass.
+	Depths(ctx context.Context, shards []int) ([]Backlog, error)
+
 	// Ready returns nil if a publish would be attempted now, else why not. It
 	// answers for the shards that this process publishes to.
 	Ready() error

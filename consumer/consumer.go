@@ -73,12 +73,16 @@ type Config struct {
 	Rules *message.Rules
 	// Events is told what happens.
 	Events event.Sink
+	// OnWritten is told how long messages took from their acceptance until they were
+	// durable. It is called concurrently, and must not block. Default: nothing is told.
+	OnWritten func(wait time.Duration, messages int)
 }
 
 // Queues is the view of a broker that a Set needs.
 type Queues interface {
 	Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error
 	Backlogs(ctx context.Context, from int) ([]broker.Backlog, error)
+	Depths(ctx context.Context, shards []int) ([]broker.Backlog, error)
 }
 
 // Folder is a shard's folder that this process owns.
@@ -86,6 +90,9 @@ type Folder interface {
 	workerpool.Writer
 	RemovedTemps() int
 	Rebuilt() output.Rebuilt
+	// Remembered returns how many ids of written messages are remembered, and for how
+	// long the oldest is.
+	Remembered() (ids int, oldest time.Duration)
 	// Roll publishes the open file if it is due.
 	Roll(ctx context.Context) error
 	// RollErr returns why acknowledged messages are in no visible file yet.
@@ -125,4 +132,20 @@ type ShardStatus struct {
 	Pause *Pause
 	// WorkersMin and WorkersMax bound its workers.
 	WorkersMin, WorkersMax int
+	// Owned tells that this process has the shard's folder.
+	Owned bool
+	// Queued is how many envelopes wait in its queue, as the broker told last; -1 while
+	// that is not known.
+	Queued int
+	// Oldest is when the oldest message was accepted that waits in the queue or was
+	// received, and is in no file. It is zero if there is none. OldestKnown tells whether
+	// that is known: of a queue from which nothing was received yet it is not.
+	Oldest      time.Time
+	OldestKnown bool
+	// IDs is how many ids of written messages are remembered, and IDsAge for how long
+	// the oldest is.
+	IDs    int
+	IDsAge time.Duration
+	// Workers is how many workers it has.
+	Workers workerpool.Workers
 }

@@ -36,6 +36,7 @@ type Set struct {
 	left     map[int]bool // beyond the number of shards, with an open file
 	running  map[int]*shard
 	past     []event.Worker // the workers of pools that have ended
+	ages     ages           // by shard, also of those that do not run
 	last     map[int]int    // the number of the newest worker, by shard
 	opening  map[int]bool   // that are being opened for the first time; nil once that was told
 	began    time.Time      // when Run did
@@ -47,7 +48,7 @@ func New(cfg Config) *Set {
 	s := &Set{
 		cfg: cfg, changed: make(chan struct{}, 1),
 		assigned: make(map[int]bool), extra: make(map[int]bool), left: make(map[int]bool),
-		running: make(map[int]*shard), last: make(map[int]int), opening: make(map[int]bool),
+		running: make(map[int]*shard), last: make(map[int]int), ages: make(ages), opening: make(map[int]bool),
 	}
 	if s.cfg.Open == nil {
 		s.cfg.Open = func(ctx context.Context, n int, onStandby func()) (Folder, error) {
@@ -128,6 +129,7 @@ func (s *Set) Run(intake, work context.Context) error {
 	s.began = time.Now()
 	others.Go(func() { s.lookForQueues(intake) })
 	others.Go(func() { s.lookForFiles(intake) })
+	others.Go(func() { measurer{s}.run(intake) })
 
 	ended := make(chan *shard)
 	err := s.reconcileAll(intake, work, ended)
@@ -222,6 +224,7 @@ func (s *Set) remove(sh *shard, draining bool) error {
 	s.mu.Lock()
 	s.countStandby(sh.state, -1)
 	delete(s.running, sh.n)
+	sh.age.forget()
 	if sh.purpose == toPublishFile {
 		delete(s.left, sh.n)
 	}

@@ -23,6 +23,8 @@ type shard struct {
 	stop     context.CancelFunc
 	// outage is how long its output has been failing.
 	outage outage
+	// age knows of the oldest message that is not written.
+	age *age
 	// unsettled counts the envelopes that were received and not settled.
 	unsettled atomic.Int64
 	// consumes tells that the shard has begun to consume its queue.
@@ -54,7 +56,7 @@ type shard struct {
 }
 
 func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
-	sh := &shard{set: s, n: n, purpose: p, state: event.ShardOpening, since: time.Now(), why: errOpening}
+	sh := &shard{set: s, n: n, purpose: p, age: s.ages.of(n), state: event.ShardOpening, since: time.Now(), why: errOpening}
 	sh.flushes, sh.deciding = make(chan struct{}, 1), make(chan struct{}, 1)
 	sh.ended, sh.turn = make(chan struct{}), make(chan struct{})
 	sh.received.Store(new(received))
@@ -89,6 +91,9 @@ func (sh *shard) enter(state event.ShardState, why error, retry time.Duration) {
 		sh.set.countStandby(sh.state, -1)
 		sh.state, sh.since = state, time.Now()
 		sh.set.countStandby(state, +1)
+		if state == event.ShardStandby {
+			sh.age.forget()
+		}
 	}
 	sh.why = why
 	sh.turned()

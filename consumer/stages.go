@@ -37,9 +37,10 @@ func (sh *shard) consume(work, intake context.Context, f Folder) (err error) {
 	pool := workerpool.New(workerpool.Config{
 		Shard: sh.n, After: sh.set.lastWorker(sh.n),
 		Min: cfg.WorkersMin, Max: cfg.WorkersMax, Timeout: cfg.WorkerTimeout,
-		Writer:  recovering{f, &sh.outage},
-		OnRetry: sh.policy(giveUp),
-		Events:  cfg.Events,
+		Writer:    recovering{f, &sh.outage},
+		OnRetry:   sh.policy(giveUp),
+		OnWritten: sh.onWritten(),
+		Events:    cfg.Events,
 	}, batches)
 	sh.set.use(sh, pool, giveUp)
 	// Another shard's output can never go on, so the process ends. Batches that
@@ -105,7 +106,11 @@ func (sh *shard) unpack(envelopes <-chan *message.Delivery, opened chan<- batche
 		}
 		sh.unsettled.Add(1)
 		now.unsettled.Add(1)
+		d.Ticket = sh.age.receive(acceptedAt(&d.Envelope))
 		d.OnSettle(settle)
+		if d.Redelivered {
+			sh.set.cfg.Events.Send(event.Redelivered{Shard: sh.n})
+		}
 		messages, dead, err := sh.set.cfg.Rules.Open(d.Envelope)
 		if err != nil {
 			sh.undecodable(d, err.Error())
@@ -133,8 +138,8 @@ func (sh *shard) undecodable(d *message.Delivery, why string) {
 // settled on a goroutine of their own: publishing them takes seconds while the
 // broker takes none. The prefetch bounds how many wait.
 func (sh *shard) settle(r *received, deadLetters *sync.WaitGroup) message.Settler {
-	settled := func() {
-		sh.unsettled.Add(-1)
+	settled := func(d *message.Delivery, kind message.OutcomeKind) {
+		sh.settled(d, kind)
 		r.unsettled.Add(-1)
 	}
 	return func(d *message.Delivery, o message.Outcome, tell func(message.Outcome) error) error {
@@ -142,11 +147,11 @@ func (sh *shard) settle(r *received, deadLetters *sync.WaitGroup) message.Settle
 			r.returned.Store(true)
 		}
 		if o.Kind != message.DeadLetter {
-			defer settled()
+			defer settled(d, o.Kind)
 			return tell(o)
 		}
 		deadLetters.Go(func() {
-			defer settled()
+			defer settled(d, o.Kind)
 			if err := tell(o); err != nil {
 				sh.set.cfg.Events.Send(event.DeadLetterFailed{Shard: sh.n, Envelope: d.ID, Err: err})
 			}

@@ -18,21 +18,27 @@ var errOpening = errors.New("its folder is being opened")
 func (s *Set) Status() Status {
 	s.mu.Lock()
 	all := make(Status, 0, len(s.running))
-	pools := make([]*workerpool.Pool, 0, len(s.running))
+	pools, folders := make([]*workerpool.Pool, 0, len(s.running)), make([]Folder, 0, len(s.running))
 	for _, n := range slices.Sorted(maps.Keys(s.running)) {
 		sh := s.running[n]
 		lowest, highest := sh.control.bounds(s.cfg)
 		all = append(all, ShardStatus{
 			Shard: n, State: sh.state, Since: sh.since, Err: sh.why, Overdue: sh.overdue,
-			Unsettled: int(sh.unsettled.Load()),
-			Pause:     sh.control.Pause, WorkersMin: lowest, WorkersMax: highest,
+			Unsettled: int(sh.unsettled.Load()), Owned: sh.folder != nil,
+			Pause: sh.control.Pause, WorkersMin: lowest, WorkersMax: highest,
 		})
-		pools = append(pools, sh.pool)
+		last := &all[len(all)-1]
+		last.Queued, last.Oldest, last.OldestKnown = s.ages.of(n).oldest()
+		pools, folders = append(pools, sh.pool), append(folders, sh.folder)
 	}
 	s.mu.Unlock()
 	for i, p := range pools {
 		if p != nil {
 			all[i].Holding, all[i].HeldBy, all[i].Held = p.Held()
+			all[i].Workers = p.Workers()
+		}
+		if f := folders[i]; f != nil {
+			all[i].IDs, all[i].IDsAge = f.Remembered()
 		}
 	}
 	return all

@@ -26,6 +26,7 @@ type Watermark struct {
 
 	looking sync.Mutex // held by the caller of Check that looks
 	looked  atomic.Int64
+	seen    atomic.Int64 // bytes that were free, -1 before the first look
 	low     atomic.Pointer[LowError]
 }
 
@@ -33,6 +34,7 @@ type Watermark struct {
 func NewWatermark(dir string, minFree int64) *Watermark {
 	w := &Watermark{dir: dir, minFree: minFree, free: Free, began: time.Now()}
 	w.looked.Store(-2 * int64(maxAge)) // the first Check looks
+	w.seen.Store(-1)
 	return w
 }
 
@@ -97,6 +99,9 @@ func (w *Watermark) Look() *LowError {
 		enough += w.minFree / 8
 	}
 	free, err := w.free(w.dir)
+	if err == nil {
+		w.seen.Store(free)
+	}
 	if err == nil && free >= enough {
 		return nil
 	}
@@ -104,6 +109,10 @@ func (w *Watermark) Look() *LowError {
 	w.low.Store(low)
 	return low
 }
+
+// Seen returns how many bytes were free at the last look, -1 if there was none. It never
+// asks the disk.
+func (w *Watermark) Seen() int64 { return w.seen.Load() }
 
 // Clear ends the lack. Look does not do it, because the caller may have work to
 // finish first.

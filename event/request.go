@@ -11,6 +11,9 @@ type Request struct {
 	Peer string
 	// Method and Path are the client's, shortened, the path escaped.
 	Method, Path string
+	// Route is the resource: a path of the server's own, as it was registered. It is
+	// empty if there is none.
+	Route string
 	// Status is the HTTP status of the response, which may not have arrived.
 	Status int
 	// Bytes is the length of the body after decompression.

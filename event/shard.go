@@ -138,6 +138,9 @@ type EnvelopeUndecodable struct {
 	Err      error
 }
 
+// Redelivered tells that an envelope was received that had been handed out before.
+type Redelivered struct{ Shard int }
+
 // OutputChanged tells that the output takes nothing new, or takes it again.
 type OutputChanged struct {
 	Dir string
@@ -160,4 +163,5 @@ func (ExtraShardFound) event()     {}
 func (ExtraShardDrained) event()   {}
 func (LookFailed) event()          {}
 func (EnvelopeUndecodable) event() {}
+func (Redelivered) event()         {}
 func (OutputChanged) event()       {}

@@ -92,6 +92,14 @@ func (b *Batch) Add(d *Delivery, messages ...Message) {
 	b.parts = append(b.parts, part{d, len(messages)})
 }
 
+// Each calls visit with each delivery that messages of the batch came in, and their
+// number. It may be called until the batch is settled.
+func (b *Batch) Each(visit func(d *Delivery, messages int)) {
+	for _, p := range b.parts {
+		visit(p.delivery, p.messages)
+	}
+}
+
 // Batches is how many batches it counts for.
 func (b *Batch) Batches() int {
 	if b.Size < 1 {

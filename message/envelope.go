@@ -91,6 +91,8 @@ type Delivery struct {
 	Envelope
 	// Redelivered tells that the broker handed this envelope out before.
 	Redelivered bool
+	// Ticket is for the user of OnSettle, who finds there what belongs to the delivery.
+	Ticket int
 
 	settle func(Outcome) error
 	around Settler // nil if not hooked

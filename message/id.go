@@ -24,6 +24,15 @@ func NewID() string {
 	return text(id)
 }
 
+// TimeOf returns when a ULID was made, to a millisecond; false if id is none.
+func TimeOf(id string) (at time.Time, ok bool) {
+	parsed, err := ulid.ParseStrict(id)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return parsed.Timestamp(), true
+}
+
 // Sequence makes ULIDs that sort in the order in which they were made, whatever the
 // clock does: while it is behind, the time of the last one stands still. The zero value
 // has made none. Its methods may be called concurrently.

@@ -193,7 +193,7 @@ func (a *appender) extend(r *rolling, content []byte) error {
 	r.broken, r.sealed, r.last = true, true, content
 	step, err := "write", writeAll(r.f, content)
 	if err == nil {
-		step, err = "fsync", r.f.Sync()
+		step, err = "fsync", a.dir.syncer.synced.sync(r.f)
 	}
 	if err != nil {
 		return a.dir.failed(step, r.hidden, err)

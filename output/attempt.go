@@ -75,7 +75,7 @@ func (a *attempt) spool(temp string, content []byte) error {
 	}
 	step, err := "write", writeAll(f, content)
 	if err == nil {
-		step, err = "fsync", f.Sync()
+		step, err = "fsync", a.dir.syncer.synced.sync(f)
 	}
 	if closing := f.Close(); err == nil { // the first error tells more
 		step, err = "close", closing

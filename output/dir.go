@@ -33,6 +33,10 @@ type Dir struct {
 	// or replaced, once its acknowledged bytes are in another one. It must not block.
 	// Set before the first Shard, read-only after.
 	Rescued func(shard int, file string, bytes int64)
+	// Synced, unless nil, is told how long each fsync took that a message waits for. It
+	// is called concurrently, and must not block. Set before the first Shard, read-only
+	// after.
+	Synced func(took time.Duration)
 
 	root   *os.Root
 	path   string // absolute, so that a change of working directory does not matter

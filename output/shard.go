@@ -95,6 +95,7 @@ func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error
 		return nil, err
 	}
 	s := newShard(f, name, d.legacy(name), d.roll, d.now)
+	s.dir.syncer.synced = d.Synced
 	if err := d.syncName(name); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -199,6 +200,10 @@ func (s *Shard) RemovedTemps() int { return s.removedTemps }
 
 // Rebuilt is what this process found in the shard's files when it opened it.
 func (s *Shard) Rebuilt() Rebuilt { return s.rebuilt }
+
+// Remembered returns how many ids of written messages are remembered, and for how long
+// the oldest is.
+func (s *Shard) Remembered() (ids int, oldest time.Duration) { return s.window.Remembered() }
 
 // Roll publishes the shard's file if it is full or old, or if an earlier try has
 // failed. How often it is called decides how late a file may be.

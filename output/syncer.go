@@ -3,7 +3,23 @@ package output
 import (
 	"errors"
 	"sync"
+	"time"
 )
+
+// stopwatch is told how long each fsync takes that a message waits for; nil is told
+// nothing.
+type stopwatch func(took time.Duration)
+
+// sync is h.Sync.
+func (w stopwatch) sync(h handle) error {
+	if w == nil {
+		return h.Sync()
+	}
+	began := time.Now()
+	err := h.Sync()
+	w(time.Since(began))
+	return err
+}
 
 // errInterrupted: a goroutine that others depended on panicked or ended.
 var errInterrupted = errors.New("it was interrupted")
@@ -12,6 +28,7 @@ var errInterrupted = errors.New("it was interrupted")
 // need one at the same time. Its methods may be called concurrently.
 type syncer struct {
 	folder interface{ open() (handle, error) }
+	synced stopwatch
 
 	mu     sync.Mutex // guards what follows, and the fields of each opened
 	opened *opened    // what begin returns, or nil
@@ -87,7 +104,7 @@ func (o *opened) run() {
 			y.forget(o)
 		}
 	}()
-	err = o.handle.Sync()
+	err = y.synced.sync(o.handle)
 }
 
 // forget makes the next begin open the folder again. The caller holds mu.

@@ -18,6 +18,7 @@ import (
 	"async-data-processor/publisher"
 	"async-data-processor/server"
 	"async-data-processor/telemetry"
+	"async-data-processor/telemetry/metrics"
 )
 
 // parts says which parts a process has.
@@ -40,7 +41,7 @@ type (
 
 // build opens the broker and takes listeners and folders, so that a failure is
 // early. It returns nil if ctx ends while the broker is being opened.
-func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *telemetry.Log) (_ *process, err error) {
+func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *telemetry.Log, counted *metrics.Metrics) (_ *process, err error) {
 	rules, err := cfg.Rules()
 	if err != nil {
 		return nil, err
@@ -70,7 +71,8 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		dir.Rescued = func(shard int, file string, bytes int64) {
 			events.Send(event.FileRescued{Shard: shard, File: file, Bytes: bytes})
 		}
-		set := p.newSet(process, dir)
+		dir.Synced = counted.Synced
+		set := p.newSet(process, dir, counted)
 		store, err := storeDir(cfg.BrokerURL)
 		if err != nil {
 			return nil, err
@@ -85,11 +87,12 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		return nil, err
 	}
 	ready := process.readiness(out)
+	process.metrics = metricsRoute(counted, process.state(out, log))
 	if err := process.openDoor(ready); err != nil {
 		return nil, err
 	}
 	if p.server {
-		if err := p.serve(process, b, out, ready); err != nil {
+		if err := p.serve(process, b, out, ready, counted); err != nil {
 			return nil, err
 		}
 	}
@@ -108,13 +111,13 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 }
 
 // newSet returns the consumer of all configured shards.
-func (p parts) newSet(process *process, dir *output.Dir) *consumer.Set {
+func (p parts) newSet(process *process, dir *output.Dir, counted *metrics.Metrics) *consumer.Set {
 	cfg := process.cfg
 	c := consumer.Config{
 		Shards: cfg.Shards, Queues: process.broker, Rules: process.rules, Prefetch: cfg.prefetch(),
 		Batch:      batcher.Config{Size: cfg.BatchSize, Together: cfg.together(), Linger: cfg.BatchLinger},
 		WorkersMin: cfg.WorkersMin, WorkersMax: cfg.WorkersMax, WorkerTimeout: cfg.WorkerTimeout,
-		Dir: dir, RollInterval: cfg.roll().Interval, ErrorTimeout: cfg.OutputErrorTimeout, Events: process.events,
+		Dir: dir, RollInterval: cfg.roll().Interval, ErrorTimeout: cfg.OutputErrorTimeout, Events: process.events, OnWritten: counted.Written,
 	}
 	if p.openFolder != nil {
 		c.Open = p.openFolder(dir)
@@ -140,13 +143,13 @@ func (p *process) consume(set *consumer.Set, out *room, log *telemetry.Log) {
 }
 
 // serve gives the process its server, and what goes with it.
-func (p parts) serve(process *process, b broker.Broker, out *room, ready func() []server.Check) error {
+func (p parts) serve(process *process, b broker.Broker, out *room, ready func() []server.Check, counted *metrics.Metrics) error {
 	c := process.listenConfig(process.cfg.Listen, ready)
-	submissions := publisher.Config{Broker: b, Shards: process.cfg.Shards, Timeout: broker.PublishTimeout}
+	submissions := publisher.Config{Broker: timed{b, counted}, Shards: process.cfg.Shards, Timeout: broker.PublishTimeout}
 	if out != nil {
 		submissions.Room = out.err
 	}
-	c.Submitter = publisher.New(submissions)
+	c.Submitter = accepting{publisher.New(submissions), counted}
 	c.Tokens, c.Origins = process.cfg.AuthTokens, process.cfg.CORSOrigins
 	c.PublishTimeout = broker.PublishTimeout
 	c.MaxInFlight, c.MaxInFlightPerClient = process.cfg.MaxInFlight, process.cfg.MaxInFlightPerClient
@@ -171,7 +174,7 @@ func (p parts) serve(process *process, b broker.Broker, out *room, ready func() 
 }
 
 func (p *process) serverConfig(ready func() []server.Check) server.Config {
-	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events}
+	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events, Mount: []server.Route{p.metrics}}
 	c.Mount = append(c.Mount, p.commandRoutes()...)
 	if p.cfg.Pprof {
 		c.Mount = append(c.Mount, server.Profiles()...)

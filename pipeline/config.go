@@ -114,6 +114,10 @@ type Config struct {
 	// Pprof serves the profiles of the process beside its health endpoints, to those
 	// who may see them.
 	Pprof bool
+	// Version is that of the program, and LostLines returns how many lines of the log did
+	// not get to its output, nil for 0. Both are for metrics, and no settings.
+	Version   string
+	LostLines func() uint64
 	// LogLevel is trace, debug, info, warn or error.
 	LogLevel string
 	// LogFormat is json, console, or auto: console on a terminal.

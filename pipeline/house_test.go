@@ -28,12 +28,16 @@ var house = map[string]struct{ ours, theirs []string }{
 	"pipeline": {
 		ours: []string{
 			"event", "server", "publisher", "broker", "broker/rabbitmq", "broker/jetstream", "broker/local",
-			"broker/door", "batcher", "consumer", "control", "output", "durable", "telemetry", "message",
+			"broker/door", "batcher", "consumer", "control", "output", "durable", "telemetry", "telemetry/metrics", "message",
 		},
 		theirs: []string{"github.com/rs/zerolog", "golang.org/x/sync/errgroup"},
 	},
 	"telemetry": {ours: []string{"event"}, theirs: []string{"github.com/rs/zerolog", "github.com/dustin/go-humanize"}},
 	"control":   {ours: []string{"broker", "event", "message"}},
+	"telemetry/metrics": {ours: []string{"event"}, theirs: []string{
+		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors",
+		"github.com/prometheus/client_golang/prometheus/promhttp",
+	}},
 	"consumer": {ours: []string{
 		"broker", "batcher", "workerpool", "output", "message", "event", "backoff",
 	}},

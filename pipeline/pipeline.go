@@ -7,7 +7,8 @@
 //	              ▲                                │
 //	              └───────── settle, after ────────┘
 //
-// Every part tells what happens to one event.Hub; package telemetry logs that.
+// Every part tells what happens to one event.Hub; package telemetry logs that, and
+// telemetry/metrics counts it.
 package pipeline
 
 import (
@@ -26,6 +27,7 @@ import (
 	"async-data-processor/message"
 	"async-data-processor/server"
 	"async-data-processor/telemetry"
+	"async-data-processor/telemetry/metrics"
 )
 
 var (
@@ -69,7 +71,8 @@ type Show struct {
 func (p parts) run(ctx context.Context, cfg Config, logger zerolog.Logger) error {
 	var events event.Hub
 	log := telemetry.Start(&events, logger, p.show.People)
-	process, err := p.build(ctx, cfg, &events, log)
+	counted := metrics.New(metrics.Config{Version: cfg.Version, Shards: cfg.Shards, Server: p.server, Consumer: p.consumer}, &events)
+	process, err := p.build(ctx, cfg, &events, log, counted)
 	if err != nil || process == nil {
 		log.Close()
 		return err
@@ -90,6 +93,7 @@ type process struct {
 	cfg      Config
 	rules    *message.Rules // what cfg says of entries
 	events   event.Sink
+	metrics  server.Route
 	broker   broker.Broker
 	consumer shards
 	server   endpoint

@@ -106,7 +106,7 @@ func TestEvents(t *testing.T) {
 	}
 	e.Elapsed, e.Peer = 0, ""
 	want := event.Submitted{
-		Request:    event.Request{ID: "req-1._Z", Method: "POST", Path: "/message", Status: 201, Bytes: len(entry)},
+		Request:    event.Request{ID: "req-1._Z", Method: "POST", Path: "/message", Route: "/message", Status: 201, Bytes: len(entry)},
 		Submission: id, Accepted: 1,
 	}
 	if e != want {
@@ -116,6 +116,16 @@ func TestEvents(t *testing.T) {
 	rg.do("GET", "/%0a"+strings.Repeat("x", 1000)+"?token=1", nil)
 	if e := told[event.Refused](rg); !strings.HasPrefix(e.Path, "/%0Axxx") && !strings.HasPrefix(e.Path, "/%0axxx") || len(e.Path) > 150 || strings.Contains(e.Path, "token") {
 		t.Errorf("got the path %q", e.Path)
+	}
+	for _, path := range []string{"/", "/messag", "/message/", "/message/x", "/livez/x", "/%2e%2e/message"} {
+		rg.do("GET", path, nil)
+		if e := told[event.Refused](rg); e.Route != "" {
+			t.Errorf("%s has the route %q", path, e.Route)
+		}
+	}
+	rg.do("DELETE", "/message", nil)
+	if e := told[event.Refused](rg); e.Route != "/message" {
+		t.Errorf("a wrong method has the route %q", e.Route)
 	}
 
 	// The names in a body are the client's data as much as the values.

@@ -137,6 +137,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			Peer:   r.RemoteAddr,
 			Method: clip(r.Method, 16),
 			Path:   clip(r.URL.EscapedPath(), 128),
+			Route:  ctx.Path(),
 		}}
 		w.Header().Set("X-Request-Id", c.request.ID)
 		if s.draining.Load() {
@@ -214,6 +215,7 @@ func (c *call) fail(err error) {
 func (c *call) routing(err error) *problem {
 	switch {
 	case errors.Is(err, echo.ErrNotFound):
+		c.request.Route = "" // echo names the one that is most like it
 		return &problem{kind: notFound, detail: "there are " + c.server.resources + "; paths are matched exactly, without a slash at the end"}
 	case errors.Is(err, echo.ErrMethodNotAllowed):
 		return &problem{kind: methodNotAllowed, detail: "the methods of this path are " + c.Response().Header().Get("Allow")}

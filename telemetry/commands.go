@@ -6,8 +6,8 @@ import (
 	"async-data-processor/event"
 )
 
-// command logs commands, which is their audit, and what they have paused.
-func (l *Log) command(e event.Event) {
+// tellCommand logs commands, which is their audit, and what they have paused.
+func tellCommand(l *Log, e event.Event) {
 	switch e := e.(type) {
 	case event.ShardIsPaused:
 		level, text := zerolog.InfoLevel, "the shard is paused, its messages wait at the broker"

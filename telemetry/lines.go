@@ -23,7 +23,7 @@ func (l *Log) tell(e event.Event) {
 	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.FileRescued, event.OutputChanged, event.EnvelopeUndecodable:
 		l.shard(e)
 	case event.ShardIsPaused, event.ShardCommand, event.CommandTaken:
-		l.command(e)
+		tellCommand(l, e)
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)
 	case event.WorkerStarted, event.WorkerStopped, event.WorkerTimedOut, event.WorkerPanicked:

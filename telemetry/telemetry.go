@@ -80,6 +80,10 @@ func (l *Log) Close() {
 	<-l.ended
 }
 
+// Dropped returns how many events were lost because the log was slow, each of them a
+// line or less.
+func (l *Log) Dropped() uint64 { return l.events.Dropped() }
+
 // Tell logs an event after Close, when the hub no longer does.
 func (l *Log) Tell(e event.Event) { l.tell(e) }
 
@@ -118,6 +122,8 @@ func (l *Log) wants(e event.Event) bool {
 	switch e.(type) {
 	case event.Submitted, event.Served, event.BatchWritten, event.EnvelopeUndecodable:
 		return l.logger.GetLevel() <= zerolog.DebugLevel
+	case event.Redelivered: // what becomes of them is told
+		return false
 	}
 	return true
 }

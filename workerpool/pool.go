@@ -103,6 +103,21 @@ func (p *Pool) Held() (workers int, worker string, why error) {
 	return len(p.held), worker, why
 }
 
+// Workers is how many workers a pool has, by what they do.
+type Workers struct{ Idle, Busy, Holding, TimedOut int }
+
+// Workers returns how many workers live. A worker that has timed out has the one state
+// of that until it ends.
+func (p *Pool) Workers() (w Workers) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	live := len(p.history.records) - p.history.stopped
+	w.Idle, w.TimedOut = p.workers-p.busy, live-p.workers
+	w.Holding = min(len(p.held), p.busy)
+	w.Busy = p.busy - w.Holding
+	return w
+}
+
 // supervise brings the number of workers to the ideal, whenever either may have
 // changed, until the pool is drained.
 func (p *Pool) supervise(ctx context.Context, workers *errgroup.Group) {

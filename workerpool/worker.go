@@ -109,7 +109,7 @@ func (w *worker) write(ctx context.Context, b *message.Batch) (p *panicked, why 
 			w.giveBack(b, out.err)
 			return nil, stopReason(late, cancelled)
 		case out.err == nil:
-			w.finish(b, out, time.Since(began))
+			w.finish(b, out, began)
 			return nil, stopReason(late, "")
 		case ctx.Err() != nil:
 			w.giveBack(b, because(context.Cause(ctx), out.err))
@@ -250,9 +250,13 @@ func (w *worker) admit(ctx context.Context) error {
 
 // finish acknowledges a durable batch. This is the one place where an
 // acknowledgement follows a file.
-func (w *worker) finish(b *message.Batch, out outcome, took time.Duration) {
+func (w *worker) finish(b *message.Batch, out outcome, began time.Time) {
+	now := time.Now()
 	if out.written > 0 && !out.late {
 		w.pool.late.Store(0)
+	}
+	if told := w.pool.cfg.OnWritten; told != nil && out.written > 0 {
+		told(b, now)
 	}
 	err := b.Settle(message.Outcome{Kind: message.Ack})
 	duplicates, batches := len(b.Messages)-out.written, 0
@@ -269,14 +273,14 @@ func (w *worker) finish(b *message.Batch, out outcome, took time.Duration) {
 	}
 	w.record.Duplicates += int64(duplicates)
 	delete(p.held, w.record.ID)
-	now := *w.record
+	record := *w.record
 	p.mu.Unlock()
 	if err != nil {
-		w.send(event.SettleFailed{Worker: now, Err: err})
+		w.send(event.SettleFailed{Worker: record, Err: err})
 	}
 	w.send(event.BatchWritten{
-		Worker: now, Batches: batches, Messages: out.written, Duplicates: duplicates,
-		Cause: b.Cause.String(), File: out.file, Took: took,
+		Worker: record, Batches: batches, Messages: out.written, Duplicates: duplicates,
+		Cause: b.Cause.String(), File: out.file, Took: now.Sub(began),
 	})
 }
 

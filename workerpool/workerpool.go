@@ -50,6 +50,9 @@ type Config struct {
 	// batch goes back to the broker. OnRetry is called concurrently and must not
 	// block. Without it there is no end of attempts.
 	OnRetry func(err error, failingFor time.Duration) (giveUp error)
+	// OnWritten is told of each batch that has become durable, and when. It is called
+	// concurrently, must not block, and must not keep the batch. Without it nothing is told.
+	OnWritten func(b *message.Batch, at time.Time)
 	// Events is told of workers and batches.
 	Events event.Sink
 }

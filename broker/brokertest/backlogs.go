@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 var backlogCases = []testCase{
 	{"counts the client's own shards", countsOwn},
+	{"tells the depths of queues", tellsDepths},
 	{"finds no other shards", findsNone},
 	{"finds and consumes other shards", findsOthers},
 }
@@ -72,6 +74,43 @@ func countsOwn(t *testing.T, e *Engine) {
 	}
 	in.stop()
 	c.awaitBacklogs(0, map[int]int{0: 1})
+}
+
+// tellsDepths: the depths are those of the shards asked for, in that order. What the
+// client has of them does not count.
+func tellsDepths(t *testing.T, e *Engine) {
+	c := open(t, e)
+	await := func(want ...broker.Backlog) {
+		t.Helper()
+		shards := make([]int, len(want))
+		for i, b := range want {
+			shards[i] = b.Shard
+		}
+		var got []broker.Backlog
+		var err error
+		eventually(t, func() bool { got, err = c.Depths(t.Context(), shards); return err == nil && slices.Equal(got, want) },
+			func() string { return fmt.Sprintf("depths: %v, %v, want %v", got, err, want) })
+	}
+	const last = Shards - 1
+	await(broker.Backlog{Shard: last}, broker.Backlog{Shard: 0})
+	for range 3 {
+		c.publish(envelope(last, 2))
+	}
+	c.publish(envelope(0, 1))
+	await(broker.Backlog{Shard: last, Envelopes: 3}, broker.Backlog{Shard: 0, Envelopes: 1})
+	in := c.consume(last, 2)
+	first, second := in.next(), in.next()
+	await(broker.Backlog{Shard: last, Envelopes: 1}, broker.Backlog{Shard: 0, Envelopes: 1})
+	settle(t, first, ack)
+	settle(t, second, ack)
+	settle(t, in.next(), ack)
+	await(broker.Backlog{Shard: last})
+	in.stop()
+	c.awaitReady()
+	_ = c.Close()
+	if _, err := c.Depths(t.Context(), []int{0}); !errors.Is(err, broker.ErrClosed) {
+		t.Errorf("after Close: %v, want ErrClosed", err)
+	}
 }
 
 // findsNone: where there is nothing beyond, looking makes nothing.

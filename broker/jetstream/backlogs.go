@@ -22,7 +22,33 @@ func (b *Broker) Backlogs(ctx context.Context, from int) (found []broker.Backlog
 	return found, err
 }
 
+// Depths implements broker.Queues. The server counts what is not acknowledged, so what
+// this client has of a shard is taken off.
+func (b *Broker) Depths(ctx context.Context, shards []int) (found []broker.Backlog, err error) {
+	err = b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
+		subjects, err := subjectsOf(ctx, s)
+		if err != nil {
+			return err
+		}
+		own := s.subs.unacked()
+		for _, n := range shards {
+			found = append(found, broker.Backlog{Shard: n, Envelopes: max(int(subjects[subjectOf(n)])-own[n], 0)})
+		}
+		return nil
+	})
+	return found, err
+}
+
 func (s *session) backlogs(ctx context.Context, from int) ([]broker.Backlog, error) {
+	subjects, err := subjectsOf(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return backlogs(subjects, from, s.broker.cfg.Shards), nil
+}
+
+// subjectsOf returns how many envelopes the stream has of each subject.
+func subjectsOf(ctx context.Context, s *session) (map[string]uint64, error) {
 	b := s.broker
 	ctx, stop := context.WithTimeout(ctx, b.timing.rpc)
 	defer stop()
@@ -34,7 +60,7 @@ func (s *session) backlogs(ctx context.Context, from int) ([]broker.Backlog, err
 	if err != nil {
 		return nil, b.target.explain(fmt.Errorf("looking for subjects of the stream %s: %w", ShardStream, err))
 	}
-	return backlogs(info.State.Subjects, from, b.cfg.Shards), nil
+	return info.State.Subjects, nil
 }
 
 // backlogs picks the shards from the given number on out of all subjects.

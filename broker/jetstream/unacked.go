@@ -101,6 +101,17 @@ func (s *subscriptions) poke(shard int) {
 	}
 }
 
+// unacked returns how many deliveries are not settled, by shard.
+func (s *subscriptions) unacked() map[int]int {
+	n := make(map[int]int)
+	for _, sub := range s.all() {
+		sub.mu.Lock()
+		n[sub.shard] += len(sub.unacked)
+		sub.mu.Unlock()
+	}
+	return n
+}
+
 func (s *subscriptions) all() []*subscription {
 	s.mu.Lock()
 	defer s.mu.Unlock()

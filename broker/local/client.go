@@ -72,6 +72,24 @@ func (c *Client) Backlogs(ctx context.Context, from int) ([]broker.Backlog, erro
 	return found, nil
 }
 
+// Depths implements broker.Queues.
+func (c *Client) Depths(ctx context.Context, shards []int) ([]broker.Backlog, error) {
+	if _, err := c.engine.await(ctx, c); err != nil {
+		return nil, err
+	}
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	found := make([]broker.Backlog, 0, len(shards))
+	for _, n := range shards {
+		if q := c.engine.queues[n]; q != nil {
+			found = append(found, broker.Backlog{Shard: n, Envelopes: q.depth - len(q.unsettled)})
+		} else if n < c.shards {
+			found = append(found, broker.Backlog{Shard: n})
+		}
+	}
+	return found, nil
+}
+
 // Close implements broker.Queues. The engine stays open for others.
 func (c *Client) Close() error {
 	c.engine.mu.Lock()

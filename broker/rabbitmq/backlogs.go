@@ -65,6 +65,39 @@ func (s *session) backlogs(ctx context.Context, from int) (found []broker.Backlo
 	return found, nil
 }
 
+// Depths implements broker.Queues.
+func (b *Broker) Depths(ctx context.Context, shards []int) (found []broker.Backlog, err error) {
+	err = b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
+		found, err = depths(ctx, s, shards)
+		return err
+	})
+	return found, err
+}
+
+func depths(ctx context.Context, s *session, shards []int) (found []broker.Backlog, err error) {
+	var ch *amqp.Channel
+	for _, n := range shards {
+		if ch == nil {
+			if ch, err = s.channel(); err != nil {
+				return nil, s.broker.target.explain(err)
+			}
+		}
+		q, err := s.look(ctx, ch, n)
+		switch e, ok := errors.AsType[*amqp.Error](err); {
+		case ok && e.Server && e.Code == amqp.NotFound:
+			ch = nil // closed by the broker
+		case err != nil:
+			return nil, s.broker.target.explain(err)
+		default:
+			found = append(found, broker.Backlog{Shard: n, Envelopes: q.Messages})
+		}
+	}
+	if ch != nil {
+		_ = s.rpc(ch.Close)
+	}
+	return found, nil
+}
+
 // widestGap returns how many numbers in a row from shards on have no queue, at most,
 // before the last one that has.
 func widestGap(shards int, found []broker.Backlog) (gap int) {

@@ -98,6 +98,7 @@ type stage struct {
 // command makes the cobra command of a stage: settings in, stage run.
 func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 	cfg := s.defaults
+	cfg.Version, cfg.LostLines = buildVersion(), told.Lost
 	var file string
 	var checkOnly bool
 	cmd := &cobra.Command{

@@ -218,6 +218,17 @@ func (w *Window) leave(r *run) {
 	r.next = nil // it is not to keep others alive
 }
 
+// Remembered returns how many ids are in the window, and how long ago the oldest was
+// committed.
+func (w *Window) Remembered() (ids int, oldest time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.store.ids == 0 {
+		return 0, 0
+	}
+	return w.store.ids, time.Duration(w.now()-w.store.at(w.store.first).at) * time.Millisecond
+}
+
 // Load puts what was committed before in front of what the window has, which is
 // older, or the same. files yields how long ago the ids of a file were committed, and
 // what reads them in the file's order (the last are the newest); the newest file comes

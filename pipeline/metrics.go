@@ -1,0 +1,88 @@
+package pipeline
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"async-data-processor/consumer"
+	"async-data-processor/event"
+	"async-data-processor/message"
+	"async-data-processor/publisher"
+	"async-data-processor/server"
+	"async-data-processor/telemetry"
+	"async-data-processor/telemetry/metrics"
+)
+
+// metricsRoute is GET /metrics. It shows how much there is to do, so only those see it
+// who may view.
+func metricsRoute(counted *metrics.Metrics, of metrics.State) server.Route {
+	return server.Route{Method: http.MethodGet, Path: "/metrics", Handler: counted.Handler(of), View: true}
+}
+
+// state is what a scrape reads of the process.
+func (p *process) state(out *room, log *telemetry.Log) metrics.State {
+	s := metrics.State{Broker: p.broker.Ready, Dropped: func() uint64 {
+		if p.cfg.LostLines == nil {
+			return log.Dropped()
+		}
+		return log.Dropped() + p.cfg.LostLines()
+	}}
+	if p.consumer == nil {
+		return s
+	}
+	s.Shards = func() []metrics.Shard { return measured(p.consumer.Status()) }
+	s.Output = func() (error, int64) {
+		err := p.consumer.Status().Err(p.cfg.Shards)
+		if err == nil {
+			err = out.err()
+		}
+		return err, out.reserve.Seen()
+	}
+	return s
+}
+
+// measured is the status of shards as metrics take it.
+func measured(status consumer.Status) []metrics.Shard {
+	shards := make([]metrics.Shard, len(status))
+	for i, sh := range status {
+		shards[i] = metrics.Shard{
+			Shard: sh.Shard, State: string(sh.State), Owned: sh.Owned,
+			Queued: sh.Queued, Unsettled: sh.Unsettled, Oldest: sh.Oldest, Known: sh.OldestKnown,
+			IDs: sh.IDs, IDsAge: sh.IDsAge,
+			Workers: map[string]int{
+				string(event.Idle): sh.Workers.Idle, string(event.Busy): sh.Workers.Busy,
+				string(event.Holding): sh.Workers.Holding, "timed-out": sh.Workers.TimedOut,
+			},
+		}
+	}
+	return shards
+}
+
+// accepting counts what a publisher accepts.
+type accepting struct {
+	server.Submitter
+	counted *metrics.Metrics
+}
+
+func (a accepting) Submit(ctx context.Context, s message.Submission) ([]message.ShardCount, error) {
+	shards, err := a.Submitter.Submit(ctx, s)
+	if err == nil {
+		for _, sh := range shards {
+			a.counted.Accepted(sh.Shard, sh.Messages)
+		}
+	}
+	return shards, err
+}
+
+// timed counts how long a broker takes to confirm.
+type timed struct {
+	publisher.Broker
+	counted *metrics.Metrics
+}
+
+func (t timed) Publish(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
+	began := time.Now()
+	t.Broker.Publish(ctx, envelopes, done)
+	t.counted.Published(time.Since(began))
+}
