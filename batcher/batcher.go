@@ -1,6 +1,6 @@
 // Package batcher gathers a shard's messages into batches: a batch leaves as
-// soon as it is full, or has lingered, or at the drain; it is never empty. A
-// message never waits for anything but that. Full batches that no worker has
+// soon as it is full, or has lingered, or is flushed, by request or at the drain; it is
+// never empty. A message never waits for anything but that. Full batches that no worker has
 // come for wait together, and leave together.
 package batcher
 
@@ -19,6 +19,9 @@ type Config struct {
 	Together int
 	// Linger is how long an incomplete batch waits, counted from its first message.
 	Linger time.Duration
+	// Flush has an incomplete batch leave at once; nil for never. It does not count for
+	// the part of a delivery that has no room yet: such a caller asks again.
+	Flush <-chan struct{}
 }
 
 // Run hands the messages of deliveries over in batches until deliveries is
@@ -52,6 +55,8 @@ func Run(cfg Config, deliveries <-chan Opened, batches chan<- *message.Batch) {
 			f.batch = nil
 		case <-f.timer.C:
 			f.release(message.Lingered)
+		case <-cfg.Flush:
+			f.release(message.Flushed)
 		}
 		f.fill()
 	}

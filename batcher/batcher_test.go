@@ -53,6 +53,18 @@ func TestEnvelopeSpansBatches(t *testing.T) {
 	}
 }
 
+func TestFlush(t *testing.T) {
+	play(t, alone, map[string]string{
+		"nothing to flush":        "flush, none, deliver 1, none before 1s, lingered 1, flush, none, end",
+		"incomplete":              "deliver 1, flush, flushed 1, at 1h, none, deliver 1, none before 1h0m1s, lingered 1, end",
+		"goes on filling":         "deliver 1, flush, deliver 4, full 5, end",
+		"twice":                   "deliver 1, flush, flush, flushed 1, none, end",
+		"behind full ones":        "deliver 7, flush, full 5, none, flush, flushed 2, end",
+		"the rest of an envelope": "deliver 12, flush, full 5, full 5, flush, flushed 2, end",
+	})
+	play(t, together, map[string]string{"together": "deliver 12, flush, full 10, flushed 2, none, end"})
+}
+
 func TestFull(t *testing.T) {
 	play(t, alone, map[string]string{
 		"leaves at once":                  "deliver 1, none, deliver 1, deliver 2, none, deliver 1, full 5, deliver 4, none, deliver 1, full 5, end",

@@ -20,6 +20,7 @@ type rig struct {
 	t          *testing.T
 	deliveries chan batcher.Opened
 	batches    chan *message.Batch
+	flush      chan struct{}
 	began      time.Time
 	size       int // of its batches
 	sent, left int // messages so far; their numbers are their ids
@@ -30,9 +31,11 @@ func start(t *testing.T, cfg batcher.Config) *rig {
 		t:          t,
 		deliveries: make(chan batcher.Opened),
 		batches:    make(chan *message.Batch),
+		flush:      make(chan struct{}),
 		began:      time.Now(),
 		size:       cfg.Size,
 	}
+	cfg.Flush = r.flush
 	go batcher.Run(cfg, r.deliveries, r.batches)
 	return r
 }
@@ -42,6 +45,7 @@ func start(t *testing.T, cfg batcher.Config) *rig {
 //	deliver N, refuse         it takes a delivery of N messages, or none
 //	full N, lingered N, ...   a batch leaves, of the next N messages and that cause
 //	none                      no batch leaves
+//	flush                     what is incomplete is asked to leave
 //	at D                      wait until D after the start
 //	none before D             no batch leaves a nanosecond before D
 //	close, closed             the deliveries end, batches has ended
@@ -60,6 +64,8 @@ func (r *rig) play(script string) {
 			if r.offer(1) != nil {
 				r.t.Fatalf("after %v: the batcher took a delivery", time.Since(r.began))
 			}
+		case "flush":
+			r.flush <- struct{}{}
 		case "at":
 			r.at(d)
 		case "none":

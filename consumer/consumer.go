@@ -13,6 +13,8 @@
 //	           │  └─▶ standby ─┐                    another process owns it
 //	           ▼               ▼
 //	         running ◀─────────┘                    consumed and written
+//	           │   │ ▲
+//	           │   │ └─ resume ── paused ◀─ pause   owned, and nothing consumed
 //	           │   │
 //	           │   └─▶ returning ─▶ opening         messages go back to the broker
 //	           ▼
@@ -95,6 +97,13 @@ type Folder interface {
 	Roll(ctx context.Context) error
 	// RollErr returns why acknowledged messages are in no visible file yet.
 	RollErr() error
+	// Flush publishes the open file, however young it is.
+	Flush(ctx context.Context) error
+	// Held fails with output.ErrLost once the folder is another's.
+	Held() error
+	// Control and SetControl read and replace what commands have set.
+	Control() ([]byte, error)
+	SetControl(ctx context.Context, content []byte) error
 	Close() error
 }
 
@@ -118,6 +127,11 @@ type ShardStatus struct {
 	Overdue error
 	// Unsettled is how many envelopes were received and not settled.
 	Unsettled int
+	// Pause is nil unless a pause is set. The shard may still be on its way to
+	// event.ShardPaused.
+	Pause *Pause
+	// WorkersMin and WorkersMax bound its workers.
+	WorkersMin, WorkersMax int
 	// Owned tells that this process has the shard's folder.
 	Owned bool
 	// Queued is how many envelopes wait in its queue, as the broker told last; -1 while

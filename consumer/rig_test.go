@@ -37,6 +37,7 @@ type rig struct {
 	larger *brokertest.Client // a client of the broker with eight shards
 	dir    string
 	cfg    Config
+	roll   output.Roll
 	began  time.Time
 	first  int               // how many shards are assigned to the Set before it runs
 	hear   func(event.Event) // hears of events, concurrently; nil for nothing
@@ -93,9 +94,10 @@ func (r *rig) start() {
 // run runs a Set of the first shards.
 func (r *rig) run() {
 	r.t.Helper()
-	dir, err := output.Open(r.dir, output.Window{IDs: 1000, Age: 24 * time.Hour}, output.Roll{})
+	dir, err := output.Open(r.dir, output.Window{IDs: 1000, Age: 24 * time.Hour}, r.roll)
 	must(r.t, err)
 	r.t.Cleanup(func() { dir.Close() })
+	r.cfg.RollInterval = max(r.cfg.RollInterval, r.roll.Interval)
 	r.cfg.Dir, r.cfg.Open = dir, func(ctx context.Context, n int, onStandby func()) (Folder, error) {
 		return r.open(ctx, dir, n, onStandby)
 	}

@@ -183,6 +183,7 @@ func (s *Set) reconcile(intake, work context.Context, ended chan<- *shard) int {
 			}
 			go func() {
 				sh.err = sh.run(work)
+				close(sh.ended)
 				ended <- sh
 			}()
 		}
@@ -255,7 +256,7 @@ func (s *Set) opened(n int) {
 	e := event.ShardsOpened{Shards: len(s.running), Took: time.Since(s.began)}
 	for _, sh := range s.running {
 		switch sh.state {
-		case event.ShardRunning:
+		case event.ShardRunning, event.ShardPaused:
 			e.Owned++
 		case event.ShardStandby:
 			e.Standby++
@@ -289,11 +290,12 @@ func (s *Set) lastWorker(n int) int {
 	return s.last[n]
 }
 
-// use makes the pool that of the shard, and the folder.
-func (s *Set) use(sh *shard, pool *workerpool.Pool, f Folder) {
+// use makes the pool that of the shard, and giveUp what ends it.
+func (s *Set) use(sh *shard, pool *workerpool.Pool, giveUp func(why error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sh.pool, sh.folder = pool, f
+	sh.pool, sh.giveUp = pool, giveUp
+	pool.Resize(sh.control.bounds(s.cfg))
 }
 
 // retire keeps of the shard's pool, which has ended, its history only.
@@ -302,7 +304,7 @@ func (s *Set) retire(sh *shard) {
 	defer s.mu.Unlock()
 	s.past = append(s.past, sh.pool.History()...)
 	s.last[sh.n] = sh.pool.Last()
-	sh.pool, sh.folder = nil, nil
+	sh.pool, sh.giveUp = nil, nil
 }
 
 var _ Folder = (*output.Shard)(nil)

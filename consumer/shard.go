@@ -29,8 +29,15 @@ type shard struct {
 	unsettled atomic.Int64
 	// consumes tells that the shard has begun to consume its queue.
 	consumes atomic.Bool
-	// err is why it could not go on; set before it is sent as ended.
-	err error
+	// received counts the envelopes since the last flush.
+	received atomic.Pointer[received]
+	// flushes asks the batcher to flush; it holds one request.
+	flushes chan struct{}
+	// deciding is held while a command is decided.
+	deciding chan struct{}
+	// err is why it could not go on; set before ended is closed.
+	err   error
+	ended chan struct{}
 
 	// Guarded by set.mu.
 	state   event.ShardState
@@ -38,11 +45,21 @@ type shard struct {
 	why     error            // it does not run
 	overdue error            // why a file that is due is not published
 	pool    *workerpool.Pool // nil while it does not run
-	folder  Folder           // nil while another process may own it
+	// folder is nil while the shard has none, or gives it back. control is what the
+	// folder has, or had.
+	folder   Folder
+	control  control
+	drain    context.CancelFunc // ends the consuming; nil before the first
+	giveUp   func(why error)    // nil while it does not consume
+	finished bool               // all that it had is written, settled and published
+	turn     chan struct{}      // closed at each change of state, folder and control
 }
 
 func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
 	sh := &shard{set: s, n: n, purpose: p, age: s.ages.of(n), state: event.ShardOpening, since: time.Now(), why: errOpening}
+	sh.flushes, sh.deciding = make(chan struct{}, 1), make(chan struct{}, 1)
+	sh.ended, sh.turn = make(chan struct{}), make(chan struct{})
+	sh.received.Store(new(received))
 	sh.stopping, sh.stop = context.WithCancel(intake)
 	sh.outage = s.newOutage(fmt.Sprintf("shard %d in %s", n, s.cfg.Dir.Path()))
 	return sh
@@ -59,8 +76,7 @@ func (sh *shard) run(work context.Context) error {
 		if folder == nil {
 			return err
 		}
-		sh.enter(event.ShardRunning, nil, 0)
-		err = sh.consume(work, folder)
+		err = sh.own(work, folder)
 		if sh.stopping.Err() != nil || !errors.Is(err, output.ErrLost) && !errors.Is(err, errHeldLong) {
 			return err
 		}
@@ -80,6 +96,7 @@ func (sh *shard) enter(state event.ShardState, why error, retry time.Duration) {
 		}
 	}
 	sh.why = why
+	sh.turned()
 	sh.set.mu.Unlock()
 	if why == errOpening {
 		why = nil // nothing has happened to it
@@ -107,6 +124,11 @@ func (sh *shard) open() (Folder, error) {
 			sh.outage.over() // waiting for another owner is no failure
 			sh.enter(event.ShardStandby, nil, 0)
 		})
+		if err == nil {
+			if err = sh.load(folder); err != nil {
+				_ = folder.Close() // nothing was written
+			}
+		}
 		switch {
 		case err == nil:
 			if failed {

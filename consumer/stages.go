@@ -12,12 +12,11 @@ import (
 	"async-data-processor/workerpool"
 )
 
-// consume runs the stages on a folder, each until the one before it is finished,
-// and closes the folder. It ends when the shard is to stop, when its output is
-// given up, or when work ends.
-func (sh *shard) consume(work context.Context, f Folder) (err error) {
+// consume runs the stages on a folder, each until the one before it is finished. It
+// ends when intake does, when the output is given up, or when work ends.
+func (sh *shard) consume(work, intake context.Context, f Folder) (err error) {
 	cfg := sh.set.cfg
-	intake, stopIntake := context.WithCancel(sh.stopping)
+	intake, stopIntake := context.WithCancel(intake)
 	defer stopIntake()
 	writing, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
@@ -43,7 +42,7 @@ func (sh *shard) consume(work context.Context, f Folder) (err error) {
 		OnWritten: sh.onWritten(),
 		Events:    cfg.Events,
 	}, batches)
-	sh.set.use(sh, pool, f)
+	sh.set.use(sh, pool, giveUp)
 	// Another shard's output can never go on, so the process ends. Batches that
 	// are kept would only hold up the drain of the shards that can still write.
 	defer context.AfterFunc(sh.set.failed, func() {
@@ -62,7 +61,9 @@ func (sh *shard) consume(work context.Context, f Folder) (err error) {
 		defer close(opened)
 		sh.unpack(envelopes, opened, &deadLetters)
 	})
-	stages.Go(func() { batcher.Run(cfg.Batch, opened, batches) })
+	batch := cfg.Batch
+	batch.Flush = sh.flushes
+	stages.Go(func() { batcher.Run(batch, opened, batches) })
 	stages.Go(func() { pool.Run(writing) })
 	rolling, stopRolling := context.WithCancel(writing)
 	var roller sync.WaitGroup
@@ -75,7 +76,7 @@ func (sh *shard) consume(work context.Context, f Folder) (err error) {
 	if why := context.Cause(writing); why != context.Cause(work) {
 		err = errors.Join(err, why)
 	}
-	return sh.end(f, err)
+	return err
 }
 
 // end closes the folder, and returns why the stages could not finish.
@@ -97,9 +98,14 @@ func (sh *shard) end(f Folder, err error) error {
 // the envelope's others go on. An envelope that cannot be opened becomes a dead
 // letter as a whole.
 func (sh *shard) unpack(envelopes <-chan *message.Delivery, opened chan<- batcher.Opened, deadLetters *sync.WaitGroup) {
-	settle := sh.settle(deadLetters)
+	var now *received
+	var settle message.Settler
 	for d := range envelopes {
+		if r := sh.received.Load(); r != now {
+			now, settle = r, sh.settle(r, deadLetters)
+		}
 		sh.unsettled.Add(1)
+		now.unsettled.Add(1)
 		d.Ticket = sh.age.receive(acceptedAt(&d.Envelope))
 		d.OnSettle(settle)
 		if d.Redelivered {
@@ -128,17 +134,24 @@ func (sh *shard) undecodable(d *message.Delivery, why string) {
 	sh.set.cfg.Events.Send(event.EnvelopeUndecodable{Shard: sh.n, Envelope: d.ID, Err: errors.New(why)})
 }
 
-// settle returns what settles every delivery of the shard. Dead letters are
+// settle returns what settles the deliveries that r counts. Dead letters are
 // settled on a goroutine of their own: publishing them takes seconds while the
 // broker takes none. The prefetch bounds how many wait.
-func (sh *shard) settle(deadLetters *sync.WaitGroup) message.Settler {
+func (sh *shard) settle(r *received, deadLetters *sync.WaitGroup) message.Settler {
+	settled := func(d *message.Delivery, kind message.OutcomeKind) {
+		sh.settled(d, kind)
+		r.unsettled.Add(-1)
+	}
 	return func(d *message.Delivery, o message.Outcome, tell func(message.Outcome) error) error {
+		if o.Kind == message.Return {
+			r.returned.Store(true)
+		}
 		if o.Kind != message.DeadLetter {
-			defer sh.settled(d, o.Kind)
+			defer settled(d, o.Kind)
 			return tell(o)
 		}
 		deadLetters.Go(func() {
-			defer sh.settled(d, o.Kind)
+			defer settled(d, o.Kind)
 			if err := tell(o); err != nil {
 				sh.set.cfg.Events.Send(event.DeadLetterFailed{Shard: sh.n, Envelope: d.ID, Err: err})
 			}

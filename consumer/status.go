@@ -21,9 +21,11 @@ func (s *Set) Status() Status {
 	pools, folders := make([]*workerpool.Pool, 0, len(s.running)), make([]Folder, 0, len(s.running))
 	for _, n := range slices.Sorted(maps.Keys(s.running)) {
 		sh := s.running[n]
+		lowest, highest := sh.control.bounds(s.cfg)
 		all = append(all, ShardStatus{
 			Shard: n, State: sh.state, Since: sh.since, Err: sh.why, Overdue: sh.overdue,
 			Unsettled: int(sh.unsettled.Load()), Owned: sh.folder != nil,
+			Pause: sh.control.Pause, WorkersMin: lowest, WorkersMax: highest,
 		})
 		last := &all[len(all)-1]
 		last.Queued, last.Oldest, last.OldestKnown = s.ages.of(n).oldest()
@@ -50,6 +52,16 @@ func (s Status) Running(n int) (running int) {
 		}
 	}
 	return running
+}
+
+// Owned counts the shards below n that run, or are paused.
+func (s Status) Owned(n int) (owned int) {
+	for _, sh := range s {
+		if sh.Shard < n && (sh.State == event.ShardRunning || sh.State == event.ShardPaused) {
+			owned++
+		}
+	}
+	return owned
 }
 
 // Err returns why the output does not take everything, nil if it does: first

@@ -45,6 +45,7 @@ type ShardPart struct {
 	State event.ShardState `json:"state"`
 	Since time.Time        `json:"since"`
 	Why   string           `json:"why,omitempty"` // it does not run
+	Pause *Pause           `json:"pause,omitempty"`
 	// InHand is how many envelopes were received and not settled, Held how many workers
 	// keep a batch that the output does not take.
 	InHand int `json:"in_hand"`
@@ -61,6 +62,16 @@ type ShardPart struct {
 	WorkersMin int `json:"workers_min"`
 	WorkersMax int `json:"workers_max"`
 	Totals
+}
+
+// Pause is why nothing of a shard is consumed.
+type Pause struct {
+	Since time.Time `json:"since"`
+	// Until is when it ends by itself; zero for never.
+	Until time.Time `json:"until,omitzero"`
+	// Why and By are what the command said.
+	Why string `json:"why,omitempty"`
+	By  string `json:"by,omitempty"`
 }
 
 // Totals count messages.
@@ -153,11 +164,11 @@ func (n *Node) look() []byte {
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 // fit returns the part's JSON. It leaves out what makes it longer than most: first
-// workers, then errors of shards, then shards.
+// workers, then errors and reasons of shards, then shards.
 func fit(p Part, most int) []byte {
 	for {
 		body, _ := json.Marshal(p) // it has no value that could fail
-		hasWhy := slices.ContainsFunc(p.Shards, func(s ShardPart) bool { return s.Why != "" })
+		hasWhy := slices.ContainsFunc(p.Shards, func(s ShardPart) bool { return s.Why != "" || s.Pause != nil && s.Pause.Why+s.Pause.By != "" })
 		switch {
 		case len(body) <= most:
 			return body
@@ -168,6 +179,9 @@ func fit(p Part, most int) []byte {
 			p.Shards = slices.Clone(p.Shards)
 			for i := range p.Shards {
 				p.Shards[i].Why = ""
+				if was := p.Shards[i].Pause; was != nil {
+					p.Shards[i].Pause = &Pause{Since: was.Since, Until: was.Until}
+				}
 			}
 		case len(p.Shards) > 0:
 			p.LeftOut.Shards += (len(p.Shards) + 1) / 2

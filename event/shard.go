@@ -12,6 +12,8 @@ const (
 	ShardStandby ShardState = "standby"
 	// ShardRunning: its messages are consumed and written.
 	ShardRunning ShardState = "running"
+	// ShardPaused: its folder is owned, and nothing of it is consumed until it is resumed.
+	ShardPaused ShardState = "paused"
 	// ShardRetrying: its folder could not be taken; nothing of it is consumed.
 	ShardRetrying ShardState = "retrying"
 	// ShardReturning: what could not be written goes back to the broker, and its
@@ -53,6 +55,35 @@ type ShardsOpened struct {
 	// Owned and Standby are how many of them run, and how many have another owner.
 	Owned, Standby int
 	Took           time.Duration
+}
+
+// ShardIsPaused tells that a shard is paused, at once and every 10 minutes.
+type ShardIsPaused struct {
+	Shard        int
+	Since, Until time.Time // Until is zero if it does not end by itself
+	Reason, By   string
+	// Damaged is why the control file of its folder could not be understood, nil if a
+	// command paused it.
+	Damaged error
+}
+
+// ShardCommand tells of a command to a shard, before it is acted on and when it is done.
+type ShardCommand struct {
+	Shard         int
+	ID, Verb      string
+	By, Reason    string
+	Before, After string // "running, 3 to 4 workers"
+	Repeated      bool   // it was applied before
+	Done          bool
+	Err           error // once it is done
+}
+
+// CommandTaken tells that a client has sent a command to this process, which is about
+// to pass it on to the owners.
+type CommandTaken struct {
+	ID, Verb, Target string
+	By, From         string // the name of its token, and its address
+	Reason           string
 }
 
 // FileOverdue tells that the shard's open file is due and cannot be published.
@@ -122,6 +153,9 @@ type OutputChanged struct {
 func (ShardChanged) event()        {}
 func (ShardOpened) event()         {}
 func (ShardsOpened) event()        {}
+func (ShardIsPaused) event()       {}
+func (CommandTaken) event()        {}
+func (ShardCommand) event()        {}
 func (FileOverdue) event()         {}
 func (FileRescued) event()         {}
 func (LeftFile) event()            {}

@@ -14,7 +14,7 @@ const (
 	Full Cause = iota
 	// Lingered: its first message had waited for the linger.
 	Lingered
-	// Flushed: the drain sent it off.
+	// Flushed: the drain sent it off, or a command.
 	Flushed
 )
 

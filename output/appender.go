@@ -216,8 +216,8 @@ func (a *appender) due(r *rolling) bool {
 		(a.roll.Bytes > 0 && r.size >= a.roll.Bytes || a.roll.Interval > 0 && time.Since(r.first) >= a.roll.Interval)
 }
 
-// publishDue is Shard.Roll.
-func (a *appender) publishDue(ctx context.Context) error {
+// publish publishes the file if it is due, or whatever its age and size.
+func (a *appender) publish(ctx context.Context, whatever bool) error {
 	if !a.roll.Rolls() {
 		return nil
 	}
@@ -233,7 +233,7 @@ func (a *appender) publishDue(ctx context.Context) error {
 	if err := a.inspect(); err != nil {
 		return err
 	}
-	if r := a.file; r != nil && a.due(r) {
+	if r := a.file; r != nil && (whatever || a.due(r)) {
 		r.sealed = true
 	}
 	return a.finishSealed()

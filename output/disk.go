@@ -25,6 +25,8 @@ type folder interface {
 	open() (handle, error)
 	// link gives temp's file a second name; it never overwrites.
 	link(temp, final string) error
+	// replace gives temp's file the name final in place of its own, and of any other's.
+	replace(temp, final string) error
 	// linked tells whether final is a name of temp's file.
 	linked(temp, final string) (bool, error)
 	// remove takes a name away; it is no error if the name is not there.
@@ -179,6 +181,8 @@ func (d *disk) open() (handle, error) {
 
 func (d *disk) link(temp, final string) error { return d.root.Link(temp, final) }
 
+func (d *disk) replace(temp, final string) error { return d.root.Rename(temp, final) }
+
 func (d *disk) linked(temp, final string) (bool, error) {
 	there, err := d.root.Lstat(final)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -271,7 +275,8 @@ func (f diskFile) forget() {
 }
 
 func (d *disk) read(name string) (io.ReadSeekCloser, error) {
-	f, err := d.root.Open(name)
+	// A pipe under that name would otherwise wait for a writer.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -155,6 +155,12 @@ func (f *fake) link(temp, final string) error {
 		func(verdict) error { return f.disk.link(temp, final) })
 }
 
+func (f *fake) replace(temp, final string) error {
+	return f.change("replace",
+		func(verdict) error { return f.folder.replace(temp, final) },
+		func(verdict) error { return f.disk.replace(temp, final) })
+}
+
 func (f *fake) linked(temp, final string) (ours bool, err error) {
 	err = f.ask("linked", func() (err error) {
 		ours, err = f.folder.linked(temp, final)

@@ -126,6 +126,15 @@ func (d *modelDisk) link(temp, final string) error {
 	return err
 }
 
+func (d *modelDisk) replace(temp, final string) error {
+	n, err := d.find(temp)
+	if err == nil {
+		d.set(final, n)
+		d.set(temp, nil)
+	}
+	return err
+}
+
 func (d *modelDisk) linked(temp, final string) (bool, error) {
 	there := d.live[final]
 	if there == nil {

@@ -12,6 +12,7 @@ import (
 // Names in the output folder and in a shard's folder:
 //
 //	shard-<n>/.lock                      held by the owner
+//	shard-<n>/.control.json              what commands have set, replaced as a whole
 //	shard-<n>/<worker>_<ULID>.ndjson     visible
 //	shard-<n>/.<worker>_<ULID>.tmp       being written, or left by a crash
 //	shard-<n>/.<worker>_<ULID>.rolling   appended to, or left by a crash
@@ -23,6 +24,7 @@ const (
 	// ShardPrefix begins the name of every shard's folder.
 	ShardPrefix   = "shard-"
 	lockName      = ".lock"
+	controlName   = ".control.json"
 	hiddenPrefix  = "."
 	visibleSuffix = ".ndjson"
 	tempSuffix    = ".tmp"
@@ -49,6 +51,8 @@ const (
 	Rolling
 	// Lock: the file whose lock the folder's owner holds.
 	Lock
+	// Control: the file that keeps what commands have set.
+	Control
 )
 
 // farAhead is how many years a name may be ahead of the clock and still be ours. A clock
@@ -75,8 +79,11 @@ func rollingName(stem string) string { return hiddenPrefix + stem + rollingSuffi
 
 // ParseName tells what a name in a shard's folder stands for.
 func ParseName(name string) Kind {
-	if name == lockName {
+	switch name {
+	case lockName:
 		return Lock
+	case controlName:
+		return Control
 	}
 	kind, stem := splitName(name)
 	if _, _, _, ok := splitStem(stem); !ok {

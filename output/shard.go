@@ -207,7 +207,11 @@ func (s *Shard) Remembered() (ids int, oldest time.Duration) { return s.window.R
 
 // Roll publishes the shard's file if it is full or old, or if an earlier try has
 // failed. How often it is called decides how late a file may be.
-func (s *Shard) Roll(ctx context.Context) error { return s.appender.publishDue(ctx) }
+func (s *Shard) Roll(ctx context.Context) error { return s.appender.publish(ctx, false) }
+
+// Flush publishes the shard's file, however young and small it is. When it returns nil,
+// every message that was written before is in a visible file.
+func (s *Shard) Flush(ctx context.Context) error { return s.appender.publish(ctx, true) }
 
 // RollErr is why a file that is due is not published, or nil. Everything in that
 // file is durable, but until it is published nothing else is written. The next

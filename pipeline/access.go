@@ -24,9 +24,9 @@ func (c Config) checkAccess() error {
 		"--admin-listen %s %s: set --view-tokens, listen on localhost, or accept it with --insecure-no-auth", c.AdminListen, unprotected)
 	check(!c.Pprof || len(c.ViewTokens) > 0 || !exposed(c.Listen) && !exposed(c.AdminListen) && len(c.AuthTokens) == 0,
 		"--pprof lets clients look into the process: set --view-tokens, or listen on localhost without --auth-tokens")
-	submits, err := checkTokens("auth-tokens", c.AuthTokens, nil)
-	_, viewErr := checkTokens("view-tokens", c.ViewTokens, submits)
-	errs = append(errs, err, viewErr)
+	lists := make(map[string]string)
+	errs = append(errs, checkTokens("auth-tokens", c.AuthTokens, lists),
+		checkTokens("view-tokens", c.ViewTokens, lists), checkTokens("admin-tokens", c.AdminTokens, lists))
 	for _, name := range c.AllowedHosts {
 		check(server.CheckHost(name) == nil, "--allowed-hosts: %w", server.CheckHost(name))
 	}
@@ -46,28 +46,28 @@ func (c Config) hosts(addr string) []string {
 	return append(slices.Clone(c.AllowedHosts), host)
 }
 
-// checkTokens returns the names of a list's tokens, by token, and what is wrong with
-// the list. The tokens of the list before may not be in it. The error quotes no token.
-func checkTokens(flag string, texts []string, before map[string]string) (names map[string]string, err error) {
+// checkTokens returns what is wrong with a list of tokens. lists has the list of each
+// token that came before, and gets these. The error quotes no token.
+func checkTokens(flag string, texts []string, lists map[string]string) error {
 	var errs []error
-	names = make(map[string]string)
+	names := make(map[string]string)
 	for i, text := range texts {
 		name, token, err := server.ParseToken(text)
 		if err == nil {
 			err = checkToken(token)
 		}
-		_, submits := before[token]
+		before, known := lists[token]
 		switch other, again := names[token]; {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("--%s, number %d: %w", flag, i+1, err))
 		case again && other != name:
 			errs = append(errs, fmt.Errorf("--%s, number %d: the same token has another name before", flag, i+1))
-		case submits:
-			errs = append(errs, fmt.Errorf("--%s, number %d: the same token is in --auth-tokens, so a client that submits would see the inside; "+
-				"make another one, for example with openssl rand -hex 32", flag, i+1))
+		case known && !again:
+			errs = append(errs, fmt.Errorf("--%s, number %d: the same token is in --%s, so its holders could do more than that allows; "+
+				"make another one, for example with openssl rand -hex 32", flag, i+1, before))
 		default:
-			names[token] = name
+			names[token], lists[token] = name, flag
 		}
 	}
-	return names, errors.Join(errs...)
+	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"async-data-processor/batcher"
@@ -105,6 +106,7 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 	}
 	p.joinOthers(process, set, out, ready)
+	process.takeCommands(set)
 	process.tellMemory(p.consumer)
 	return process, nil
 }
@@ -173,7 +175,8 @@ func (p parts) serve(process *process, b broker.Broker, out *room, ready func() 
 }
 
 func (p *process) serverConfig(ready func() []server.Check) server.Config {
-	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events, Mount: append(p.systemRoutes(), p.metrics)}
+	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events}
+	c.Mount = slices.Concat([]server.Route{p.metrics}, p.systemRoutes(), p.commandRoutes())
 	if p.cfg.Pprof {
 		c.Mount = append(c.Mount, server.Profiles()...)
 	}
@@ -184,6 +187,7 @@ func (p *process) serverConfig(ready func() []server.Check) server.Config {
 func (p *process) listenConfig(addr string, ready func() []server.Check) server.Config {
 	c := p.serverConfig(ready)
 	c.Certificate, c.ViewTokens, c.Hosts, c.Loopback = p.certificate, p.cfg.ViewTokens, p.cfg.hosts(addr), !exposed(addr)
+	c.AdminTokens = p.cfg.AdminTokens
 	return c
 }
 
@@ -273,7 +277,7 @@ func (p *process) announce(ctx context.Context, checks func() []server.Check, ad
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	every(ctx, readyInterval, func() {
-		if p.consumer != nil && p.consumer.Status().Running(p.cfg.Shards) < p.node.Mine() {
+		if p.consumer != nil && p.consumer.Status().Owned(p.cfg.Shards) < p.node.Mine() {
 			return
 		}
 		for _, c := range checks() {

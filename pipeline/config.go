@@ -52,6 +52,12 @@ type Config struct {
 	// check fails, and profiles. None lets everybody on loopback, unless there are
 	// AuthTokens.
 	ViewTokens []string
+	// AdminTokens are the bearer tokens, written as AuthTokens, that may do all: send
+	// commands, submit and view. None lets everybody send commands on loopback, unless
+	// there are other tokens.
+	AdminTokens []string
+	// ReadOnly refuses every command.
+	ReadOnly bool
 	// AllowedHosts are the names that requests may be sent to, beside localhost, IP
 	// addresses and the names in Listen and AdminListen.
 	AllowedHosts []string

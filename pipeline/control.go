@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -59,7 +57,7 @@ func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready 
 	c.Part = func() control.Part {
 		part := control.Part{Checks: checksOf(ready())}
 		if set != nil {
-			part.Shards, part.Workers, part.Totals = shardsOf(set.Status(), set.History(), cfg)
+			part.Shards, part.Workers, part.Totals = shardsOf(set.Status(), set.History())
 			part.Disk = &control.Disk{Folder: cfg.OutputDir, Free: out.free.Load(), MinFree: cfg.OutputMinFree}
 		}
 		return part
@@ -74,17 +72,10 @@ type (
 	ShardView = control.ShardView
 )
 
-// DialStore connects to the process that has the store of EmbeddedURL.
-func DialStore(ctx context.Context) (net.Conn, error) {
-	dir, err := storeDir(EmbeddedURL)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := door.Dial(ctx, dir)
-	if err != nil {
-		return nil, fmt.Errorf("the store in %s: %w", dir, err)
-	}
-	return conn, nil
+// StoreTransport reaches the process that has the store of EmbeddedURL.
+func StoreTransport() http.RoundTripper {
+	dir, _ := storeDir(EmbeddedURL) // it has one
+	return door.Transport(dir)
 }
 
 // address is where the process serves HTTP, as others may reach it.
@@ -127,13 +118,13 @@ func checksOf(ready []server.Check) []control.Check {
 }
 
 // shardsOf is the consumer's part of a snapshot.
-func shardsOf(status consumer.Status, history []event.Worker, cfg Config) (shards []control.ShardPart, workers []control.WorkerPart, totals control.Totals) {
+func shardsOf(status consumer.Status, history []event.Worker) (shards []control.ShardPart, workers []control.WorkerPart, totals control.Totals) {
 	index := make(map[int]*control.ShardPart, len(status))
 	shards = make([]control.ShardPart, len(status))
 	for i, sh := range status {
 		shards[i] = control.ShardPart{
 			Shard: sh.Shard, State: sh.State, Since: sh.Since.UTC().Truncate(time.Millisecond), Why: control.Why(sh.Err),
-			InHand: sh.Unsettled, Held: sh.Holding, WorkersMin: cfg.WorkersMin, WorkersMax: cfg.WorkersMax,
+			InHand: sh.Unsettled, Held: sh.Holding, WorkersMin: sh.WorkersMin, WorkersMax: sh.WorkersMax, Pause: pauseOf(sh.Pause),
 			OldestAge: oldestAge(&sh), IDs: sh.IDs, IDsAge: seconds(sh.IDsAge),
 		}
 		index[sh.Shard] = &shards[i]
@@ -158,6 +149,18 @@ func shardsOf(status consumer.Status, history []event.Worker, cfg Config) (shard
 	}
 	slices.SortFunc(workers, func(a, b control.WorkerPart) int { return strings.Compare(a.Worker, b.Worker) })
 	return shards, workers, totals
+}
+
+// pauseOf is a pause as others see it.
+func pauseOf(p *consumer.Pause) *control.Pause {
+	if p == nil {
+		return nil
+	}
+	told := &control.Pause{Since: p.Since.Truncate(time.Millisecond), Until: p.Until, Why: control.Why(p.Damaged), By: p.By}
+	if p.Damaged == nil {
+		told.Why = p.Reason
+	}
+	return told
 }
 
 // oldestAge is how long the oldest message of a shard waits, in seconds; nil if that is

@@ -47,7 +47,7 @@ func measured(status consumer.Status) []metrics.Shard {
 	shards := make([]metrics.Shard, len(status))
 	for i, sh := range status {
 		shards[i] = metrics.Shard{
-			Shard: sh.Shard, State: string(sh.State), Owned: sh.Owned,
+			Shard: sh.Shard, State: string(sh.State), Owned: sh.Owned, Paused: sh.Pause != nil,
 			Queued: sh.Queued, Unsettled: sh.Unsettled, Oldest: sh.Oldest, Known: sh.OldestKnown,
 			IDs: sh.IDs, IDsAge: sh.IDsAge,
 			Workers: map[string]int{

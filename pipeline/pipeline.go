@@ -22,6 +22,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/consumer"
+	"async-data-processor/control"
 	"async-data-processor/event"
 	"async-data-processor/message"
 	"async-data-processor/server"
@@ -99,6 +100,7 @@ type process struct {
 	admin    endpoint
 	door     endpoint // for the command line
 	node     *neighbor
+	commands *control.Commands
 	// certificate is that of server and admin, if they have one.
 	certificate *server.Certificate
 	// started says which parts there are.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -182,10 +183,40 @@ func (s *Server) view(c *call) (shown bool, err error) {
 	return err == nil, err
 }
 
+// administer tells whether the client may change the process. An error says that a
+// token of Config.AdminTokens is needed.
+func (s *Server) administer(c *call) (allowed bool, err error) {
+	if len(s.admins) == 0 {
+		return s.cfg.Loopback && len(s.tokens) == 0 && len(s.viewers) == 0, nil
+	}
+	scope, err := s.admins.authorize(c.Request().Header, c.Response().Header())
+	if err != nil {
+		return false, err
+	}
+	c.SetRequest(c.Request().WithContext(context.WithValue(c.Request().Context(), clientKey{}, scope)))
+	return true, nil
+}
+
+type clientKey struct{}
+
+// Client returns the name of the token with which a request came to a Route with Admin;
+// empty if there is no token, or it has no name.
+func Client(r *http.Request) string {
+	scope, _ := r.Context().Value(clientKey{}).(string)
+	if strings.HasPrefix(scope, ":") {
+		return ""
+	}
+	return scope
+}
+
 // mount returns the handler of a route.
 func (s *Server) mount(r Route) echo.HandlerFunc {
 	h := s.untilShutdown(r.Handler)
-	if !r.View {
+	may := s.view
+	switch {
+	case r.Admin:
+		may = s.administer
+	case !r.View:
 		return h
 	}
 	return func(ctx echo.Context) error {
@@ -193,7 +224,7 @@ func (s *Server) mount(r Route) echo.HandlerFunc {
 		if err := s.gate.private(c.Request()); err != nil {
 			return err
 		}
-		switch shown, err := s.view(c); {
+		switch shown, err := may(c); {
 		case err != nil:
 			return err
 		case !shown:

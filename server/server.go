@@ -85,6 +85,9 @@ type Route struct {
 	// View tells that it shows the inside of the process: only to those who may
 	// view, and not for a page of another origin. Else it needs no token.
 	View bool
+	// Admin tells that it changes the process: only for those who may administer it,
+	// and not for a page of another origin. Client tells the handler who that is.
+	Admin bool
 }
 
 // Config is what a server needs. The zero value of a field means its default.
@@ -99,6 +102,10 @@ type Config struct {
 	// routes with View. Without any, a client may view if Loopback is set and there
 	// are no Tokens.
 	ViewTokens []string
+	// AdminTokens are the bearer tokens that may do all: routes with Admin, and what
+	// Tokens and ViewTokens may. Without any, a client may use routes with Admin if
+	// Loopback is set and there are no other tokens.
+	AdminTokens []string
 	// Loopback tells that only programs on this machine reach the server.
 	Loopback bool
 	// Certificate makes the server speak TLS; nil for plain HTTP.
@@ -164,10 +171,10 @@ const maxHeaderBytes = 1<<20 + 64<<10
 // Server answers HTTP requests. Its methods may be called concurrently.
 type Server struct {
 	// set by New, read-only after
-	cfg             Config
-	tokens, viewers tokens
-	gate            gate
-	resources       string // those there are, for the answer to a wrong path
+	cfg                     Config
+	tokens, viewers, admins tokens
+	gate                    gate
+	resources               string // those there are, for the answer to a wrong path
 
 	budget  budget
 	clients *clients // by what they have of the budget
@@ -222,6 +229,7 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 		cfg:       cfg,
 		tokens:    hashTokens(cfg.Tokens),
 		viewers:   hashTokens(cfg.ViewTokens),
+		admins:    hashTokens(cfg.AdminTokens),
 		gate:      gate{hosts: cfg.Hosts, origins: cfg.Origins},
 		clients:   newClients(),
 		inflaters: make(chan struct{}, runtime.GOMAXPROCS(0)),
@@ -230,7 +238,11 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	}
 	s.budget.limit = max(cfg.MaxInFlight, MinInFlight)
 	s.budget.share = max(cmp.Or(cfg.MaxInFlightPerClient, s.budget.limit/2), MinInFlight)
-	s.cfg.Tokens, s.cfg.ViewTokens = nil, nil // the hashes are enough, and cannot leak
+	if len(s.tokens) > 0 {
+		s.tokens = append(s.tokens, s.admins...)
+	}
+	s.viewers = append(s.viewers, s.admins...)
+	s.cfg.Tokens, s.cfg.ViewTokens, s.cfg.AdminTokens = nil, nil, nil // the hashes are enough, and cannot leak
 	s.closing, s.shutDown = context.WithCancel(context.Background())
 
 	e := echo.New()

@@ -22,6 +22,8 @@ func (l *Log) tell(e event.Event) {
 		l.broker(e)
 	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.FileRescued, event.OutputChanged, event.EnvelopeUndecodable:
 		l.shard(e)
+	case event.ShardIsPaused, event.ShardCommand, event.CommandTaken:
+		tellCommand(l, e)
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)
 	case event.NodeCame, event.NodeGone, event.SharesChanged:

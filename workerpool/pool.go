@@ -2,7 +2,6 @@ package workerpool
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,20 +22,24 @@ type Pool struct {
 	retire  chan string
 	retired chan struct{}
 	// writes has a place for each write under way, those of timed-out workers
-	// included; only they can fill it.
+	// included, and for those beyond 2 times the largest maximum that there was.
 	writes chan struct{}
-	stuck  error // why a worker waits for a place
 	// kick wakes the supervisor; it holds one wake-up.
 	kick chan struct{}
 
 	// late counts the doublings of the time-out.
 	late atomic.Int32
+	// crowded tells that there may be more workers than the maximum.
+	crowded atomic.Bool
 
 	mu      sync.Mutex // guards what follows
 	history history
 	workers int  // those that count for the policy
 	busy    int  // of workers
+	leaving int  // of workers: they take no more batches
 	drained bool // batches is closed and empty
+	// lowest and highest bound workers; places is how many writes may be under way.
+	lowest, highest, places int
 	// held is why the output does not take a batch, by the worker that keeps it.
 	held map[string]error
 	// spareSince is since when there has been a worker without a batch, if there is one.
@@ -46,17 +49,21 @@ type Pool struct {
 // New returns a pool that takes its work from batches. Run starts it. The pool
 // grows only if batches has a buffer: what is in it is what waits.
 func New(cfg Config, batches <-chan *message.Batch) *Pool {
-	return &Pool{
+	p := &Pool{
 		cfg:     cfg,
 		batches: batches,
 		retire:  make(chan string),
 		retired: make(chan struct{}),
-		writes:  make(chan struct{}, 2*cfg.Max),
-		stuck:   fmt.Errorf("all %d write slots are stuck: the disk does not respond", 2*cfg.Max),
+		writes:  make(chan struct{}, 2*MaxWorkers),
 		kick:    make(chan struct{}, 1),
 		held:    make(map[string]error),
 		history: history{shard: cfg.Shard, seq: cfg.After},
+		lowest:  cfg.Min, highest: cfg.Max, places: 2 * cfg.Max,
 	}
+	for range cap(p.writes) - p.places {
+		p.writes <- struct{}{}
+	}
+	return p
 }
 
 // Run keeps the workers alive until batches is closed and every batch is
@@ -125,9 +132,9 @@ func (p *Pool) supervise(ctx context.Context, workers *errgroup.Group) {
 		switch {
 		case drained:
 			return
-		case load.Busy >= load.Workers && load.Workers < p.cfg.Max:
+		case load.Busy >= load.Workers && load.Workers < load.highest, load.Workers > load.highest:
 			look.Reset(lookInterval)
-		case load.Workers > p.cfg.Min && load.Busy < load.Workers:
+		case load.Workers > load.lowest && load.Busy < load.Workers:
 			look.Reset(max(idleTimeout-load.Spare, lookInterval))
 		default:
 			look.Stop() // the workers will tell
@@ -135,10 +142,16 @@ func (p *Pool) supervise(ctx context.Context, workers *errgroup.Group) {
 	}
 }
 
-func (p *Pool) reconcile(ctx context.Context, workers *errgroup.Group) (l Load, drained bool) {
+// bounded is a load with the bounds of that moment.
+type bounded struct {
+	Load
+	lowest, highest int
+}
+
+func (p *Pool) reconcile(ctx context.Context, workers *errgroup.Group) (l bounded, drained bool) {
 	for {
 		l, drained = p.load()
-		ideal := Ideal(l, p.cfg.Min, p.cfg.Max)
+		ideal := Ideal(l.Load, l.lowest, l.highest)
 		switch {
 		case drained || ideal == l.Workers:
 			return l, drained
@@ -160,10 +173,10 @@ func (p *Pool) timeout(late int32) time.Duration {
 	return t
 }
 
-func (p *Pool) load() (l Load, drained bool) {
+func (p *Pool) load() (l bounded, drained bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l = Load{Workers: p.workers, Busy: p.busy, Waiting: len(p.batches) > 0}
+	l = bounded{Load{Workers: p.workers - p.leaving, Busy: p.busy - p.leaving, Waiting: len(p.batches) > 0}, p.lowest, p.highest}
 	if p.busy < p.workers {
 		l.Spare = time.Since(p.spareSince)
 	}
@@ -171,9 +184,9 @@ func (p *Pool) load() (l Load, drained bool) {
 }
 
 // start adds a worker.
-func (p *Pool) start(ctx context.Context, workers *errgroup.Group, l Load) {
+func (p *Pool) start(ctx context.Context, workers *errgroup.Group, l bounded) {
 	why := "minimum"
-	if l.Workers >= p.cfg.Min {
+	if l.Workers >= l.lowest {
 		why = "batches wait and all workers are busy"
 	}
 	p.mu.Lock()

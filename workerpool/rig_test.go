@@ -35,7 +35,9 @@ type rig struct {
 	// settling is what the broker answers to every settle.
 	settling error
 
-	closed bool // batches is; only used by the test's goroutine
+	// shrinks tells that the bounds may be lowered while a worker starts; set before.
+	shrinks bool
+	closed  bool // batches is; only used by the test's goroutine
 
 	mu     sync.Mutex          // guards what follows
 	handed int                 // messages
@@ -114,7 +116,6 @@ func (r *rig) hand(n int) (name string) {
 	return name
 }
 
-// bury notes what of an envelope is dead.
 func (r *rig) bury(ids []string, o message.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -172,7 +173,7 @@ func (r *rig) observe(e event.Event) {
 				alive++
 			}
 		}
-		if alive > r.cfg.Max {
+		if _, most := r.pool.Bounds(); alive > most && !r.shrinks {
 			r.fault("there are %d workers", alive)
 		}
 	}
@@ -288,7 +289,6 @@ func (r *rig) happened(batch string, want ...string) {
 	}
 }
 
-// told returns the events of one type, so far.
 func told[E event.Event](r *rig) []E {
 	synctest.Wait()
 	r.mu.Lock()

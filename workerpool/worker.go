@@ -50,11 +50,15 @@ const (
 	drained   = "drained"   // no batch will come again
 	timedOut  = "timed out" // a batch exceeded the worker timeout
 	cancelled = "cancelled" // the drain's deadline passed
+	resized   = "resized"   // there were more than the new maximum
 )
 
 // next returns the next batch, or why there is none for this worker. A worker
 // that finds one waiting goes on being busy.
 func (w *worker) next() (b *message.Batch, why string) {
+	if w.pool.crowded.Load() && w.pool.leave() {
+		return nil, resized
+	}
 	var ok bool
 	select {
 	case b, ok = <-w.pool.batches:
@@ -228,7 +232,7 @@ func (w *worker) admit(ctx context.Context) error {
 			return nil
 		default:
 		}
-		if giveUp := w.hold(0, w.pool.stuck, time.Since(began), holdMax); giveUp != nil {
+		if giveUp := w.hold(0, w.pool.stuck(), time.Since(began), holdMax); giveUp != nil {
 			return giveUp
 		}
 		again := time.NewTimer(holdMax)
@@ -333,6 +337,9 @@ func (w *worker) stop(why string) {
 		p.count(-1, 0)
 	default:
 		p.count(-1, -1)
+	}
+	if why == resized {
+		p.leaving--
 	}
 	p.drained = p.drained || why == drained
 	p.history.stop(w.record, why, time.Now())

@@ -36,7 +36,8 @@ type Config struct {
 	Shard int
 	// After is the number of the last worker of an earlier pool on the shard.
 	After int
-	// Min and Max bound the number of workers; 1 <= Min <= Max.
+	// Min and Max bound the number of workers; 1 <= Min <= Max <= MaxWorkers. See
+	// Pool.Resize.
 	Min, Max int
 	// Timeout is how long one attempt to write a batch may take before its
 	// worker is given up. It doubles with each that does, up to timeoutMax, until
@@ -55,6 +56,9 @@ type Config struct {
 	// Events is told of workers and batches.
 	Events event.Sink
 }
+
+// MaxWorkers bounds the number of workers of a pool.
+const MaxWorkers = 32
 
 const (
 	// lookInterval is how often the supervisor looks for waiting batches while

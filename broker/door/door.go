@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -99,9 +100,9 @@ func address(dir string) (path string, release func(), err error) {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), Name), func() { _ = f.Close() }, nil
 }
 
-// Dial connects to the process that listens at the folder of a store. Without one it
+// dial connects to the process that listens at the folder of a store. Without one it
 // fails with ErrNoProcess.
-func Dial(ctx context.Context, dir string) (conn net.Conn, err error) {
+func dial(ctx context.Context, dir string) (conn net.Conn, err error) {
 	path, release, err := address(dir)
 	if err == nil {
 		defer release()
@@ -114,4 +115,19 @@ func Dial(ctx context.Context, dir string) (conn net.Conn, err error) {
 		err = fmt.Errorf("%w; run this as the user that owns the folder", err)
 	}
 	return conn, err
+}
+
+// Transport reaches the process that has the store in the folder, whatever the host of
+// a URL. Without a process requests fail with ErrNoProcess.
+func Transport(dir string) http.RoundTripper {
+	return &http.Transport{
+		DisableKeepAlives: true, // the process has few connections
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := dial(ctx, dir)
+			if err != nil {
+				err = fmt.Errorf("the store in %s: %w", dir, err)
+			}
+			return conn, err
+		},
+	}
 }

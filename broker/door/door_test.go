@@ -213,7 +213,7 @@ func TestOtherUser(t *testing.T) {
 		if os.Geteuid() == 0 { // the mode does not hold root off
 			_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, 65534, 0, 0)
 		}
-		_, err := Dial(t.Context(), dir)
+		_, err := dial(t.Context(), dir)
 		refused <- err
 	}()
 	err := <-refused

@@ -150,7 +150,7 @@ func (p Process) DeadLetters(ctx context.Context, decide func(broker.DeadLetter)
 }
 
 func (p Process) deadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
-	conn, err := Dial(ctx, p.Dir)
+	conn, err := dial(ctx, p.Dir)
 	if err != nil {
 		return err
 	}

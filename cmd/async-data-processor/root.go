@@ -27,6 +27,7 @@ files. An entry that was answered with 201 is not lost, whatever crashes.
   verify            checks such a folder: nothing twice, nothing torn
   status            shows the processes, who owns which shard, what waits
   dead-letters      lists, shows, replays or purges what could not be written
+  ctl               pauses, resumes, resizes or flushes running shards
   store             checks the store of an embedded broker, or salvages it
 
 Run server and message-consumer against the same broker (--broker-url): RabbitMQ
@@ -47,7 +48,7 @@ variables over the file.`,
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 	})
 	root.AddCommand(newStandalone(lookup, told), newServer(lookup, told), newConsumer(lookup, told), newVerify(lookup),
-		newStatus(), newDeadLetters(lookup), newStore(lookup), newHealthcheck(), newVersion())
+		newStatus(), newDeadLetters(lookup), newCtl(), newStore(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
 	explainSwitches(root)
 	return root

@@ -88,6 +88,8 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forBoth, path, &cfg.TLSCert, "tls-cert", "TLS_CERT", "", "certificate file, to serve HTTPS and HTTP/2; read again when it changes")
 	add(s, forBoth, path, &cfg.TLSKey, "tls-key", "TLS_KEY", "", "key file of that certificate")
 	add(s, forBoth, strs, &cfg.ViewTokens, "view-tokens", "VIEW_TOKENS", "value", "bearer tokens that may see why a check fails, metrics and profiles; each token or name:token")
+	add(s, forBoth, strs, &cfg.AdminTokens, "admin-tokens", "ADMIN_TOKENS", "value", "bearer tokens that may do all, also send commands; each token or name:token")
+	add(s, forBoth, yes, &cfg.ReadOnly, "read-only", "READ_ONLY", "", "refuse every command")
 	add(s, forBoth, yes, &cfg.Pprof, "pprof", "PPROF", "", "serve the profiles of the process at /debug/pprof/ beside the health endpoints")
 	add(s, forBoth, yes, &cfg.InsecureNoAuth, "insecure-no-auth", "INSECURE_NO_AUTH", "", "listen beyond loopback although no token protects it")
 	add(s, forBoth, dur, &cfg.DrainTimeout, "drain-timeout", "DRAIN_TIMEOUT", "", "how long the orderly stop may take; then exit 3")

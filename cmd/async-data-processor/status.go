@@ -6,11 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,15 +16,11 @@ import (
 
 // status asks a running process about its system.
 type status struct {
-	url, tokenFile, cert string
-	asJSON, watch        bool
-	client               http.Client
-	token                string
+	remote
+	asJSON, watch bool
 }
 
 const (
-	// statusURL is what is asked unless there is a store in this folder.
-	statusURL = "http://localhost:8081"
 	// statusInterval is the time between two looks.
 	statusInterval = time.Second
 	// statusTimeout bounds an answer. The process waits a second for the others.
@@ -45,8 +37,7 @@ func newStatus() *cobra.Command {
 		Long: `status asks one process, which answers for all: who owns which shard, what waits in
 the queues, what is written. A process that does not answer is unknown.
 
-Unless --url names a process, it is the one that has the store in this folder,
-data/broker, if that is there; else ` + statusURL + `.`,
+` + remoteHelp,
 		Example: `  async-data-processor status --watch
   async-data-processor status --url http://consumer-1:8081 --token-file view-token
   async-data-processor status --json | jq -r '.shards[] | select(.state != "running") | .shard'`,
@@ -59,45 +50,11 @@ data/broker, if that is there; else ` + statusURL + `.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&s.url, "url", "", "a server or message-consumer of the system, for example "+statusURL)
-	flags.StringVar(&s.tokenFile, "token-file", "", "file that holds a token of its VIEW_TOKENS")
-	flags.StringVar(&s.cert, "tls-cert", "", "file of the certificate that the process must have, whatever its names; else the system's authorities decide")
+	s.flags(flags, "VIEW_TOKENS")
 	flags.BoolVar(&s.asJSON, "json", false, "print a JSON object instead, and with --watch one each second")
 	flags.BoolVar(&s.watch, "watch", false, "look again every second")
 	flags.SortFlags = false
 	return cmd
-}
-
-// aim prepares the client. Its error is one of usage.
-func (s *status) aim() error {
-	transport := &http.Transport{}
-	switch {
-	case s.url != "":
-		u, err := url.Parse(s.url)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return fmt.Errorf("--url is %q, want http[s]://host:port", s.url)
-		}
-	case pipeline.StoreHere():
-		s.url = "http://localhost"
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return pipeline.DialStore(ctx) }
-	default:
-		s.url = statusURL
-	}
-	if s.cert != "" {
-		transport.TLSClientConfig = pipeline.TrustOnly(s.cert)
-	}
-	if s.tokenFile != "" {
-		text, err := os.ReadFile(s.tokenFile)
-		if err != nil {
-			return fmt.Errorf("--token-file: %w", err)
-		}
-		s.token = strings.TrimSpace(string(text))
-		if _, token, named := strings.Cut(s.token, ":"); named {
-			s.token = token // of name:token
-		}
-	}
-	s.client = http.Client{Timeout: statusTimeout, Transport: transport}
-	return nil
 }
 
 // run prints what it sees, once or until ctx ends. A table shows rates, so it takes two
@@ -145,18 +102,12 @@ func (s *status) look(ctx context.Context) (*view, error) {
 }
 
 func (s *status) get(ctx context.Context, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(s.url, "/")+path, nil)
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	resp, text, err := s.ask(ctx, http.MethodGet, path, nil, maxStatus)
 	if err != nil {
 		return err
 	}
-	if s.token != "" {
-		req.Header.Set("Authorization", "Bearer "+s.token)
-	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized:
@@ -166,7 +117,7 @@ func (s *status) get(ctx context.Context, path string, into any) error {
 	default:
 		return fmt.Errorf("%s answers %s", s.url, resp.Status)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatus)).Decode(into); err != nil {
+	if err := json.Unmarshal(text, into); err != nil {
 		return errors.Join(fmt.Errorf("%s%s answers no JSON of this version", s.url, path), err)
 	}
 	return nil

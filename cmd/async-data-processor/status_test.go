@@ -15,7 +15,7 @@ func TestStatusUnknown(t *testing.T) {
 		{"node":"b","state":"unknown","totals":null}],
 		"shards":[{"shard":0,"state":"unknown","owner":"b","queued":null,"part":null},
 		{"shard":1,"state":"unowned","queued":3,"part":null},
-		{"shard":2,"state":"running","owner":"a\u001b[2J","queued":0,"part":{"in_hand":5,"written":7,"workers":3,"workers_min":3,"workers_max":4}}]}`
+		{"shard":2,"state":"running","owner":"a\u001b[2J","queued":0,"part":{"in_hand":5,"oldest_unwritten_age_s":1.52,"written":7,"workers":3,"workers_min":3,"workers_max":4}}]}`
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := answer
 		if r.URL.Path == "/api/v1/overview" {
@@ -37,7 +37,7 @@ func TestStatusUnknown(t *testing.T) {
 		"2 nodes: 1 here, 1 unknown. 3 shards: 1 running, 1 unknown, 1 unowned.",
 		"Envelopes: ? queued,", "A node does not answer",
 		"\nb unknown ? ? -", `output: "disk\nfull"`,
-		"\n0 ? ? ? ? ? - unknown b\n", "\n1 3 - - - - - unowned -\n", "\n2 0 5 0 3 of 3-4 7 0 running " + `"a\x1b[2J"` + "\n",
+		"\n0 ? ? ? ? ? ? - unknown b\n", "\n1 3 - - - - - - unowned -\n", "\n2 0 5 0 1.5s 3 of 3-4 7 0 running " + `"a\x1b[2J"` + "\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)

@@ -35,7 +35,7 @@ func TestFindings(t *testing.T) {
 	}{
 		{"nothing", tree{}, five, nil},
 		{"as it should be", tree{
-			f1: lines(s1, 0, 1, 2, 3, 4), f2: lines(s1, 5) + line("mine"), "shard-2/.lock": "", "shard-4/": "",
+			f1: lines(s1, 0, 1, 2, 3, 4), f2: lines(s1, 5) + line("mine"), "shard-2/.lock": "", "shard-4/": "", "shard-4/.control.json": "{}",
 		}, five, nil},
 
 		{"twice in a file", tree{f1: lines(s1, 0, 0)}, five, []string{

@@ -39,7 +39,7 @@ func whole() (*Metrics, *event.Hub, http.Handler) {
 	return m, &hub, m.Handler(State{
 		Shards: func() []Shard {
 			return []Shard{
-				{Shard: 0, State: "running", Owned: true, Queued: 7, Unsettled: 3, Oldest: time.Now().Add(-time.Minute), Known: true, IDs: 10, IDsAge: time.Hour, Workers: map[string]int{"idle": 3}},
+				{Shard: 0, State: "paused", Owned: true, Paused: true, Queued: 7, Unsettled: 3, Oldest: time.Now().Add(-time.Minute), Known: true, IDs: 10, IDsAge: time.Hour, Workers: map[string]int{"idle": 3}},
 				{Shard: 1, State: "standby", Queued: -1},
 			}
 		},
@@ -140,6 +140,7 @@ func TestCounts(t *testing.T) {
 		`adp_queue_envelopes{shard="0"} 7`,
 		`adp_oldest_unwritten_age_seconds{shard="0"} 60.`,
 		`adp_shard_owned{shard="1"} 0`,
+		`adp_shard_paused{shard="0"} 1`,
 		`adp_shards{state="standby"} 1`,
 		`adp_workers{state="idle"} 3`,
 		`adp_broker_up 1`,
@@ -152,7 +153,7 @@ func TestCounts(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-	for _, unwanted := range []string{`{shard="1"} -1`, `age_seconds{shard="1"}`, `envelopes{shard="1"}`, `shard="-1"`, "with some text", "a later one", "BREW", "%61"} {
+	for _, unwanted := range []string{`{shard="1"} -1`, `age_seconds{shard="1"}`, `paused{shard="1"}`, `envelopes{shard="1"}`, `shard="-1"`, "with some text", "a later one", "BREW", "%61"} {
 		if strings.Contains(text, unwanted) {
 			t.Errorf("there is %s", unwanted)
 		}

@@ -26,8 +26,9 @@ type Shard struct {
 	Shard int
 	// State is a word of event.ShardState.
 	State string
-	// Owned tells that this process has its folder.
-	Owned bool
+	// Owned tells that this process has its folder, and Paused that a command has ended
+	// the consuming.
+	Owned, Paused bool
 	// Queued is how many envelopes wait in its queue, -1 if that is not known or another
 	// process owns the shard. Unsettled is how many were received and not settled.
 	Queued, Unsettled int
@@ -47,6 +48,7 @@ var (
 	byState = []string{"state"}
 
 	ownedDesc     = prometheus.NewDesc("adp_shard_owned", "1 if this process owns the shard, 0 if it waits for the shard or cannot open it.", ofShard, nil)
+	pausedDesc    = prometheus.NewDesc("adp_shard_paused", "1 if a command has paused the shard, 0 if not.", ofShard, nil)
 	shardsDesc    = prometheus.NewDesc("adp_shards", "Shards of this process, by state.", byState, nil)
 	queuedDesc    = prometheus.NewDesc("adp_queue_envelopes", "Envelopes that wait in the shard's queue, as its owner was told within the last seconds.", ofShard, nil)
 	unsettledDesc = prometheus.NewDesc("adp_unsettled_envelopes", "Envelopes of the shard that were received and not settled.", ofShard, nil)
@@ -63,7 +65,7 @@ var (
 // Describe implements prometheus.Collector.
 func (s State) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		ownedDesc, shardsDesc, queuedDesc, unsettledDesc, ageDesc, idsDesc, idsAgeDesc, workersDesc,
+		ownedDesc, pausedDesc, shardsDesc, queuedDesc, unsettledDesc, ageDesc, idsDesc, idsAgeDesc, workersDesc,
 		brokerDesc, outputDesc, freeDesc, droppedDesc,
 	} {
 		to <- d
@@ -104,6 +106,7 @@ func collectShards(shards []Shard, gauge func(d *prometheus.Desc, value float64,
 		}
 		gauge(ownedDesc, truth(sh.Owned), n)
 		if sh.Owned {
+			gauge(pausedDesc, truth(sh.Paused), n)
 			gauge(unsettledDesc, float64(sh.Unsettled), n)
 			gauge(idsDesc, float64(sh.IDs), n)
 			gauge(idsAgeDesc, sh.IDsAge.Seconds(), n)

@@ -1,0 +1,130 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"async-data-processor/backoff"
+	"async-data-processor/event"
+	"async-data-processor/output"
+)
+
+const (
+	// pausedInterval is how often a pause is told again.
+	pausedInterval = 10 * time.Minute
+	// pausedLook is how often a paused shard looks whether its folder is still there,
+	// and whether its pause is over. Clocks may jump.
+	pausedLook = time.Second
+)
+
+// received counts the envelopes that were received until a flush.
+type received struct {
+	unsettled atomic.Int64
+	returned  atomic.Bool // one of them went back to the broker unwritten
+}
+
+// own consumes, and rests while the shard is paused, until it has to give the folder
+// back. It closes it.
+//
+//	running ── pause ──▶ written, settled ──▶ open file published ──▶ paused
+//	   ▲                                                                │
+//	   └────────────────────── resume, or the end of it ────────────────┘
+func (sh *shard) own(work context.Context, f Folder) (err error) {
+	for err == nil && sh.stopping.Err() == nil {
+		intake, stop := sh.begin()
+		if intake == nil {
+			err = sh.rest(f)
+			continue
+		}
+		sh.enter(event.ShardRunning, nil, 0)
+		err = sh.consume(work, intake, f)
+		stop()
+		if err == nil && sh.stopping.Err() == nil {
+			err = sh.publish(work, f)
+		}
+	}
+	sh.set.mu.Lock()
+	sh.folder = nil
+	sh.set.mu.Unlock()
+	err = sh.end(f, err)
+	sh.set.mu.Lock()
+	defer sh.set.mu.Unlock()
+	sh.finished = err == nil
+	return err
+}
+
+// begin returns what ends the next consuming, nil if the shard is paused.
+func (sh *shard) begin() (intake context.Context, stop context.CancelFunc) {
+	sh.set.mu.Lock()
+	defer sh.set.mu.Unlock()
+	if sh.control.paused(time.Now()) {
+		return nil, nil
+	}
+	sh.control.Pause = nil
+	intake, sh.drain = context.WithCancel(sh.stopping)
+	return intake, sh.drain
+}
+
+// publish publishes the open file of a shard that has written all it has. It goes on
+// until it succeeds, the shard is to stop, or the output is given up.
+func (sh *shard) publish(work context.Context, f Folder) error {
+	pause := backoff.Backoff{Min: retryMin, Max: retryMax}
+	defer sh.setOverdue(nil)
+	for failed := false; ; {
+		err := f.Flush(work)
+		switch {
+		case err == nil:
+			if failed {
+				sh.outage.over()
+			}
+			return nil
+		case sh.stopping.Err() != nil:
+			return nil // Close tries once more, and tells
+		case errors.Is(err, output.ErrTurn):
+			continue
+		}
+		failed = true
+		sh.setOverdue(err)
+		sh.tellOverdue(err, waiting(f))
+		if why := sh.hopeless(err); why != nil {
+			return why
+		}
+		backoff.Sleep(sh.stopping, pause.Next())
+	}
+}
+
+// rest waits until the pause is over, or the shard is to stop. It returns an error when
+// the folder is lost.
+func (sh *shard) rest(f Folder) error {
+	sh.enter(event.ShardPaused, nil, 0)
+	look, again := time.NewTicker(pausedLook), time.NewTicker(pausedInterval)
+	defer look.Stop()
+	defer again.Stop()
+	for told := (*Pause)(nil); ; {
+		sh.set.mu.Lock()
+		c, turn := sh.control, sh.turn
+		sh.set.mu.Unlock()
+		if !c.paused(time.Now()) {
+			return nil
+		}
+		if told != c.Pause {
+			told = c.Pause
+			sh.set.cfg.Events.Send(event.ShardIsPaused{
+				Shard: sh.n, Since: told.Since, Until: told.Until, Reason: told.Reason, By: told.By, Damaged: told.Damaged,
+			})
+		}
+		select {
+		case <-turn:
+		case <-again.C:
+			told = nil
+		case <-look.C:
+			if err := f.Held(); errors.Is(err, output.ErrLost) {
+				return err
+			}
+		case <-sh.stopping.Done():
+			return nil
+		}
+	}
+}
