@@ -32,12 +32,12 @@ func (p *process) state(out *room, log *telemetry.Log) metrics.State {
 		return s
 	}
 	s.Shards = func() []metrics.Shard { return measured(p.consumer.Status()) }
-	s.Output = func() (error, int64) {
+	s.Output = func() (int64, error) {
 		err := p.consumer.Status().Err(p.cfg.Shards)
 		if err == nil {
 			err = out.err()
 		}
-		return err, out.reserve.Seen()
+		return out.reserve.Seen(), err
 	}
 	return s
 }

@@ -44,7 +44,7 @@ func whole() (*Metrics, *event.Hub, http.Handler) {
 			}
 		},
 		Broker:  func() error { return nil },
-		Output:  func() (error, int64) { return errors.New("full"), 1 << 30 },
+		Output:  func() (int64, error) { return 1 << 30, errors.New("full") },
 		Dropped: func() uint64 { return 5 },
 	})
 }

@@ -14,9 +14,9 @@ type State struct {
 	Shards func() []Shard
 	// Broker returns why the broker takes nothing, nil if it does.
 	Broker func() error
-	// Output returns why the output takes nothing, nil if it does, and how many bytes of
-	// its disk were free at the last look, -1 if that is not known.
-	Output func() (err error, free int64)
+	// Output returns how many bytes of its disk were free at the last look, -1 if that is
+	// not known, and why it takes nothing, nil if it does.
+	Output func() (free int64, err error)
 	// Dropped returns how many lines the log has lost.
 	Dropped func() uint64
 }
@@ -84,7 +84,7 @@ func (s State) Collect(to chan<- prometheus.Metric) {
 		gauge(brokerDesc, truth(s.Broker() == nil))
 	}
 	if s.Output != nil {
-		err, free := s.Output()
+		free, err := s.Output()
 		gauge(outputDesc, truth(err == nil))
 		if free >= 0 {
 			gauge(freeDesc, float64(free))
