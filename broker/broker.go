@@ -86,9 +86,8 @@ type Queues interface {
 
 	// Depths returns how many envelopes wait in the queues of those shards and are handed
 	// out to no consumer, in the order asked for. A queue that is missing is left out or
-	// empty. It
-	// is for the consumer of the shards: what another one has may count as waiting. Depths
-	// makes no queue, and waits for the connection; an error may pass.
+	// empty. It is for the consumer of the shards: what another one has may count as
+	// waiting. Depths makes no queue, and waits for the connection; an error may pass.
 	Depths(ctx context.Context, shards []int) ([]Backlog, error)
 
 	// Ready returns nil if a publish would be attempted now, else why not. It

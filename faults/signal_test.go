@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -21,6 +22,11 @@ import (
 // once are one, and the second of two says that it is in a line of the log.
 func TestSignals(t *testing.T) {
 	t.Parallel()
+	// What nohup starts ignores it, and so do its children. Those of a process that
+	// listens to it do not.
+	ends := make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(ends) })
 	start := func(t *testing.T, argv ...string) *loner {
 		t.Parallel()
 		reader, stderr, err := os.Pipe()

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -106,4 +107,49 @@ func TestBegin(t *testing.T) {
 			t.Error("still wanted:", keys)
 		}
 	})
+}
+
+// lateWire is a connection that is made before the client uses it.
+type lateWire struct {
+	Wire
+	gone chan struct{}
+}
+
+func (w lateWire) Bind(Key) error        { return nil }
+func (w lateWire) Gone() <-chan struct{} { return w.gone }
+
+// TestBeginsWhenUp: who hears that the bus begins can tell and ask at once.
+func TestBeginsWhenUp(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			up, w := make(chan struct{}), lateWire{gone: make(chan struct{})}
+			r := NewRemote(func(ctx context.Context) (Wire, error) {
+				select {
+				case <-up:
+					return w, nil
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			})
+			begun := false
+			defer r.Listen("a", func([]byte, int) { begun = true })()
+			served := make(chan error)
+			go func() { served <- r.Serve(w) }()
+			synctest.Wait()
+			if begun {
+				t.Error("it begins before the connection is up")
+			}
+			if !lost {
+				close(up)
+				synctest.Wait()
+				if !begun {
+					t.Error("it does not begin")
+				}
+			}
+			close(w.gone)
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

@@ -100,6 +100,21 @@ func (r *Remote) Answered(id string, body []byte) {
 	}
 }
 
+// isUp waits for a connection to be that of the bus; false if it is over before.
+func (r *Remote) isUp(w Wire) bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-w.Gone():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	_, err := r.connect(ctx)
+	return err == nil
+}
+
 // Listen implements broker.Bus.
 func (r *Remote) Listen(topic string, hear func(body []byte, missed int)) (stop func()) {
 	_, _ = r.connect(now) // it may take a while
@@ -113,9 +128,13 @@ func (r *Remote) Answer(topic string, answer func(body []byte) []byte) (stop fun
 }
 
 // Serve has what is received come in over a connection, until that is over or an
-// error ends it. It has one caller at a time.
+// error ends it. It has one caller at a time. Who hears that the bus begins may tell and
+// ask at once: so it begins when connect returns the connection.
 func (r *Remote) Serve(w Wire) error {
 	defer r.End()
+	if !r.isUp(w) {
+		return nil
+	}
 	bound := map[Key]bool{}
 	for {
 		wanted, changed := r.Wanted()
