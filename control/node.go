@@ -49,7 +49,7 @@ type Config struct {
 
 const (
 	// stepInterval is how often a node looks at itself.
-	stepInterval = 250 * time.Millisecond
+	stepInterval = 500 * time.Millisecond
 	// stepPause is the least time between two looks, and so between two beats, however
 	// much the others tell.
 	stepPause = 50 * time.Millisecond
