@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -145,9 +146,9 @@ type order struct {
 	cmd  Command
 	told event.ShardCommand
 	// folder is what the shard had when the command was decided. received is what a
-	// flush waits for.
+	// flush waits for, that of earlier flushes included.
 	folder   Folder
-	received *received
+	received []*received
 }
 
 func (o *order) run(ctx context.Context) error {
@@ -188,7 +189,7 @@ func (o *order) decide(ctx context.Context) error {
 	sh.set.cfg.Events.Send(o.told)
 	switch {
 	case o.cmd.Verb == FlushShard:
-		o.received = sh.received.Swap(new(received))
+		o.received = sh.cut()
 		return nil
 	case repeated:
 		return nil
@@ -225,7 +226,7 @@ func (o *order) complete(ctx context.Context) error {
 			if sh.control.Pause == nil {
 				return false, ErrSuperseded
 			}
-			return sh.state == event.ShardPaused, nil
+			return sh.state == event.ShardPaused && sh.drain == nil, nil
 		})
 	case ResumeShard:
 		return o.await(ctx, func() (bool, error) { return sh.state != event.ShardPaused || sh.control.Pause != nil, nil })
@@ -276,7 +277,7 @@ const flushInterval = 20 * time.Millisecond
 func (o *order) flush(ctx context.Context) error {
 	again := time.NewTicker(flushInterval)
 	defer again.Stop()
-	for o.received.unsettled.Load() > 0 {
+	for slices.ContainsFunc(o.received, (*received).waits) {
 		select {
 		case o.sh.flushes <- struct{}{}:
 		default: // it has not seen the last one yet
@@ -288,7 +289,7 @@ func (o *order) flush(ctx context.Context) error {
 		}
 	}
 	for {
-		if o.received.returned.Load() {
+		if slices.ContainsFunc(o.received, func(r *received) bool { return r.returned.Load() }) {
 			return errReturned
 		}
 		err := o.folder.Flush(ctx)

@@ -253,6 +253,57 @@ func TestPauseOfAHandOver(t *testing.T) {
 	})
 }
 
+// lateFolder tells late that the control file is durable.
+type lateFolder struct{ Folder }
+
+func (f lateFolder) SetControl(ctx context.Context, content []byte) error {
+	err := f.Folder.SetControl(ctx, content)
+	time.Sleep(time.Second)
+	return err
+}
+
+// TestPauseEndsTheOwner: a pause that becomes durable while the shard is given up is
+// answered as what it is.
+func TestPauseEndsTheOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newRig(t)
+		a.around = func(_ int, f Folder) Folder { return lateFolder{f} }
+		a.start()
+		time.AfterFunc(500*time.Millisecond, func() { a.set.Stop(0) })
+		a.command(0, Command{Verb: PauseShard})
+		a.around = nil
+		a.set.Start(0)
+		a.after(time.Second)
+		a.checkState(0, event.ShardPaused)
+		a.stop()
+	})
+}
+
+// nowhere is a folder that takes a control file.
+type nowhere struct{ Folder }
+
+func (nowhere) SetControl(context.Context, []byte) error { return nil }
+
+// TestPauseOfABeginning: a shard that was paused and begins to consume is not paused.
+func TestPauseOfABeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.Dir, r.cfg.Open = new(output.Dir), func(context.Context, int, func()) (Folder, error) { return nil, nil }
+		r.cfg.Events = func(event.Event) {}
+		s := New(r.cfg)
+		sh := newShard(s, t.Context(), 0, toConsume)
+		s.running[0] = sh
+		sh.folder, sh.state = nowhere{}, event.ShardPaused
+		_, stop := sh.begin()
+		defer stop()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := s.Command(ctx, 0, Command{Verb: PauseShard}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want no answer", err)
+		}
+	})
+}
+
 // slowFolder takes its time for a write.
 type slowFolder struct {
 	Folder

@@ -191,10 +191,10 @@ func (sh *shard) apply(f Folder, c control) {
 	s := sh.set
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sh.folder != f {
-		return // it was read from the folder, or will be
+	if sh.folder != nil && sh.folder != f {
+		return // it was read from the folder
 	}
-	sh.control = c
+	sh.control = c // its next owner reads it if it is given back
 	if sh.pool != nil {
 		sh.pool.Resize(c.bounds(s.cfg))
 	}

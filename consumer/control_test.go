@@ -172,6 +172,26 @@ func TestFlushReturned(t *testing.T) {
 	})
 }
 
+// TestFlushAgain: a flush waits also for what an earlier one, that was given up, waited for.
+func TestFlushAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		r.fail(0, faults{write: broken("write", 0, syscall.ENOSPC)})
+		r.queue(0)
+		synctest.Wait()
+		for range 3 {
+			if _, err := r.try(0, Command{Verb: FlushShard}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a flush of what is held: %v", err)
+			}
+		}
+		r.fail(0, faults{})
+		r.command(0, Command{Verb: FlushShard})
+		r.checkFiles(0, 1)
+		r.stop()
+	})
+}
+
 // TestBadCommands never reach a shard.
 func TestBadCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -19,6 +19,13 @@ import (
 // unacknowledged delivery back, and counts it.
 const holdLimit = 5 * time.Minute
 
+// stopLimit is how long a shard that is to stop keeps such a batch: another process
+// waits for the shard.
+const stopLimit = 5 * time.Second
+
+// errStopping is why a shard returns what it has when it is to stop.
+var errStopping = fmt.Errorf("could not write for %v, and another process is to own the shard", stopLimit)
+
 // errHeldLong is why a shard returns what it has received.
 var errHeldLong = fmt.Errorf("could not write for %v", holdLimit)
 
@@ -30,6 +37,9 @@ func (sh *shard) policy(giveUp func(why error)) func(error, time.Duration) error
 		why := sh.hopeless(err)
 		if why == nil && failingFor >= holdLimit {
 			why = errHeldLong
+		}
+		if why == nil && failingFor >= stopLimit && sh.stopping.Err() != nil && sh.intake.Err() == nil {
+			why = errStopping
 		}
 		if why != nil {
 			giveUp(why)

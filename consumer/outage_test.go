@@ -97,6 +97,30 @@ func testHeldForLong(t *testing.T, scarce syscall.Errno) {
 	})
 }
 
+// TestStopWhileHeld: a shard that is taken from the Set gives back what its output does
+// not take, soon, because another process waits for it. One that drains keeps it.
+func TestStopWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		full := broken("write", 0, syscall.ENOSPC)
+		r.fail(0, faults{open: full, write: full})
+		r.queue(0)
+		r.after(10 * time.Second)
+		r.checkWaiting(0, 0)
+		r.checkRunning(shards, shards)
+		r.set.Stop(0)
+		r.after(10 * time.Second)
+		r.checkWaiting(0, 1)
+		r.checkRunning(shards, shards-1)
+		r.set.Start(0)
+		r.fail(0, faults{})
+		r.after(10 * time.Second)
+		r.checkWritten(1)
+		r.stop()
+	})
+}
+
 // TestOutputFails: a disk that is not full but broken ends the process, after
 // the time that it is given. What cannot be written is back at the broker at
 // once, of a shard that waits for space as well; the others drain.

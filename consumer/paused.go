@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,29 @@ type received struct {
 	returned  atomic.Bool // one of them went back to the broker unwritten
 }
 
+// waits tells whether one of them is not settled.
+func (r *received) waits() bool { return r.unsettled.Load() > 0 }
+
+// receive counts an envelope, and returns where.
+func (sh *shard) receive() *received {
+	for {
+		r := sh.received.Load()
+		r.unsettled.Add(1)
+		if sh.received.Load() == r {
+			return r
+		}
+		r.unsettled.Add(-1) // a flush came between, and may have seen none
+	}
+}
+
+// cut returns what counts all that was received before and is not settled. deciding is
+// held.
+func (sh *shard) cut() []*received {
+	sh.earlier = slices.DeleteFunc(sh.earlier, func(r *received) bool { return !r.waits() })
+	sh.earlier = append(sh.earlier, sh.received.Swap(new(received)))
+	return slices.Clone(sh.earlier)
+}
+
 // own consumes, and rests while the shard is paused, until it has to give the folder
 // back. It closes it.
 //
@@ -44,6 +68,9 @@ func (sh *shard) own(work context.Context, f Folder) (err error) {
 		if err == nil && sh.stopping.Err() == nil {
 			err = sh.publish(work, f)
 		}
+		sh.set.mu.Lock()
+		sh.drain = nil
+		sh.set.mu.Unlock()
 	}
 	sh.set.mu.Lock()
 	sh.folder = nil

@@ -18,6 +18,8 @@ type shard struct {
 	set     *Set
 	n       int
 	purpose purpose
+	// intake ends when the Set drains.
+	intake context.Context
 	// stopping ends when the shard has to finish what it has; stop ends it.
 	stopping context.Context
 	stop     context.CancelFunc
@@ -31,6 +33,8 @@ type shard struct {
 	consumes atomic.Bool
 	// received counts the envelopes since the last flush.
 	received atomic.Pointer[received]
+	// earlier counts those that were received before it. deciding is held to use it.
+	earlier []*received
 	// flushes asks the batcher to flush; it holds one request.
 	flushes chan struct{}
 	// deciding is held while a command is decided.
@@ -49,14 +53,14 @@ type shard struct {
 	// folder has, or had.
 	folder   Folder
 	control  control
-	drain    context.CancelFunc // ends the consuming; nil before the first
+	drain    context.CancelFunc // ends the consuming; nil while the shard does not consume
 	giveUp   func(why error)    // nil while it does not consume
 	finished bool               // all that it had is written, settled and published
 	turn     chan struct{}      // closed at each change of state, folder and control
 }
 
 func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
-	sh := &shard{set: s, n: n, purpose: p, age: s.ages.of(n), state: event.ShardOpening, since: time.Now(), why: errOpening}
+	sh := &shard{set: s, n: n, purpose: p, intake: intake, age: s.ages.of(n), state: event.ShardOpening, since: time.Now(), why: errOpening}
 	sh.flushes, sh.deciding = make(chan struct{}, 1), make(chan struct{}, 1)
 	sh.ended, sh.turn = make(chan struct{}), make(chan struct{})
 	sh.received.Store(new(received))

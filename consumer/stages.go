@@ -101,11 +101,10 @@ func (sh *shard) unpack(envelopes <-chan *message.Delivery, opened chan<- batche
 	var now *received
 	var settle message.Settler
 	for d := range envelopes {
-		if r := sh.received.Load(); r != now {
+		if r := sh.receive(); r != now {
 			now, settle = r, sh.settle(r, deadLetters)
 		}
 		sh.unsettled.Add(1)
-		now.unsettled.Add(1)
 		d.Ticket = sh.age.receive(acceptedAt(&d.Envelope))
 		d.OnSettle(settle)
 		if d.Redelivered {
