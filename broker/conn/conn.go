@@ -48,7 +48,8 @@ type Config[S Session] struct {
 type Client[S Session] struct {
 	// Publishing carries dead letters, too, so it is started in any case.
 	Publishing *Link[S]
-	// Consuming is started when it is needed.
+	// Consuming is started when it is needed. Readiness depends on it once the client
+	// consumes, not while it only looks at queues.
 	Consuming *Link[S]
 	// Bus is started when the bus is used. Readiness does not depend on it.
 	Bus *Link[S]
@@ -59,9 +60,10 @@ type Client[S Session] struct {
 	closed chan struct{} // closed when Close is through
 	calls  sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows
-	closing bool
-	faults  map[int]error // why a shard is not subscribed, while the connection is up
+	mu       sync.Mutex // guards what follows
+	closing  bool
+	consumes bool          // a shard is consumed, or was
+	faults   map[int]error // why a shard is not subscribed, while the connection is up
 }
 
 // New returns a client. Its links connect in the background once they are started.
@@ -83,7 +85,7 @@ func (c *Client[S]) Send(e event.Event) { c.cfg.Events.Send(e) }
 // consumes, it also answers for that connection and its subscriptions.
 func (c *Client[S]) Ready(publishing func(S) error) error {
 	c.mu.Lock()
-	closing := c.closing
+	closing, consumes := c.closing, c.consumes
 	var fault error
 	for shard := 0; fault == nil && len(c.faults) > 0 && shard < c.cfg.Shards; shard++ {
 		fault = c.faults[shard]
@@ -96,7 +98,7 @@ func (c *Client[S]) Ready(publishing func(S) error) error {
 	if err == nil {
 		err = publishing(s)
 	}
-	if err == nil && c.Consuming.started() {
+	if err == nil && consumes {
 		_, err = c.Consuming.Current()
 	}
 	if err == nil {

@@ -347,3 +347,20 @@ func TestBusIsNoMatterOfReadiness(t *testing.T) {
 		}
 	})
 }
+
+// TestLookingIsNoMatterOfReadiness: a client that only looks at queues, as a server does for
+// whoever asks it about the system, is as ready as before.
+func TestLookingIsNoMatterOfReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		time.Sleep(time.Minute)
+		r.set(errDown)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := r.With(ctx, r.Consuming, func(context.Context, *fake) error { return nil })
+		saysThat(t, err, errDown.Error())
+		if err := r.ready(); err != nil {
+			t.Errorf("not ready after a look at queues: %v", err)
+		}
+	})
+}

@@ -32,6 +32,9 @@ func (c *Client[S]) Consume(ctx context.Context, shard, prefetch int, subscribe 
 	}
 	defer end()
 	defer c.Subscribed(shard)
+	c.mu.Lock()
+	c.consumes = true
+	c.mu.Unlock()
 	c.unsubscribed(shard, fmt.Errorf("shard %d is not consumed yet", shard))
 	c.Consuming.Start()
 	for attempts := c.cfg.Pauses.attempts(); ; {

@@ -45,12 +45,6 @@ func (l *Link[S]) Start() {
 	}
 }
 
-func (l *Link[S]) started() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.running
-}
-
 // run connects and reconnects until the client is closed.
 func (l *Link[S]) run() {
 	c, attempts := l.client, l.client.cfg.Pauses.attempts()
