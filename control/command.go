@@ -53,6 +53,8 @@ type Command struct {
 	Until  time.Time `json:"until,omitzero"`
 	Reason string    `json:"reason,omitempty"`
 	By     string    `json:"by,omitempty"`
+	// Left are those of several shards whose outcome Node does not know; empty for all.
+	Left Shards `json:"left,omitempty"`
 }
 
 // same tells whether both want the same.
@@ -153,6 +155,7 @@ type record struct {
 	shards   []int
 	outcomes map[int]Outcome
 	done     chan struct{} // closed when every shard has an outcome
+	pursued  bool          // this process tells it until then
 }
 
 // NewCommands returns Commands that do nothing before Run.
@@ -188,11 +191,11 @@ func (c *Commands) Take(ctx context.Context, cmd Command, from string) (CommandV
 	if cmd.ID == "" {
 		cmd.ID = message.NewID()
 	}
-	r, isNew, err := c.admit(cmd, shards)
+	r, pursue, err := c.admit(cmd, shards)
 	if err != nil {
 		return CommandView{}, err
 	}
-	if isNew {
+	if pursue {
 		c.cfg.Tell(event.CommandTaken{ID: cmd.ID, Verb: cmd.Verb, Target: cmd.Target, By: cmd.By, From: from, Reason: cmd.Reason})
 		go c.pursue(r)
 	}
@@ -206,17 +209,19 @@ func (c *Commands) Take(ctx context.Context, cmd Command, from string) (CommandV
 	return c.view(r), nil
 }
 
-// admit remembers the command, or finds it.
-func (c *Commands) admit(cmd Command, shards []int) (r *record, isNew bool, err error) {
+// admit remembers the command, or finds it. It returns whether the caller has to pursue
+// it: another process may have taken it first and be gone, or patience has ended before.
+func (c *Commands) admit(cmd Command, shards []int) (r *record, pursue bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cfg.ReadOnly {
 		return nil, false, ErrReadOnly
 	}
-	if r := c.records[cmd.ID]; r != nil {
-		if !r.same(cmd) {
-			return nil, false, ErrConflict
-		}
+	r = c.records[cmd.ID]
+	switch {
+	case r != nil && !r.same(cmd):
+		return nil, false, ErrConflict
+	case r != nil && (r.pursued || len(r.outcomes) == len(r.shards)):
 		return r, false, nil
 	}
 	if now := time.Now(); now.Sub(c.second) >= time.Second {
@@ -229,7 +234,11 @@ func (c *Commands) admit(cmd Command, shards []int) (r *record, isNew bool, err 
 		return nil, false, ErrTooMany
 	}
 	c.waiting++
-	return c.remember(cmd, shards), true, nil
+	if r == nil {
+		r = c.remember(cmd, shards)
+	}
+	r.pursued = true
+	return r, true, nil
 }
 
 // remember adds a record, and forgets the oldest. mu is held.
@@ -249,6 +258,7 @@ func (c *Commands) pursue(r *record) {
 	defer func() {
 		c.mu.Lock()
 		c.waiting--
+		r.pursued = false
 		c.mu.Unlock()
 	}()
 	again := time.NewTicker(commandInterval)
@@ -257,7 +267,7 @@ func (c *Commands) pursue(r *record) {
 		c.apply(r.Command, r.shards)
 		c.tell(commandTopic, func(seq uint64) any {
 			cmd := r.Command
-			cmd.Seq = seq
+			cmd.Seq, cmd.Node, cmd.Left = seq, c.cfg.Node, c.left(r)
 			return cmd
 		})
 		select {
@@ -268,6 +278,21 @@ func (c *Commands) pursue(r *record) {
 			return
 		}
 	}
+}
+
+// left returns the shards of several that have no outcome; nil for all.
+func (c *Commands) left(r *record) (left Shards) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(r.outcomes) == 0 {
+		return nil
+	}
+	for _, n := range r.shards {
+		if _, known := r.outcomes[n]; !known {
+			left.Add(n)
+		}
+	}
+	return left
 }
 
 func (c *Commands) context() context.Context {
@@ -310,6 +335,27 @@ func (c *Commands) hear(body []byte, _ int) {
 	}
 	c.mu.Unlock()
 	c.apply(cmd, shards)
+	c.tellAgain(cmd, shards)
+}
+
+// tellAgain tells the outcomes of this process that another one has missed.
+func (c *Commands) tellAgain(cmd Command, shards []int) {
+	var missed []Outcome
+	c.mu.Lock()
+	if r := c.records[cmd.ID]; r != nil {
+		for _, n := range shards {
+			if o, known := r.outcomes[n]; known && o.Node == c.cfg.Node && (len(cmd.Left) == 0 || cmd.Left.Has(n)) {
+				missed = append(missed, o)
+			}
+		}
+	}
+	c.mu.Unlock()
+	for _, o := range missed {
+		c.tell(outcomeTopic, func(seq uint64) any {
+			o.Seq = seq
+			return o
+		})
+	}
 }
 
 // apply applies the command to the shards that this process owns, on goroutines of their

@@ -238,6 +238,42 @@ func TestCommandWithoutBus(t *testing.T) {
 	})
 }
 
+// TestOutcomeIsLost: an outcome that was not heard is told again.
+func TestOutcomeIsLost(t *testing.T) {
+	inCommandSystem(t, func(s *commandSystem) {
+		var cut atomic.Bool
+		cut.Store(true)
+		a := s.process(s.memory.Open(nil))
+		s.process(lossyBus{s.memory.Open(nil), &cut}, 0, 1, 2, 3)
+		time.AfterFunc(2500*time.Millisecond, func() { cut.Store(false) })
+		for _, target := range []string{"shard:1", "shard:*"} {
+			cut.Store(target == "shard:1")
+			if w := post(a, `{"verb":"pause","target":"`+target+`"}`); w.Code != http.StatusOK {
+				t.Errorf("%s: %d %s", target, w.Code, w.Body)
+			}
+		}
+	})
+}
+
+// TestRetryElsewhere: a command is pursued again when it is sent again, also by a process
+// that has only heard of it.
+func TestRetryElsewhere(t *testing.T) {
+	inCommandSystem(t, func(s *commandSystem) {
+		a, b := s.process(s.memory.Open(nil), 2), s.process(s.memory.Open(nil), 3)
+		const body = `{"id":"x","verb":"pause","target":"shard:0"}`
+		if w := post(a, body); w.Code != http.StatusAccepted {
+			t.Errorf("without an owner: %d %s", w.Code, w.Body)
+		}
+		time.Sleep(2 * commandPatience)
+		owner := s.process(s.memory.Open(nil), 0)
+		for _, to := range []*commandOwner{b, a} {
+			if w := post(to, body); w.Code != http.StatusOK || owner.applied["0 x"] != 1 {
+				t.Errorf("once it has an owner: %d %s, applied %v", w.Code, w.Body, owner.applied)
+			}
+		}
+	})
+}
+
 // TestCommandBounds: no client and nothing on the bus makes a process take more than
 // its bounds.
 func TestCommandBounds(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,6 +90,9 @@ type Node struct {
 func New(cfg Config) *Node {
 	host, _ := os.Hostname() // empty if it has none
 	cfg.Info.Host, cfg.Info.PID = clip(host), os.Getpid()
+	for _, text := range []*string{&cfg.Info.Version, &cfg.Info.Address, &cfg.Info.Broker} { // a cluster has many addresses
+		*text = cut(*text, maxText)
+	}
 	cfg.Info.Started = time.Now().UTC().Truncate(time.Millisecond)
 	id := message.NewID()
 	n := &Node{cfg: cfg, woken: make(chan struct{}, 1)}
@@ -102,7 +106,12 @@ func New(cfg Config) *Node {
 }
 
 // clip cuts a name to what others take.
-func clip(name string) string { return name[:min(len(name), maxName-10)] }
+func clip(name string) string { return cut(name, maxName-10) }
+
+// cut returns at most so many bytes of a text, and those that JSON keeps as they are.
+func cut(text string, most int) string {
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
+}
 
 // ID is the name of the node among the others.
 func (n *Node) ID() string { return n.id }

@@ -256,3 +256,16 @@ func TestNodesHostileBus(t *testing.T) {
 		b.end()
 	})
 }
+
+// TestNodesLongTexts: the others take what a node tells, however long its own texts are:
+// the URL of a cluster's broker has many hosts.
+func TestNodesLongTexts(t *testing.T) {
+	long := strings.Repeat("nats-0.nats.production.svc.cluster.local:4222,", 6)
+	for _, name := range []string{"", long, strings.Repeat("é", 100)} {
+		n := New(Config{Name: name, Shards: testShards, Info: Info{Version: long, Address: long, Broker: long}})
+		b, err := parseBeat(n.beat(time.Now(), nil))
+		if err != nil || b.Node != n.ID() {
+			t.Errorf("%q: %+v, %v", name, b, err)
+		}
+	}
+}

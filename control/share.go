@@ -42,6 +42,9 @@ type share struct {
 
 type sharedShard struct {
 	started bool
+	// taking tells that it was started because no node ran it, and does not run yet: it
+	// waits for the folder, or opens it, which takes a while.
+	taking bool
 	// owned is when a node was last seen to run it.
 	owned time.Time
 	// given is how often this node has given it to the one that is meant, since another
@@ -105,6 +108,7 @@ func (s *share) decide(now time.Time, n int, meant string, runs, running, has bo
 		wanted = true
 	case !sh.started:
 		wanted = now.Sub(sh.owned) >= takeAfter
+		sh.taking = wanted
 		if wanted && sh.given > 0 {
 			sh.keep = now.Add(min(takeAfter<<(sh.given-1), keepMax))
 		}
@@ -114,7 +118,10 @@ func (s *share) decide(now time.Time, n int, meant string, runs, running, has bo
 			sh.given = min(sh.given+1, 8)
 		}
 	default:
-		wanted = !has && !running
+		wanted = !running && (!has || sh.taking)
+	}
+	if meant == s.self || runs || !wanted {
+		sh.taking = false
 	}
 	if wanted == sh.started {
 		return
