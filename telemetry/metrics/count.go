@@ -66,7 +66,7 @@ func newCounts(cfg Config, r *prometheus.Registry) counts {
 	c.wait = newHistogram("adp_accept_to_file_seconds", "How long messages took from their acceptance until they were durable in a file.", waitBounds)
 	r.MustRegister(c.wait)
 	c.started = byWord(r, "adp_workers_started_total", "Workers started, by reason.", "reason", "minimum", "backlog", other)
-	c.stopped = byWord(r, "adp_workers_stopped_total", "Workers stopped, by reason.", "reason", "idle", "drained", "timed-out", "cancelled", "panicked", other)
+	c.stopped = byWord(r, "adp_workers_stopped_total", "Workers stopped, by reason.", "reason", "idle", "drained", "timed-out", "cancelled", "resized", "panicked", other)
 	return c
 }
 
@@ -144,7 +144,7 @@ const other = "other"
 // What the history says of workers, and the label for it.
 var (
 	startReasons = [][2]string{{"minimum", "minimum"}, {"batches wait", "backlog"}}
-	stopReasons  = [][2]string{{"idle", "idle"}, {"drained", "drained"}, {"timed out", "timed-out"}, {"cancelled", "cancelled"}, {"panicked", "panicked"}}
+	stopReasons  = [][2]string{{"idle", "idle"}, {"drained", "drained"}, {"timed out", "timed-out"}, {"cancelled", "cancelled"}, {"resized", "resized"}, {"panicked", "panicked"}}
 )
 
 // word returns the counter of the reason that why begins with.

@@ -15,7 +15,9 @@ type histogram struct {
 	desc    *prometheus.Desc
 	bounds  []float64       // seconds, ascending
 	buckets []atomic.Uint64 // not cumulative; the last one has no bound
-	nanos   atomic.Int64    // the sum
+	// sum is in seconds, as the bits of a float64: the nanoseconds of many messages that
+	// wait would overflow.
+	sum atomic.Uint64
 }
 
 func newHistogram(name, help string, bounds []float64) *histogram {
@@ -30,13 +32,12 @@ func newHistogram(name, help string, bounds []float64) *histogram {
 func (h *histogram) observe(value time.Duration, n int) {
 	i, _ := slices.BinarySearch(h.bounds, value.Seconds())
 	h.buckets[i].Add(uint64(n))
-	h.nanos.Add(saturated(value, n))
-}
-
-// saturated is value times n. An envelope of another program may be as old as it says.
-func saturated(value time.Duration, n int) int64 {
-	const most = math.MaxInt64 >> 20 // some hours: many of them fit into the sum
-	return int64(min(value, time.Duration(most/max(n, 1)))) * int64(n)
+	for more := value.Seconds() * float64(n); ; {
+		old := h.sum.Load()
+		if h.sum.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+more)) {
+			return
+		}
+	}
 }
 
 // Describe implements prometheus.Collector.
@@ -51,5 +52,5 @@ func (h *histogram) Collect(to chan<- prometheus.Metric) {
 			cumulative[h.bounds[i]] = count
 		}
 	}
-	to <- prometheus.MustNewConstHistogram(h.desc, count, time.Duration(h.nanos.Load()).Seconds(), cumulative)
+	to <- prometheus.MustNewConstHistogram(h.desc, count, math.Float64frombits(h.sum.Load()), cumulative)
 }

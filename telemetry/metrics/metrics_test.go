@@ -211,6 +211,17 @@ func TestCountingIsFree(t *testing.T) {
 	}
 }
 
+// TestSumOfWaits: the sum is that of all messages, however many came together and however
+// long they have waited.
+func TestSumOfWaits(t *testing.T) {
+	m, _, h := whole()
+	m.Written(time.Minute, 1000)
+	m.Written(time.Hour, 1_000_000_000)
+	if text := scrape(t, h, ""); !strings.Contains(text, "\nadp_accept_to_file_seconds_sum 3.60000006e+12\n") {
+		t.Error(text)
+	}
+}
+
 // TestNothingIsLost scrapes while many goroutines send: in the end every event counts.
 func TestNothingIsLost(t *testing.T) {
 	const senders, each = 8, 5000
