@@ -94,7 +94,7 @@ func (c Command) Check(now time.Time) error {
 	}
 	switch c.Verb {
 	case PauseShard:
-		if !c.Until.IsZero() && (!c.Until.After(now) || c.Until.Year() > 9999) {
+		if !c.Until.IsZero() && (!c.Until.After(now) || c.Until.UTC().Year() > 9999) {
 			return bad("the pause ends at %s, which is not in the future", c.Until.Format(time.RFC3339))
 		}
 	case ResizeShard:

@@ -178,8 +178,8 @@ func (c *ctl) post(ctx context.Context, body []byte, out io.Writer) (done bool, 
 		return false, err
 	}
 	var a struct {
-		Detail string
-		Shards map[string]struct{ Node, Before, After, Error string }
+		State, Detail string
+		Shards        map[string]struct{ Node, Before, After, Error string }
 	}
 	_ = json.Unmarshal(text, &a) // what is no answer of ours is told by its status
 	switch resp.StatusCode {
@@ -196,7 +196,7 @@ func (c *ctl) post(ctx context.Context, body []byte, out io.Writer) (done bool, 
 				return true, printing
 			}
 		}
-		if resp.StatusCode == http.StatusOK || err != nil {
+		if resp.StatusCode == http.StatusOK && a.State == "done" || err != nil {
 			return true, err
 		}
 	}

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -50,6 +53,20 @@ func TestCtl(t *testing.T) {
 	ctl(exitClean, "resume", "shard", "11")
 	if code := p.Stop(); code != 0 {
 		t.Errorf("exit %d", code)
+	}
+}
+
+// TestCtlOfAnother: what is no answer of this program is no success, and a certificate
+// is of no use without TLS.
+func TestCtlOfAnother(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }))
+	defer s.Close()
+	for _, args := range [][]string{{"--url", s.URL}, {"--url", s.URL, "--tls-cert", "x.pem"}} {
+		var stdout, stderr bytes.Buffer
+		code := run(append([]string{"ctl", "pause", "shard", "3"}, args...), func(string) (string, bool) { return "", false }, &stdout, &stderr, make(chan os.Signal))
+		if code == exitClean || stderr.Len() == 0 {
+			t.Errorf("%q: exit %d, %s%s", args, code, &stdout, &stderr)
+		}
 	}
 }
 

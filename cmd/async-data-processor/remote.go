@@ -50,6 +50,9 @@ func (r *remote) aim() error {
 		r.url, r.client.Transport = "http://localhost", pipeline.StoreTransport()
 	}
 	r.url = strings.TrimSuffix(cmp.Or(r.url, remoteURL), "/")
+	if r.cert != "" && !strings.HasPrefix(r.url, "https:") {
+		return fmt.Errorf("--tls-cert is for a process that speaks TLS, and %s does not; name it with --url https://host:port", r.url)
+	}
 	if r.cert != "" {
 		r.client.Transport = &http.Transport{TLSClientConfig: pipeline.TrustOnly(r.cert)}
 	}
