@@ -71,6 +71,9 @@ func (s *Shard) SetControl(ctx context.Context, content []byte) error {
 	if err := (&attempt{dir: s.dir, undo: s.undo}).spool(temp, content); err != nil {
 		return err
 	}
+	if err := s.dir.ready(ctx); err != nil { // the fsync may have taken long
+		return s.undo.discardTemp(temp, err)
+	}
 	if err := s.dir.replace(temp, controlName); err != nil {
 		return s.undo.discardTemp(temp, s.dir.failed("rename", controlName, err))
 	}

@@ -192,6 +192,7 @@ func (p *Pool) start(ctx context.Context, workers *errgroup.Group, l bounded) {
 	p.mu.Lock()
 	w := &worker{pool: p, record: p.history.add(why, time.Now())}
 	p.count(+1, 0)
+	p.crowded.Store(p.workers > p.highest) // a resize may have come since the load was taken
 	started := *w.record
 	p.mu.Unlock()
 

@@ -198,7 +198,9 @@ func (c *consumer) settle(h *handOut, o message.Outcome) error {
 		if err := c.wait(m); err != nil {
 			return fmt.Errorf("%w: %w", broker.ErrStale, err) // so the envelope comes again
 		}
-		c.client.events.Send(event.DeadLettered{Shard: q.number, Envelope: h.item.Envelope.ID, Err: errors.New(o.Reason)})
+		for _, put := range m.to { // one for each line, as the other brokers tell
+			c.client.events.Send(event.DeadLettered{Shard: q.number, Envelope: h.item.Envelope.ID, Err: errors.New(put.Item.Reason)})
+		}
 		return nil
 	}
 	e.mu.Unlock()

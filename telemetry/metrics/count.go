@@ -63,7 +63,7 @@ func newCounts(cfg Config, r *prometheus.Registry) counts {
 	c.returned = counter(r, "adp_batches_returned_total", "Batches that went back to the broker unwritten.")
 	c.write = newSeconds(r, "adp_batch_write_seconds", "How long a batch took to become durable, attempts that failed included.", diskBounds)
 	c.fsync = newSeconds(r, "adp_fsync_seconds", "How long an fsync of a file or a folder took.", diskBounds)
-	c.wait = newHistogram("adp_accept_to_file_seconds", "How long messages took from their acceptance until they were durable in a file.", waitBounds)
+	c.wait = newHistogram("adp_accept_to_file_seconds", "How long messages took from their acceptance until they were durable in a file, duplicates of a batch included.", waitBounds)
 	r.MustRegister(c.wait)
 	c.started = byWord(r, "adp_workers_started_total", "Workers started, by reason.", "reason", "minimum", "backlog", other)
 	c.stopped = byWord(r, "adp_workers_stopped_total", "Workers stopped, by reason.", "reason", "idle", "drained", "timed-out", "cancelled", "resized", "panicked", other)
