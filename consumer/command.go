@@ -189,7 +189,7 @@ func (o *order) decide(ctx context.Context) error {
 	sh.set.cfg.Events.Send(o.told)
 	switch {
 	case o.cmd.Verb == FlushShard:
-		o.received = sh.cut()
+		o.received = sh.arrivals.cut()
 		return nil
 	case repeated:
 		return nil

@@ -29,24 +29,30 @@ type received struct {
 // waits tells whether one of them is not settled.
 func (r *received) waits() bool { return r.unsettled.Load() > 0 }
 
+// arrivals counts the envelopes that a shard has received, apart for each flush.
+type arrivals struct {
+	current atomic.Pointer[received]
+	earlier []*received // before the last flush; only used by cut
+}
+
 // receive counts an envelope, and returns where.
-func (sh *shard) receive() *received {
+func (a *arrivals) receive() *received {
 	for {
-		r := sh.received.Load()
+		r := a.current.Load()
 		r.unsettled.Add(1)
-		if sh.received.Load() == r {
+		if a.current.Load() == r {
 			return r
 		}
 		r.unsettled.Add(-1) // a flush came between, and may have seen none
 	}
 }
 
-// cut returns what counts all that was received before and is not settled. deciding is
-// held.
-func (sh *shard) cut() []*received {
-	sh.earlier = slices.DeleteFunc(sh.earlier, func(r *received) bool { return !r.waits() })
-	sh.earlier = append(sh.earlier, sh.received.Swap(new(received)))
-	return slices.Clone(sh.earlier)
+// cut returns what counts all that was received before and is not settled. It has one
+// caller at a time.
+func (a *arrivals) cut() []*received {
+	a.earlier = slices.DeleteFunc(a.earlier, func(r *received) bool { return !r.waits() })
+	a.earlier = append(a.earlier, a.current.Swap(new(received)))
+	return slices.Clone(a.earlier)
 }
 
 // own consumes, and rests while the shard is paused, until it has to give the folder

@@ -31,10 +31,8 @@ type shard struct {
 	unsettled atomic.Int64
 	// consumes tells that the shard has begun to consume its queue.
 	consumes atomic.Bool
-	// received counts the envelopes since the last flush.
-	received atomic.Pointer[received]
-	// earlier counts those that were received before it. deciding is held to use it.
-	earlier []*received
+	// arrivals counts what was received, for flushes.
+	arrivals arrivals
 	// flushes asks the batcher to flush; it holds one request.
 	flushes chan struct{}
 	// deciding is held while a command is decided.
@@ -63,7 +61,7 @@ func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
 	sh := &shard{set: s, n: n, purpose: p, intake: intake, age: s.ages.of(n), state: event.ShardOpening, since: time.Now(), why: errOpening}
 	sh.flushes, sh.deciding = make(chan struct{}, 1), make(chan struct{}, 1)
 	sh.ended, sh.turn = make(chan struct{}), make(chan struct{})
-	sh.received.Store(new(received))
+	sh.arrivals.current.Store(new(received))
 	sh.stopping, sh.stop = context.WithCancel(intake)
 	sh.outage = s.newOutage(fmt.Sprintf("shard %d in %s", n, s.cfg.Dir.Path()))
 	return sh

@@ -101,7 +101,7 @@ func (sh *shard) unpack(envelopes <-chan *message.Delivery, opened chan<- batche
 	var now *received
 	var settle message.Settler
 	for d := range envelopes {
-		if r := sh.receive(); r != now {
+		if r := sh.arrivals.receive(); r != now {
 			now, settle = r, sh.settle(r, deadLetters)
 		}
 		sh.unsettled.Add(1)

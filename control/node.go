@@ -98,6 +98,7 @@ func New(cfg Config) *Node {
 	n := &Node{cfg: cfg, woken: make(chan struct{}, 1)}
 	n.id = clip(cmp.Or(cfg.Name, host, "node")) + "-" + id[len(id)-6:]
 	n.members = newMembers(n.id)
+	n.failing = time.Now().Add(-failAfter) // until it has worked once
 	if cfg.Owner != nil {
 		n.share = newShare(time.Now(), n.id, cfg.Shards, cfg.Owner)
 		n.mine, n.nodes = cfg.Shards, 1

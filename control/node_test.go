@@ -269,3 +269,22 @@ func TestNodesLongTexts(t *testing.T) {
 		}
 	}
 }
+
+// TestNodeWorks: a consumer that has not worked yet tells so at once, later when it has
+// failed for a while.
+func TestNodeWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		works := false
+		n := New(Config{Owner: &testNode{}, Shards: 1, Consumer: func() Consumer { return Consumer{Works: works} }})
+		for _, step := range []struct {
+			after       time.Duration
+			works, want bool
+		}{{0, false, false}, {1, true, true}, {1, false, true}, {failAfter - 1, false, true}, {1, false, false}, {1, true, true}} {
+			time.Sleep(step.after)
+			works = step.works
+			if got := n.consumer(time.Now()).Works; got != step.want {
+				t.Errorf("%+v: it tells %v", step, got)
+			}
+		}
+	})
+}

@@ -52,7 +52,7 @@ func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready 
 	if p.consumer {
 		c.Info.Roles = append(c.Info.Roles, "message-consumer")
 		c.Owner = set
-		c.Consumer = func() control.Consumer { return claims(set.Status(), out.err() == nil && process.broker.Ready() == nil) }
+		c.Consumer = func() control.Consumer { return claims(set.Status(), out.err() == nil && process.consumes()) }
 	}
 	c.Part = func() control.Part {
 		part := control.Part{Checks: checksOf(ready())}
@@ -91,8 +91,8 @@ func (p *process) address() string {
 	return ""
 }
 
-// claims is what a consumer has of shards. It works while its broker and its output take
-// entries and no shard holds a batch.
+// claims is what a consumer has of shards. It works while its output takes entries and
+// no shard holds a batch.
 func claims(status consumer.Status, works bool) control.Consumer {
 	c := control.Consumer{Works: works}
 	for _, sh := range status {
@@ -107,6 +107,13 @@ func claims(status consumer.Status, works bool) control.Consumer {
 		}
 	}
 	return c
+}
+
+// consumes tells whether the process can take what is queued. It has a connection to the
+// broker for the bus, and another one for the queues. Whether it can publish does not matter.
+func (p *process) consumes() bool {
+	b, ok := p.broker.(interface{ Consumes() error })
+	return !ok || b.Consumes() == nil
 }
 
 func checksOf(ready []server.Check) []control.Check {

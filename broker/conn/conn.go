@@ -107,6 +107,12 @@ func (c *Client[S]) Ready(publishing func(S) error) error {
 	return err
 }
 
+// Consumes returns why nothing can be consumed: the connection for that is not up.
+func (c *Client[S]) Consumes() error {
+	_, err := c.Consuming.Current()
+	return err
+}
+
 // Subscribed notes that a shard is consumed, or need not be any more.
 func (c *Client[S]) Subscribed(shard int) {
 	c.mu.Lock()

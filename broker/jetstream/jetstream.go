@@ -123,6 +123,9 @@ func (b *Broker) Ready() error {
 	return b.conns.Ready(func(*session) error { return b.full.blocks() })
 }
 
+// Consumes returns why nothing can be consumed now.
+func (b *Broker) Consumes() error { return b.conns.Consumes() }
+
 // Consume implements broker.Broker.
 func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error {
 	// The pin outlives the connection, so a consumer that is back at once goes

@@ -151,6 +151,9 @@ func (b *Broker) Ready() error {
 	})
 }
 
+// Consumes returns why nothing can be consumed now.
+func (b *Broker) Consumes() error { return b.conns.Consumes() }
+
 // Consume implements broker.Broker.
 func (b *Broker) Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error {
 	return b.conns.Consume(ctx, shard, prefetch, func(intake context.Context, s *session) error {
