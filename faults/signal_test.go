@@ -105,6 +105,9 @@ func TestFrozen(t *testing.T) {
 	case <-time.After(rig.Patience):
 		t.Fatal("it does not use the disk")
 	}
+	if in, err := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", p.PID())); err != nil || strings.Contains(string(in), "fuse") || strings.Contains(string(in), "request") {
+		t.Errorf("the first thread, which has to take signals, waits in %s, %v", in, err)
+	}
 	p.Signal(syscall.SIGTERM)
 	time.Sleep(8 * time.Second) // more than the time-out, and what the process takes to give up
 	close(thaw)

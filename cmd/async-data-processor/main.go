@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -22,6 +23,11 @@ const (
 	exitUsage    = 2 // the command line or the configuration
 	exitDeadline = 3 // the drain took too long
 )
+
+// Linux hands a signal to the first thread if that takes any, and one that waits for a
+// disk does not act on it (complete_signal in kernel/signal.c). So the first thread runs
+// main alone, which only waits.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr, caught()))
