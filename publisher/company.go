@@ -12,6 +12,9 @@ const (
 	// round that took less than companyMin there is none.
 	companyMin = 100 * time.Microsecond
 	companyMax = 5 * time.Millisecond
+	// After a round of more bytes there is no wait: then the processor is what is scarce,
+	// and it works for the next round while the disk writes this one.
+	companyBytes = 512 << 10
 	// One of so many is not waited for: it may be slow, or gone.
 	companyGaps = 8
 	// After each wait that was in vain, twice as many rounds leave at once, up to
@@ -24,6 +27,7 @@ type company struct {
 	gathered int  // submissions that wait for the next round
 	answered int  // submissions of the round under way that were answered
 	full     bool // the next round has an envelope to which nothing can be added
+	bytes    int  // of the round under way
 	expected int  // how many submissions the next round waits for; 0 if it does not
 
 	alone int // how many rounds will leave at once, because a wait was in vain
@@ -40,9 +44,10 @@ func (c *company) join() (complete bool) {
 	return true
 }
 
-// leave is called when a round begins. left tells that not all has found room in it.
-func (c *company) leave(left bool) {
-	c.gathered, c.answered, c.expected, c.full = 0, 0, 0, left
+// leave is called when a round of so many bytes begins. left tells that not all has found
+// room in it.
+func (c *company) leave(bytes int, left bool) {
+	c.gathered, c.answered, c.expected, c.bytes, c.full = 0, 0, 0, bytes, left
 }
 
 // expect returns how long the next round waits for company after one that took so
@@ -50,7 +55,7 @@ func (c *company) leave(left bool) {
 func (c *company) expect(took time.Duration) time.Duration {
 	expected := c.gathered + c.answered
 	expected -= expected / companyGaps
-	if c.full || c.gathered >= expected || expected < 2 || took < companyMin {
+	if c.full || c.gathered >= expected || expected < 2 || took < companyMin || c.bytes > companyBytes {
 		return 0
 	}
 	if c.alone > 0 {

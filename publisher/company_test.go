@@ -11,11 +11,11 @@ import (
 	"async-data-processor/publisher"
 )
 
-// visits has clients submit for a second of fake time to a broker that takes so long
+// visits has clients submit messages of a size for a second of fake time to a broker that takes so long
 // for each round. Client i pauses for pause(i) before each submission, of a message to
 // the shard i modulo three. It returns how many submissions each client had answered,
 // how long one took on average, and the number of rounds.
-func visits(t *testing.T, clients int, takes time.Duration, pause func(client int) time.Duration) (answered []int, mean time.Duration, rounds int) {
+func visits(t *testing.T, clients, size int, takes time.Duration, pause func(client int) time.Duration) (answered []int, mean time.Duration, rounds int) {
 	answered = make([]int, clients)
 	synctest.Test(t, func(t *testing.T) {
 		const shards = 3
@@ -40,7 +40,7 @@ func visits(t *testing.T, clients int, takes time.Duration, pause func(client in
 				for time.Now().Before(over) {
 					time.Sleep(pause(client))
 					began := time.Now()
-					s := message.Submission{ID: "S", Messages: []message.Message{numbered(0, 100, at[client%shards])}}
+					s := message.Submission{ID: "S", Messages: []message.Message{numbered(0, size, at[client%shards])}}
 					if _, err := p.Submit(t.Context(), s); err != nil {
 						t.Error(err)
 					}
@@ -63,7 +63,7 @@ func visits(t *testing.T, clients int, takes time.Duration, pause func(client in
 func TestCompany(t *testing.T) {
 	const clients = 16
 	// Two of them are slower than a round.
-	answered, _, rounds := visits(t, clients, time.Millisecond, func(client int) time.Duration {
+	answered, _, rounds := visits(t, clients, 100, time.Millisecond, func(client int) time.Duration {
 		if client < 2 {
 			return 3 * time.Millisecond
 		}
@@ -86,16 +86,25 @@ func TestCompany(t *testing.T) {
 func TestNoCompany(t *testing.T) {
 	const takes = time.Millisecond
 	// As many come as a round takes anyway: without a wait the mean is 1.5 rounds.
-	if _, mean, _ := visits(t, 64, takes, func(client int) time.Duration {
+	if _, mean, _ := visits(t, 64, 100, takes, func(client int) time.Duration {
 		return 20*time.Millisecond + time.Duration(client*client)*time.Microsecond
 	}); mean > 7*takes/4 {
 		t.Errorf("a submission takes %v, want 1.75 times a round of %v at most", mean, takes)
 	}
-	answered, _, _ := visits(t, 3, takes, func(client int) time.Duration { return time.Duration(client) * 5 * time.Millisecond })
+	answered, _, _ := visits(t, 3, 100, takes, func(client int) time.Duration { return time.Duration(client) * 5 * time.Millisecond })
 	if answered[0] < 700 {
 		t.Errorf("beside two slow clients a fast one had %d submissions of a millisecond answered in a second", answered[0])
 	}
-	if _, mean, _ := visits(t, 1, takes, func(int) time.Duration { return 100 * time.Microsecond }); mean != takes {
+	// Large rounds do not wait: clients that are together then take turns.
+	answered, _, rounds := visits(t, 16, 100_000, takes, func(client int) time.Duration { return time.Duration(100+20*client) * time.Microsecond })
+	total := 0
+	for _, n := range answered {
+		total += n
+	}
+	if total > 12*rounds {
+		t.Errorf("%d large submissions in %d rounds, want them to take turns", total, rounds)
+	}
+	if _, mean, _ := visits(t, 1, 100, takes, func(int) time.Duration { return 100 * time.Microsecond }); mean != takes {
 		t.Errorf("alone a submission takes %v, want %v", mean, takes)
 	}
 }

@@ -39,7 +39,7 @@ func (p *Publisher) startRound() *round {
 		return nil
 	}
 	var r *round
-	left := false // whether an envelope stays for the round after
+	left, bytes := false, 0 // whether an envelope stays for the round after
 	for i := range p.queues {
 		q := &p.queues[i]
 		if q.publishing || len(q.waiting) == 0 {
@@ -51,12 +51,12 @@ func (p *Publisher) startRound() *round {
 		e := q.waiting[0]
 		q.waiting = slices.Delete(q.waiting, 0, 1)
 		q.publishing = true
-		left = left || len(q.waiting) > 0
+		left, bytes = left || len(q.waiting) > 0, bytes+len(e.Body)
 		r.envelopes = append(r.envelopes, e)
 		r.sent = append(r.sent, e.Envelope)
 	}
 	if r != nil {
-		p.company.leave(left)
+		p.company.leave(bytes, left)
 		r.pending, r.began = len(r.envelopes), time.Now()
 		p.waitFor(r, firstWait)
 	}
