@@ -58,7 +58,9 @@ func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready 
 		part := control.Part{Checks: checksOf(ready())}
 		if set != nil {
 			part.Shards, part.Workers, part.Totals = shardsOf(set.Status(), set.History())
-			part.Disk = &control.Disk{Folder: cfg.OutputDir, Free: out.free.Load(), MinFree: cfg.OutputMinFree}
+			if free := out.reserve.Seen(); free >= 0 { // it is looked at only if some has to be free
+				part.Disk = &control.Disk{Folder: cfg.OutputDir, Free: free, MinFree: cfg.OutputMinFree}
+			}
 		}
 		return part
 	}

@@ -23,8 +23,6 @@ type room struct {
 	store bool
 	// broken is why the folder cannot be looked at, nil if it can.
 	broken atomic.Pointer[error]
-	// free is how many bytes of the disk were free at the last look.
-	free atomic.Int64
 }
 
 // watched is the view of a consumer.Set.
@@ -60,9 +58,6 @@ func (r *room) foreign() error {
 func (r *room) look() error {
 	err := r.dir.Check()
 	if err == nil {
-		if free, err := durable.Free(r.dir.Path()); err == nil {
-			r.free.Store(free)
-		}
 		if low := r.reserve.Look(); low == nil {
 			r.reserve.Clear()
 		} else if low.Cause != nil {
