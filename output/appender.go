@@ -54,6 +54,7 @@ type rolling struct {
 	last  []byte    // the append that is under way, or has failed
 	size  int64     // what is durable of it
 	sum   uint32    // of that
+	lines int       // of that; 0 if an earlier owner has written it
 	first time.Time // append
 
 	// broken: there may be more in it than what is durable.
@@ -135,6 +136,7 @@ func (a *appender) append(ctx context.Context, worker string, b *message.Batch, 
 		a.dir.noRoom(len(content), err)
 		return "", err
 	}
+	r.lines += len(fresh)
 	// In the order of the file, and before its publication: even if that fails, this
 	// batch is written.
 	claim.Commit()
@@ -170,7 +172,7 @@ func (a *appender) begin(worker string) error {
 	if err != nil {
 		return a.dir.failed("open", "", err)
 	}
-	r := newRolling(a.dir.newStem(worker))
+	r := newRolling(a.dir.beginFile(worker))
 	r.sealed = true
 	a.file = r
 	if r.f, err = a.dir.create(r.hidden); err != nil {

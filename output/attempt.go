@@ -24,6 +24,8 @@ type publication struct {
 	// tried tells that final may be ours, linked that it is. It is not known
 	// after a link that reported an error.
 	tried, linked bool
+
+	lines, bytes int // of the content
 }
 
 // run writes the fresh messages of b. The system calls without errors:
@@ -47,15 +49,16 @@ func (a *attempt) run(ctx context.Context, worker string, b *message.Batch, fres
 	if size < 1 {
 		size = len(fresh)
 	}
+	defer a.settle() // however it ends, panics and runtime.Goexit included
 	for messages := range slices.Chunk(fresh, size) {
-		stem := a.dir.newStem(worker)
-		p := publication{temp: tempName(stem), final: visibleName(stem)}
+		stem := a.dir.beginFile(worker)
 		content := join(nil, messages)
+		p := publication{temp: tempName(stem), final: visibleName(stem), lines: len(messages), bytes: len(content)}
+		a.files = append(a.files, p)
 		if err := a.spool(p.temp, content); err != nil {
 			a.dir.noRoom(len(content), err)
-			return "", a.undo.discard(a.files, err)
+			return "", a.undo.discard(a.files[:len(a.files)-1], err)
 		}
-		a.files = append(a.files, p)
 	}
 	if err := a.publish(ctx, b); err != nil {
 		return "", err
@@ -137,7 +140,20 @@ func (a *attempt) expose(ctx context.Context, b *message.Batch) error {
 	if err := names.sync(); err != nil {
 		return a.undo.retract(a.files, a.dir.failed("fsync", "", err))
 	}
+	for _, p := range a.files {
+		a.dir.published(p.final, p.lines, int64(p.bytes))
+		a.dir.settled(p.final)
+	}
 	return nil
+}
+
+// settle tells which of the files can never become visible.
+func (a *attempt) settle() {
+	for _, p := range a.files {
+		if !p.tried {
+			a.dir.settled(p.final)
+		}
+	}
 }
 
 // probeBytes is what the probe writes at least. It is more than a file system

@@ -46,7 +46,7 @@ func waitingWrite(t *testing.T, ctx context.Context, s *Shard, lines ...string) 
 	outcome := make(chan string, 1)
 	go func() {
 		_, written, err := s.Write(ctx, "0-3", newBatch(lines...))
-		outcome <- fmt.Sprint(written, err)
+		outcome <- fmt.Sprint(len(written), err)
 	}()
 	synctest.Wait()
 	if len(outcome) > 0 {

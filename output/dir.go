@@ -27,6 +27,9 @@ var (
 // a shard stays without an owner after a crash.
 const standbyInterval = 200 * time.Millisecond
 
+// seekInterval is how often a standby tells the owner that it waits.
+const seekInterval = 2 * time.Second
+
 // Dir is the output folder. Its methods may be called concurrently.
 type Dir struct {
 	// Rescued, unless nil, is told of each rolling file that another program had removed
@@ -37,6 +40,13 @@ type Dir struct {
 	// is called concurrently, and must not block. Set before the first Shard, read-only
 	// after.
 	Synced func(took time.Duration)
+	// Recorder, unless nil, records the published files of each shard that this process
+	// owns. Set before the first Shard, read-only after.
+	Recorder Recorder
+	// Seeks, unless nil, tells whether this process could write a shard that it waits for.
+	// Then the owner is told, also where it cannot be reached in another way: see
+	// Shard.Sought. Set before the first Shard, read-only after.
+	Seeks func() bool
 
 	root   *os.Root
 	path   string // absolute, so that a change of working directory does not matter
@@ -110,9 +120,12 @@ func (d *Dir) legacy(name string) *legacy {
 	return d.legacies[name]
 }
 
-// await is acquire once no other process owns the shard's folder.
-func (d *Dir) await(ctx context.Context, name string, onStandby func()) (folder, error) {
-	for waited := false; ; waited = true {
+// await is acquire once no other process owns the shard's folder. Meanwhile p reads its
+// files: first all that the window needs, so that the owner is asked for the shard when
+// little is left to do.
+func (d *Dir) await(ctx context.Context, name string, p *preread, onStandby func()) (folder, error) {
+	began, told := time.Now(), onStandby == nil
+	for sought := (time.Time{}); ; {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for %s: %w", name, context.Cause(ctx))
 		}
@@ -122,8 +135,17 @@ func (d *Dir) await(ctx context.Context, name string, onStandby func()) (folder,
 		if !errors.Is(err, errBusy) {
 			return f, err
 		}
-		if !waited && onStandby != nil {
+		if d.Seeks != nil && time.Since(sought) >= seekInterval && d.Seeks() {
+			sought = time.Now()
+			_ = d.root.Chtimes(filepath.Join(name, lockName), time.Time{}, sought) // the owner may be gone by now
+		}
+		more := p.step(ctx, time.Now().Add(d.standby))
+		if !told && (!more || time.Since(began) >= prereadPatience) {
+			told = true
 			onStandby()
+		}
+		if more {
+			continue
 		}
 		pause := time.NewTimer(d.standby)
 		select {

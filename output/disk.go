@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,9 @@ type folder interface {
 	// locked fails unless the lock that this process holds is the one found in
 	// the folder, which may have been moved. If it is, no other process owns it.
 	locked() error
+	// sign returns the time of the lock file, which a standby changes that wants the
+	// folder.
+	sign() (time.Time, error)
 	// unlock lets the next process have the folder.
 	unlock() error
 	close() error
@@ -129,6 +133,8 @@ func Owned(path string) (bool, error) {
 	}
 	return owned, nil
 }
+
+func (d *disk) sign() (time.Time, error) { return d.lock.Changed() }
 
 func (d *disk) unlock() error { return d.lock.Close() }
 

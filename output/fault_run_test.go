@@ -48,6 +48,8 @@ type faultRun struct {
 	shard *Shard
 	disk  *faulty
 	err   error // of the last Write
+
+	recorded *recorded
 }
 
 // eachCall runs test for every call of every kind of write.
@@ -69,7 +71,9 @@ func (k kindOfWrite) begin(t *testing.T, p plan, err error) *faultRun {
 	if k.before > 0 {
 		roll.Bytes += int64(len(content(r.old)))
 	}
-	r.shard = rollingShard(t, r.path, roll)
+	r.recorded = newRecorded(t)
+	r.shard = recordedBy(t, r.recorded, r.path, roll)
+	r.recorded.record()
 	r.disk = newFaulty(t, r.shard, at(-1, pass), err)
 	if k.before > 0 {
 		write(t, r.shard, k.before, r.old...)
@@ -131,7 +135,8 @@ func (r *faultRun) checkAttempt() {
 func (r *faultRun) checkRecovery() {
 	r.Helper()
 	r.disk.plan = at(-1, pass)
-	_, written, err := r.shard.Write(context.Background(), worker, r.batch)
+	_, fresh, err := r.shard.Write(context.Background(), worker, r.batch)
+	written := len(fresh)
 	if want := len(r.lines); err != nil || written != want && r.err != nil || written > 0 && r.err == nil {
 		r.Errorf("the next attempt wrote %d, %v; the one before ended with %v", written, err, r.err)
 	}
@@ -155,6 +160,8 @@ func (r *faultRun) checkReopened(all []string) {
 	r.Helper()
 	s := r.reopen()
 	defer s.Close()
+	r.recorded.record()
+	r.recorded.checkRows(r.path)
 	if got := s.Rebuilt(); got.IDs != len(all) || got.Damaged+got.Foreign > 0 {
 		r.Errorf("rebuilt %+v", got)
 	}
@@ -174,7 +181,7 @@ func (r *faultRun) reopen() *Shard {
 			temps++
 		}
 	}
-	s := openShard(r, r.path)
+	s := recordedBy(r.T, r.recorded, r.path, Roll{})
 	if s.RemovedTemps() != temps {
 		r.Errorf("removed %d of %q", s.RemovedTemps(), other)
 	}

@@ -122,8 +122,8 @@ func mustWrite(t testing.TB, s *Shard, b *message.Batch) string {
 func write(t testing.TB, s *Shard, want int, lines ...string) {
 	t.Helper()
 	name, written, err := s.Write(context.Background(), worker, newBatch(lines...))
-	if err != nil || written != want || (name == "") != (want == 0) {
-		t.Errorf("wrote %d messages into %q, %v; want %d", written, name, err, want)
+	if err != nil || len(written) != want || (name == "") != (want == 0) {
+		t.Errorf("wrote %d messages into %q, %v; want %d", len(written), name, err, want)
 	}
 }
 

@@ -95,7 +95,12 @@ func (p *process) drain(patience time.Duration) {
 func (p *process) run() {
 	defer close(p.ended)
 	defer p.client.Close()
-	dir := p.dir()
+	recorder, owned := newModelRecorder(p), make(chan struct{})
+	var recording sync.WaitGroup
+	recording.Go(func() { recorder.run(owned) })
+	defer recording.Wait()
+	defer close(owned)
+	dir := p.dir(recorder)
 	for p.intake.Err() == nil {
 		shard, err := dir.Shard(p.intake, 0, nil)
 		if err == nil {
@@ -110,9 +115,9 @@ func (p *process) run() {
 }
 
 // dir is the output folder as the process has opened it.
-func (p *process) dir() *Dir {
+func (p *process) dir(r Recorder) *Dir {
 	d := p.world.dir
-	mine := &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, now: p.world.now, legacies: map[string]*legacy{}}
+	mine := &Dir{root: d.root, path: d.path, window: d.window, roll: p.world.roll, standby: d.standby, sync: d.sync, wrap: p.wrap, now: p.world.now, legacies: map[string]*legacy{}, Recorder: r}
 	mine.names.folder = parent{mine}
 	return mine
 }
@@ -255,7 +260,7 @@ type modelWriter struct {
 	world *world
 }
 
-func (m *modelWriter) Write(ctx context.Context, worker string, b *message.Batch) (string, int, error) {
+func (m *modelWriter) Write(ctx context.Context, worker string, b *message.Batch) (string, []message.Message, error) {
 	file, written, err := m.shard.Write(ctx, worker, b)
 	if err != nil {
 		return file, written, err
@@ -269,7 +274,7 @@ func (m *modelWriter) Write(ctx context.Context, worker string, b *message.Batch
 			w.disk.breach("Write returned %s, but %s is not durable", file, m.ID())
 		}
 	}
-	if written > 0 {
+	if len(written) > 0 {
 		name := strings.TrimPrefix(file, "shard-0/")
 		if !w.disk.has(w.disk.durable, name) {
 			w.disk.breach("Write returned %s, but it is not durable", name)

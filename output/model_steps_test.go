@@ -21,7 +21,7 @@ func (s step) GoString() string { return s.what }
 var stepKinds = []func(t *rapid.T) step{
 	publishStep, publishStep, publishStep, publishStep, passStep, passStep,
 	faultStep, faultStep, faultStep, faultStep, settleStep, breakStep,
-	killStep, drainStep, standbyStep, clockStep,
+	killStep, drainStep, standbyStep, clockStep, recordFaultStep, awayStep,
 }
 
 func drawStep(t *rapid.T) step {

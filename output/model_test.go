@@ -2,6 +2,7 @@ package output
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"runtime"
@@ -38,7 +39,7 @@ func TestModel(t *testing.T) {
 		roll := even(t, "roll", Roll{}, Roll{}, Roll{Bytes: 1}, Roll{Bytes: 800}, Roll{Bytes: 800}, Roll{Interval: 3 * time.Second}, Roll{Bytes: 5000, Interval: time.Minute}, neverFull)
 		together := even(t, "together", 0, 2*modelBatch, 8*modelBatch)
 		steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 40).Draw(t, "steps")
-		w := &world{dir: dir, roll: roll, together: together, disk: newModelDisk()}
+		w := &world{dir: dir, roll: roll, together: together, disk: newModelDisk(), records: records{rows: map[string]bool{}}}
 		rapid.SyncTest(t, func(*rapid.T) {
 			w.memory = brokertest.NewMemory(1) // its channels are the bubble's
 			w.run(steps)
@@ -64,12 +65,13 @@ func setModelChecks(t *testing.T) {
 // takeOver checks what the owner after an orderly end finds.
 func (w *world) takeOver() {
 	p := &process{world: w, dead: make(chan struct{})}
-	shard, err := p.dir().Shard(context.Background(), 0, func() { w.breach("the shard has an owner after all have ended") })
+	recorder := newModelRecorder(p)
+	shard, err := p.dir(recorder).Shard(context.Background(), 0, func() { w.breach("the shard has an owner after all have ended") })
 	if err != nil {
 		w.breach("the last owner: %v", err)
 		return
 	}
-	if err := shard.Close(); err != nil {
+	if err := errors.Join(recorder.record(), shard.Close()); err != nil {
 		w.breach("the last owner: %v", err)
 	}
 	w.mu.Lock()

@@ -34,6 +34,7 @@ type world struct {
 	// processes has one that is always started again, and a standby or none.
 	processes [2]*process
 	over      bool // nothing is started any more
+	records   records
 }
 
 // longestHang is how long a call may hang.
@@ -55,7 +56,7 @@ func (w *world) run(steps []step) {
 	}
 
 	w.mu.Lock()
-	w.faults, w.settleFaults = nil, nil
+	w.faults, w.settleFaults, w.records.faults, w.records.away = nil, nil, nil, time.Time{}
 	w.mu.Unlock()
 	for began := time.Now(); w.memory.Depth(0) > 0; time.Sleep(time.Second) {
 		if time.Since(began) > 10*time.Minute {
@@ -78,6 +79,7 @@ func (w *world) run(steps []step) {
 	time.Sleep(longestHang)
 
 	w.takeOver()
+	w.checkRecorded()
 	w.mu.Lock()
 	w.disk.losePower(0)
 	w.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 
 // Names in the output folder and in a shard's folder:
 //
-//	shard-<n>/.lock                      held by the owner
+//	shard-<n>/.lock                      held by the owner; its time is a sign of who waits
 //	shard-<n>/.control.json              what commands have set, replaced as a whole
 //	shard-<n>/<worker>_<ULID>.ndjson     visible
 //	shard-<n>/.<worker>_<ULID>.tmp       being written, or left by a crash
@@ -30,8 +30,9 @@ const (
 	tempSuffix    = ".tmp"
 	rollingSuffix = ".rolling"
 
-	// ulidLen is the length of a ULID, which sorts by time.
+	// ulidLen is the length of a ULID, which sorts by time. noULID sorts before all.
 	ulidLen = 26
+	noULID  = "00000000000000000000000000"
 	// probeWorker is the worker in the names of a probe.
 	probeWorker   = "probe"
 	maxWorkerName = 64
@@ -71,6 +72,14 @@ func isFar(at, now time.Time) bool {
 // newStem returns a stem that sorts behind those of all files in the folder.
 func (d *shardDir) newStem(worker string) string { return worker + "_" + d.ids.Next(d.now()) }
 
+// beginFile returns newStem for a file that is to become visible. It ends with settled.
+func (d *shardDir) beginFile(worker string) string {
+	if d.publications == nil {
+		return d.newStem(worker)
+	}
+	return d.publications.begin(worker)
+}
+
 func visibleName(stem string) string { return stem + visibleSuffix }
 
 func tempName(stem string) string { return hiddenPrefix + stem + tempSuffix }
@@ -108,6 +117,12 @@ func splitName(name string) (kind Kind, stem string) {
 		return Rolling, stem
 	}
 	return Foreign, ""
+}
+
+// ulidOf returns the ULID in a visible name of ours.
+func ulidOf(visible string) string {
+	end := len(visible) - len(visibleSuffix)
+	return visible[end-ulidLen : end]
 }
 
 // splitStem returns the parts of a stem, and when the ULID was made.

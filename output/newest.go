@@ -25,18 +25,23 @@ type newest struct {
 	last    time.Time
 	highest time.Time // of all names
 	files   []found
-	lowest  [ulidLen]byte     // of those that matter; zero for none yet
-	workers []string          // whose files they are
-	indexes map[string]uint32 // of workers
+	lowest  [ulidLen]byte // of those that matter; zero for none yet
+	workers workers
 
 	foreign int
 	example string // of the foreign
 }
 
+// workers is the names of the workers in names of files, each once.
+type workers struct {
+	names   []string
+	indexes map[string]uint32 // of names
+}
+
 // found is the name of a file.
 type found struct {
 	ulid   [ulidLen]byte
-	worker uint32 // index of workers
+	worker uint32 // its index
 }
 
 // at is when the writing of the file began.
@@ -55,8 +60,10 @@ func (n *newest) ago(i int) time.Duration {
 	return max(0, n.last.Sub(n.files[i-1].at()))
 }
 
-func (n *newest) name(f found) string {
-	return visibleName(n.workers[f.worker] + "_" + string(f.ulid[:]))
+func (n *newest) name(f found) string { return n.workers.name(f) }
+
+func (w *workers) name(f found) string {
+	return visibleName(w.names[f.worker] + "_" + string(f.ulid[:]))
 }
 
 // add takes the name of a visible file.
@@ -74,7 +81,7 @@ func (n *newest) add(name string) {
 	if ulid < string(n.lowest[:]) {
 		return
 	}
-	n.files = append(n.files, found{[ulidLen]byte([]byte(ulid)), n.index(worker)})
+	n.files = append(n.files, found{[ulidLen]byte([]byte(ulid)), n.workers.index(worker)})
 	if len(n.files) > n.limit+n.limit/4 {
 		n.cut()
 	}
@@ -87,17 +94,26 @@ func (n *newest) reach(at time.Time) {
 	}
 }
 
-func (n *newest) index(worker string) uint32 {
-	i, ok := n.indexes[worker]
+func (w *workers) index(worker string) uint32 {
+	i, ok := w.indexes[worker]
 	if !ok {
-		if n.indexes == nil {
-			n.indexes = make(map[string]uint32)
+		if w.indexes == nil {
+			w.indexes = make(map[string]uint32)
 		}
-		i = uint32(len(n.workers))
+		i = uint32(len(w.names))
 		worker = strings.Clone(worker) // not the whole name
-		n.workers, n.indexes[worker] = append(n.workers, worker), i
+		w.names, w.indexes[worker] = append(w.names, worker), i
 	}
 	return i
+}
+
+// top is the ULID of the newest file, or noULID.
+func (n *newest) top() string {
+	top := noULID
+	for _, f := range n.files {
+		top = max(top, string(f.ulid[:]))
+	}
+	return top
 }
 
 // cut sorts the files, the newest first, and forgets those beyond the limit.

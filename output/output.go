@@ -108,8 +108,9 @@ func (r Roll) Rolls() bool { return r.Bytes > 0 || r.Interval > 0 }
 
 // Rebuilt is what the owner of a shard found in its files when it opened it.
 type Rebuilt struct {
-	// IDs is how many ids are in the window, Files how many files were read.
-	IDs, Files int
+	// IDs is how many ids are in the window, Files how many files were read. Beforehand
+	// is how many of these were read while another process owned the shard.
+	IDs, Files, Beforehand int
 	// Damaged counts our files with a line that is cut off or has no id. Foreign
 	// counts files named *.ndjson whose name is not ours, or is of a time that no
 	// clock of ours had. Ids that are only in

@@ -20,18 +20,22 @@ import (
 //	a file is damaged                  it is counted: another program has changed
 //	                                   it, and a stopped shard would not help
 //	a file cannot be read              the start fails: an operator can fix that
-func (s *Shard) rebuildWindow(ctx context.Context, files *newest) error {
+//	a file was read beforehand         it is not read again
+func (s *Shard) rebuildWindow(ctx context.Context, files *newest, p *preread) error {
 	files.cut()
 	s.rebuilt.Foreign, s.rebuilt.Example = files.foreign, files.example
 	var failed error
-	s.rebuilt.IDs = s.window.Load(s.committed(ctx, files, &failed))
+	s.rebuilt.IDs = s.window.Load(s.committed(ctx, files, p, &failed))
+	if !files.last.IsZero() {
+		s.window.StoodStill(files.now.Sub(files.last))
+	}
 	return failed
 }
 
 // committed yields how long ago the ids of each file count as committed, the newest
 // file first, and what reads them. That uses its slice again. It ends with the first
 // error, which it stores in failed.
-func (s *Shard) committed(ctx context.Context, files *newest, failed *error) iter.Seq2[time.Duration, func() []committed.Key] {
+func (s *Shard) committed(ctx context.Context, files *newest, p *preread, failed *error) iter.Seq2[time.Duration, func() []committed.Key] {
 	return func(yield func(time.Duration, func() []committed.Key) bool) {
 		in := bufio.NewReaderSize(nil, 64<<10)
 		var keys []committed.Key
@@ -41,7 +45,14 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 				return
 			}
 			read := func() []committed.Key {
-				keys, *failed = s.readFile(files.name(f), in, keys[:0], files.limit)
+				name := files.name(f)
+				if r, ok := p.find(s.dir, name); ok {
+					s.count(name, r.whole)
+					s.rebuilt.Beforehand++
+					keys = committed.Unpack(r.ids, keys[:0])
+					return keys
+				}
+				keys, *failed = s.readFile(name, in, keys[:0], files.limit)
 				return keys
 			}
 			if !yield(files.ago(i), read) || *failed != nil {
@@ -53,19 +64,24 @@ func (s *Shard) committed(ctx context.Context, files *newest, failed *error) ite
 
 // readFile is readIDs for a file that may have been taken away, and tells Rebuilt of it.
 func (s *Shard) readFile(name string, in *bufio.Reader, keys []committed.Key, limit int) ([]committed.Key, error) {
-	keys, whole, err := s.readIDs(name, in, keys, limit)
+	keys, whole, err := readIDs(s.dir, name, in, keys, limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return keys, nil
 	}
 	if err != nil {
 		return nil, unreadable(s.dir.failed("read", name, err))
 	}
+	s.count(name, whole)
+	return keys, nil
+}
+
+// count counts a file that was read.
+func (s *Shard) count(name string, whole bool) {
 	s.rebuilt.Files++
 	if !whole {
 		s.rebuilt.Damaged++
 		s.rebuilt.Example = name
 	}
-	return keys, nil
 }
 
 // lineGuess is the expected length of a line, in the search for the last lines of a
@@ -76,8 +92,8 @@ const lineGuess = 128
 // limit, at most twice as many. It may use the slice. whole is false if a line that
 // it has read has no id, or if the last one is cut off. That message counts as not
 // written.
-func (s *Shard) readIDs(name string, in *bufio.Reader, keys []committed.Key, limit int) (_ []committed.Key, whole bool, err error) {
-	f, err := s.dir.read(name)
+func readIDs(dir folder, name string, in *bufio.Reader, keys []committed.Key, limit int) (_ []committed.Key, whole bool, err error) {
+	f, err := dir.read(name)
 	if err != nil {
 		return keys, false, err
 	}

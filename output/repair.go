@@ -76,6 +76,7 @@ func (a *appender) finish(r *rolling) error {
 		if err := a.dir.remove(r.hidden); err != nil {
 			return a.dir.failed("unlink", r.hidden, err)
 		}
+		a.dir.settled(r.final)
 		return nil
 	}
 	return a.show(r)
@@ -114,11 +115,14 @@ func (a *appender) show(r *rolling) error {
 	if err := a.dir.remove(r.hidden); err != nil {
 		return a.dir.failed("unlink", r.hidden, err)
 	}
+	a.dir.published(r.final, r.lines, r.size)
 	if names.sync() != nil {
 		// If the hidden name comes back with a loss of power, the next owner sees
 		// what it is. Before anything else is written its removal is made durable.
-		a.undo.oweSync()
+		a.undo.oweSync(r.final)
+		return nil
 	}
+	a.dir.settled(r.final)
 	return nil
 }
 
@@ -145,8 +149,10 @@ func (a *appender) rescue(r *rolling) error {
 	}
 	_, stem := splitName(r.final)
 	worker, _, _, _ := splitStem(stem)
-	stem = a.dir.newStem(worker)
+	stem = a.dir.beginFile(worker)
 	temp, to := tempName(stem), newRolling(stem)
+	gone := to.final
+	defer func() { a.dir.settled(gone) }()
 	names, err := a.dir.syncer.begin()
 	if err != nil {
 		return a.unrescued("open", "", err)
@@ -177,6 +183,7 @@ func (a *appender) rescue(r *rolling) error {
 	}
 	_ = r.f.Close() // only read from
 	lost := r.hidden
+	gone = r.final
 	r.hidden, r.final, r.inode, r.f, r.broken = to.hidden, to.final, at, f, false
 	err = names.sync()
 	_ = a.undo.discardTemp(temp, err) // or else it is removed later

@@ -29,10 +29,18 @@ type Shard struct {
 	undo     *undo
 	appender *appender
 
+	sign time.Time // that Sought saw last; only used by Sought
+
 	// Set by Dir.Shard, read-only after.
 	removedTemps int
 	rebuilt      Rebuilt
 }
+
+// Known is what a shard knows of a submission, and Memory how far back it remembers.
+type (
+	Known  = committed.Known
+	Memory = committed.Memory
+)
 
 // legacy is what the owners of a shard in this process leave each other: another one
 // takes the shard after the folder was given away or lost.
@@ -60,6 +68,8 @@ type shardDir struct {
 	syncer syncer
 	now    func() time.Time
 	*legacy
+	// publications is nil if no one records them. Set by Dir.Shard, read-only after.
+	publications *Publications
 
 	// gate keeps Close from giving the lock away while the folder changes. Close
 	// holds it alone. Others hold it shared: an attempt from its request for the
@@ -74,8 +84,9 @@ type shardDir struct {
 
 // Shard opens the folder shard-<n>, made if missing. It waits until no other
 // process owns it, or until ctx is done; then it fails with ctx's cause. If it
-// has to wait it calls onStandby first, once; nil is allowed. The lock of another
-// owner ends with its Close or with its process.
+// has to wait it reads the files first, for 10 seconds at most, and then calls onStandby,
+// once; nil is allowed. While it waits it reads what is new now and then. The lock of
+// another owner ends with its Close or with its process.
 //
 // When Shard returns:
 //
@@ -90,17 +101,27 @@ type shardDir struct {
 // may be called again: a disk that is full or fails may recover.
 func (d *Dir) Shard(ctx context.Context, n int, onStandby func()) (*Shard, error) {
 	name := ShardName(n)
-	f, err := d.await(ctx, name, onStandby)
+	l := d.legacy(name)
+	p := &preread{dir: d, name: name, window: l.window}
+	defer p.close()
+	f, err := d.await(ctx, name, p, onStandby)
 	if err != nil {
 		return nil, err
 	}
-	s := newShard(f, name, d.legacy(name), d.roll, d.now)
+	p.match(f)
+	s := newShard(f, name, l, d.roll, d.now)
 	s.dir.syncer.synced = d.Synced
+	if d.Recorder != nil {
+		s.dir.publications = newPublications(s.dir, n, d.Recorder)
+	}
 	if err := d.syncName(name); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if err := s.takeOver(ctx, d.window); err != nil {
+	if err := s.takeOver(ctx, d.window, p); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if d.Recorder != nil {
+		d.Recorder.Opened(s.dir.publications)
 	}
 	return s, nil
 }
@@ -115,7 +136,7 @@ func newShard(f folder, name string, l *legacy, r Roll, now func() time.Time) *S
 }
 
 // takeOver makes the folder of an earlier owner this one's.
-func (s *Shard) takeOver(ctx context.Context, w Window) error {
+func (s *Shard) takeOver(ctx context.Context, w Window, p *preread) error {
 	began := time.Now()
 	files := newest{limit: w.IDs, now: s.dir.now()}
 	if err := s.cleanUp(ctx, &files); err != nil {
@@ -129,7 +150,7 @@ func (s *Shard) takeOver(ctx context.Context, w Window) error {
 	if err := s.dir.syncNames(); err != nil {
 		return err
 	}
-	err := s.rebuildWindow(ctx, &files)
+	err := s.rebuildWindow(ctx, &files, p)
 	s.rebuilt.Took = time.Since(began)
 	return err
 }
@@ -161,6 +182,9 @@ func (s *Shard) cleanUp(ctx context.Context, files *newest) error {
 		s.removedTemps++
 	}
 	s.dir.ids.Follow(files.highest)
+	if s.dir.publications != nil {
+		s.dir.publications.before = files.top()
+	}
 	return s.publishLeft(ctx, rolling, files)
 }
 
@@ -201,9 +225,33 @@ func (s *Shard) RemovedTemps() int { return s.removedTemps }
 // Rebuilt is what this process found in the shard's files when it opened it.
 func (s *Shard) Rebuilt() Rebuilt { return s.rebuilt }
 
+// Sought tells whether another process that could write the shard has waited for its folder
+// since the last call; the first call says nothing. It has one caller at a time. It asks the
+// disk.
+func (s *Shard) Sought() bool {
+	sign, err := s.dir.sign()
+	if err != nil || sign.Equal(s.sign) {
+		return false
+	}
+	first := s.sign.IsZero()
+	s.sign = sign
+	return !first
+}
+
 // Remembered returns how many ids of written messages are remembered, and for how long
 // the oldest is.
 func (s *Shard) Remembered() (ids int, oldest time.Duration) { return s.window.Remembered() }
+
+// Known returns which messages of a submission are durable, and how far back the shard
+// remembers. What was taken away before this process opened the shard is not known.
+func (s *Shard) Known(submission string, count int) (Known, Memory) {
+	return s.window.Known(submission, count), s.window.Memory()
+}
+
+// Written tells whether a message is durable, and since when.
+func (s *Shard) Written(id []byte) (at time.Time, known bool) {
+	return s.window.Find(committed.KeyOf(id))
+}
 
 // Roll publishes the shard's file if it is full or old, or if an earlier try has
 // failed. How often it is called decides how late a file may be.
@@ -233,6 +281,7 @@ func (s *Shard) Close() error {
 		return nil
 	}
 	err = errors.Join(err, s.appender.close(), s.dir.leave())
+	s.dir.publications.close()
 	return errors.Join(err, s.dir.unlock())
 }
 
@@ -277,16 +326,19 @@ func (d *shardDir) leave() error {
 
 // ready fails if there is a reason not to publish that Batch does not know of.
 func (d *shardDir) ready(ctx context.Context) error {
-	d.mu.Lock()
-	closed := d.closed
-	d.mu.Unlock()
-	if closed {
+	if d.isClosed() {
 		return ErrClosed
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("write to %s: %w", d.name, context.Cause(ctx))
 	}
 	return d.held()
+}
+
+func (d *shardDir) isClosed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
 }
 
 // syncNames makes durable which names are in the folder.

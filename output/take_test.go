@@ -91,11 +91,16 @@ type takeRun struct {
 	plan plan
 	disk *faulty // of the last attempt
 	want [][]byte
+
+	recorded *recorded
 }
 
 func (k kindOfTake) begin(t *testing.T, p plan, err error) *takeRun {
 	r := &takeRun{T: t, dir: openTestDir(t, memoryDir(t)), plan: p, want: k.want}
 	fill(t, r.dir.path, k.files)
+	r.recorded = newRecorded(t)
+	r.recorded.lazy, r.recorded.cursor, r.recorded.known = true, noULID, true
+	r.dir.Recorder = r.recorded
 	r.dir.wrap = func(f folder) folder {
 		r.disk = newFaultyFolder(t, f, func(i int, call string) verdict { return r.plan(i, call) }, err)
 		return r.disk
@@ -125,6 +130,8 @@ func (r *takeRun) checkRecovery() {
 		r.Errorf("the names are not durable after %q", r.disk.calls)
 	}
 	write(r, s, 0, takenLines...)
+	r.recorded.record()
+	r.recorded.checkRows(r.dir.path)
 }
 
 // eachCallOfATake runs test for every call of every kind of take.

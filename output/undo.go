@@ -18,9 +18,10 @@ type undo struct {
 	mu         sync.Mutex    // guards what follows
 	visible    []publication // they failed, and possibly are visible
 	staleTemps []string      // temporary files that could not be removed, but may be later
-	// removals counts the names that were removed and must not come back with a
-	// loss of power, synced those that no longer can.
-	removals, synced int
+	// removed is the visible names that were removed and must not come back with a
+	// loss of power. synced counts those that no longer can.
+	removed []string
+	synced  int
 }
 
 // discard removes the temporary files after err.
@@ -55,7 +56,7 @@ func (u *undo) retract(files []publication, err error) error {
 			err = fmt.Errorf("%w; %w", err, hiding)
 			continue
 		}
-		u.oweSync()
+		u.oweSync(p.final)
 		err = u.discardTemp(p.temp, err)
 	}
 	return err
@@ -99,7 +100,7 @@ func (u *undo) finishLocked() error {
 			return err
 		}
 		u.visible = u.visible[1:]
-		u.removals++
+		u.removed = append(u.removed, p.final)
 		u.staleTemps = append(u.staleTemps, p.temp)
 	}
 	u.staleTemps = slices.DeleteFunc(u.staleTemps, func(temp string) bool { return u.dir.remove(temp) == nil })
@@ -115,11 +116,12 @@ func (u *undo) interrupted(files []publication) {
 	_ = u.finishLocked() // or else the next Write does it
 }
 
-// oweSync notes that a name was removed and not durably.
-func (u *undo) oweSync() {
+// oweSync notes that a name of a file, which has this visible name, was removed and not
+// durably.
+func (u *undo) oweSync(final string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.removals++
+	u.removed = append(u.removed, final)
 }
 
 // syncRemovals makes durable what was removed. Otherwise a loss of power could
@@ -127,9 +129,9 @@ func (u *undo) oweSync() {
 // keeps their order.
 func (u *undo) syncRemovals() error {
 	u.mu.Lock()
-	removals, synced := u.removals, u.synced
+	owed, removals := len(u.removed), u.synced+len(u.removed)
 	u.mu.Unlock()
-	if removals == synced {
+	if owed == 0 {
 		return nil
 	}
 	if err := u.dir.syncNames(); err != nil {
@@ -137,6 +139,9 @@ func (u *undo) syncRemovals() error {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.synced = max(u.synced, removals)
+	for ; u.synced < removals; u.synced++ {
+		u.dir.settled(u.removed[0])
+		u.removed = u.removed[1:]
+	}
 	return nil
 }

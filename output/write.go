@@ -16,7 +16,7 @@ import (
 //	files do not roll    one file, or several if the messages are more than b.Size
 //	files roll           the end of the shard's file, visible only later
 //
-// It returns how many messages it has written, and the visible name of the last
+// It returns the messages that it has written, and the visible name of the last
 // file relative to the output folder ("shard-0/0-2_01JD….ndjson"). Then all
 // messages of b are durable: those that it did not write are in other files (see
 // Window). If there is nothing to write, the name is empty.
@@ -39,30 +39,30 @@ import (
 //
 //	a message that another batch is about to publish     5 s, then committed.ErrPending
 //	an append of another batch                           5 s, then ErrTurn
-func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
+func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (file string, written []message.Message, err error) {
 	if !isWorkerName(worker) {
-		return "", 0, fmt.Errorf("worker %q: a name is 1 to 64 letters, digits and hyphens", worker)
+		return "", nil, fmt.Errorf("worker %q: a name is 1 to 64 letters, digits and hyphens", worker)
 	}
 	if len(b.Messages) == 0 {
-		return "", 0, errors.New("write an empty batch")
+		return "", nil, errors.New("write an empty batch")
 	}
 	claim, err := s.claim(ctx, b)
 	if err != nil {
-		return "", 0, err
+		return "", nil, err
 	}
 	defer claim.Release()
 	fresh := freshOf(b.Messages, claim)
 	if len(fresh) == 0 {
-		return "", 0, nil
+		return "", nil, nil
 	}
 	// After the claim, not before: an earlier attempt with one of these ids may
 	// have left it visible, and then enter undoes that.
 	if err := s.dir.enter(s.undo.finish); err != nil {
-		return "", 0, err
+		return "", nil, err
 	}
 	defer s.dir.leave() // only names were looked up in the folder: nothing can be lost
 	if err := s.undo.syncRemovals(); err != nil {
-		return "", 0, err
+		return "", nil, err
 	}
 	if s.appender.roll.Rolls() {
 		file, err = s.appender.append(ctx, worker, b, fresh, claim)
@@ -71,9 +71,9 @@ func (s *Shard) Write(ctx context.Context, worker string, b *message.Batch) (fil
 		file, err = a.run(ctx, worker, b, fresh, claim)
 	}
 	if err != nil {
-		return "", 0, err
+		return "", nil, err
 	}
-	return file, len(fresh), nil
+	return file, fresh, nil
 }
 
 // claim reserves the messages of b that are not committed, until b is abandoned

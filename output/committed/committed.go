@@ -35,6 +35,10 @@ type Window struct {
 	mu      sync.Mutex // guards what follows
 	store   store
 	pending map[block]*run // the claimed ids: the runs of a block are linked
+	// stood is for how long the ages of what was committed until loaded stood still.
+	loaded int64
+	stood  time.Duration
+	set    time.Duration // by how much the wall clock was set since began
 }
 
 // New returns an empty window that remembers at least the last ids, an id per
@@ -229,6 +233,14 @@ func (w *Window) Remembered() (ids int, oldest time.Duration) {
 	return w.store.ids, time.Duration(w.now()-w.store.at(w.store.first).at) * time.Millisecond
 }
 
+// Full tells whether the window has no use for ids that were committed so long ago, behind
+// so many that are newer.
+func (w *Window) Full(newer int, ago time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.store.full(newer, ago.Milliseconds())
+}
+
 // Load puts what was committed before in front of what the window has, which is
 // older, or the same. files yields how long ago the ids of a file were committed, and
 // what reads them in the file's order (the last are the newest); the newest file comes
@@ -240,6 +252,7 @@ func (w *Window) Load(files iter.Seq2[time.Duration, func() []Key]) (ids int) {
 	var last [1]run
 	for ago, read := range files {
 		if loaded.full(loaded.ids, ago.Milliseconds()) {
+			loaded.forgot = true
 			break
 		}
 		at := w.now() - ago.Milliseconds()
@@ -255,6 +268,7 @@ func (w *Window) Load(files iter.Seq2[time.Duration, func() []Key]) (ids int) {
 	for n := w.store.next; n != w.store.first; n-- {
 		r := w.store.at(n - 1)
 		if loaded.full(loaded.ids, now-r.at) {
+			loaded.forgot = true
 			break
 		}
 		last[0] = run{block: r.block(), bits: r.bits}
@@ -263,6 +277,7 @@ func (w *Window) Load(files iter.Seq2[time.Duration, func() []Key]) (ids int) {
 	}
 	loaded.reverse()
 	loaded.expire(now)
+	loaded.forgot = loaded.forgot || w.store.forgot || loaded.ids >= loaded.limit // the rest of a file may be missing
 	w.store = loaded
 	return w.store.ids
 }

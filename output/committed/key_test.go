@@ -3,6 +3,7 @@ package committed
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,4 +100,19 @@ func text(k Key) string {
 		hi >>= 5
 	}
 	return fmt.Sprintf("%s.%d", out[:], k.index)
+}
+
+// TestPack: what is packed comes back, the keys of a block in the order of their indexes.
+func TestPack(t *testing.T) {
+	ids := []string{ulid + ".0", ulid + ".1", ulid + ".63", ulid + ".64", ulid + ".4194239", "foreign", "other", ulid + ".2"}
+	packed := Pack(append(keys(ids...), noKey))
+	if len(packed) != 6 {
+		t.Errorf("%d records", len(packed))
+	}
+	if got := Unpack(packed, nil); !slices.Equal(got, keys(ids...)) {
+		t.Errorf("got %v, want %v", got, keys(ids...))
+	}
+	if got := Unpack(Pack(keys(ulid+".3", ulid+".1", ulid+".3")), nil); !slices.Equal(got, keys(ulid+".1", ulid+".3")) {
+		t.Errorf("got %v", got)
+	}
 }

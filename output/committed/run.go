@@ -1,5 +1,10 @@
 package committed
 
+import (
+	"math/bits"
+	"slices"
+)
+
 // block is which 64 of a submission's messages: ids are looked up and kept by
 // the block, as those of a submission stand side by side in a batch.
 type block struct{ hi, lo, number uint64 }
@@ -57,3 +62,38 @@ func cutRun(keys []Key) (r run, rest []Key) {
 	}
 	return r, keys[:last+1]
 }
+
+// Packed is ids of one block: up to 64 of them in 32 bytes.
+type Packed struct {
+	hi, lo, bits uint64
+	number       uint16 // of the block
+}
+
+// Pack returns the keys in less memory. A key that stands beside others of its block
+// loses its place among them.
+func Pack(keys []Key) (packed []Packed) {
+	for _, k := range keys {
+		if !k.isID() {
+			continue
+		}
+		p := Packed{k.hi, k.lo, k.bit(), uint16(k.block().number)}
+		if n := len(packed); n > 0 && packed[n-1].block() == p.block() {
+			packed[n-1].bits |= p.bits
+		} else {
+			packed = append(packed, p)
+		}
+	}
+	return slices.Clone(packed) // without what append has left
+}
+
+// Unpack appends what was packed to keys.
+func Unpack(packed []Packed, keys []Key) []Key {
+	for _, p := range packed {
+		for rest := p.bits; rest != 0; rest &= rest - 1 {
+			keys = append(keys, Key{p.hi, p.lo, uint32(p.number)<<6 | uint32(bits.TrailingZeros64(rest))})
+		}
+	}
+	return keys
+}
+
+func (p Packed) block() block { return block{p.hi, p.lo, uint64(p.number)} }

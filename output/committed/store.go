@@ -22,6 +22,7 @@ type store struct {
 	age   int64 // milliseconds
 
 	ids         int        // in all records
+	forgot      bool       // some were dropped, or never taken
 	first, next uint32     // numbers of the oldest record, and of the one to come
 	base        uint32     // number of chunks[0][0]
 	chunks      [][]record // chunkSize each
@@ -158,6 +159,7 @@ func (s *store) expire(now int64) {
 			return
 		}
 		s.ids -= n
+		s.forgot = true
 		s.first++
 		if s.first-s.base == chunkSize {
 			s.spare = s.chunks[0]

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"async-data-processor/message"
 )
 
 // maxRanges is how many ranges of a submission's missing indexes are listed.
@@ -115,14 +117,25 @@ func (c *comparison) gap(from, to int) {
 	}
 }
 
-// endSubmission lists the submission of last if it has gaps.
+// endSubmission lists the submission of last if it has gaps. Its id tells how many
+// messages there are, so those behind the highest index are missed, too. An id that
+// tells no count, or a lower one than its messages do, is of a program before that.
 func (c *comparison) endSubmission() {
+	if !c.started || c.last.index() == foreignIndex {
+		return
+	}
+	id := c.last.submission().String()
+	of := fmt.Sprintf(", the highest is %d", c.last.index())
+	if count, ok := message.CountOf(id); ok && count > c.last.index() {
+		c.gap(c.last.index()+1, count)
+		of = fmt.Sprintf(" of %d", count)
+	}
 	if c.missing == 0 {
 		return
 	}
 	c.t.missing += c.missing
-	f := Finding{Class: Gap, ID: c.last.submission().String()}
-	f.Detail = fmt.Sprintf("%s missing, the highest is %d", strings.Join(c.ranges, ", "), c.last.index())
+	f := Finding{Class: Gap, ID: id}
+	f.Detail = strings.Join(c.ranges, ", ") + " missing" + of
 	c.t.found(none, f)
 	c.missing, c.ranges = 0, c.ranges[:0]
 }

@@ -23,6 +23,10 @@ const (
 	// s1 and s2 are submissions, s1 the older one.
 	s1 = "01JD8Y6G5V3X9Q2R7T4B1C0D5E"
 	s2 = "01JD8Y6G5V3X9Q2R7T4B1C0D5F"
+	// ofTwo and ofTen are submissions whose ids tell how many messages they have. The
+	// others are of a program that told none.
+	ofTwo = "01JD8Y6G5V3X9Q2R7T4B1C0002"
+	ofTen = "01JD8Y6G5V3X9Q2R7T4B1C000A"
 )
 
 // name is a path in shard n, a different one for each i.

@@ -26,19 +26,21 @@ type model struct {
 	files  map[string][]string // by message id, a file for each line
 	seen   map[string]bool     // indexes, as ids
 	top    map[string]int      // highest index by submission
+	count  map[string]int      // of messages by submission, as its id tells; 0 for none
 }
 
 // invent makes a tree of messages with known duplicates, gaps, torn and
 // misplaced lines. Few bits of the ids vary, so that their order is tried, too.
 func invent(rng *rand.Rand) *model {
-	m := &model{tree: make(tree), files: make(map[string][]string), seen: make(map[string]bool), top: make(map[string]int)}
+	m := &model{tree: make(tree), files: make(map[string][]string), seen: make(map[string]bool), top: make(map[string]int), count: make(map[string]int)}
 	var ids []string
 	for i := range rng.IntN(40) {
 		if rng.IntN(5) == 0 {
 			ids = append(ids, fmt.Sprintf("foreign-%d.%d", i, rng.IntN(9)))
 			continue
 		}
-		id := ulid.ULID{0: byte(rng.IntN(3)), 7: byte(rng.IntN(3)), 8: byte(i), 15: byte(rng.IntN(3))}.String()
+		count := rng.IntN(40) * rng.IntN(2) // of the half that is of an older program, it is 0
+		id := ulid.ULID{0: byte(rng.IntN(3)), 7: byte(rng.IntN(3)), 8: byte(i), 14: byte(rng.IntN(2)) << 7, 15: byte(count)}.String()
 		if m.top[id] > 0 {
 			continue
 		}
@@ -48,7 +50,7 @@ func invent(rng *rand.Rand) *model {
 			}
 			ids = append(ids, fmt.Sprintf("%s.%d", id, index))
 			m.seen[ids[len(ids)-1]] = true
-			m.top[id] = index
+			m.top[id], m.count[id] = index, count
 		}
 	}
 	for range rng.IntN(len(ids) + 1) {
@@ -125,7 +127,7 @@ func (m *model) fs() fstest.MapFS {
 func (m *model) missing() map[string]int {
 	missing := make(map[string]int)
 	for id, top := range m.top {
-		for index := range top {
+		for index := range max(top, m.count[id]) {
 			if !m.seen[fmt.Sprintf("%s.%d", id, index)] {
 				missing[id]++
 			}

@@ -31,9 +31,10 @@ const (
 
 // These are no faults, or not for certain.
 const (
-	// Gap, a warning: a submission has a message of a higher index than one
-	// that is missing. That one may still be queued, be a dead letter, or have
-	// been moved away with its file.
+	// Gap, a warning: a message of a submission is missing, while another one is
+	// there. It may still be queued, be a dead letter, or have been moved away with its
+	// file. Of a submission whose id tells no count, only what is below its highest
+	// index is missed.
 	Gap Class = "gap"
 	// InProgress: a temporary or rolling file that is being written.
 	InProgress Class = "in-progress"

@@ -92,6 +92,11 @@ func TestFindings(t *testing.T) {
 			"gap  " + s1 + ": 0, 2, 4, 6, 8, 10, 12, 14, … missing, the highest is 9999",
 		}},
 		{"no gap beyond our indexes", tree{f1: line(s1+".10000") + line(s1+".-1") + line(s1+".")}, noLim, nil},
+		{"the end is missing", tree{f1: lines(ofTen, 0, 4, 3, 1), name(0, 1): lines(ofTwo, 1)}, noLim, []string{
+			"gap  " + ofTwo + ": 0 missing of 2", "gap  " + ofTen + ": 2, 5-9 missing of 10",
+		}},
+		{"nothing is missing", tree{f1: lines(ofTwo, 1, 0)}, noLim, nil},
+		{"fewer than its messages", tree{f1: lines(ofTwo, 0, 1, 3)}, noLim, []string{"gap  " + ofTwo + ": 2 missing, the highest is 3"}},
 		{"a filled gap", tree{f1: lines(s1, 4, 2), name(0, 1): lines(s1, 0, 3, 1)}, noLim, nil},
 	}
 	for _, tt := range tests {
