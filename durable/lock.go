@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,6 +53,16 @@ func TryLock(f *os.File, path string) (_ *Lock, err error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// Changed returns when the lock file was changed last: another process may do that with
+// its time, as a sign for the one that holds the lock.
+func (l *Lock) Changed() (time.Time, error) {
+	info, err := l.file.Stat()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 // Locked tells whether a Lock holds the opened file. The system has no such

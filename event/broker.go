@@ -56,6 +56,28 @@ type DeadLetterFailed struct {
 	Retry time.Duration
 }
 
+// DeadLettersChange tells what a client wants of dead letters, before anything is done.
+type DeadLettersChange struct {
+	Do     string // "replay", "edit", "purge" or "cancel"
+	Task   string // the id of a task, empty if it is about one letter
+	Key    string // that of the letter; empty for a task
+	IDs    []string
+	Filter string // of a task
+	AsOf   time.Time
+	Rate   int
+	// Letters is how many it is about, -1 if that is not known.
+	Letters  int
+	By, From string // the name of its token, and its address
+	Reason   string
+}
+
+// DeadLettersTaskEnded tells that a task with dead letters has ended.
+type DeadLettersTaskEnded struct {
+	Task, Do, State string
+	Letters, Failed int   // that it has handled, and that it could not
+	Err             error // why it ended early
+}
+
 // StoreCreated tells that there was no store of an embedded broker in Dir, so that it
 // made an empty one.
 type StoreCreated struct{ Dir string }
@@ -75,10 +97,12 @@ type StoreChecked struct {
 	Done, Total int64 // envelopes
 }
 
-func (Connection) event()       {}
-func (DeadLettered) event()     {}
-func (DeadLetterFailed) event() {}
-func (StoreCreated) event()     {}
-func (StoreChecked) event()     {}
-func (QueueLost) event()        {}
-func (PoliciesUnknown) event()  {}
+func (Connection) event()           {}
+func (DeadLettered) event()         {}
+func (DeadLetterFailed) event()     {}
+func (DeadLettersChange) event()    {}
+func (DeadLettersTaskEnded) event() {}
+func (StoreCreated) event()         {}
+func (StoreChecked) event()         {}
+func (QueueLost) event()            {}
+func (PoliciesUnknown) event()      {}

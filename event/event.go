@@ -7,6 +7,7 @@
 //	broker.go   connections, dead letters
 //	request.go  HTTP requests
 //	process.go  start and end
+//	jobs.go     jobs, their runs and runners
 //
 // Package event is a leaf: it imports the standard library only.
 package event

@@ -46,6 +46,15 @@ func (h *Hub) Subscribe(size int, wants func(Event) bool) *Subscription {
 	return s
 }
 
+// Call has f called with each event, on the sender's goroutine, concurrently, for as
+// long as the hub lives. f must not block.
+func (h *Hub) Call(f func(Event)) {
+	h.Subscribe(0, func(e Event) bool {
+		f(e)
+		return false // nothing waits in a queue
+	})
+}
+
 // change replaces the list of subscribers, which senders read without a lock.
 func (h *Hub) change(edit func([]*Subscription) []*Subscription) {
 	h.mu.Lock()

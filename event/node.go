@@ -19,6 +19,20 @@ type NodeGone struct {
 // message-consumers share them.
 type SharesChanged struct{ Consumers, Shards, Mine int }
 
-func (NodeCame) event()      {}
-func (NodeGone) event()      {}
-func (SharesChanged) event() {}
+// IntakeIsPaused tells that the server takes no submissions, at once and every 10 minutes.
+type IntakeIsPaused struct {
+	Since, Until time.Time // Until is zero if it does not end by itself
+	Reason, By   string
+}
+
+// IntakeResumed tells that the server takes submissions again.
+type IntakeResumed struct {
+	By      string // who has paused or resumed it
+	Expired bool   // the pause has ended by itself
+}
+
+func (NodeCame) event()       {}
+func (NodeGone) event()       {}
+func (SharesChanged) event()  {}
+func (IntakeIsPaused) event() {}
+func (IntakeResumed) event()  {}

@@ -14,7 +14,8 @@ type Request struct {
 	// Route is the resource: a path of the server's own, as it was registered. It is
 	// empty if there is none.
 	Route string
-	// Status is the HTTP status of the response, which may not have arrived.
+	// Status is the HTTP status of the response, which may not have arrived. Of a frame
+	// of a WebSocket, or one that was refused by closing it, it is that of a response.
 	Status int
 	// Bytes is the length of the body after decompression.
 	Bytes int
@@ -49,6 +50,18 @@ type Refused struct {
 // one for a profile.
 type Served struct{ Request }
 
+// SocketClosed tells that a WebSocket has ended. Request is the one that opened it, for
+// which Served was told. Bytes and Frames are what the client sent, Elapsed is how
+// long it was open. Err is why the connection broke, nil if it did not.
+type SocketClosed struct {
+	Request
+	// Code is the close code (RFC 6455, section 7.4): the client's, or else the one that
+	// was sent to it. It is 1006 if the connection broke. Reason goes with it.
+	Code   int
+	Reason string
+	Frames int
+}
+
 // Probed tells that a health endpoint has answered.
 type Probed struct {
 	Request
@@ -64,5 +77,6 @@ type ConnectionFailed struct{ Err error }
 func (Submitted) event()        {}
 func (Refused) event()          {}
 func (Served) event()           {}
+func (SocketClosed) event()     {}
 func (Probed) event()           {}
 func (ConnectionFailed) event() {}

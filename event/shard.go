@@ -36,8 +36,9 @@ type ShardOpened struct {
 	Shard int
 	// RemovedTemps is how many temporary files of an earlier owner were removed.
 	RemovedTemps int
-	// IDs is how many ids of written messages were read back, from Files files.
-	IDs, Files int
+	// IDs is how many ids of written messages were read back, from Files files. Beforehand
+	// is how many of these were read while another process owned the folder.
+	IDs, Files, Beforehand int
 	// Damaged and Foreign count files that could not be read for their ids;
 	// Example is one of them.
 	Damaged, Foreign int
@@ -84,6 +85,13 @@ type CommandTaken struct {
 	ID, Verb, Target string
 	By, From         string // the name of its token, and its address
 	Reason           string
+}
+
+// CommandNotAudited tells that a command is not in the audit of the state database. The log
+// has it.
+type CommandNotAudited struct {
+	ID  string
+	Err error
 }
 
 // FileOverdue tells that the shard's open file is due and cannot be published.
@@ -155,6 +163,7 @@ func (ShardOpened) event()         {}
 func (ShardsOpened) event()        {}
 func (ShardIsPaused) event()       {}
 func (CommandTaken) event()        {}
+func (CommandNotAudited) event()   {}
 func (ShardCommand) event()        {}
 func (FileOverdue) event()         {}
 func (FileRescued) event()         {}
