@@ -1,0 +1,139 @@
+package jobs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"async-data-processor/jobs/frame"
+	"async-data-processor/jobs/store"
+)
+
+// maxOffset bounds an offset in a log. Nobody writes a pebibyte.
+const maxOffset = 1 << 50
+
+var errFrame = errors.New("the frame is not a JSON object of the protocol")
+
+// parseFrame reads a frame of a runner. Nothing of what it says is trusted: an error is
+// what its WebSocket is closed with.
+func parseFrame(text []byte) (f frame.Frame, err error) {
+	if json.Unmarshal(text, &f) != nil {
+		return frame.Frame{}, errFrame
+	}
+	f.Why = clean(f.Why, frame.MaxWhy)
+	switch f.Type {
+	case frame.Hello, frame.Drain:
+	case frame.BeatFrame:
+		err = checkAttempts(f.Attempts)
+	case frame.Take, frame.Refuse:
+		err = checkAttempt(f.Run, f.Attempt)
+	case frame.Log:
+		err = checkAttempt(f.Run, f.Attempt)
+		if len(f.Data) > frame.MaxLogPart {
+			err = fmt.Errorf("a part of a log is longer than %d KiB", frame.MaxLogPart>>10)
+		}
+		if f.Offset < 0 || f.Offset > maxOffset || f.Cut < 0 || f.Cut > maxOffset {
+			err = errors.New("a log has an offset that cannot be")
+		}
+	case frame.End:
+		err = checkAttempt(f.Run, f.Attempt)
+		if f.Offset < 0 || f.Offset > maxOffset {
+			err = errors.New("a log has an offset that cannot be")
+		}
+		if !slices.Contains(outcomes, f.Outcome) {
+			err = fmt.Errorf("an attempt cannot end as %q", shorten(string(f.Outcome)))
+		}
+		if f.Exit < -1<<31 || f.Exit >= 1<<31 {
+			err = errors.New("an exit code has 32 bits")
+		}
+	default:
+		err = fmt.Errorf("a runner does not send %q", shorten(f.Type))
+	}
+	if err != nil {
+		return frame.Frame{}, err
+	}
+	return f, nil
+}
+
+var outcomes = []frame.Outcome{frame.Exited, frame.TimedOut, frame.Cancelled, frame.Fault, frame.Fenced, frame.Returned}
+
+func checkHello(f frame.Frame) error {
+	switch {
+	case f.Type != frame.Hello:
+		return errors.New("the first frame has to be hello")
+	case f.V != frame.Version:
+		return fmt.Errorf("this engine speaks version %d of the protocol, and the runner %d", frame.Version, f.V)
+	case f.Slots < 1 || f.Slots > frame.MaxSlots:
+		return fmt.Errorf("a runner has 1 to %d slots", frame.MaxSlots)
+	case len(f.Labels) > maxLabels:
+		return fmt.Errorf("a runner has at most %d labels", maxLabels)
+	}
+	if err := CheckName(f.Runner); err != nil {
+		return fmt.Errorf("the runner's name: %w", err)
+	}
+	for _, label := range f.Labels {
+		if err := CheckName(label); err != nil {
+			return fmt.Errorf("a label: %w", err)
+		}
+	}
+	return checkAttempts(f.Attempts)
+}
+
+func checkAttempt(run int64, attempt int) error {
+	if run < 1 || attempt < 1 || attempt >= 1<<31 {
+		return errors.New("the frame names no attempt")
+	}
+	return nil
+}
+
+func checkAttempts(all []frame.Attempt) error {
+	if len(all) > frame.MaxAttempts {
+		return fmt.Errorf("a frame names at most %d attempts", frame.MaxAttempts)
+	}
+	seen := make(map[frame.Attempt]bool, len(all))
+	for _, a := range all {
+		if err := checkAttempt(a.Run, a.Attempt); err != nil {
+			return err
+		}
+		a.Log = 0
+		if seen[a] {
+			return errors.New("the frame names an attempt twice")
+		}
+		seen[a] = true
+	}
+	return nil
+}
+
+func fencesOf(all []frame.Attempt) (fences []store.Fence) {
+	for _, a := range all {
+		fences = append(fences, store.Fence{Run: a.Run, Attempt: a.Attempt})
+	}
+	return fences
+}
+
+func attemptsOf(all []store.Fence) (attempts []frame.Attempt) {
+	for _, f := range all {
+		attempts = append(attempts, frame.Attempt{Run: f.Run, Attempt: f.Attempt})
+	}
+	return attempts
+}
+
+// cut returns at most so many bytes of a text, and those that JSON keeps as they are.
+func cut(text string, most int) string {
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
+}
+
+// clean is cut without control characters, which a database may refuse and a terminal obey.
+func clean(text string, most int) string {
+	return cut(strings.Map(func(c rune) rune {
+		switch {
+		case c == '\n' || c == '\t':
+			return ' '
+		case c < ' ' || c >= 0x7f && c < 0xa0:
+			return -1
+		}
+		return c
+	}, text), most)
+}
