@@ -43,7 +43,6 @@ func (r *Rules) Decode(id string, body []byte, f Format) (Submission, error) {
 	if err == nil || errors.Is(err, ErrTooLarge) {
 		return s, err
 	}
-	lax := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 	return r.examine(id, body, f, MaxReported, lax...)
 }
 

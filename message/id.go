@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -88,6 +89,36 @@ func ScopedID(scope, key string, body []byte) string {
 	h.Write(body)
 	h.scratch = h.Sum(h.scratch[:0])
 	return text(ulid.ULID(h.scratch[:16]))
+}
+
+// countBits is how many bits at the end of a submission's id are the number of its
+// messages: three characters of Crockford's base 32.
+const countBits = 15
+
+// CountOf returns how many messages a submission has, by its id or by that of one of
+// its messages. It is false for an id that no server of ours has given.
+func CountOf(id string) (messages int, ok bool) {
+	submission, index, isMessage := strings.Cut(id, ".")
+	parsed, err := ulid.ParseStrict(submission)
+	if err != nil || parsed.String() != submission {
+		return 0, false
+	}
+	messages = int(binary.BigEndian.Uint16(parsed[14:])) & (1<<countBits - 1)
+	if isMessage {
+		if n, err := strconv.Atoi(index); err != nil || n < 0 || n >= messages || strconv.Itoa(n) != index {
+			return 0, false
+		}
+	}
+	return messages, messages > 0 && messages <= MaxEntries
+}
+
+// WithCount puts the number of a submission's messages into its id, which must be a
+// ULID.
+func WithCount(id string, messages int) string {
+	parsed := ulid.MustParseStrict(id)
+	last := binary.BigEndian.Uint16(parsed[14:])
+	binary.BigEndian.PutUint16(parsed[14:], last&^(1<<countBits-1)|uint16(messages))
+	return text(parsed)
 }
 
 // hasher is a SHA-256, and what it reads a key from and writes its sum to.

@@ -62,6 +62,16 @@ type Submission struct {
 	memory *memory // nil if it is not to be used again
 }
 
+// Number puts the number of messages into the submission's id, and so into those of
+// its messages (see CountOf). The id must be a ULID. It is called once, before the
+// submission is published.
+func (s *Submission) Number() {
+	s.ID = WithCount(s.ID, len(s.Messages))
+	for _, m := range s.Messages {
+		copy(m.Line[len(linePrefix):], s.ID)
+	}
+}
+
 // ShardCount is how many messages of a submission go to a shard.
 type ShardCount struct{ Shard, Messages int }
 

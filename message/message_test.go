@@ -2,7 +2,9 @@ package message_test
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +142,57 @@ func TestKeyedIDForever(t *testing.T) {
 	} {
 		if got := message.ScopedID(tt.scope, tt.key, []byte(tt.body)); got != tt.want {
 			t.Errorf("ScopedID(%q, %q, %q) = %s, want %s", tt.scope, tt.key, tt.body, got, tt.want)
+		}
+	}
+}
+
+// TestCount: an id says how many messages its submission has, and keeps its time.
+func TestCount(t *testing.T) {
+	for _, n := range []int{1, 2, 31, 32, 1023, 1024, message.MaxEntries} {
+		for _, plain := range []string{message.NewID(), message.KeyedID("k", nil), strings.Repeat("7", 26), strings.Repeat("0", 26)} {
+			id := message.WithCount(plain, n)
+			checkULID(t, id)
+			if id[:23] != plain[:23] {
+				t.Errorf("%s became %s", plain, id)
+			}
+			for _, text := range []string{id, id + ".0", id + "." + strconv.Itoa(n-1)} {
+				if got, ok := message.CountOf(text); got != n || !ok {
+					t.Errorf("%s is of %d messages (%v), want %d", text, got, ok, n)
+				}
+			}
+		}
+	}
+	some := message.WithCount(message.NewID(), 12)
+	for _, text := range []string{
+		"", "x", some[1:], some + "0", strings.ToLower(some), some + ".", some + ".12", some + ".-1", some + ".01", some + ".+1", some + ".1.1",
+		message.WithCount(some, 0), message.WithCount(some, message.MaxEntries+1), "8" + some[1:],
+	} {
+		if n, ok := message.CountOf(text); ok {
+			t.Errorf("%q is of %d messages", text, n)
+		}
+	}
+}
+
+// TestNumber: the count is in the id of the submission and of each message, whichever way
+// the body was read.
+func TestNumber(t *testing.T) {
+	rare := `{"timestamp":"2019-10-12T08:10:54Z","\u0061":1}`
+	for name, body := range map[string]string{"one": `{` + at + `}`, "array": `[{` + at + `},{` + at + `},{` + at + `}]`, "rare": "[" + rare + "," + rare + "]"} {
+		s, err := message.Decode(message.NewID(), []byte(body), message.JSON)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		s.Number()
+		if n, ok := message.CountOf(s.ID); !ok || n != len(s.Messages) {
+			t.Errorf("%s: %s is of %d messages, want %d", name, s.ID, n, len(s.Messages))
+		}
+		for i, m := range s.Messages {
+			if want := fmt.Sprintf("%s.%d", s.ID, i); m.ID() != want {
+				t.Errorf("%s: message %d is %s, want %s", name, i, m.ID(), want)
+			}
+			if _, err := message.ParseLine(m.Line); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	}
 }

@@ -76,11 +76,13 @@ type Publisher struct {
 	waiters   sync.Pool // of *waiter
 	envelopes sync.Pool // of *envelope whose body has no reader
 
-	mu      sync.Mutex // guards what follows, and all that is reached from it
-	queues  []shardQueue
-	current *round   // the next one waits for it; nil if none has to
-	spare   []*round // to be used again
-	company company
+	mu     sync.Mutex // guards what follows, and all that is reached from it
+	queues []shardQueue
+	// finished are the waiters that Start has made, whose outcomes are known, and are not told.
+	finished struct{ first, last *waiter }
+	current  *round   // the next one waits for it; nil if none has to
+	spare    []*round // to be used again
+	company  company
 }
 
 // New returns a publisher.
@@ -112,35 +114,123 @@ func (p *Publisher) Submit(ctx context.Context, s message.Submission) (shards []
 		}
 	}
 	w := p.waiters.Get().(*waiter)
-	order, ends := w.sort(s.Messages, len(p.queues))
-	shards = make([]message.ShardCount, 0, min(len(p.queues), len(s.Messages)))
-	p.mu.Lock()
-	start := int32(0)
-	for i, end := range ends {
-		if end > start {
-			shards = append(shards, message.ShardCount{Shard: i, Messages: int(end - start)})
-			p.add(w, i, s.Messages, order[start:end])
-		}
-		start = end
-	}
-	if len(w.envelopes) > 0 && p.company.join() {
-		p.current = nil
-	}
-	r := p.startRound()
-	p.mu.Unlock()
-	if r != nil {
-		go p.run(r)
-	}
+	shards = p.enqueue(w, s.Messages)
 	if len(w.envelopes) > 0 {
 		select {
 		case <-w.done:
 		case <-ctx.Done():
-			p.abandon(w, fmt.Errorf("the envelope was not confirmed: %w", context.Cause(ctx)))
+			p.abandon(w, notConfirmed(ctx))
 		}
 	}
 	err = w.reset()
 	p.waiters.Put(w)
 	return shards, err
+}
+
+// Start is Submit that does not wait. It calls done, once, with what Submit would
+// return: from a goroutine of the publisher, or before Start returns. done must not
+// block, as others wait behind it. When Start returns, the messages are copied.
+//
+// A ctx that many submissions share costs less than one for each.
+func (p *Publisher) Start(ctx context.Context, s message.Submission, done func(shards []message.ShardCount, err error)) {
+	if p.cfg.Room != nil {
+		if err := p.cfg.Room(); err != nil {
+			done(nil, fmt.Errorf("%w: %w", message.ErrNoRoom, err))
+			return
+		}
+	}
+	if len(s.Messages) == 0 {
+		done(nil, nil)
+		return
+	}
+	w := p.waiters.Get().(*waiter)
+	w.told = done
+	use := w.uses
+	w.unhook = context.AfterFunc(ctx, func() { p.expire(w, use, notConfirmed(ctx)) })
+	p.enqueue(w, s.Messages)
+}
+
+func notConfirmed(ctx context.Context) error {
+	return fmt.Errorf("the envelope was not confirmed: %w", context.Cause(ctx))
+}
+
+// enqueue has the waiter wait for the messages, and returns how many each shard has.
+func (p *Publisher) enqueue(w *waiter, messages []message.Message) (shards []message.ShardCount) {
+	order, ends := w.sort(messages, len(p.queues))
+	shards = make([]message.ShardCount, 0, min(len(p.queues), len(messages)))
+	p.mu.Lock()
+	start := int32(0)
+	for i, end := range ends {
+		if end > start {
+			shards = append(shards, message.ShardCount{Shard: i, Messages: int(end - start)})
+			p.add(w, i, messages, order[start:end])
+		}
+		start = end
+	}
+	w.counts, w.enqueued = shards, true
+	if w.expired != nil {
+		p.giveUp(w, w.expired)
+		p.finish(w)
+	}
+	if len(w.envelopes) > 0 && p.company.join() {
+		p.current = nil
+	}
+	r := p.startRound()
+	finished := p.takeFinished() // for w, if it has expired
+	p.mu.Unlock()
+	if r != nil {
+		go p.run(r)
+	}
+	p.tellAll(finished)
+	return shards
+}
+
+// expire ends the wait of a waiter that Start has made, unless it is over.
+func (p *Publisher) expire(w *waiter, use uint64, outcome error) {
+	p.mu.Lock()
+	switch {
+	case w.uses != use:
+	case !w.enqueued:
+		w.expired = outcome
+	default:
+		p.giveUp(w, outcome)
+		p.finish(w)
+	}
+	finished := p.takeFinished()
+	p.mu.Unlock()
+	p.tellAll(finished)
+}
+
+// finish makes a waiter that Start has made one to be told. mu is held.
+func (p *Publisher) finish(w *waiter) {
+	w.uses++
+	w.next = nil
+	if p.finished.first == nil {
+		p.finished.first = w
+	} else {
+		p.finished.last.next = w
+	}
+	p.finished.last = w
+}
+
+// takeFinished returns the first of the waiters that are to be told, nil if there is
+// none. mu is held; tellAll follows without it.
+func (p *Publisher) takeFinished() *waiter {
+	w := p.finished.first
+	p.finished.first, p.finished.last = nil, nil
+	return w
+}
+
+func (p *Publisher) tellAll(w *waiter) {
+	for w != nil {
+		next := w.next
+		w.unhook()
+		told, shards := w.told, w.counts
+		err := w.reset()
+		p.waiters.Put(w)
+		told(shards, err)
+		w = next
+	}
 }
 
 // join returns the error of a submission whose envelopes have these outcomes.

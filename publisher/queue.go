@@ -66,6 +66,11 @@ func (p *Publisher) abandon(w *waiter, outcome error) {
 		<-w.done // sent a moment ago; the next user of w must not find it
 		return
 	}
+	p.giveUp(w, outcome)
+}
+
+// giveUp is abandon for a waiter that waits, or has not begun to. mu is held.
+func (p *Publisher) giveUp(w *waiter, outcome error) {
 	for i, e := range w.envelopes {
 		if e == nil {
 			continue

@@ -95,12 +95,11 @@ func (p *Publisher) run(r *round) {
 // done takes the outcome of one of the round's envelopes.
 func (p *Publisher) done(r *round, i int, outcome error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	e := r.envelopes[i]
 	r.envelopes[i] = nil
 	p.queues[e.Shard].publishing = false
 	for _, part := range e.parts {
-		if part.waiter.tell(part.index, outcome) {
+		if p.tell(part.waiter, part.index, outcome) {
 			p.company.answered++
 		}
 	}
@@ -111,9 +110,13 @@ func (p *Publisher) done(r *round, i int, outcome error) {
 	if first := r.pending == len(r.envelopes)-1; first && r.pending > 0 && (p.current == nil || p.current == r) {
 		p.waitFor(r, min(max(stragglerFactor*time.Since(r.began), stragglerMin), stragglerMax))
 	}
-	if next := p.startRound(); next != nil { // the envelope was a straggler's
+	next := p.startRound()
+	finished := p.takeFinished()
+	p.mu.Unlock()
+	if next != nil { // the envelope was a straggler's
 		go p.run(next)
 	}
+	p.tellAll(finished)
 }
 
 // recycle takes a round whose outcomes are all known, and returns the next one.

@@ -8,12 +8,25 @@ import (
 )
 
 // waiter is a submission that waits for its envelopes. Until it is done, the
-// publisher's mu guards envelopes, outcomes and pending.
+// publisher's mu guards envelopes, outcomes and pending, and what only Start uses.
 type waiter struct {
 	envelopes []*envelope // nil where the outcome is known
 	outcomes  []error     // of each envelope
 	pending   int         // how many outcomes are not known
-	done      chan struct{}
+	counts    []message.ShardCount
+
+	// Submit waits for done.
+	done chan struct{}
+	// told, if it is not nil, is called instead: see Start. unhook ends the wait for the
+	// context. uses counts how often the waiter was told, and next follows it in a list.
+	told   func([]message.ShardCount, error)
+	unhook func() bool
+	uses   uint64
+	next   *waiter
+	// enqueued tells that the messages are in envelopes. If the context ends before,
+	// expired is the outcome.
+	enqueued bool
+	expired  error
 
 	shards, ends []int32 // for sort
 }
@@ -48,15 +61,19 @@ func (w *waiter) add(e *envelope) int {
 	return len(w.envelopes) - 1
 }
 
-// tell gives the waiter the outcome of an envelope. The last one ends its wait.
-func (w *waiter) tell(index int, outcome error) (last bool) {
+// tell gives the waiter the outcome of an envelope. The last one ends its wait. mu is held.
+func (p *Publisher) tell(w *waiter, index int, outcome error) (last bool) {
 	w.envelopes[index], w.outcomes[index] = nil, outcome
 	w.pending--
-	if w.pending == 0 {
+	switch {
+	case w.pending > 0:
+		return false
+	case w.told != nil:
+		p.finish(w)
+	default:
 		w.done <- struct{}{}
-		return true
 	}
-	return false
+	return true
 }
 
 // reset returns the error of the submission, and prepares the waiter for
@@ -68,5 +85,6 @@ func (w *waiter) reset() (err error) {
 	clear(w.envelopes)
 	clear(w.outcomes)
 	w.envelopes, w.outcomes, w.pending = w.envelopes[:0], w.outcomes[:0], 0
+	w.counts, w.told, w.unhook, w.next, w.enqueued, w.expired = nil, nil, nil, nil, false, nil
 	return err
 }
