@@ -90,6 +90,9 @@ type Queues interface {
 	// waiting. Depths makes no queue, and waits for the connection; an error may pass.
 	Depths(ctx context.Context, shards []int) ([]Backlog, error)
 
+	// Consumes returns nil if queues could be consumed now, else why not.
+	Consumes() error
+
 	// Ready returns nil if a publish would be attempted now, else why not. It
 	// answers for the shards that this process publishes to.
 	Ready() error
@@ -108,7 +111,8 @@ type DeadLetters interface {
 	// ctx is done, and ends at the first error.
 	//
 	// What it has not removed when it returns, also with an error, is as it
-	// was. While it runs, others that call it may not see what it has seen.
+	// was. Others that call it meanwhile, in this process or another, see the
+	// same; they may have to wait for it. So decide does not call it.
 	DeadLetters(ctx context.Context, decide func(DeadLetter) Verdict) error
 }
 
@@ -124,6 +128,16 @@ type DeadLetter struct {
 	Origin string
 	// Time is when it became a dead letter, in UTC; zero if nothing tells.
 	Time time.Time
+}
+
+// LetterTime is the Time of a dead letter that tells t. Another program may tell any time:
+// one that RFC 3339 cannot tell in UTC is not known.
+func LetterTime(t time.Time) time.Time {
+	t = t.UTC()
+	if year := t.Year(); year < 1 || year > 9999 {
+		return time.Time{}
+	}
+	return t
 }
 
 // Verdict is what to do with a dead letter.

@@ -21,9 +21,9 @@
 //	                      acked: twice there at      retry is dropped for two
 //	                      worst                      minutes
 //	looking at dead       holds them, so another     holds nothing: all see     holds nothing
-//	letters               one does not see them      all
-//	their order after it  kept, unless others take   kept                       kept
-//	                      or add some just then
+//	letters               one waits for it           all
+//	their order after it  kept, unless some come     kept                       kept
+//	                      just then
 //	a replay done twice   cannot be                  once for two minutes       cannot be
 //	envelopes published   one write, on one channel  one by one                 one commit
 //	together

@@ -20,6 +20,7 @@ var deadLetterCases = []testCase{
 	{"removes", removes},
 	{"replays", replays},
 	{"replays what was there", replaysWhatWasThere},
+	{"shows all to two", showsAllToTwo},
 	{"replays once for two", replaysOnceForTwo},
 	{"stops with its context", stopsWithContext},
 	{"leaves them when the connection is lost", leavesWhenLost},
@@ -217,6 +218,42 @@ func replaysWhatWasThere(t *testing.T, e *Engine) {
 	in.none()
 	in.stop()
 	same(t, c.decideAll(broker.Keep), killed)
+}
+
+// showsAllToTwo: who looks at dead letters does not hide them from others.
+func showsAllToTwo(t *testing.T, e *Engine) {
+	const n = 10
+	c, other := open(t, e), open(t, e)
+	killed := c.kill(0, n)
+	looking, shown := make(chan struct{}), 0
+	var seen [2][]broker.DeadLetter
+	var others sync.WaitGroup
+	for i, c := range []*client{other, c} {
+		others.Go(func() {
+			<-looking
+			err := c.DeadLetters(t.Context(), func(d broker.DeadLetter) broker.Verdict {
+				seen[i] = append(seen[i], d)
+				return broker.Keep
+			})
+			if err != nil {
+				t.Errorf("DeadLetters: %v", err)
+			}
+		})
+	}
+	err := c.DeadLetters(t.Context(), func(broker.DeadLetter) broker.Verdict {
+		if shown++; shown == n/2 {
+			close(looking)
+			time.Sleep(100 * time.Millisecond) // the others look meanwhile
+		}
+		return broker.Keep
+	})
+	if err != nil || shown != n {
+		t.Errorf("%v after %d dead letters, want nil after %d", err, shown, n)
+	}
+	others.Wait()
+	for _, all := range seen {
+		same(t, all, killed)
+	}
 }
 
 func replaysOnceForTwo(t *testing.T, e *Engine) {

@@ -188,8 +188,12 @@ func (m *Memory) Stall() { m.store.Stall() }
 // Resume ends Stall.
 func (m *Memory) Resume() { m.store.Resume() }
 
-// Block makes the broker refuse publishes, for a reason.
+// Block makes the broker refuse publishes, for a reason; without one it takes them again.
 func (m *Memory) Block(reason string) {
+	if reason == "" {
+		m.engine.Block(nil)
+		return
+	}
 	m.engine.Block(errors.New("the broker blocks publishing: " + reason))
 }
 

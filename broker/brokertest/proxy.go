@@ -12,11 +12,11 @@ import (
 // connections, let bytes go lost, and let them trickle.
 type Proxy struct {
 	listener net.Listener
-	target   string
 	loops    sync.WaitGroup
 	ended    chan struct{}
 
 	mu     sync.Mutex // guards what follows
+	target string
 	conns  map[net.Conn]bool
 	closed bool
 	loss   Loss
@@ -26,7 +26,13 @@ type Proxy struct {
 // NewProxy starts a proxy to the address target; it ends with the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return ListenProxy(t, "127.0.0.1:0", target)
+}
+
+// ListenProxy is NewProxy at an address.
+func ListenProxy(t testing.TB, at, target string) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +59,10 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		server, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = client.Close()
 			continue
@@ -123,6 +132,13 @@ func (p *Proxy) forget(conns ...net.Conn) {
 	for _, c := range conns {
 		delete(p.conns, c)
 	}
+}
+
+// Aim has the connections of new clients lead to another address.
+func (p *Proxy) Aim(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
 }
 
 // Lose lets what is sent go lost, until Cut.

@@ -54,7 +54,7 @@ func TestStrangers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, there := t.TempDir(), newLetters(3)
-			serve(t, dir, handler{there, 200 * time.Millisecond})
+			serve(t, dir, handler{there, time.Second})
 			answer, err := io.ReadAll(knock(t, dir, c.text))
 			if !strings.Contains(string(answer), c.answer) {
 				t.Errorf("answer %q, %v; want %q", answer, err, c.answer)
@@ -97,7 +97,7 @@ func TestDeadClient(t *testing.T) {
 func TestDeaf(t *testing.T) {
 	dir, there := t.TempDir(), newLetters(1000)
 	there.ids[0] = strings.Repeat("x", 10<<20)
-	serve(t, dir, handler{there, 200 * time.Millisecond})
+	serve(t, dir, handler{there, time.Second})
 	knock(t, dir, chunks)
 	if err := <-there.walks; err == nil {
 		t.Error("no error")

@@ -24,7 +24,7 @@ import (
 // impatient is a timing whose silences are short.
 func impatient() timing {
 	tm := defaultTiming
-	tm.ackWait, tm.pin, tm.pull = 900*time.Millisecond, 900*time.Millisecond, 300*time.Millisecond
+	tm.ackWait, tm.pin, tm.pull = 2*time.Second, 2*time.Second, 600*time.Millisecond
 	tm.Refused, tm.Max = 200*time.Millisecond, 200*time.Millisecond
 	return tm
 }
@@ -118,7 +118,7 @@ func TestHolds(t *testing.T) {
 	in := consume(t, active, 0, 1)
 	d := in.next()
 	other := consume(t, standby, 0, 1)
-	other.none(3 * impatient().ackWait)
+	other.none(2 * impatient().ackWait)
 	settled(t, d, message.Ack)
 	next := in.next()
 	if next.Redelivered {
@@ -129,7 +129,7 @@ func TestHolds(t *testing.T) {
 	if err := <-in.done; err != nil {
 		t.Fatal(err)
 	}
-	other.none(3 * impatient().ackWait)
+	other.none(2 * impatient().ackWait)
 	settled(t, next, message.Ack)
 	if got := depthOf(t, n.url(), 0); got != 0 {
 		t.Errorf("%d envelopes are left", got)

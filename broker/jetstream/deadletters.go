@@ -115,7 +115,7 @@ func letterOf(m *jetstream.RawStreamMsg) broker.DeadLetter {
 		},
 		Reason: m.Header.Get(reasonHeader),
 		Origin: origin,
-		Time:   when.UTC(),
+		Time:   broker.LetterTime(when),
 	}
 	if !l.Envelope.Foreign {
 		msg := &nats.Msg{Header: m.Header, Data: m.Data}

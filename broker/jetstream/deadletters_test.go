@@ -128,3 +128,12 @@ func receive(t *testing.T, b *Broker, shard int) *message.Delivery {
 	}
 	return d
 }
+
+// TestLetterOfAnyTime: a time that JSON cannot tell is not known.
+func TestLetterOfAnyTime(t *testing.T) {
+	for _, when := range []string{"9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+23:59"} {
+		if l := letterOf(&jetstream.RawStreamMsg{Header: nats.Header{timeHeader: {when}}}); !l.Time.IsZero() {
+			t.Errorf("%s became %v", when, l.Time)
+		}
+	}
+}

@@ -123,7 +123,7 @@ func (b *Broker) Ready() error {
 	return b.conns.Ready(func(*session) error { return b.full.blocks() })
 }
 
-// Consumes returns why nothing can be consumed now.
+// Consumes implements broker.Queues.
 func (b *Broker) Consumes() error { return b.conns.Consumes() }
 
 // Consume implements broker.Broker.

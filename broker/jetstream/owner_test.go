@@ -67,7 +67,7 @@ func TestMayNotAsk(t *testing.T) {
 	in := consume(t, active, 0, 1)
 	d := in.next()
 	other := consume(t, standby, 0, 1)
-	other.none(3 * impatient().ackWait)
+	other.none(2 * impatient().ackWait)
 	settled(t, d, message.Ack)
 	in.cancel()
 	publish(t, standby, envelope(0))

@@ -72,6 +72,9 @@ func (c *Client) Backlogs(ctx context.Context, from int) ([]broker.Backlog, erro
 	return found, nil
 }
 
+// Consumes implements broker.Queues.
+func (c *Client) Consumes() error { return nil }
+
 // Depths implements broker.Queues.
 func (c *Client) Depths(ctx context.Context, shards []int) ([]broker.Backlog, error) {
 	if _, err := c.engine.await(ctx, c); err != nil {

@@ -3,6 +3,7 @@ package rabbitmq
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,26 +11,82 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"async-data-processor/backoff"
 	"async-data-processor/broker"
 	"async-data-processor/message"
 )
 
-// DeadLetters implements broker.Broker. It holds what it has seen,
-// unacknowledged, so that no other call sees it meanwhile.
+// DeadLetters implements broker.Broker. It holds what it has seen, unacknowledged, so
+// that no other call could see it meanwhile. Others wait for it therefore.
 func (b *Broker) DeadLetters(ctx context.Context, decide func(broker.DeadLetter) broker.Verdict) error {
+	select {
+	case b.visiting <- struct{}{}: // the lock below is the connection's
+		defer func() { <-b.visiting }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	return b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
-		ch, err := s.channel()
+		v := &visit{broker: b, session: s}
+		err := v.lock(ctx)
 		if err != nil {
 			return b.target.explain(err)
 		}
-		v := &visit{broker: b, session: s, ch: ch}
 		err = v.each(ctx, decide)
 		// The channel's end is also the word that the removals have arrived.
-		if end := cmp.Or(v.putBack(), s.rpc(ch.Close)); err == nil && end != nil {
+		end := v.putBack()
+		v.unlock()
+		if end = cmp.Or(end, s.rpc(v.ch.Close)); err == nil && end != nil {
 			err = b.target.explain(end)
 		}
 		return err
 	})
+}
+
+// lockPause is how long a visit waits before it asks again whether another one is over.
+const lockPause = 50 * time.Millisecond
+
+// lock waits until no other process visits the dead letters, and keeps others out until
+// unlock, or until the connection ends. The lock is a queue that only one connection may
+// have (rabbitmq.com/docs/queues#exclusive-queues).
+func (v *visit) lock(ctx context.Context) error {
+	for {
+		ch, err := v.session.channel()
+		if err != nil {
+			return err
+		}
+		err = v.session.rpc(func() error {
+			_, err := ch.QueueDeclare(deadLock, false, false, true, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic})
+			return err
+		})
+		if err == nil {
+			v.ch = ch
+			return nil
+		}
+		if e, ok := errors.AsType[*amqp.Error](err); !ok || e.Code != amqp.ResourceLocked {
+			return err
+		}
+		if !backoff.Sleep(ctx, lockPause) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// unlock lets others in. The channel may be closed by now.
+func (v *visit) unlock() {
+	s := v.session
+	unlock := func(ch *amqp.Channel) error {
+		return s.rpc(func() error {
+			_, err := ch.QueueDelete(deadLock, false, false, false)
+			return err
+		})
+	}
+	if unlock(v.ch) == nil {
+		return
+	}
+	if ch, err := s.channel(); err == nil {
+		_ = unlock(ch) // it fails with the connection, which has unlocked it then
+		_ = s.rpc(ch.Close)
+	}
 }
 
 // visit is one look at the dead-letter queue, on a channel of its own.
@@ -132,7 +189,7 @@ func (v *visit) putBack() error {
 			}
 		}
 		v.kept = v.kept[n:]
-		// Others who take or add letters meanwhile may cost the order, no more.
+		// Letters that come meanwhile may cost the order, no more.
 		deadline := time.Now().Add(v.broker.timing.Min)
 		for want := ready + n; ready < want && time.Now().Before(deadline); {
 			if ready, err = v.ready(); err != nil {
@@ -178,7 +235,7 @@ func letterOf(m *amqp.Delivery) broker.DeadLetter {
 		when, _ := m.Headers[timeHeader].(string)
 		l.Time, _ = time.Parse(time.RFC3339Nano, when)
 	}
-	l.Time = l.Time.UTC()
+	l.Time = broker.LetterTime(l.Time)
 	l.Envelope.Shard = shardOfQueue(l.Origin)
 	return l
 }

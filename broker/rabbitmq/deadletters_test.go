@@ -34,6 +34,8 @@ func TestLetterOf(t *testing.T) {
 		{"without headers", nil, broker.DeadLetter{Envelope: message.Envelope{Shard: -1}}},
 		{"from elsewhere", amqp.Table{queueHeader: "orders"}, broker.DeadLetter{Envelope: message.Envelope{Shard: -1}, Origin: "orders"}},
 		{"of no shard", amqp.Table{queueHeader: queuePrefix + "03"}, broker.DeadLetter{Envelope: message.Envelope{Shard: -1}, Origin: queuePrefix + "03"}},
+		{"of a year that JSON cannot tell", amqp.Table{timeHeader: "9999-12-31T23:59:59-23:59"}, broker.DeadLetter{Envelope: message.Envelope{Shard: -1}}},
+		{"of a year before", amqp.Table{timeHeader: "0000-01-01T00:00:00+23:59"}, broker.DeadLetter{Envelope: message.Envelope{Shard: -1}}},
 		{"of other types", amqp.Table{queueHeader: 3, timeHeader: 3, "x-death": []any{"x"}}, broker.DeadLetter{Envelope: message.Envelope{Shard: -1}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -105,6 +105,8 @@ type Broker struct {
 	remote     *bus.Remote
 	target     target
 	management *management // nil without one
+	// visiting is held while dead letters are visited.
+	visiting chan struct{}
 
 	mu  sync.Mutex // guards what follows
 	gap int        // how many queues in a row may be missing before Backlogs stops
@@ -125,7 +127,7 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 		return nil, fmt.Errorf("shards: want 1 to %d, got %d", maxShards, cfg.Shards)
 	}
 	tm.Cancelled = tm.repair
-	b := &Broker{cfg: cfg, timing: tm, target: target, gap: firstGap}
+	b := &Broker{cfg: cfg, timing: tm, target: target, gap: firstGap, visiting: make(chan struct{}, 1)}
 	if cfg.Management != "" {
 		if b.management, err = parseManagement(cfg.Management, target.vhost, tm.rpc); err != nil {
 			return nil, fmt.Errorf("the URL of the management API: %w", err)
@@ -151,7 +153,7 @@ func (b *Broker) Ready() error {
 	})
 }
 
-// Consumes returns why nothing can be consumed now.
+// Consumes implements broker.Queues.
 func (b *Broker) Consumes() error { return b.conns.Consumes() }
 
 // Consume implements broker.Broker.

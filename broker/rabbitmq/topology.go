@@ -18,6 +18,8 @@ const (
 	queuePrefix = "async-data-processor.shard."
 	// deadQueue holds the dead letters of all shards.
 	deadQueue = "async-data-processor.dead"
+	// deadLock is there while a process visits the dead letters.
+	deadLock = "async-data-processor.dead.visit"
 	// envelopeType is the AMQP type of our own envelopes. Whatever has another
 	// one was published by another program.
 	envelopeType = "async-data-processor.envelope.v1"

@@ -1,0 +1,50 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// BusVersion is that of the bodies on the bus, their member "v".
+const BusVersion = 1
+
+var errVersion = errors.New("unknown version of a body on the bus")
+
+// ReadBody reads a body of the bus, which is JSON, if it is of BusVersion. Members that
+// into does not have are ignored. Nothing of it can be trusted: another process wrote it.
+func ReadBody(body []byte, into any) error {
+	if len(body) > MaxBusBody {
+		return fmt.Errorf("a body of %d bytes on the bus, the limit is %d", len(body), MaxBusBody)
+	}
+	var head struct {
+		V int `json:"v"`
+	}
+	if err := json.Unmarshal(body, &head); err != nil {
+		return err
+	}
+	if head.V != BusVersion {
+		return errVersion
+	}
+	return json.Unmarshal(body, into)
+}
+
+// Skips counts what was on the bus and could not be used. Its methods may be called
+// concurrently.
+type Skips struct{ foreign, broken atomic.Int64 }
+
+// Add counts a body by the error of reading it; nil counts nothing.
+func (s *Skips) Add(err error) {
+	switch {
+	case err == nil:
+	case errors.Is(err, errVersion):
+		s.foreign.Add(1)
+	default:
+		s.broken.Add(1)
+	}
+}
+
+// Counts returns how many were of an unknown version, and how many broken or beyond a
+// bound.
+func (s *Skips) Counts() (foreign, broken int64) { return s.foreign.Load(), s.broken.Load() }
