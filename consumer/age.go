@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/event"
 	"async-data-processor/message"
+	"async-data-processor/workerpool"
 )
 
 // age knows when the oldest message of a shard was accepted that is in no file. Of
@@ -22,22 +24,47 @@ import (
 //	accepted after the floor       accepted at the times in the slots
 //
 // The floor is when the envelope received last was accepted, or when the queue was seen
-// empty, whichever is later; what goes back to the queue lowers it.
+// empty, whichever is later. What went back to the queue is older, so it is remembered
+// apart until it comes again: see returned.
 //
-// A delivery costs an atomic store when it is received and one when it is settled.
+// A delivery costs four atomic stores, if nothing is expected to come again.
 type age struct {
-	slots atomic.Pointer[[]*page] // only receive adds pages
-	next  int                     // the slot after the one used last; only used by receive
-	floor atomic.Int64            // 0 if it is not known
+	slots    atomic.Pointer[[]*page] // only receive adds pages
+	next     int                     // the slot after the one used last; only used by receive
+	floor    atomic.Int64            // 0 if it is not known
+	received atomic.Int64            // how many envelopes were; only receive adds
 	// queued is how many envelopes are in the queue, -1 if that is not known.
-	queued atomic.Int64
+	queued  atomic.Int64
+	expects atomic.Bool // that returned is not empty
 
-	mu      sync.Mutex // held to change floor, but by receive
-	returns int        // how many envelopes went back; guarded by mu
+	mu       sync.Mutex // held to change floor, but by receive; guards what follows
+	returns  int        // how many envelopes went back
+	seen     int        // of them before the last measuring
+	returned []returned // the newest last, at most maxReturned
 }
 
-// page is when deliveries were accepted, in milliseconds since 1970; 0 in a free slot.
-type page [64]atomic.Int64
+// returned is an envelope that went back to the queue. It is forgotten when it comes again,
+// or when the whole queue of a measuring after its return has come: then it was a delivery
+// of an earlier connection, and had come again before.
+type returned struct {
+	id       string // empty if it stands for others, too, that are younger
+	accepted int64
+	number   int   // of the return
+	due      int64 // how many will have been received, but for returns; -1 for not known
+}
+
+// maxReturned bounds the envelopes that are remembered one by one.
+const maxReturned = 1024
+
+// page has slots for deliveries.
+type page [64]slot
+
+// slot is when a delivery was accepted, in milliseconds since 1970, 0 if the slot is free;
+// and the delivery, for who looks for a message.
+type slot struct {
+	atomic.Int64
+	delivery atomic.Pointer[message.Delivery]
+}
 
 func newAge() *age {
 	a := &age{}
@@ -69,12 +96,28 @@ func acceptedAt(e *message.Envelope) time.Time {
 }
 
 // receive notes a delivery, and returns its ticket. It has one caller at a time.
-func (a *age) receive(accepted time.Time) (ticket int) {
+func (a *age) receive(accepted time.Time, id string) (ticket int) {
 	ms := max(accepted.UnixMilli(), 1)
 	ticket = a.free()
 	a.slot(ticket).Store(ms)
-	a.floor.Store(ms)
+	a.received.Store(a.received.Load() + 1)
+	if !a.expects.Load() || !a.comesAgain(id) {
+		a.floor.Store(ms)
+	}
 	return ticket
+}
+
+// comesAgain forgets an envelope that went back, and returns whether there was one.
+func (a *age) comesAgain(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.IndexFunc(a.returned, func(r returned) bool { return r.id == id && id != "" })
+	if i < 0 {
+		return false
+	}
+	a.returned = slices.Delete(a.returned, i, i+1)
+	a.expects.Store(len(a.returned) > 0)
+	return true
 }
 
 // free returns a free slot. There are about as many as the prefetch; after a lost
@@ -94,7 +137,7 @@ func (a *age) free() int {
 	return all
 }
 
-func (a *age) slot(ticket int) *atomic.Int64 {
+func (a *age) slot(ticket int) *slot {
 	pages := *a.slots.Load()
 	return &pages[ticket/len(page{})][ticket%len(page{})]
 }
@@ -102,25 +145,45 @@ func (a *age) slot(ticket int) *atomic.Int64 {
 // accepted returns when an unsettled delivery was accepted.
 func (a *age) accepted(ticket int) time.Time { return time.UnixMilli(a.slot(ticket).Load()) }
 
-// settled forgets a delivery. If it goes back to the queue, that has its message again.
-func (a *age) settled(ticket int, back bool) {
-	slot := a.slot(ticket)
-	if back {
-		a.mu.Lock()
-		a.returns++
-		if floor := a.floor.Load(); floor > slot.Load() {
-			a.floor.Store(slot.Load())
-		}
-		a.mu.Unlock()
+// returning notes that a delivery goes back to the queue, before it does.
+func (a *age) returning(ticket int, id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.returns++
+	r := returned{id: strings.Clone(id), accepted: a.slot(ticket).Load(), number: a.returns, due: -1}
+	if last := len(a.returned) - 1; len(a.returned) == maxReturned {
+		r.id, r.accepted = "", min(r.accepted, a.returned[last].accepted)
+		a.returned = a.returned[:last]
 	}
-	slot.Store(0)
+	a.returned = append(a.returned, r)
+	a.expects.Store(true)
+}
+
+// settled forgets a delivery.
+func (a *age) settled(ticket int) {
+	s := a.slot(ticket)
+	s.delivery.Store(nil)
+	s.Store(0)
+}
+
+// holds tells whether a message is in an unsettled delivery. It reads all of them.
+func (a *age) holds(id []byte) bool {
+	for _, p := range *a.slots.Load() {
+		for i := range p {
+			if d := p[i].delivery.Load(); d != nil && has(&d.Envelope, id) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // measure returns what takes the depth of the queue, which is asked for from now on.
 func (a *age) measure() (take func(queued int)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	asked, returns := time.Now().UnixMilli(), a.returns
+	asked, returns, before := time.Now().UnixMilli(), a.returns, a.seen
+	a.seen = returns
 	return func(queued int) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -128,7 +191,21 @@ func (a *age) measure() (take func(queued int)) {
 			a.floor.Store(max(a.floor.Load(), asked))
 		}
 		a.queued.Store(int64(max(queued, 0)))
+		a.expire(before, queued)
 	}
+}
+
+// expire forgets what has come again without being known. The first before returns are
+// among those that are queued, however long the broker took for them. mu is held.
+func (a *age) expire(before, queued int) {
+	came := a.received.Load() - int64(a.returns)
+	for i := range a.returned {
+		if r := &a.returned[i]; r.due < 0 && r.number <= before {
+			r.due = came + int64(max(queued, 0))
+		}
+	}
+	a.returned = slices.DeleteFunc(a.returned, func(r returned) bool { return r.due >= 0 && came >= r.due })
+	a.expects.Store(len(a.returned) > 0)
 }
 
 // forget forgets what is known of the queue: another process consumes it from now on.
@@ -137,6 +214,50 @@ func (a *age) forget() {
 	defer a.mu.Unlock()
 	a.floor.Store(0)
 	a.queued.Store(-1)
+	a.returned = nil
+	a.expects.Store(false)
+}
+
+// know says that no message in the queue was accepted before a time. What this process
+// has found out itself is better.
+func (a *age) know(floor time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.floor.CompareAndSwap(0, floor.UnixMilli())
+}
+
+// least returns when no message is older that is in the queue or unsettled; zero if that
+// is not known.
+func (a *age) least() time.Time {
+	floor := a.floor.Load()
+	if floor == 0 {
+		return time.Time{}
+	}
+	if ms := a.oldestHeld(); ms > 0 {
+		floor = min(floor, ms)
+	}
+	return time.UnixMilli(floor)
+}
+
+// oldestHeld returns when the oldest message was accepted that is unsettled, or went back
+// to the queue; 0 if there is none.
+func (a *age) oldestHeld() (oldest int64) {
+	older := func(ms int64) {
+		if ms > 0 && (oldest == 0 || ms < oldest) {
+			oldest = ms
+		}
+	}
+	a.mu.Lock() // so that nothing is between a slot and returned meanwhile
+	defer a.mu.Unlock()
+	for _, r := range a.returned {
+		older(r.accepted)
+	}
+	for _, p := range *a.slots.Load() {
+		for i := range p {
+			older(p[i].Load())
+		}
+	}
+	return oldest
 }
 
 // oldest returns how many envelopes are queued, -1 if that is not known, and when the
@@ -144,21 +265,12 @@ func (a *age) forget() {
 // whether that is known.
 func (a *age) oldest() (queued int, at time.Time, known bool) {
 	queued = int(a.queued.Load())
-	oldest := int64(0)
-	older := func(ms int64) {
-		if ms > 0 && (oldest == 0 || ms < oldest) {
-			oldest = ms
-		}
-	}
-	for _, p := range *a.slots.Load() {
-		for i := range p {
-			older(p[i].Load())
-		}
-	}
+	oldest := a.oldestHeld()
 	known = queued == 0 || oldest > 0
 	if floor := a.floor.Load(); queued > 0 && floor > 0 {
-		older(floor)
-		known = true
+		if known = true; oldest == 0 || floor < oldest {
+			oldest = floor
+		}
 	}
 	if oldest > 0 {
 		at = time.UnixMilli(oldest)
@@ -220,19 +332,13 @@ func (m measurer) note(depths []broker.Backlog, take map[int]func(int)) {
 	}
 }
 
-// settled forgets a delivery that was settled, or could not be.
-func (sh *shard) settled(d *message.Delivery, o message.OutcomeKind) {
-	sh.unsettled.Add(-1)
-	sh.age.settled(d.Ticket, o == message.Return)
-}
-
-// onWritten returns what tells how long the messages of a batch have waited, or nil.
-func (sh *shard) onWritten() func(*message.Batch, time.Time) {
-	told := sh.set.cfg.OnWritten
-	if told == nil {
-		return nil
+// onWritten tells of a batch that is durable: how long its messages have waited, and the
+// messages to who watches.
+func (sh *shard) onWritten(w workerpool.Written) {
+	if told := sh.set.cfg.OnWritten; told != nil {
+		w.Batch.Each(func(d *message.Delivery, messages int) { told(w.At.Sub(sh.age.accepted(d.Ticket)), messages) })
 	}
-	return func(b *message.Batch, at time.Time) {
-		b.Each(func(d *message.Delivery, messages int) { told(at.Sub(sh.age.accepted(d.Ticket)), messages) })
+	if watch := sh.set.cfg.Watch; watch != nil && watch.Watched() {
+		watch.Written(sh.n, w)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"async-data-processor/broker/brokertest"
 	"async-data-processor/message"
+	"async-data-processor/workerpool"
 )
 
 // accept queues an envelope of n messages that are accepted now.
@@ -217,13 +219,13 @@ func TestAgeModel(t *testing.T) {
 	for range 20_000 {
 		now = now.Add(time.Millisecond)
 		if len(all) < 300 && rand.IntN(2) == 0 {
-			all = append(all, held{a.receive(now), now})
+			all = append(all, held{a.receive(now, ""), now})
 			if got := a.accepted(all[len(all)-1].ticket); !got.Equal(now) {
 				t.Fatalf("accepted at %v, want %v", got, now)
 			}
 		} else if len(all) > 0 {
 			i := rand.IntN(len(all))
-			a.settled(all[i].ticket, false)
+			a.settled(all[i].ticket)
 			all = slices.Delete(all, i, i+1)
 		}
 		_, got, _ := a.oldest()
@@ -240,8 +242,8 @@ func TestAgeModel(t *testing.T) {
 func TestAgeIsFree(t *testing.T) {
 	a := newAge()
 	now := time.Now()
-	a.settled(a.receive(now), false)
-	if n := testing.AllocsPerRun(100, func() { a.settled(a.receive(now), false) }); n > 0 {
+	a.settled(a.receive(now, ""))
+	if n := testing.AllocsPerRun(100, func() { a.settled(a.receive(now, "")) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 	e := message.Envelope{ID: message.NewID()}
@@ -249,29 +251,58 @@ func TestAgeIsFree(t *testing.T) {
 		t.Errorf("%v allocations for the time of an envelope", n)
 	}
 	d := message.NewDelivery(e, false, nil)
-	d.Ticket = a.receive(now)
+	d.Ticket = a.receive(now, "")
 	var b message.Batch
 	b.Add(d, message.Message{})
 	told := 0
 	sh := shard{age: a, set: &Set{cfg: Config{OnWritten: func(_ time.Duration, messages int) { told += messages }}}}
-	onWritten := sh.onWritten()
-	if n := testing.AllocsPerRun(100, func() { onWritten(&b, now) }); n > 0 || told == 0 {
+	if n := testing.AllocsPerRun(100, func() { sh.onWritten(workerpool.Written{Batch: &b, At: now}) }); n > 0 || told == 0 {
 		t.Errorf("%v allocations for a batch, %d messages are told", n, told)
 	}
 }
 
-// TestReturned: what went back to the queue is as old as it was, although what was
-// received last is younger, and the queue was seen empty.
-func TestReturned(t *testing.T) {
-	a := newAge()
-	old, young := time.UnixMilli(1000), time.UnixMilli(9000)
-	first, second := a.receive(old), a.receive(young)
-	stale := a.measure()
-	a.settled(second, false)
-	a.settled(first, true)
-	stale(0) // asked before it went back
-	a.measure()(1)
-	if queued, at, known := a.oldest(); queued != 1 || !known || !at.Equal(old) {
-		t.Errorf("%d queued, the oldest of %v (%v), want one of %v", queued, at, known, old)
+// TestOldestOfAPausedShard: an owner that comes while a shard is paused knows how old its
+// oldest message is, whether the queue was empty when the pause began or not.
+func TestOldestOfAPausedShard(t *testing.T) {
+	for name, before := range map[string]bool{"queued before": true, "queued since": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newRig(t)
+				a.cfg.Batch.Linger = 10 * time.Millisecond
+				a.start()
+				a.after(2 * time.Second)
+				accepted := time.Now()
+				if before { // more than what can be received
+					a.fail(0, faults{write: broken("write", 0, syscall.ENOSPC)})
+					for range a.cfg.Prefetch + 5 {
+						a.accept(0, 1)
+					}
+					go func() {
+						time.Sleep(30 * time.Second)
+						a.fail(0, faults{})
+					}()
+				}
+				a.command(0, Command{Verb: PauseShard})
+				if !before {
+					a.after(time.Minute)
+					accepted = time.Now()
+					a.accept(0, 1)
+				}
+				a.after(5 * time.Second)
+				crashed := t.TempDir()
+				must(t, os.CopyFS(crashed, os.DirFS(a.dir)))
+				a.stop()
+				for _, dir := range []string{a.dir, crashed} {
+					b := newRig(t)
+					b.memory, b.dir, b.cfg.Queues = a.memory, dir, a.memory
+					b.start()
+					for range 3 {
+						b.after(10 * time.Second)
+						b.checkOldest(0, time.Since(accepted))
+					}
+					b.stop()
+				}
+			})
+		})
 	}
 }

@@ -183,7 +183,7 @@ func (o *order) decide(ctx context.Context) error {
 	if f == nil {
 		return ErrNotOwner
 	}
-	after, repeated := before.with(o.cmd, time.Now())
+	after, repeated := before.with(o.cmd, time.Now(), sh.age.least())
 	o.folder, o.told.Repeated = f, repeated
 	o.told.Before, o.told.After = before.text(sh.set.cfg), after.text(sh.set.cfg)
 	sh.set.cfg.Events.Send(o.told)

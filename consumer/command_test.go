@@ -309,7 +309,7 @@ type slowFolder struct {
 	takes time.Duration
 }
 
-func (f slowFolder) Write(ctx context.Context, worker string, b *message.Batch) (string, int, error) {
+func (f slowFolder) Write(ctx context.Context, worker string, b *message.Batch) (string, []message.Message, error) {
 	time.Sleep(f.takes)
 	return f.Folder.Write(ctx, worker, b)
 }

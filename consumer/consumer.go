@@ -73,9 +73,24 @@ type Config struct {
 	Rules *message.Rules
 	// Events is told what happens.
 	Events event.Sink
+	// Watch is told of the messages themselves while it asks for them; nil for nothing.
+	Watch Watch
 	// OnWritten is told how long messages took from their acceptance until they were
 	// durable. It is called concurrently, and must not block. Default: nothing is told.
 	OnWritten func(wait time.Duration, messages int)
+}
+
+// Watch is what looks at messages as they are written. Its methods are called
+// concurrently, and must not block.
+type Watch interface {
+	// Watched tells whether Written is to be called; it costs an atomic load.
+	Watched() bool
+	// Written is told of messages of a shard that are durable and known as written. It
+	// must not keep them. w.Messages are those that were not in a file before.
+	Written(shard int, w workerpool.Written)
+	// Dead is told, while Watched, of a message that the dead-letter queue has taken. It
+	// must not keep the line, which has no id if another program published it.
+	Dead(shard int, line []byte, reason string)
 }
 
 // Queues is the view of a broker that a Set needs.
@@ -93,12 +108,20 @@ type Folder interface {
 	// Remembered returns how many ids of written messages are remembered, and for how
 	// long the oldest is.
 	Remembered() (ids int, oldest time.Duration)
+	// Known returns which messages of a submission are durable, and how far back that
+	// is remembered.
+	Known(submission string, count int) (output.Known, output.Memory)
+	// Written tells whether a message is durable, and since when.
+	Written(id []byte) (at time.Time, known bool)
 	// Roll publishes the open file if it is due.
 	Roll(ctx context.Context) error
 	// RollErr returns why acknowledged messages are in no visible file yet.
 	RollErr() error
 	// Flush publishes the open file, however young it is.
 	Flush(ctx context.Context) error
+	// Sought tells whether another process waits for the folder, which could write the
+	// shard.
+	Sought() bool
 	// Held fails with output.ErrLost once the folder is another's.
 	Held() error
 	// Control and SetControl read and replace what commands have set.
@@ -127,6 +150,8 @@ type ShardStatus struct {
 	Overdue error
 	// Unsettled is how many envelopes were received and not settled.
 	Unsettled int
+	// Dead is how many messages became dead letters, also those that came to no worker.
+	Dead int64
 	// Pause is nil unless a pause is set. The shard may still be on its way to
 	// event.ShardPaused.
 	Pause *Pause

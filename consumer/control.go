@@ -14,7 +14,7 @@ import (
 
 // control is what commands have set of a shard. Its folder keeps it, as JSON:
 //
-//	{"v":1,"pause":{"since":"…","until":"…","reason":"…","by":"…"},"workers":{"min":3,"max":8},"recent":[{"id":"…","verb":"pause"}]}
+//	{"v":1,"pause":{"since":"…","until":"…","reason":"…","by":"…","oldest":"…"},"workers":{"min":3,"max":8},"recent":[{"id":"…","verb":"pause"}]}
 //
 // Every owner reads it before it consumes. A file that cannot be understood pauses the
 // shard: what it said may have been a pause, and paused messages are safe.
@@ -34,6 +34,10 @@ type Pause struct {
 	// Reason and By are what the command said.
 	Reason string `json:"reason,omitempty"`
 	By     string `json:"by,omitempty"`
+	// Oldest is when no message was accepted earlier that is in no file since the pause
+	// began; zero if that is not known. Nothing is consumed meanwhile, so an owner that
+	// comes later knows it from here.
+	Oldest time.Time `json:"oldest,omitzero"`
 	// Damaged is why the control file of the shard's folder could not be understood. It
 	// is nil if a command paused the shard.
 	Damaged error `json:"-"`
@@ -94,8 +98,9 @@ func (c control) encode() ([]byte, error) {
 	return content, err
 }
 
-// with returns the control after the command, and whether that was applied before.
-func (c control) with(cmd Command, now time.Time) (next control, repeated bool) {
+// with returns the control after the command, and whether that was applied before. No
+// message that is in no file is older than oldest.
+func (c control) with(cmd Command, now, oldest time.Time) (next control, repeated bool) {
 	if cmd.ID != "" && slices.Contains(c.Recent, applied{cmd.ID, cmd.Verb}) {
 		return c, true
 	}
@@ -107,7 +112,10 @@ func (c control) with(cmd Command, now time.Time) (next control, repeated bool) 
 		if c.Pause != nil {
 			since = c.Pause.Since
 		}
-		next.Pause = &Pause{Since: since.UTC(), Until: cmd.Until.UTC(), Reason: cmd.Reason, By: cmd.By}
+		if c.paused(now) {
+			oldest = c.Pause.Oldest
+		}
+		next.Pause = &Pause{Since: since.UTC(), Until: cmd.Until.UTC(), Reason: cmd.Reason, By: cmd.By, Oldest: oldest.UTC()}
 	case ResumeShard:
 		next.Pause = nil
 	case ResizeShard:
@@ -182,6 +190,9 @@ func (sh *shard) load(f Folder) error {
 	sh.set.mu.Lock()
 	defer sh.set.mu.Unlock()
 	sh.folder, sh.control = f, c
+	if c.paused(time.Now()) && !c.Pause.Oldest.IsZero() {
+		sh.age.know(c.Pause.Oldest)
+	}
 	sh.turned()
 	return nil
 }
@@ -208,4 +219,36 @@ func (sh *shard) apply(f Folder, c control) {
 func (sh *shard) turned() {
 	close(sh.turn)
 	sh.turn = make(chan struct{})
+}
+
+// keepOldest has the folder of a paused shard say when the oldest message was accepted,
+// once that is known better than before: the queue was empty when the pause began. It
+// returns the pause that says so, or nil. If it fails, the next look tries again.
+func keepOldest(sh *shard, f Folder) *Pause {
+	select {
+	case sh.deciding <- struct{}{}:
+		defer func() { <-sh.deciding }()
+	default:
+		return nil // a command is being decided
+	}
+	sh.set.mu.Lock()
+	c := sh.control
+	sh.set.mu.Unlock()
+	at := sh.age.least()
+	if c.Pause == nil || c.Pause.Damaged != nil || sh.age.queued.Load() <= 0 || at.Sub(c.Pause.Oldest) < time.Second {
+		return nil
+	}
+	p := *c.Pause
+	p.Oldest, c.Pause = at.UTC(), &p
+	content, err := c.encode()
+	if err == nil {
+		err = f.SetControl(sh.stopping, content)
+	}
+	if err != nil {
+		return nil
+	}
+	sh.set.mu.Lock()
+	defer sh.set.mu.Unlock()
+	sh.control = c
+	return &p
 }

@@ -52,8 +52,8 @@ type slowToClose struct {
 	answers <-chan time.Time
 }
 
-func (f slowToClose) Write(context.Context, string, *message.Batch) (string, int, error) {
-	return "", 0, fmt.Errorf("write: %w", output.ErrLost)
+func (f slowToClose) Write(context.Context, string, *message.Batch) (string, []message.Message, error) {
+	return "", nil, fmt.Errorf("write: %w", output.ErrLost)
 }
 
 func (f slowToClose) Close() error {

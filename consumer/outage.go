@@ -113,9 +113,9 @@ type recovering struct {
 	outage *outage
 }
 
-func (r recovering) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
+func (r recovering) Write(ctx context.Context, worker string, b *message.Batch) (file string, written []message.Message, err error) {
 	file, written, err = r.Folder.Write(ctx, worker, b)
-	if err == nil && written > 0 {
+	if err == nil && len(written) > 0 {
 		r.outage.over()
 	}
 	return file, written, err

@@ -156,6 +156,9 @@ func (sh *shard) rest(f Folder) error {
 			if err := f.Held(); errors.Is(err, output.ErrLost) {
 				return err
 			}
+			if p := keepOldest(sh, f); p != nil {
+				told = p
+			}
 		case <-sh.stopping.Done():
 			return nil
 		}

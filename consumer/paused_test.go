@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"async-data-processor/event"
+	"async-data-processor/message"
 )
 
 // TestPauseUntil: a pause ends by itself, also at another owner.
@@ -25,6 +26,9 @@ func TestPauseUntil(t *testing.T) {
 		r.after(time.Minute + 2*time.Second)
 		r.checkState(0, event.ShardRunning)
 		r.checkState(1, event.ShardPaused)
+		if known := r.set.Known(message.NewID(), 1, []int{0, 1}); known[0].Pause != nil || known[1].Pause == nil || known[1].Pause.Until.IsZero() {
+			t.Errorf("what is known of a shard whose pause is over, and of a paused one: %+v", known)
+		}
 		r.checkWritten(1)
 		r.command(1, Command{Verb: PauseShard, Until: time.Now().Add(20 * time.Hour)})
 		r.after(10 * time.Hour)

@@ -151,12 +151,12 @@ type sickFolder struct {
 	n   int
 }
 
-func (f sickFolder) Write(ctx context.Context, worker string, b *message.Batch) (string, int, error) {
+func (f sickFolder) Write(ctx context.Context, worker string, b *message.Batch) (string, []message.Message, error) {
 	f.rig.mu.Lock()
 	f.rig.writes++
 	f.rig.mu.Unlock()
 	if err := f.rig.of(f.n).write; err != nil {
-		return "", 0, err
+		return "", nil, err
 	}
 	return f.Folder.Write(ctx, worker, b)
 }

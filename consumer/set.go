@@ -35,11 +35,11 @@ type Set struct {
 	extra    map[int]bool // beyond the number of shards, with a queue; true once it was told to be drained
 	left     map[int]bool // beyond the number of shards, with an open file
 	running  map[int]*shard
-	past     []event.Worker // the workers of pools that have ended
-	ages     ages           // by shard, also of those that do not run
-	last     map[int]int    // the number of the newest worker, by shard
-	opening  map[int]bool   // that are being opened for the first time; nil once that was told
-	began    time.Time      // when Run did
+	past     map[int][]event.Worker // the workers of pools that have ended, by shard
+	ages     ages                   // by shard, also of those that do not run
+	last     map[int]int            // the number of the newest worker, by shard
+	opening  map[int]bool           // that are being opened for the first time; nil once that was told
+	began    time.Time              // when Run did
 }
 
 // New returns a Set to which no shard is assigned.
@@ -48,7 +48,7 @@ func New(cfg Config) *Set {
 	s := &Set{
 		cfg: cfg, changed: make(chan struct{}, 1),
 		assigned: make(map[int]bool), extra: make(map[int]bool), left: make(map[int]bool),
-		running: make(map[int]*shard), last: make(map[int]int), ages: make(ages), opening: make(map[int]bool),
+		running: make(map[int]*shard), past: make(map[int][]event.Worker), last: make(map[int]int), ages: make(ages), opening: make(map[int]bool),
 	}
 	if s.cfg.Open == nil {
 		s.cfg.Open = func(ctx context.Context, n int, onStandby func()) (Folder, error) {
@@ -56,14 +56,14 @@ func New(cfg Config) *Set {
 		}
 	}
 	s.failed, s.fail = context.WithCancelCause(context.Background())
-	s.outage = s.newOutage(fmt.Sprintf("folder %s", cfg.Dir.Path()))
+	s.outage = newOutage(&s.cfg, fmt.Sprintf("folder %s", cfg.Dir.Path()))
 	return s
 }
 
-func (s *Set) newOutage(what string) outage {
+func newOutage(cfg *Config, what string) outage {
 	return outage{
-		what: what, patience: s.cfg.ErrorTimeout,
-		quiet: s.cfg.WorkerTimeout + 2*retryMax, // more than an attempt and the pause before it
+		what: what, patience: cfg.ErrorTimeout,
+		quiet: cfg.WorkerTimeout + 2*retryMax, // more than an attempt and the pause before it
 	}
 }
 
@@ -266,10 +266,34 @@ func (s *Set) opened(n int) {
 	s.cfg.Events.Send(e)
 }
 
-// History returns a record of every worker that ever lived.
-func (s *Set) History() []event.Worker {
+// Sought returns the shards of a Set, ascending, for whose folder another process has
+// waited since the last call, one that could write them. The first call says nothing. It
+// has one caller at a time. It asks the disk.
+func Sought(s *Set) (shards []int) {
+	folders := make(map[int]Folder)
 	s.mu.Lock()
-	workers := slices.Clone(s.past)
+	for n, sh := range s.running {
+		if sh.folder != nil {
+			folders[n] = sh.folder
+		}
+	}
+	s.mu.Unlock()
+	for n, f := range folders {
+		if f.Sought() {
+			shards = append(shards, n)
+		}
+	}
+	slices.Sort(shards)
+	return shards
+}
+
+// History returns a record of every worker that ever lived. Of each shard it sums up those
+// beyond the last thousand that have stopped.
+func (s *Set) History() (workers []event.Worker) {
+	s.mu.Lock()
+	for _, n := range slices.Sorted(maps.Keys(s.past)) {
+		workers = append(workers, s.past[n]...)
+	}
 	var pools []*workerpool.Pool
 	for _, n := range slices.Sorted(maps.Keys(s.running)) {
 		if p := s.running[n].pool; p != nil {
@@ -302,7 +326,7 @@ func (s *Set) use(sh *shard, pool *workerpool.Pool, giveUp func(why error)) {
 func (s *Set) retire(sh *shard) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.past = append(s.past, sh.pool.History()...)
+	s.past[sh.n] = workerpool.Fold(append(s.past[sh.n], sh.pool.History()...))
 	s.last[sh.n] = sh.pool.Last()
 	sh.pool, sh.giveUp = nil, nil
 }

@@ -29,6 +29,8 @@ type shard struct {
 	age *age
 	// unsettled counts the envelopes that were received and not settled.
 	unsettled atomic.Int64
+	// dead counts the messages that became dead letters.
+	dead atomic.Int64
 	// consumes tells that the shard has begun to consume its queue.
 	consumes atomic.Bool
 	// arrivals counts what was received, for flushes.
@@ -63,7 +65,7 @@ func newShard(s *Set, intake context.Context, n int, p purpose) *shard {
 	sh.ended, sh.turn = make(chan struct{}), make(chan struct{})
 	sh.arrivals.current.Store(new(received))
 	sh.stopping, sh.stop = context.WithCancel(intake)
-	sh.outage = s.newOutage(fmt.Sprintf("shard %d in %s", n, s.cfg.Dir.Path()))
+	sh.outage = newOutage(&s.cfg, fmt.Sprintf("shard %d in %s", n, s.cfg.Dir.Path()))
 	return sh
 }
 
@@ -154,7 +156,7 @@ func (sh *shard) open() (Folder, error) {
 func (sh *shard) opened(f Folder) {
 	found := f.Rebuilt()
 	sh.set.cfg.Events.Send(event.ShardOpened{
-		Shard: sh.n, RemovedTemps: f.RemovedTemps(), IDs: found.IDs, Files: found.Files,
+		Shard: sh.n, RemovedTemps: f.RemovedTemps(), IDs: found.IDs, Files: found.Files, Beforehand: found.Beforehand,
 		Damaged: found.Damaged, Foreign: found.Foreign, Example: found.Example,
 		Recovered: found.Recovered, CutBytes: found.Cut, Took: found.Took,
 	})

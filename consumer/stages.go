@@ -39,7 +39,7 @@ func (sh *shard) consume(work, intake context.Context, f Folder) (err error) {
 		Min: cfg.WorkersMin, Max: cfg.WorkersMax, Timeout: cfg.WorkerTimeout,
 		Writer:    recovering{f, &sh.outage},
 		OnRetry:   sh.policy(giveUp),
-		OnWritten: sh.onWritten(),
+		OnWritten: sh.onWritten,
 		Events:    cfg.Events,
 	}, batches)
 	sh.set.use(sh, pool, giveUp)
@@ -105,7 +105,8 @@ func (sh *shard) unpack(envelopes <-chan *message.Delivery, opened chan<- batche
 			now, settle = r, sh.settle(r, deadLetters)
 		}
 		sh.unsettled.Add(1)
-		d.Ticket = sh.age.receive(acceptedAt(&d.Envelope))
+		d.Ticket = sh.age.receive(acceptedAt(&d.Envelope), d.ID)
+		sh.age.slot(d.Ticket).delivery.Store(d)
 		d.OnSettle(settle)
 		if d.Redelivered {
 			sh.set.cfg.Events.Send(event.Redelivered{Shard: sh.n})
@@ -137,22 +138,26 @@ func (sh *shard) undecodable(d *message.Delivery, why string) {
 // settled on a goroutine of their own: publishing them takes seconds while the
 // broker takes none. The prefetch bounds how many wait.
 func (sh *shard) settle(r *received, deadLetters *sync.WaitGroup) message.Settler {
-	settled := func(d *message.Delivery, kind message.OutcomeKind) {
-		sh.settled(d, kind)
+	settled := func(d *message.Delivery) { // or it could not be: either way it is forgotten
+		sh.unsettled.Add(-1)
+		sh.age.settled(d.Ticket)
 		r.unsettled.Add(-1)
 	}
 	return func(d *message.Delivery, o message.Outcome, tell func(message.Outcome) error) error {
 		if o.Kind == message.Return {
 			r.returned.Store(true)
+			sh.age.returning(d.Ticket, d.ID)
 		}
 		if o.Kind != message.DeadLetter {
-			defer settled(d, o.Kind)
+			defer settled(d)
 			return tell(o)
 		}
 		deadLetters.Go(func() {
-			defer settled(d, o.Kind)
+			defer settled(d)
 			if err := tell(o); err != nil {
 				sh.set.cfg.Events.Send(event.DeadLetterFailed{Shard: sh.n, Envelope: d.ID, Err: err})
+			} else {
+				sh.died(d, o)
 			}
 		})
 		return nil

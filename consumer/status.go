@@ -24,7 +24,7 @@ func (s *Set) Status() Status {
 		lowest, highest := sh.control.bounds(s.cfg)
 		all = append(all, ShardStatus{
 			Shard: n, State: sh.state, Since: sh.since, Err: sh.why, Overdue: sh.overdue,
-			Unsettled: int(sh.unsettled.Load()), Owned: sh.folder != nil,
+			Unsettled: int(sh.unsettled.Load()), Dead: sh.dead.Load(), Owned: sh.folder != nil,
 			Pause: sh.control.Pause, WorkersMin: lowest, WorkersMax: highest,
 		})
 		last := &all[len(all)-1]

@@ -52,6 +52,20 @@ func (h *history) stop(r *event.Worker, why string, now time.Time) {
 	}
 }
 
+// Fold returns the records of stopped workers of a shard, which come from several pools,
+// the oldest first, as a pool does: the last ones, and a sum of those before.
+func Fold(records []event.Worker) []event.Worker {
+	more := len(records) - historyLimit
+	if more <= 1 { // that one may be the sum
+		return records
+	}
+	h := history{shard: records[0].Shard}
+	for i := range records[:more] {
+		h.fold(&records[i])
+	}
+	return append([]event.Worker{*h.earlier}, records[more:]...)
+}
+
 func (h *history) fold(old *event.Worker) {
 	if h.earlier == nil {
 		h.earlier = &event.Worker{

@@ -76,3 +76,40 @@ func TestSnapshotIsACopy(t *testing.T) {
 		t.Errorf("the snapshot has become %+v", before)
 	}
 }
+
+// TestFold: the records of many pools of a shard become as many as those of one, and the
+// sums stay what they were.
+func TestFold(t *testing.T) {
+	var past []event.Worker
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	const pools, workers = 700, 3
+	for n := range pools {
+		for i := range workers {
+			at := start.Add(time.Duration(n) * time.Minute)
+			past = append(past, event.Worker{
+				ID: fmt.Sprintf("4-%d", n*workers+i+1), Shard: 4, State: event.Stopped, Started: at, Stopped: at.Add(time.Second),
+				Messages: 5, Batches: 2, Duplicates: 1, Dead: 1, LastFile: fmt.Sprint("file ", n),
+			})
+		}
+		past = Fold(past)
+		if len(past) > historyLimit+1 {
+			t.Fatalf("%d records after %d pools", len(past), n+1)
+		}
+	}
+	sums := event.Worker{}
+	for _, w := range past {
+		sums.Messages += w.Messages
+		sums.Batches += w.Batches
+		sums.Duplicates += w.Duplicates
+		sums.Dead += w.Dead
+	}
+	if want := int64(pools * workers); sums.Messages != 5*want || sums.Batches != 2*want || sums.Duplicates != want || sums.Dead != want {
+		t.Errorf("the sums are %+v", sums)
+	}
+	if sum, last := past[0], past[len(past)-1]; sum.ID != "4-0" || sum.Shard != 4 || !sum.Started.Equal(start) || sum.State != event.Stopped || last.ID != fmt.Sprint("4-", pools*workers) {
+		t.Errorf("the first is %+v, the last %+v", sum, last)
+	}
+	if Fold(nil) != nil {
+		t.Error("there is a sum of nothing")
+	}
+}

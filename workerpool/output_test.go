@@ -51,38 +51,38 @@ type call struct {
 	at      time.Time
 }
 
-func (o *output) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
+func (o *output) Write(ctx context.Context, worker string, b *message.Batch) (file string, fresh []message.Message, err error) {
 	c := o.enter(call{ctx: ctx, worker: worker, batch: nameOf(b), ids: idsOf(b), at: time.Now()})
 	defer o.leave(c)
 	if o.before != nil {
 		if err := o.before(c); err != nil {
-			return "", 0, err
+			return "", nil, err
 		}
 	}
 	if !b.BeginPublish() {
 		o.journal.add("refused " + c.batch)
-		return "", 0, errAbandoned
+		return "", nil, errAbandoned
 	}
 	if o.after != nil {
 		if err := o.after(c); err != nil {
-			return "", 0, err
+			return "", nil, err
 		}
 	}
-	written = len(b.Messages)
+	fresh = b.Messages
 	if o.known != nil {
-		written -= o.known(b)
+		fresh = fresh[o.known(b):]
 	}
 	o.mu.Lock()
 	o.visible = append(o.visible, c.ids...)
-	for n := written; n > 0; n -= fileSize {
+	for n := len(fresh); n > 0; n -= fileSize {
 		o.files++
 	}
 	o.mu.Unlock()
 	o.journal.add("wrote " + c.batch)
-	if written == 0 {
-		return "", 0, nil
+	if len(fresh) == 0 {
+		return "", nil, nil
 	}
-	return fileOf(worker, c.batch), written, nil
+	return fileOf(worker, c.batch), fresh, nil
 }
 
 func (o *output) enter(c call) call {

@@ -1,6 +1,7 @@
 package workerpool
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type Pool struct {
 
 	mu      sync.Mutex // guards what follows
 	history history
+	alive   []*worker
 	workers int  // those that count for the policy
 	busy    int  // of workers
 	leaving int  // of workers: they take no more batches
@@ -101,6 +103,32 @@ func (p *Pool) Held() (workers int, worker string, why error) {
 		}
 	}
 	return len(p.held), worker, why
+}
+
+// Holder returns the worker whose batch has a message, and since when it has that batch.
+// It looks at the messages of all batches that workers have.
+func (p *Pool) Holder(id []byte) (worker string, since time.Time, found bool) {
+	type held struct {
+		worker string
+		since  time.Time
+		batch  *message.Batch
+	}
+	p.mu.Lock()
+	batches := make([]held, 0, len(p.alive))
+	for _, w := range p.alive {
+		if w.batch != nil {
+			batches = append(batches, held{w.record.ID, w.since, w.batch})
+		}
+	}
+	p.mu.Unlock() // a batch of a worker does not change any more
+	for _, h := range batches {
+		for _, m := range h.batch.Messages {
+			if bytes.Equal(m.RawID(), id) {
+				return h.worker, h.since, true
+			}
+		}
+	}
+	return "", time.Time{}, false
 }
 
 // Workers is how many workers a pool has, by what they do.
@@ -191,6 +219,7 @@ func (p *Pool) start(ctx context.Context, workers *errgroup.Group, l bounded) {
 	}
 	p.mu.Lock()
 	w := &worker{pool: p, record: p.history.add(why, time.Now())}
+	p.alive = append(p.alive, w)
 	p.count(+1, 0)
 	p.crowded.Store(p.workers > p.highest) // a resize may have come since the load was taken
 	started := *w.record

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"async-data-processor/backoff"
@@ -16,6 +17,10 @@ import (
 type worker struct {
 	pool   *Pool
 	record *event.Worker // guarded by pool.mu
+	// batch is what the worker took last, and since when; nil while it rests. Guarded by
+	// pool.mu.
+	batch *message.Batch
+	since time.Time
 }
 
 var (
@@ -73,7 +78,7 @@ func (w *worker) next() (b *message.Batch, why string) {
 	if !ok {
 		return nil, drained
 	}
-	w.set(event.Busy)
+	w.take(b)
 	return b, ""
 }
 
@@ -164,7 +169,7 @@ func (w *worker) hold(attempt int, err error, failingFor, retry time.Duration) (
 // outcome is how one attempt to write a batch ended.
 type outcome struct {
 	file      string
-	written   int // messages; the others were duplicates
+	written   []message.Message // the others were duplicates
 	err       error
 	abandoned bool // there was no write, or it lost its right to the batch
 	late      bool // it took longer than the worker timeout
@@ -252,23 +257,24 @@ func (w *worker) admit(ctx context.Context) error {
 // acknowledgement follows a file.
 func (w *worker) finish(b *message.Batch, out outcome, began time.Time) {
 	now := time.Now()
-	if out.written > 0 && !out.late {
+	written := len(out.written)
+	if written > 0 && !out.late {
 		w.pool.late.Store(0)
 	}
-	if told := w.pool.cfg.OnWritten; told != nil && out.written > 0 {
-		told(b, now)
+	if told := w.pool.cfg.OnWritten; told != nil && written > 0 {
+		told(Written{Worker: w.record.ID, File: out.file, Batch: b, Messages: out.written, At: now})
 	}
 	err := b.Settle(message.Outcome{Kind: message.Ack})
-	duplicates, batches := len(b.Messages)-out.written, 0
-	if out.written > 0 {
+	duplicates, batches := len(b.Messages)-written, 0
+	if written > 0 {
 		batches = b.Batches()
 	}
 
 	p := w.pool
 	p.mu.Lock()
-	if out.written > 0 {
+	if written > 0 {
 		w.record.Batches += int64(batches)
-		w.record.Messages += int64(out.written)
+		w.record.Messages += int64(written)
 		w.record.LastFile = out.file
 	}
 	w.record.Duplicates += int64(duplicates)
@@ -279,7 +285,7 @@ func (w *worker) finish(b *message.Batch, out outcome, began time.Time) {
 		w.send(event.SettleFailed{Worker: record, Err: err})
 	}
 	w.send(event.BatchWritten{
-		Worker: record, Batches: batches, Messages: out.written, Duplicates: duplicates,
+		Worker: record, Batches: batches, Messages: written, Duplicates: duplicates,
 		Cause: b.Cause.String(), File: out.file, Took: now.Sub(began),
 	})
 }
@@ -297,17 +303,31 @@ func (w *worker) giveBack(b *message.Batch, why error) {
 func (w *worker) rest() {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
+	w.batch = nil
 	if w.record.State != event.Idle {
 		w.record.State = event.Idle
 		w.pool.count(0, -1)
 	}
 }
 
-// set gives the worker a state in which it has a batch. A timed-out worker
-// keeps that state to its end.
+// take makes the worker busy with a batch.
+func (w *worker) take(b *message.Batch) {
+	now := time.Now()
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	w.batch, w.since = b, now
+	w.become(event.Busy)
+}
+
+// set gives the worker a state in which it has a batch.
 func (w *worker) set(s event.State) {
 	w.pool.mu.Lock()
 	defer w.pool.mu.Unlock()
+	w.become(s)
+}
+
+// become is set. A timed-out worker keeps that state to its end. mu is held.
+func (w *worker) become(s event.State) {
 	if w.record.State == event.Idle {
 		w.pool.count(0, +1)
 	}
@@ -331,6 +351,8 @@ func (w *worker) exclude() {
 func (w *worker) stop(why string) {
 	p := w.pool
 	p.mu.Lock()
+	w.batch = nil
+	p.alive = slices.DeleteFunc(p.alive, func(o *worker) bool { return o == w })
 	switch w.record.State {
 	case event.TimedOut: // counted no more
 	case event.Idle:

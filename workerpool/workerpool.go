@@ -21,14 +21,25 @@ import (
 // Writer makes batches durable.
 type Writer interface {
 	// Write makes durable, as the worker's, what of the batch is not yet. It
-	// returns how many messages that is, the others being duplicates, and the
-	// name of a file that has some of them, once all are durable; without any
-	// there is no file. After an error nothing of the attempt is visible, and it
-	// may be tried again: what becomes visible of it later all the same is known
-	// to be written. A panic leaves nothing visible either. It
-	// asks b.BeginPublish before it makes anything visible. It may be called
-	// concurrently, once at a time per batch.
-	Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error)
+	// returns those messages, the others being duplicates, and the name of a file
+	// that has some of them, once all are durable; without any there is no file.
+	//
+	// After an error nothing of the attempt is visible, and it may be tried again: what
+	// becomes visible of it later all the same is known to be written. A panic leaves
+	// nothing visible either. Write asks b.BeginPublish before it makes anything
+	// visible. It may be called concurrently, once at a time per batch.
+	Write(ctx context.Context, worker string, b *message.Batch) (file string, written []message.Message, err error)
+}
+
+// Written is a batch that has become durable.
+type Written struct {
+	Worker string // its id
+	// File has some of the messages, as Writer.Write has returned it.
+	File string
+	// Batch must not be kept, nor Messages, which are those that were not in a file before.
+	Batch    *message.Batch
+	Messages []message.Message
+	At       time.Time
 }
 
 // Config sets up a Pool.
@@ -50,9 +61,9 @@ type Config struct {
 	// batch goes back to the broker. OnRetry is called concurrently and must not
 	// block. Without it there is no end of attempts.
 	OnRetry func(err error, failingFor time.Duration) (giveUp error)
-	// OnWritten is told of each batch that has become durable, and when. It is called
-	// concurrently, must not block, and must not keep the batch. Without it nothing is told.
-	OnWritten func(b *message.Batch, at time.Time)
+	// OnWritten is told of each batch that has become durable, before it is settled. It
+	// is called concurrently, and must not block. Without it nothing is told.
+	OnWritten func(Written)
 	// Events is told of workers and batches.
 	Events event.Sink
 }
