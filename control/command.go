@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ const (
 	// every commandInterval, as owners change; its id makes that safe.
 	commandPatience = time.Minute
 	commandInterval = time.Second
-	// maxCommands bounds how many commands are remembered, maxWaiting how many of
+	// maxCommands is how many commands are remembered, maxWaiting how many of
 	// this process are not done, and maxRate how many it takes a second.
 	maxCommands = 1000
 	maxWaiting  = 32
@@ -46,7 +47,7 @@ type Command struct {
 
 	ID     string    `json:"id"`
 	Verb   string    `json:"verb"`
-	Target string    `json:"target"` // "shard:3" or "shard:*"
+	Target string    `json:"target"` // "shard:3", "shard:*" or "intake"
 	Min    int       `json:"min,omitempty"`
 	Max    int       `json:"max,omitempty"`
 	Until  time.Time `json:"until,omitzero"`
@@ -61,8 +62,14 @@ func (c Command) same(o Command) bool {
 	return c.Verb == o.Verb && c.Target == o.Target && c.Min == o.Min && c.Max == o.Max && c.Until.Equal(o.Until) && c.Reason == o.Reason
 }
 
-// shards returns those that the command is for.
+// shards returns those that the command is for; none if it is for the intake.
 func (c Command) shards(all int) ([]int, error) {
+	if c.Target == intakeTarget {
+		if c.Verb != "pause" && c.Verb != "resume" {
+			return nil, fmt.Errorf("%w: the intake can be paused and resumed, nothing else", ErrCommand)
+		}
+		return nil, nil
+	}
 	text, ok := strings.CutPrefix(c.Target, "shard:")
 	if ok && text == "*" {
 		shards := make([]int, all)
@@ -73,7 +80,7 @@ func (c Command) shards(all int) ([]int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if !ok || err != nil || n < 0 || strconv.Itoa(n) != text {
-		return nil, fmt.Errorf("%w: the target is %.50q, want shard:<number> or shard:*", ErrCommand, c.Target)
+		return nil, fmt.Errorf("%w: the target is %.50q, want shard:<number>, shard:* or intake", ErrCommand, c.Target)
 	}
 	return []int{n}, nil
 }
@@ -114,6 +121,8 @@ type CommandConfig struct {
 	Bus broker.Bus
 	// Node is the name of this process.
 	Node string
+	// Nodes keeps what commands say of the intake, and knows which shards there are.
+	Nodes *Node
 	// Shards is the number of shards.
 	Shards int
 	// Check returns ErrCommand unless the command can be applied to a shard.
@@ -153,8 +162,24 @@ type record struct {
 	at       time.Time
 	shards   []int
 	outcomes map[int]Outcome
-	done     chan struct{} // closed when every shard has an outcome
+	done     chan struct{} // closed when every shard has an outcome, or every server
 	pursued  bool          // this process tells it until then
+
+	// Of a command to the intake: what servers have told, how many have not, and why it
+	// can not be done any more.
+	servers map[string]ShardOutcome
+	silent  int
+	failure string
+}
+
+// complete tells whether done is closed.
+func (r *record) complete() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // NewCommands returns Commands that do nothing before Run.
@@ -184,6 +209,9 @@ func (c *Commands) Take(ctx context.Context, cmd Command, from string) (CommandV
 	if err == nil {
 		err = c.cfg.Check(cmd)
 	}
+	if err == nil {
+		err = c.missing(shards)
+	}
 	if err != nil {
 		return CommandView{}, err
 	}
@@ -208,6 +236,19 @@ func (c *Commands) Take(ctx context.Context, cmd Command, from string) (CommandV
 	return c.view(r), nil
 }
 
+// missing returns ErrCommand for a shard that is not there: it is beyond the number, and
+// neither a node nor the broker has told of it. Its owner would be awaited in vain.
+func (c *Commands) missing(shards []int) error {
+	if len(shards) != 1 || shards[0] < c.cfg.Shards {
+		return nil
+	}
+	s := c.cfg.Nodes.System()
+	if !s.head().Complete || !s.Queues || slices.ContainsFunc(s.Shards, func(v ShardView) bool { return v.Shard == shards[0] }) {
+		return nil
+	}
+	return fmt.Errorf("%w: there is no shard %d, there are shards 0 to %d", ErrCommand, shards[0], c.cfg.Shards-1)
+}
+
 // admit remembers the command, or finds it. It returns whether the caller has to pursue
 // it: another process may have taken it first and be gone, or patience has ended before.
 func (c *Commands) admit(cmd Command, shards []int) (r *record, pursue bool, err error) {
@@ -220,7 +261,7 @@ func (c *Commands) admit(cmd Command, shards []int) (r *record, pursue bool, err
 	switch {
 	case r != nil && !r.same(cmd):
 		return nil, false, ErrConflict
-	case r != nil && (r.pursued || len(r.outcomes) == len(r.shards)):
+	case r != nil && (r.pursued || r.complete()):
 		return r, false, nil
 	}
 	if now := time.Now(); now.Sub(c.second) >= time.Second {
@@ -252,7 +293,8 @@ func (c *Commands) remember(cmd Command, shards []int) *record {
 	return r
 }
 
-// pursue tells the command until every shard has an outcome, or patience ends.
+// pursue tells the command until every shard has an outcome, or patience ends; one to the
+// intake goes its own way.
 func (c *Commands) pursue(r *record) {
 	defer func() {
 		c.mu.Lock()
@@ -260,6 +302,10 @@ func (c *Commands) pursue(r *record) {
 		r.pursued = false
 		c.mu.Unlock()
 	}()
+	if r.Target == intakeTarget {
+		c.takeIntake(r)
+		return
+	}
 	again := time.NewTicker(commandInterval)
 	defer again.Stop()
 	for began := time.Now(); time.Since(began) < commandPatience; {

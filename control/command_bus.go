@@ -12,7 +12,7 @@ import (
 // hear takes a command that another process tells. Nothing of it is trusted.
 func (c *Commands) hear(body []byte, _ int) {
 	var cmd Command
-	if json.Unmarshal(body, &cmd) != nil || cmd.V != 1 || cmd.Node == c.cfg.Node || len(cmd.Node) > maxOutcomeText || cmd.ID == "" {
+	if json.Unmarshal(body, &cmd) != nil || cmd.V != 1 || cmd.Node == c.cfg.Node || cmd.Target == intakeTarget || len(cmd.Node) > maxOutcomeText || cmd.ID == "" {
 		return
 	}
 	shards, err := cmd.shards(c.cfg.Shards)

@@ -9,10 +9,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"async-data-processor/problem"
 )
 
-// CommandPath is where commands are taken with POST, and CommandPath/<id> tells with GET
-// what became of one.
+// CommandPath is where commands are taken with POST and listed with GET, and
+// CommandPath/<id> tells with GET what became of one.
 const CommandPath = "/api/v1/commands"
 
 // maxCommandBody bounds the body of a command, in bytes.
@@ -26,14 +28,18 @@ type CommandView struct {
 	Reason string    `json:"reason,omitempty"`
 	By     string    `json:"by,omitempty"`
 	At     time.Time `json:"at"`
-	// State is waiting, done, or failed: it was not applied to a shard.
+	// State is waiting, done, or failed: it was not applied to a shard, or to a server.
 	State string `json:"state"`
-	// Shards are the outcomes that are known; Waiting counts the others.
+	// Shards are the outcomes that are known, or Servers, by node, of a command to the
+	// intake. Waiting counts the others.
 	Shards  map[string]ShardOutcome `json:"shards"`
+	Servers map[string]ShardOutcome `json:"servers,omitempty"`
 	Waiting int                     `json:"waiting"`
+	// Error is why a command to the intake was not applied to all servers.
+	Error string `json:"error,omitempty"`
 }
 
-// ShardOutcome is what the owner of a shard has told.
+// ShardOutcome is what the owner of a shard has told, or a server.
 type ShardOutcome struct {
 	Node     string `json:"node"`
 	Before   string `json:"before"`
@@ -47,16 +53,13 @@ func (c *Commands) view(r *record) CommandView {
 	defer c.mu.Unlock()
 	v := CommandView{
 		ID: r.ID, Verb: r.Verb, Target: r.Target, Reason: r.Reason, By: r.By, At: r.at.UTC().Truncate(time.Millisecond),
-		State: "done", Shards: make(map[string]ShardOutcome), Waiting: len(r.shards) - len(r.outcomes),
+		State: r.state(), Shards: make(map[string]ShardOutcome), Waiting: len(r.shards) - len(r.outcomes),
 	}
-	if v.Waiting > 0 {
-		v.State = "waiting"
+	if r.Target == intakeTarget {
+		v.Servers, v.Waiting, v.Error = r.servers, r.silent, r.failure // the map never changes
 	}
 	for n, o := range r.outcomes {
 		v.Shards[strconv.Itoa(n)] = ShardOutcome{o.Node, o.Before, o.After, o.Repeated, o.Error}
-		if o.Error != "" {
-			v.State = "failed"
-		}
 	}
 	return v
 }
@@ -91,6 +94,10 @@ func readCommand(w http.ResponseWriter, r *http.Request) (Command, error) {
 // Serve answers CommandPath and what is below. by is the name of the client.
 func (c *Commands) Serve(w http.ResponseWriter, r *http.Request, by string) {
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodGet && r.URL.Path == CommandPath {
+		c.list(w, r)
+		return
+	}
 	if r.Method == http.MethodGet {
 		c.show(w, strings.TrimPrefix(r.URL.Path, CommandPath+"/"))
 		return
@@ -101,23 +108,23 @@ func (c *Commands) Serve(w http.ResponseWriter, r *http.Request, by string) {
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			status = http.StatusRequestEntityTooLarge
 		}
-		commandProblem(w, status, "invalid-command", fmt.Sprintf("the body is no command: %v", err))
+		problem.Answer(w, status, "invalid-command", fmt.Sprintf("the body is no command: %v", err), 0)
 		return
 	}
 	cmd.By = by
 	switch v, err := c.Take(r.Context(), cmd, r.RemoteAddr); {
 	case errors.Is(err, ErrCommand):
-		commandProblem(w, http.StatusBadRequest, "invalid-command", err.Error())
+		problem.Answer(w, http.StatusBadRequest, "invalid-command", err.Error(), 0)
 	case errors.Is(err, ErrReadOnly):
-		commandProblem(w, http.StatusForbidden, "read-only", err.Error())
+		problem.Answer(w, http.StatusForbidden, "read-only", err.Error(), 0)
 	case errors.Is(err, ErrConflict):
-		commandProblem(w, http.StatusConflict, "command-conflict", err.Error())
+		problem.Answer(w, http.StatusConflict, "command-conflict", err.Error(), 0)
 	case errors.Is(err, ErrStopping):
 		w.Header().Set("Retry-After", "2")
-		commandProblem(w, http.StatusServiceUnavailable, "draining", err.Error())
+		problem.Answer(w, http.StatusServiceUnavailable, "draining", err.Error(), 0)
 	case err != nil:
 		w.Header().Set("Retry-After", "1")
-		commandProblem(w, http.StatusTooManyRequests, "overloaded", err.Error())
+		problem.Answer(w, http.StatusTooManyRequests, "overloaded", err.Error(), 0)
 	case v.State == "failed":
 		commandAnswer(w, http.StatusServiceUnavailable, v)
 	case v.State == "waiting":
@@ -133,23 +140,14 @@ func (c *Commands) show(w http.ResponseWriter, id string) {
 	r := c.records[id]
 	c.mu.Unlock()
 	if r == nil {
-		commandProblem(w, http.StatusNotFound, "not-found", "no command of this id is known here; each process remembers the last 1,000 that it has heard of")
+		problem.Answer(w, http.StatusNotFound, "not-found", "no command of this id is known here; each process remembers the last 1,000 that it has heard of", 0)
 		return
 	}
 	commandAnswer(w, http.StatusOK, c.view(r))
 }
 
-func commandAnswer(w http.ResponseWriter, status int, v CommandView) {
+func commandAnswer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // the client may be gone
-}
-
-// commandProblem answers with a problem (RFC 9457).
-func commandProblem(w http.ResponseWriter, status int, kind, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"type": "urn:async-data-processor:problem:" + kind, "title": http.StatusText(status), "status": status, "detail": detail,
-	})
 }

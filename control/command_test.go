@@ -16,6 +16,7 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
+	"async-data-processor/dashboard/openapitest"
 	"async-data-processor/event"
 )
 
@@ -38,6 +39,7 @@ func inCommandSystem(t *testing.T, test func(s *commandSystem)) {
 // commandOwner is a process that owns shards.
 type commandOwner struct {
 	*Commands
+	t       *testing.T
 	mu      sync.Mutex
 	owns    map[int]bool
 	applied map[string]int // by shard and id
@@ -70,7 +72,7 @@ func (o *commandOwner) own(shard int) {
 
 // process adds one, with the shards that it owns.
 func (s *commandSystem) process(bus broker.Bus, shards ...int) *commandOwner {
-	o := &commandOwner{owns: make(map[int]bool), applied: make(map[string]int)}
+	o := &commandOwner{t: s.t, owns: make(map[int]bool), applied: make(map[string]int)}
 	for _, n := range shards {
 		o.owns[n] = true
 	}
@@ -91,11 +93,18 @@ func (s *commandSystem) process(bus broker.Bus, shards ...int) *commandOwner {
 	return o
 }
 
+// ask has a process answer a client, and holds that to the description of the API.
+func (o *commandOwner) ask(r *http.Request, by string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	openapitest.Handler(o.t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { o.Serve(w, r, by) })).ServeHTTP(w, r)
+	return w
+}
+
 // post sends a command to a process.
 func post(o *commandOwner, body string) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	o.Serve(w, httptest.NewRequest(http.MethodPost, CommandPath, strings.NewReader(body)), "ann")
-	return w
+	r := httptest.NewRequest(http.MethodPost, CommandPath, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	return o.ask(r, "ann")
 }
 
 func viewOf(t *testing.T, w *httptest.ResponseRecorder) (v CommandView) {
@@ -109,8 +118,7 @@ func viewOf(t *testing.T, w *httptest.ResponseRecorder) (v CommandView) {
 // show asks a process what became of a command.
 func show(t *testing.T, o *commandOwner, id string) CommandView {
 	t.Helper()
-	w := httptest.NewRecorder()
-	o.Serve(w, httptest.NewRequest(http.MethodGet, CommandPath+"/"+id, nil), "")
+	w := o.ask(httptest.NewRequest(http.MethodGet, CommandPath+"/"+id, nil), "")
 	if w.Code != http.StatusOK {
 		t.Errorf("GET of command %s: %d %s", id, w.Code, w.Body)
 	}

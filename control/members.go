@@ -19,6 +19,9 @@ const (
 	standMax = time.Minute
 	// steadyAfter is how long a node is well before earlier changes are forgotten.
 	steadyAfter = 10 * time.Minute
+	// awayAfter is how long this node does not hear its own beats before the bus counts as
+	// away. It is less than any other node is silent when that counts as gone.
+	awayAfter = beatInterval * 3 / 2
 	// forgetAfter is how long a node that is gone is remembered.
 	forgetAfter = 10 * time.Minute
 )
@@ -34,6 +37,9 @@ type members struct {
 	// refused counts beats of nodes for which there was no room, and those that said
 	// they were this node.
 	refused int
+	// bus is when this node heard its own beat last, and back when it did so for the first
+	// time after the bus was away.
+	bus, back time.Time
 }
 
 // member is another node.
@@ -41,6 +47,9 @@ type member struct {
 	beat  Beat
 	heard time.Time // when that came
 	here  bool      // false once it was silent for too long, or has said goodbye
+	// lost tells that it became silent because the bus is away: nothing is known of it. It
+	// does not matter to who owns which shard: without the bus the node owns none as well.
+	lost bool
 	// fit tells that it can own shards, since then. stand is how long that has to last
 	// before it counts.
 	fit   bool
@@ -76,10 +85,21 @@ func (m *members) heard(now time.Time, b Beat) (came bool) {
 		return false // its name is never used again
 	}
 	came = !known.here && b.Kind != Goodbye
-	known.beat, known.heard, known.here = b, now, b.Kind != Goodbye
+	known.beat, known.heard, known.here, known.lost = b, now, b.Kind != Goodbye, false
 	known.judge(now)
 	return came
 }
+
+// heardSelf takes a beat of this node itself.
+func (m *members) heardSelf(now time.Time) {
+	if m.away(now) {
+		m.back = now
+	}
+	m.bus = now
+}
+
+// away tells whether the bus is away.
+func (m *members) away(now time.Time) bool { return now.Sub(m.bus) >= awayAfter }
 
 // judge notes whether the node can own shards.
 func (k *member) judge(now time.Time) {
@@ -112,15 +132,24 @@ func (m *members) makeRoom() bool {
 	return oldest != ""
 }
 
-// pass lets the time pass. It returns the nodes that have become silent.
+// pass lets the time pass. It returns the nodes that are known to be gone now: they are
+// silent, and the bus is there.
 func (m *members) pass(now time.Time) (gone []string) {
+	away := m.away(now)
 	for name, k := range m.all {
 		silent := now.Sub(k.heard)
 		switch {
 		case k.here && silent >= goneAfter:
-			k.here = false
+			k.here, k.lost = false, away
 			k.judge(now)
-			gone = append(gone, name)
+			if !away {
+				gone = append(gone, name)
+			}
+		case k.lost:
+			if !away && now.Sub(m.back) >= goneAfter {
+				k.lost = false
+				gone = append(gone, name)
+			}
 		case !k.here && silent >= forgetAfter:
 			delete(m.all, name)
 		}

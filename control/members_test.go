@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"async-data-processor/broker"
 )
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // beatOf is a beat of a consumer of ten shards.
 func beatOf(node string, seq uint64) Beat {
-	return Beat{V: version, Node: node, Seq: seq, Kind: Still, Consumer: &Consumer{Shards: 10, Works: true}}
+	return Beat{V: broker.BusVersion, Node: node, Seq: seq, Kind: Still, Consumer: &Consumer{Shards: 10, Works: true}}
 }
 
 // checkHere fails unless these nodes are here.
@@ -45,22 +47,73 @@ func TestMembersSilence(t *testing.T) {
 		t.Error("a node comes once")
 	}
 	last := start.Add(time.Second)
-	if gone := m.pass(last.Add(goneAfter - 1)); gone != nil {
+	if gone := passed(m, last.Add(goneAfter-1)); gone != nil {
 		t.Errorf("%v are gone too early", gone)
 	}
 	checkHere(t, m, "a")
-	if gone := m.pass(last.Add(goneAfter)); !slices.Equal(gone, []string{"a"}) {
+	if gone := passed(m, last.Add(goneAfter)); !slices.Equal(gone, []string{"a"}) {
 		t.Errorf("%v are gone, want a", gone)
 	}
 	checkHere(t, m)
 	if !m.heard(last.Add(goneAfter), beatOf("a", 3)) {
 		t.Error("a node that was silent does not come back")
 	}
-	m.pass(last.Add(2 * goneAfter))
-	m.pass(last.Add(2*goneAfter + forgetAfter))
+	passed(m, last.Add(2*goneAfter))
+	passed(m, last.Add(2*goneAfter+forgetAfter))
 	if len(m.all) != 0 {
 		t.Error("a node that is gone is never forgotten")
 	}
+}
+
+// passed lets the time pass while the bus is there.
+func passed(m *members, now time.Time) (gone []string) {
+	m.heardSelf(now)
+	return m.pass(now)
+}
+
+// TestMembersBusAway: a node that was here when the bus was lost owns no shards, and is not
+// known to be gone until it has been silent for three beats of a bus that is there.
+func TestMembersBusAway(t *testing.T) {
+	m := newMembers("me")
+	m.heard(start, beatOf("a", 1))
+	m.heard(start, beatOf("b", 1))
+	passed(m, start)
+	lost := func(want ...string) {
+		t.Helper()
+		var got []string
+		for name, k := range m.all {
+			if k.lost {
+				got = append(got, name)
+			}
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("%v are lost, want %v", got, want)
+		}
+	}
+	if gone := m.pass(start.Add(goneAfter)); gone != nil {
+		t.Errorf("%v are gone", gone)
+	}
+	checkHere(t, m)
+	checkOwners(t, m, start.Add(goneAfter))
+	lost("a", "b")
+	m.pass(start.Add(2 * forgetAfter))
+	lost("a", "b")
+
+	back := start.Add(3 * forgetAfter)
+	passed(m, back)
+	if !m.heard(back.Add(time.Second), beatOf("b", 2)) {
+		t.Error("b does not come back")
+	}
+	lost("a")
+	if gone := passed(m, back.Add(goneAfter/3)); gone != nil {
+		t.Errorf("%v are gone too early", gone)
+	}
+	passed(m, back.Add(2*goneAfter/3))
+	if gone := passed(m, back.Add(goneAfter)); !slices.Equal(gone, []string{"a"}) {
+		t.Errorf("%v are gone, want a", gone)
+	}
+	lost()
+	checkHere(t, m, "b")
 }
 
 // TestMembersOrder: late and repeated beats change nothing, also after a goodbye.

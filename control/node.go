@@ -15,11 +15,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"async-data-processor/backoff"
@@ -40,9 +39,19 @@ type Config struct {
 	// nothing. Consumer returns what it has at the moment; Shards is set by the Node.
 	Owner    Owner
 	Consumer func() Consumer
-	// Part returns this process's part of a snapshot: checks, shards, workers, totals and
-	// disk. Backlogs returns the depth of each queue from a shard on.
+	// Sought returns the shards for whose folder another process has waited since the last
+	// call, which could write them. It may ask a disk. It is called while the bus is away
+	// and the output or the broker takes nothing; nil for none.
+	Sought func() []int
+	// Intake has the server of this process do what holds for all servers, and returns
+	// whether it does so by now. An error says that it never will. It is called often,
+	// also when nothing has changed; nil in a process without a server.
+	Intake func(Intake) (applied bool, err error)
+	// Part returns this process's part of a snapshot: checks, shards, totals and disk.
+	// Workers returns its workers, those that have ended, too; nil for none. Backlogs returns
+	// the depth of each queue from a shard on.
 	Part     func() Part
+	Workers  func() []WorkerPart
 	Backlogs func(ctx context.Context, from int) ([]broker.Backlog, error)
 	// Events is told what happens.
 	Events event.Sink
@@ -58,17 +67,25 @@ const (
 
 // Node is this process among the others. Its methods may be called concurrently.
 type Node struct {
+	// Workers are those of all nodes.
+	Workers *Workers
+
 	cfg Config
 	id  string
 	// woken wakes up Run; it holds one wake-up.
-	woken chan struct{}
-	// skipped counts what was on the bus and could not be read: of another version, and
-	// other.
-	foreign, broken atomic.Int64
-	gathered        gathering
+	woken    chan struct{}
+	skipped  broker.Skips
+	gathered gathering
 
 	// failing is since when the output takes nothing; only used by Run.
 	failing time.Time
+	// looked tells that Sought was asked the last time, so that it says what is new now;
+	// only used by Run.
+	looked bool
+	// pausedID is the command of the pause that was told last, at pausedTold; empty if the
+	// server is not paused. Only used by Run.
+	pausedID   string
+	pausedTold time.Time
 
 	partMu sync.Mutex // guards what follows
 	part   []byte     // the node's own part, as of partAt
@@ -77,8 +94,9 @@ type Node struct {
 	mu       sync.Mutex // guards what follows
 	seq      uint64
 	members  *members
-	share    *share // nil in a process that consumes nothing
-	told     Beat   // the last
+	intake   *Intake // nil if it was never set; what it points to never changes
+	share    *share  // nil in a process that consumes nothing
+	told     Beat    // the last
 	toldAt   time.Time
 	owed     Kind // what the others are to be told soon; empty for nothing
 	draining bool
@@ -97,6 +115,7 @@ func New(cfg Config) *Node {
 	id := message.NewID()
 	n := &Node{cfg: cfg, woken: make(chan struct{}, 1)}
 	n.id = clip(cmp.Or(cfg.Name, host, "node")) + "-" + id[len(id)-6:]
+	n.Workers = &Workers{node: n, asking: make(chan struct{}, maxAsking)}
 	n.members = newMembers(n.id)
 	n.failing = time.Now().Add(-failAfter) // until it has worked once
 	if cfg.Owner != nil {
@@ -124,10 +143,37 @@ func (n *Node) Mine() int {
 	return n.mine
 }
 
+// Others returns the names of the other nodes that are there and have the role, never nil.
+func (n *Node) Others(role string) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	names := []string{}
+	for name, k := range n.members.all {
+		if k.here && slices.Contains(k.beat.Info.Roles, role) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Awaited returns the names of the other nodes that are there, or were before the bus went
+// away, and whether the bus is there.
+func (n *Node) Awaited() (others []string, connected bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, k := range n.members.all {
+		if k.here || k.lost {
+			others = append(others, name)
+		}
+	}
+	return others, !n.members.away(time.Now())
+}
+
 // Run tells the others of this node, and hears of them, until ctx ends; then it says
 // goodbye. It is called once.
 func (n *Node) Run(ctx context.Context) {
 	defer n.cfg.Bus.Answer(snapshotTopic, n.answer)()
+	defer n.cfg.Bus.Answer(workersTopic, n.Workers.answer)()
 	defer n.cfg.Bus.Listen(nodesTopic, n.hear)()
 	tick := time.NewTicker(stepInterval)
 	defer tick.Stop()
@@ -167,15 +213,17 @@ func (n *Node) hear(body []byte, missed int) {
 	}
 	b, err := parseBeat(body)
 	if err != nil {
-		n.skip(err)
+		n.skipped.Add(err)
 		return
 	}
 	n.mu.Lock()
 	if b.Node == n.id && b.Seq <= n.seq { // its own
+		n.members.heardSelf(time.Now())
 		n.mu.Unlock()
 		return
 	}
 	came := n.members.heard(time.Now(), b)
+	n.adoptIntake(b.Intake)
 	if n.owed == "" && (came || b.Kind == Hello) {
 		n.owed = Still
 	}
@@ -184,15 +232,6 @@ func (n *Node) hear(body []byte, missed int) {
 		n.cfg.Events.Send(event.NodeCame{Node: b.Node, Roles: b.Info.Roles, Host: b.Info.Host})
 	}
 	n.wake()
-}
-
-// skip counts what could not be read.
-func (n *Node) skip(err error) {
-	if errors.Is(err, errVersion) {
-		n.foreign.Add(1)
-	} else {
-		n.broken.Add(1)
-	}
 }
 
 func (n *Node) wake() {
@@ -221,9 +260,31 @@ func (n *Node) consumer(now time.Time) *Consumer {
 	return &c
 }
 
+// lookAround asks which shards others wait for, if this node does not hear of them and cannot
+// write.
+func (n *Node) lookAround(now time.Time, own *Consumer) {
+	if own == nil || n.cfg.Sought == nil {
+		return
+	}
+	n.mu.Lock()
+	blind := !own.Works && n.members.away(now)
+	n.mu.Unlock()
+	was := n.looked
+	if n.looked = blind; !blind {
+		return
+	}
+	for _, shard := range n.cfg.Sought() {
+		if was {
+			own.sought.Add(shard)
+		}
+	}
+}
+
 // step lets the time pass, decides about shards, and tells the others what is new.
 func (n *Node) step(now time.Time, leaves bool) {
 	own := n.consumer(now)
+	n.applyIntake(now)
+	n.lookAround(now, own)
 	var news []event.Event
 	n.mu.Lock()
 	for _, name := range n.members.pass(now) {
@@ -253,7 +314,7 @@ func (n *Node) step(now time.Time, leaves bool) {
 
 // due tells whether the others should hear of this node now. mu is held.
 func (n *Node) due(now time.Time, own *Consumer) bool {
-	if n.owed != "" || now.Sub(n.toldAt) >= beatInterval || n.told.Draining != n.draining {
+	if n.owed != "" || now.Sub(n.toldAt) >= beatInterval || n.told.Draining != n.draining || n.told.Intake != n.intake {
 		return true
 	}
 	return own != nil && !own.equal(n.told.Consumer)
@@ -262,7 +323,7 @@ func (n *Node) due(now time.Time, own *Consumer) bool {
 // beat returns what tells of this node. mu is held.
 func (n *Node) beat(now time.Time, own *Consumer) []byte {
 	n.seq++
-	n.told = Beat{V: version, Node: n.id, Seq: n.seq, Kind: cmp.Or(n.owed, Still), Info: n.cfg.Info, Draining: n.draining, Consumer: own}
+	n.told = Beat{V: broker.BusVersion, Node: n.id, Seq: n.seq, Kind: cmp.Or(n.owed, Still), Info: n.cfg.Info, Draining: n.draining, Consumer: own, Intake: n.intake}
 	n.toldAt, n.owed = now, ""
 	body, _ := json.Marshal(n.told) // it has no value that could fail
 	return body

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type system struct {
 	memory *brokertest.Memory
 	mu     sync.Mutex            // guards what follows
 	owner  [testShards]*testNode // of each shard's folder
+	nodes  []*testNode           // all that were
 	events []event.Event
 }
 
@@ -36,9 +38,13 @@ type testNode struct {
 	marks
 	s        *system
 	client   *brokertest.Client
+	bus      *cutBus
+	intake   testIntake // of a server
+	commands *commandOwner
 	stop     context.CancelFunc
 	done     chan struct{}
 	assigned [testShards]bool // guarded by s.mu
+	useless  bool             // it cannot write; as assigned
 }
 
 func newSystem(t *testing.T) *system {
@@ -50,17 +56,25 @@ func newSystem(t *testing.T) *system {
 // node runs another node, with all shards.
 func (s *system) node(roles ...string) *testNode {
 	n := &testNode{s: s, client: s.memory.Open(nil), done: make(chan struct{})}
-	cfg := Config{Bus: n.client, Name: "n", Info: Info{Roles: roles}, Shards: testShards, Events: s.hear}
+	n.bus = &cutBus{Bus: n.client}
+	cfg := Config{Bus: n.bus, Name: "n", Info: Info{Roles: roles}, Shards: testShards, Events: s.hear}
 	if len(roles) == 0 {
-		cfg.Owner, cfg.Consumer = n, n.has
+		cfg.Owner, cfg.Consumer, cfg.Sought = n, n.has, n.sought
 		for shard := range testShards {
 			n.Start(shard)
 		}
 	}
+	if slices.Contains(roles, ServerRole) {
+		cfg.Intake = n.intake.set
+	}
 	n.Node = New(cfg)
+	s.mu.Lock()
+	s.nodes = append(s.nodes, n)
+	s.mu.Unlock()
 	n.tellParts(2)
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
+	n.takeCommands(ctx)
 	go func() {
 		defer close(n.done)
 		n.Run(ctx)
@@ -100,7 +114,7 @@ func (n *testNode) set(shard int, to bool) {
 func (n *testNode) has() Consumer {
 	n.s.mu.Lock()
 	defer n.s.mu.Unlock()
-	c := Consumer{Works: true}
+	c := Consumer{Works: !n.useless}
 	for shard := range testShards {
 		if n.assigned[shard] && n.s.owner[shard] == nil {
 			n.s.owner[shard] = n
@@ -237,7 +251,7 @@ func TestNodesHostileBus(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		if foreign, broken := a.foreign.Load(), a.broken.Load(); foreign != 100 || broken != 600 {
+		if foreign, broken := a.skipped.Counts(); foreign != 100 || broken != 600 {
 			t.Errorf("%d bodies of another version and %d others were skipped, want 100 and 600", foreign, broken)
 		}
 		for i := range 3 * maxMembers {

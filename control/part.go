@@ -20,14 +20,18 @@ type Part struct {
 	// Checks are those of readiness.
 	Checks []Check `json:"checks"`
 	// Mine is how many shards are meant for it.
-	Mine    int          `json:"mine"`
-	Shards  []ShardPart  `json:"shards,omitempty"`
-	Workers []WorkerPart `json:"workers,omitempty"`
+	Mine   int         `json:"mine"`
+	Shards []ShardPart `json:"shards,omitempty"`
+	// Accepted is how many messages a server has accepted since it started.
+	Accepted *int64 `json:"accepted,omitempty"`
 	// Totals since the process started.
 	Totals Totals `json:"totals"`
 	Disk   *Disk  `json:"disk,omitempty"`
 	// Skipped counts what it could not read on the bus.
 	Skipped Skipped `json:"skipped"`
+	// Intake is of a server: open or paused, and then why.
+	Intake      string `json:"intake,omitempty"`
+	IntakePause *Pause `json:"intake_pause,omitempty"`
 	// LeftOut counts what did not fit into the answer.
 	LeftOut LeftOut `json:"left_out,omitzero"`
 }
@@ -88,17 +92,6 @@ func (t *Totals) Add(o Totals) {
 	t.Dead += o.Dead
 }
 
-// WorkerPart is a worker that lives.
-type WorkerPart struct {
-	Worker   string    `json:"worker"`
-	Shard    int       `json:"shard"`
-	State    string    `json:"state"`
-	Started  time.Time `json:"started"`
-	Messages int64     `json:"messages"`
-	Batches  int64     `json:"batches"`
-	LastFile string    `json:"last_file,omitempty"`
-}
-
 // Disk is that of a node's output, in bytes.
 type Disk struct {
 	Folder  string `json:"folder"`
@@ -116,8 +109,7 @@ type Skipped struct {
 
 // LeftOut counts what a Part lacks because it would be too long for the bus.
 type LeftOut struct {
-	Workers int `json:"workers,omitempty"`
-	Shards  int `json:"shards,omitempty"`
+	Shards int `json:"shards,omitempty"`
 }
 
 const (
@@ -152,11 +144,19 @@ func (n *Node) answer([]byte) []byte {
 // look returns the node's part as of now.
 func (n *Node) look() []byte {
 	p := n.cfg.Part()
-	p.V, p.Node, p.AsOf, p.Info = version, n.id, stamp(time.Now()), n.cfg.Info
+	p.V, p.Node, p.AsOf, p.Info = broker.BusVersion, n.id, stamp(time.Now()), n.cfg.Info
 	n.mu.Lock()
 	p.Draining, p.Mine, p.Skipped.Refused = n.draining, n.mine, int64(n.members.refused)
+	if n.cfg.Intake != nil {
+		p.Intake, p.IntakePause = IntakeOpen, n.intake.pause(time.Now())
+		if p.IntakePause != nil {
+			p.Intake = IntakePaused
+		}
+	}
 	n.mu.Unlock()
-	p.Skipped.Version, p.Skipped.Broken = n.foreign.Load(), n.broken.Load()
+	foreign, broken := n.skipped.Counts()
+	p.Skipped.Version += foreign // Part has those of other topics
+	p.Skipped.Broken += broken
 	return fit(p, broker.MaxBusBody)
 }
 
@@ -164,7 +164,7 @@ func (n *Node) look() []byte {
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
 // fit returns the part's JSON. It leaves out what makes it longer than most: first
-// workers, then errors and reasons of shards, then shards.
+// errors and reasons of shards, then shards.
 func fit(p Part, most int) []byte {
 	for {
 		body, _ := json.Marshal(p) // it has no value that could fail
@@ -172,9 +172,6 @@ func fit(p Part, most int) []byte {
 		switch {
 		case len(body) <= most:
 			return body
-		case len(p.Workers) > 0:
-			p.LeftOut.Workers += (len(p.Workers) + 1) / 2
-			p.Workers = p.Workers[:len(p.Workers)/2]
 		case hasWhy:
 			p.Shards = slices.Clone(p.Shards)
 			for i := range p.Shards {

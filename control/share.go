@@ -30,6 +30,8 @@ type Owner interface {
 //   - What this node runs for another one is stopped only when that one waits for it.
 //     So two nodes that disagree keep what they have.
 //   - What no node runs for takeAfter is started, whoever is meant to own it.
+//   - A node that cannot write, and does not hear of the others, gives up what another
+//     process waits for, until it can write or hear again.
 type share struct {
 	self   string
 	owner  Owner
@@ -52,6 +54,8 @@ type sharedShard struct {
 	// that, so that the two do not pass it on for ever.
 	given int
 	keep  time.Time
+	// yielded tells that it was given up to a process that this node does not hear.
+	yielded bool
 }
 
 // newShare returns the share of a node whose Owner has started all shards.
@@ -81,7 +85,9 @@ func (s *share) step(now time.Time, own Consumer, m *members) (nodes, mine int) 
 			}
 		}
 	}
+	blind := !own.Works && m.away(now)
 	for n := range s.shards {
+		s.shards[n].yielded = blind && (s.shards[n].yielded || own.sought.Has(n))
 		meant := s.nodes[s.meant[n]]
 		if meant == s.self {
 			mine++
@@ -104,6 +110,8 @@ func (s *share) decide(now time.Time, n int, meant string, runs, running, has bo
 	}
 	var wanted bool
 	switch {
+	case sh.yielded:
+		wanted = false
 	case meant == s.self:
 		wanted = true
 	case !sh.started:

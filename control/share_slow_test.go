@@ -3,6 +3,8 @@ package control
 import (
 	"testing"
 	"time"
+
+	"async-data-processor/broker"
 )
 
 // slow is an Owner whose folders take a while to open.
@@ -40,7 +42,7 @@ func TestShareOpensSlowly(t *testing.T) {
 	for i := range 240 { // a minute
 		o.now = start.Add(time.Duration(i) * 250 * time.Millisecond)
 		if i%8 == 0 {
-			m.heard(o.now, Beat{V: version, Node: "b", Seq: uint64(i + 1), Kind: Still, Consumer: &Consumer{Shards: shards, Works: true, Waits: all}})
+			m.heard(o.now, Beat{V: broker.BusVersion, Node: "b", Seq: uint64(i + 1), Kind: Still, Consumer: &Consumer{Shards: shards, Works: true, Waits: all}})
 		}
 		if i == 8 {
 			clear(o.ran) // it was alone

@@ -18,7 +18,7 @@ const (
 	// question to the others.
 	gatherAge = 500 * time.Millisecond
 	// maxGathered bounds the answers of all nodes together, in bytes, and maxItems their
-	// shards and workers: a short text can stand for many.
+	// shards: a short text can stand for many.
 	maxGathered = 32 << 20
 	maxItems    = 50_000
 	// depthAge is how old the depths of the queues may be. RabbitMQ logs an error for
@@ -32,7 +32,7 @@ const (
 const (
 	NodeHere     = "here"
 	NodeDraining = "draining"
-	NodeUnknown  = "unknown" // it is there, and does not answer
+	NodeUnknown  = "unknown" // it is there, and does not answer; or the bus is away
 	NodeGone     = "gone"
 )
 
@@ -42,10 +42,18 @@ type System struct {
 	Node   string // that gathered it
 	Nodes  []NodeView
 	Shards []ShardView
+	// Away tells that the bus is away, so nothing is known of other nodes.
+	Away bool
 	// Queues tells whether the depths of the queues are known, and as of when.
 	Queues     bool
 	QueuesAsOf time.Time
 }
+
+// States of the intake of a server, which is unknown if its node is.
+const (
+	IntakeOpen   = "open"
+	IntakePaused = "paused"
+)
 
 // NodeView is a node of a System.
 type NodeView struct {
@@ -60,7 +68,12 @@ type NodeView struct {
 	Totals  *Totals   `json:"totals"`
 	Disk    *Disk     `json:"disk,omitempty"`
 	Skipped *Skipped  `json:"skipped"`
-	LeftOut LeftOut   `json:"left_out,omitzero"`
+	// Accepted is of a server that answers: how many messages, since it started.
+	Accepted *int64 `json:"accepted"`
+	// Intake is of a server that answers: open or paused, and then why.
+	Intake      string  `json:"intake,omitempty"`
+	IntakePause *Pause  `json:"intake_pause,omitempty"`
+	LeftOut     LeftOut `json:"left_out,omitzero"`
 
 	part *Part // nil if it does not answer
 }
@@ -97,11 +110,14 @@ type gathering struct {
 
 // System asks all nodes. It takes up to a second while one does not answer. It may be
 // called concurrently: all get the same System, which they must not change.
-func (n *Node) System() *System {
+func (n *Node) System() *System { return n.SystemWithin(gatherAge) }
+
+// SystemWithin is System whose answer is not older than age.
+func (n *Node) SystemWithin(age time.Duration) *System {
 	g := &n.gathered
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.last == nil || time.Since(g.at) >= gatherAge {
+	if g.last == nil || time.Since(g.at) >= age {
 		g.last = n.gather(g)
 		g.at = time.Now()
 	}
@@ -109,35 +125,29 @@ func (n *Node) System() *System {
 }
 
 func (n *Node) gather(g *gathering) *System {
-	ctx, cancel := context.WithTimeout(context.Background(), broker.AskTimeout)
-	defer cancel()
 	var looking sync.WaitGroup
 	if time.Since(g.looked) >= depthAge || !g.known {
 		looking.Go(func() { n.lookAtQueues(g) })
 	}
 	n.mu.Lock()
-	s := &System{Node: n.id, AsOf: stamp(time.Now()), Nodes: n.members.views()}
+	s := &System{Node: n.id, AsOf: stamp(time.Now()), Nodes: n.members.views(), Away: n.members.away(time.Now())}
 	n.mu.Unlock()
 	var own Part
 	_ = json.Unmarshal(n.answer(nil), &own) // it is this node's own
 	s.Nodes = append(s.Nodes, NodeView{Node: n.id, State: NodeHere, Info: n.cfg.Info})
 	s.answered(&own)
-	room, items := maxGathered, maxItems
+	items := maxItems
 	if s.waits() {
-		question, _ := json.Marshal(map[string]any{"v": version, "node": n.id})
-		// Without the bus, the others are unknown.
-		_ = n.cfg.Bus.Ask(ctx, snapshotTopic, question, func(answer []byte) bool {
+		question, _ := json.Marshal(map[string]any{"v": broker.BusVersion, "node": n.id})
+		askAll(n.cfg.Bus, snapshotTopic, question, func(answer []byte) bool {
 			var p Part
-			if room -= len(answer); room < 0 {
-				return false
-			}
-			err := parse(answer, &p)
-			if items -= len(p.Shards) + len(p.Workers); err == nil && (items < 0 || len(p.Checks) > maxChecks) {
+			err := broker.ReadBody(answer, &p)
+			if items -= len(p.Shards); err == nil && (items < 0 || len(p.Checks) > maxChecks) {
 				err = errTooMany
 			}
 			switch {
 			case err != nil:
-				n.skip(err)
+				n.skipped.Add(err)
 			case p.Node != n.id:
 				s.answered(&p)
 			}
@@ -152,7 +162,7 @@ func (n *Node) gather(g *gathering) *System {
 }
 
 // errTooMany: what a node answers would take too much memory.
-var errTooMany = errors.New("too many checks, shards or workers in an answer")
+var errTooMany = errors.New("too many checks or shards in an answer")
 
 // lookAtQueues asks the broker for the depths of the queues.
 func (n *Node) lookAtQueues(g *gathering) {
@@ -167,10 +177,10 @@ func (n *Node) runs() map[int]string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	runs := make(map[int]string)
-	for _, b := range n.members.here() {
-		if b.Consumer != nil {
-			for _, shard := range b.Consumer.Runs {
-				runs[int(shard)] = b.Node
+	for _, k := range n.members.all {
+		if c := k.beat.Consumer; c != nil && (k.here || k.lost) {
+			for _, shard := range c.Runs {
+				runs[int(shard)] = k.beat.Node
 			}
 		}
 	}
@@ -181,7 +191,7 @@ func (n *Node) runs() map[int]string {
 func (m *members) views() (views []NodeView) {
 	for name, k := range m.all {
 		state := NodeUnknown
-		if !k.here {
+		if !k.here && !k.lost {
 			state = NodeGone
 		}
 		views = append(views, NodeView{Node: name, State: state, AsOf: stamp(k.heard), Info: k.beat.Info})
@@ -206,6 +216,7 @@ func (s *System) answered(p *Part) {
 		v.State = NodeDraining
 	}
 	v.AsOf, v.Checks, v.Mine, v.Totals, v.Disk, v.Skipped, v.LeftOut = p.AsOf, p.Checks, &p.Mine, &p.Totals, p.Disk, &p.Skipped, p.LeftOut
+	v.Intake, v.IntakePause, v.Accepted = p.Intake, p.IntakePause, p.Accepted
 	v.part = p
 }
 

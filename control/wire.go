@@ -1,7 +1,6 @@
 package control
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,13 +12,11 @@ import (
 	"async-data-processor/event"
 )
 
-// version is that of the bodies on the bus.
-const version = 1
-
 // Topics of the bus.
 const (
 	nodesTopic    = "nodes"          // a Beat is told
 	snapshotTopic = "nodes.snapshot" // a Part is the answer
+	workersTopic  = "nodes.workers"  // a workersPart is the answer
 )
 
 // Bounds of what others tell.
@@ -29,9 +26,6 @@ const (
 	maxRoles  = 8
 	maxShards = 2048 // of a consumer, those beyond its number included
 )
-
-// errVersion: the body is of a version that this program does not know.
-var errVersion = errors.New("unknown version of a body on the bus")
 
 // Kind is why a node tells a Beat.
 type Kind string
@@ -55,6 +49,7 @@ type Beat struct {
 	Info     Info      `json:"info"`
 	Draining bool      `json:"draining,omitempty"`
 	Consumer *Consumer `json:"consumer,omitempty"` // nil of a node that consumes nothing
+	Intake   *Intake   `json:"intake,omitempty"`   // nil as long as no command has set it
 }
 
 // Info is what does not change about a node.
@@ -80,6 +75,9 @@ type Consumer struct {
 	// folder had no other owner.
 	Runs  Shards `json:"runs,omitempty"`
 	Waits Shards `json:"waits,omitempty"`
+
+	// sought are those of Runs for which a process waits that this node does not hear.
+	sought Shards
 }
 
 // Has tells whether the consumer runs the shard or waits for it.
@@ -171,7 +169,7 @@ func (s *Shards) UnmarshalText(text []byte) error {
 // parseBeat reads what another process has told. Nothing of it is trusted: a beat that
 // it returns is within the bounds.
 func parseBeat(body []byte) (b Beat, err error) {
-	if err := parse(body, &b); err != nil {
+	if err := broker.ReadBody(body, &b); err != nil {
 		return Beat{}, err
 	}
 	i := b.Info
@@ -186,22 +184,8 @@ func parseBeat(body []byte) (b Beat, err error) {
 	if c := b.Consumer; c != nil && (c.Shards < 1 || c.Shards > maxShards) {
 		return Beat{}, fmt.Errorf("a beat of %d shards", c.Shards)
 	}
-	return b, nil
+	return b, b.Intake.check()
 }
 
-// parse reads a body of the bus, if it is of a version that is known.
-func parse(body []byte, into any) error {
-	if len(body) > broker.MaxBusBody {
-		return fmt.Errorf("a body of %d bytes on the bus, the limit is %d", len(body), broker.MaxBusBody)
-	}
-	var head struct {
-		V int `json:"v"`
-	}
-	if err := json.Unmarshal(body, &head); err != nil {
-		return err
-	}
-	if head.V != version {
-		return errVersion
-	}
-	return json.Unmarshal(body, into)
-}
+// ServerRole is that of a node which takes submissions.
+const ServerRole = "server"
