@@ -23,26 +23,39 @@ func newClients() *clients { return &clients{seed: maphash.MakeSeed()} }
 // ofRequest returns the counter of the client that sent an authorized request: of its
 // token or else of its address.
 func (c *clients) ofRequest(r *http.Request, tokens bool) *atomic.Int64 {
-	if !tokens {
-		return c.ofAddress(r.RemoteAddr)
+	if tokens {
+		if token, _ := bearer(r.Header); token != "" { // else it has a cookie
+			return &c.counts[maphash.String(c.seed, token)%clientSlots]
+		}
 	}
-	token, _ := bearer(r.Header)
-	return &c.counts[maphash.String(c.seed, token)%clientSlots]
+	return c.ofAddress(r.RemoteAddr)
 }
 
 // ofAddress returns the counter of the client at an address with its port. Of IPv6 a
 // client has at least a network of /64 (RFC 6177), so that counts as one.
 func (c *clients) ofAddress(address string) *atomic.Int64 {
-	host, err := netip.ParseAddrPort(address)
-	if err != nil { // not of TCP
+	ip, ok := clientIP(address)
+	if !ok {
 		return &c.counts[maphash.String(c.seed, address)%clientSlots]
 	}
-	ip := host.Addr().Unmap()
 	text := ip.As16()
-	if ip.Is6() {
-		clear(text[8:])
-	}
 	return &c.counts[maphash.Bytes(c.seed, text[:])%clientSlots]
+}
+
+// clientIP returns what stands for the client at an address with its port: its IP address,
+// or the network of an IPv6 address. It is false for an address that is not of TCP.
+func clientIP(address string) (netip.Addr, bool) {
+	host, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	ip := host.Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		text := ip.As16()
+		clear(text[8:])
+		ip = netip.AddrFrom16(text)
+	}
+	return ip, true
 }
 
 // within adds n to the counter unless that makes it more than limit.

@@ -86,12 +86,20 @@ func TestConnections(t *testing.T) {
 	if told[true] != 1 || told[false] == 0 {
 		t.Errorf("told %v, want one refusal, and that the connections were used up", told)
 	}
-	// Slots are given back: more connections than there may be at a time.
+	// Slots are given back: more connections than there may be at a time. The server may
+	// take a moment to see that one has ended.
 	for range 10 {
-		c := rg.from("127.0.0.4")
-		must(t, asks(c))
-		must(t, c.Close())
-		time.Sleep(10 * time.Millisecond)
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			c := rg.from("127.0.0.4")
+			err := asks(c)
+			must(t, c.Close())
+			if err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("no slot is given back: %v", err)
+			}
+		}
 	}
 }
 
@@ -195,5 +203,20 @@ func TestClients(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { c.ofAddress("[2001:db8::1]:1") }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
+	}
+}
+
+// TestConnectionFailed: what net/http has to report, here a panic outside of the
+// server's handlers, is an event.
+func TestConnectionFailed(t *testing.T) {
+	rg := start(t, Config{}, func(s *Server) {
+		s.http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("outside") })
+	})
+	c := rg.conn("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Log(err) // the connection was cut, as expected
+	}
+	if e := told[event.ConnectionFailed](rg); !strings.Contains(e.Err.Error(), "outside") {
+		t.Errorf("got %v", e.Err)
 	}
 }

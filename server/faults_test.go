@@ -280,7 +280,7 @@ func TestRow14PathsAndMethods(t *testing.T) {
 				}
 			} else {
 				p := wantProblem(t, a, tc.kind)
-				if tc.kind == notFound && !strings.Contains(p.Detail, "there are POST /message, GET /livez, GET /readyz, GET /health;") {
+				if tc.kind == notFound && !strings.Contains(p.Detail, "there are POST /message, GET /livez, GET /readyz, GET /health, POST /session;") {
 					t.Errorf("got the detail %q, want it to name the paths", p.Detail)
 				}
 			}

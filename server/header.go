@@ -90,7 +90,7 @@ func quoted(values []string) string {
 }
 
 // maxKey is the longest Idempotency-Key, in bytes.
-const maxKey = 255
+const maxKey = message.MaxKeyBytes
 
 // idempotencyKey returns the Idempotency-Key, or "" if there is none. Its bytes
 // are taken as they are, quotes included.

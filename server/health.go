@@ -86,11 +86,11 @@ func (s *Server) ready(c echo.Context) error {
 	results := checks(s.cfg.Ready())
 	if s.draining.Load() {
 		// The first, because the other parts fail as they stop.
-		results = append(checks{{"server", errDraining}}, results...)
+		results = append(checks{{Name: "server", Err: errDraining}}, results...)
 	}
 	var failed []error
 	for _, check := range results {
-		if check.Err != nil {
+		if check.Err != nil && !check.Aside {
 			failed = append(failed, fmt.Errorf("%s: %w", check.Name, check.Err))
 		}
 	}

@@ -19,8 +19,8 @@ const submitPath = "/message"
 // What a page of another origin may send and read (the Fetch standard, CORS
 // protocol). preflightAge is in seconds, and the most that Chrome takes.
 const (
-	sharedRequest  = "Authorization, Content-Encoding, Content-Type, Idempotency-Key, X-Request-Id"
-	sharedResponse = "Accept-Encoding, Accept-Post, Retry-After, WWW-Authenticate, X-Request-Id"
+	sharedRequest  = "Authorization, Content-Encoding, Content-Type, Idempotency-Key, Prefer, X-Request-Id"
+	sharedResponse = "Accept-Encoding, Accept-Post, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Request-Id"
 	preflightAge   = "7200"
 )
 
@@ -124,6 +124,23 @@ func (g *gate) private(r *http.Request) error {
 	return nil
 }
 
+// navigates tells whether a person has followed a link, in a window of its own: no page
+// but the one that is shown there can read the answer.
+func navigates(r *http.Request) bool {
+	is := func(name, value string) bool { return len(r.Header[name]) == 1 && r.Header[name][0] == value }
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Header["Upgrade"] == nil &&
+		is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")
+}
+
+// opens decides whether a page may open a WebSocket. Browsers let every page try, and
+// read what comes; Origin tells which page it is.
+func (g *gate) opens(r *http.Request) error {
+	if origin := r.Header["Origin"]; r.URL.Path == submitPath && len(origin) == 1 && slices.Contains(g.origins, origin[0]) {
+		return nil
+	}
+	return g.private(r)
+}
+
 // serves tells whether the Host of a request is this process. An IP address is:
 // only a name can be made to resolve to another address. No browser sends an empty
 // one; probes that speak HTTP/1.0 do.
@@ -173,55 +190,133 @@ func isPort(text string) bool {
 // errHidden stands for an error that the client may not see.
 var errHidden = errors.New("failed; the log says why, and so does this answer to a token of VIEW_TOKENS")
 
+// access says who may do what: by tokens, by sessions of them, and by where the server
+// listens. It is read-only.
+type access struct {
+	gate                    gate
+	tokens, viewers, admins tokens
+	runners                 tokens // empty if runners are admins
+	sessions                *sessions
+	loopback                bool // only programs on this machine reach the server
+	submits                 bool // it takes submissions
+}
+
+// submitSettings list the tokens of clients that may submit.
+const submitSettings = "AUTH_TOKENS or ADMIN_TOKENS"
+
+func newAccess(cfg Config) *access {
+	s := &access{
+		gate:   gate{hosts: cfg.Hosts, origins: cfg.Origins},
+		tokens: hashTokens(cfg.Tokens), viewers: hashTokens(cfg.ViewTokens), admins: hashTokens(cfg.AdminTokens),
+		runners: hashTokens(cfg.RunnerTokens), loopback: cfg.Loopback, submits: cfg.Submitter != nil,
+	}
+	if len(s.tokens) > 0 {
+		s.tokens = append(s.tokens, s.admins...)
+	}
+	s.viewers = append(s.viewers, s.admins...)
+	s.sessions = newSessions(cfg.Base, s.tokens, s.viewers, s.runners)
+	if len(s.runners) > 0 {
+		s.runners = append(s.runners, s.admins...)
+	}
+	return s
+}
+
 // view tells whether the client may see the inside of the process. An error says
 // that a token of Config.ViewTokens is needed.
-func (s *Server) view(c *call) (shown bool, err error) {
+func (s *access) view(c *call) (shown bool, err error) {
 	if len(s.viewers) == 0 {
-		return s.cfg.Loopback && len(s.tokens) == 0, nil
+		return s.loopback && len(s.tokens) == 0, nil
 	}
-	_, err = s.viewers.authorize(c.Request().Header, c.Response().Header())
+	c.client, err = s.authorize(s.viewers, "VIEW_TOKENS or ADMIN_TOKENS", c.Request(), c.Response().Header())
 	return err == nil, err
+}
+
+// follow tells whether the client may submit, or view. An error says that a token is
+// needed. Where nothing is submitted, the lack of tokens lets no client in from elsewhere.
+func (s *access) follow(c *call) (allowed bool, err error) {
+	if len(s.tokens) == 0 && !s.submits {
+		return s.view(c)
+	}
+	answer := c.Response().Header()
+	if c.client, err = s.authorize(s.tokens, submitSettings, c.Request(), answer); err == nil {
+		return true, nil
+	}
+	if shown, _ := s.view(c); shown {
+		answer.Del("WWW-Authenticate") // of the first try
+		return true, nil
+	}
+	return false, err
 }
 
 // administer tells whether the client may change the process. An error says that a
 // token of Config.AdminTokens is needed.
-func (s *Server) administer(c *call) (allowed bool, err error) {
+func (s *access) administer(c *call) (allowed bool, err error) {
 	if len(s.admins) == 0 {
-		return s.cfg.Loopback && len(s.tokens) == 0 && len(s.viewers) == 0, nil
+		return s.loopback && len(s.tokens) == 0 && len(s.viewers) == 0, nil
 	}
-	scope, err := s.admins.authorize(c.Request().Header, c.Response().Header())
-	if err != nil {
-		return false, err
+	c.client, err = s.authorize(s.admins, "ADMIN_TOKENS", c.Request(), c.Response().Header())
+	return err == nil, err
+}
+
+// work tells whether the client may be given work. An error says that a token of
+// Config.RunnerTokens is needed.
+func (s *access) work(c *call) (allowed bool, err error) {
+	if len(s.runners) == 0 {
+		return s.administer(c)
 	}
-	c.SetRequest(c.Request().WithContext(context.WithValue(c.Request().Context(), clientKey{}, scope)))
-	return true, nil
+	c.client, err = s.authorize(s.runners, "RUNNER_TOKENS or ADMIN_TOKENS", c.Request(), c.Response().Header())
+	return err == nil, err
 }
 
 type clientKey struct{}
 
-// Client returns the name of the token with which a request came to a Route with Admin;
-// empty if there is no token, or it has no name.
-func Client(r *http.Request) string {
-	scope, _ := r.Context().Value(clientKey{}).(string)
-	if strings.HasPrefix(scope, ":") {
-		return ""
+// Client returns the name of the token with which a request came to a Route; empty if
+// there is no token, or it has no name.
+func Client(r *http.Request) string { return nameOf(scopeOf(r)) }
+
+// ClientKey tells clients of a Route apart: by the name of the token, the token or, without
+// one, the address. Of IPv6 a client has at least a network of /64 (RFC 6177).
+func ClientKey(r *http.Request) string { return clientOf(scopeOf(r), r) }
+
+// clientOf is ClientKey of a request with that scope, which is "" without a token.
+func clientOf(scope string, r *http.Request) string {
+	if scope != "" {
+		return scope
 	}
+	ip, ok := clientIP(r.RemoteAddr)
+	if !ok {
+		return r.RemoteAddr
+	}
+	return ip.String()
+}
+
+func scopeOf(r *http.Request) string {
+	scope, _ := r.Context().Value(clientKey{}).(string)
 	return scope
 }
 
 // mount returns the handler of a route.
 func (s *Server) mount(r Route) echo.HandlerFunc {
 	h := s.untilShutdown(r.Handler)
-	may := s.view
-	switch {
-	case r.Admin:
-		may = s.administer
-	case !r.View:
+	if r.Socket != nil {
+		h = r.orSocket(h)
+	}
+	var may func(*call) (bool, error)
+	switch r.For {
+	case Everybody:
 		return h
+	case Clients:
+		may = s.follow
+	case Viewers:
+		may = s.view
+	case Admins:
+		may = s.administer
+	case Runners:
+		may = s.work
 	}
 	return func(ctx echo.Context) error {
 		c := ctx.(*call)
-		if err := s.gate.private(c.Request()); err != nil {
+		if err := s.gate.private(c.Request()); err != nil && (r.For != Clients || !navigates(c.Request())) {
 			return err
 		}
 		switch shown, err := may(c); {
@@ -229,6 +324,9 @@ func (s *Server) mount(r Route) echo.HandlerFunc {
 			return err
 		case !shown:
 			return echo.ErrNotFound
+		}
+		if c.client != "" {
+			c.SetRequest(c.Request().WithContext(context.WithValue(c.Request().Context(), clientKey{}, c.client)))
 		}
 		return h(ctx)
 	}

@@ -244,7 +244,7 @@ func TestCheckOrigin(t *testing.T) {
 // TestView: only those who may view see why a check fails, and profiles.
 func TestView(t *testing.T) {
 	const secret = "open /srv/alice/data: permission denied"
-	ready := func() []Check { return []Check{{"broker", nil}, {"output", errors.New(secret)}} }
+	ready := func() []Check { return []Check{{Name: "broker"}, {Name: "output", Err: errors.New(secret)}} }
 	for _, tc := range []struct {
 		name                       string
 		cfg                        Config
@@ -255,7 +255,7 @@ func TestView(t *testing.T) {
 		{"loopback, view tokens", Config{Loopback: true, ViewTokens: []string{"ann:views", "z"}}, 401, 401, 401},
 		{"beyond", Config{}, 404, 404, 404},
 		{"beyond, tokens", Config{Tokens: []string{"submits"}}, 404, 404, 404},
-		{"beyond, view tokens", Config{Tokens: []string{"submits"}, ViewTokens: []string{"views"}}, 401, 401, 401},
+		{"beyond, view tokens", Config{Tokens: []string{"submits"}, ViewTokens: []string{"views"}}, 401, 403, 401},
 		{"beyond, a bad view token", Config{ViewTokens: []string{""}}, 401, 401, 401},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -274,6 +274,11 @@ func TestView(t *testing.T) {
 					}
 					if want == 401 {
 						wantProblem(t, a, unauthorized)
+					} else if want == 403 {
+						wantProblem(t, a, forbidden)
+						if challenge := a.Header.Get("WWW-Authenticate"); !strings.Contains(challenge, `error="insufficient_scope"`) || !strings.Contains(string(a.body), "VIEW_TOKENS") {
+							t.Errorf("got the challenge %q and %s", challenge, a.body)
+						}
 					} else if a.StatusCode != 503 || !strings.Contains(string(a.body), `"broker":"ok","output":"`) || !json.Valid(a.body) {
 						t.Errorf("%s with %q: got %d %s", path, header, a.StatusCode, a.body)
 					}
@@ -291,7 +296,7 @@ func TestView(t *testing.T) {
 				check(200, "Authorization", "Bearer views")
 				wantProblem(t, rg.do("GET", "/readyz?verbose&access_token=views", nil), unauthorized)
 				if len(tc.cfg.Tokens) > 0 {
-					wantProblem(t, rg.post(entry, "Authorization", "Bearer views"), unauthorized)
+					wantProblem(t, rg.post(entry, "Authorization", "Bearer views"), forbidden)
 				}
 			}
 		})
@@ -306,6 +311,41 @@ func TestProfilesOfOtherOrigins(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", site, a.StatusCode, want)
 		}
 	}
+}
+
+// TestLinks: a page of another site may link to what clients follow, and do nothing else
+// with it. No cookie counts then.
+func TestLinks(t *testing.T) {
+	page := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	cfg := Config{Loopback: true}
+	for path, role := range map[string]Role{"/follow": Clients, "/view": Viewers} {
+		cfg.Mount = append(cfg.Mount, Route{Method: http.MethodGet, Path: path, For: role, Handler: page})
+	}
+	link := []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}
+	rg := start(t, cfg)
+	for what, tt := range map[string]struct {
+		path   string
+		header []string
+		want   int
+	}{
+		"link":      {"/follow", link, 200},
+		"view":      {"/view", link, 403},
+		"frame":     {"/follow", append(link[:4:4], "Sec-Fetch-Dest", "iframe"), 403},
+		"fetch":     {"/follow", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, 403},
+		"websocket": {"/follow", append(link[:6:6], "Upgrade", "websocket"), 403},
+	} {
+		if a := rg.do("GET", tt.path, nil, tt.header...); a.StatusCode != tt.want {
+			t.Errorf("%s: got %d, want %d", what, a.StatusCode, tt.want)
+		}
+	}
+	cfg.Tokens = []string{"token"}
+	rg = start(t, cfg)
+	begun := rg.do("POST", "/session", nil, "Authorization", "Bearer token")
+	cookie, _, _ := strings.Cut(begun.Header.Get("Set-Cookie"), ";")
+	if a := rg.do("GET", "/follow", nil, "Cookie", cookie); a.StatusCode != 200 {
+		t.Errorf("with the cookie: got %d", a.StatusCode)
+	}
+	wantProblem(t, rg.do("GET", "/follow", nil, append(link, "Cookie", cookie)...), unauthorized)
 }
 
 // TestAdmitIsCheap: what every request passes allocates nothing.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ var (
 	invalidKey = kind{"invalid-idempotency-key", "The Idempotency-Key is invalid", http.StatusBadRequest, 0}
 	// A bearer token is missing or wrong.
 	unauthorized = kind{"unauthorized", "A valid bearer token is required", http.StatusUnauthorized, 0}
+	// The token is one of those there are, and may not do this.
+	forbidden = kind{"forbidden", "The token may not do this", http.StatusForbidden, 0}
 	// A page of another origin sent it, which may not.
 	crossOrigin = kind{"cross-origin", "Pages of other origins may not do this", http.StatusForbidden, 0}
 	// The Host is no name of this process.
@@ -53,8 +56,12 @@ var (
 	unsupportedMediaType = kind{"unsupported-media-type", "The media type is not supported", http.StatusUnsupportedMediaType, 0}
 	// The Content-Encoding is not gzip, zstd or none; see Accept-Encoding.
 	unsupportedEncoding = kind{"unsupported-content-encoding", "The content encoding is not supported", http.StatusUnsupportedMediaType, 0}
+	// The request should open a WebSocket, and cannot.
+	invalidHandshake = kind{"invalid-handshake", "The WebSocket cannot be opened", http.StatusBadRequest, 0}
 	// This process holds too many bytes of other requests now.
 	overloaded = kind{"overloaded", "Too much is in flight", http.StatusTooManyRequests, 1}
+	// The address has sent too many wrong tokens.
+	tooManyTries = kind{"too-many-tries", "Too many wrong tokens", http.StatusTooManyRequests, int(triesInterval / time.Second)}
 	// A bug. The outcome may be unknown.
 	internalError = kind{"internal-error", "The server made a mistake", http.StatusInternalServerError, 0}
 	// The broker is down or refuses, or the output's disk is full; certainly
@@ -63,9 +70,13 @@ var (
 	// The broker did not confirm everything in time; all, some or nothing of
 	// the submission may be published.
 	outcomeUnknown = kind{"outcome-unknown", "The outcome is unknown", http.StatusServiceUnavailable, 2}
+	// As many WebSockets are open as there may be.
+	tooManySockets = kind{"too-many-sockets", "Too many WebSockets are open", http.StatusServiceUnavailable, 2}
 	// The process is stopping, so the client needs another one. Nothing was
 	// published.
 	draining = kind{"draining", "The server is stopping", http.StatusServiceUnavailable, 2}
+	// An operator has paused the intake of all servers. Nothing was published.
+	intakePaused = kind{"paused", "The intake is paused", http.StatusServiceUnavailable, 30}
 )
 
 // problem is a refusal: an error that knows its answer.
@@ -101,13 +112,17 @@ type call struct {
 	echo.Context
 	server     *Server
 	request    event.Request
-	kind       string // of the problem that was the answer, if one was
-	submission string // its id, empty if the body was not read
-	accepted   int    // how many messages were published
-	stack      []byte // where the handler panicked
+	kind       string    // of the problem that was the answer, if one was
+	submission string    // its id, empty if the body was not read
+	accepted   int       // how many messages were published
+	location   [1]string // of the answer to a submission
+	client     string    // its scope of keys, once its token is known
+	stack      []byte    // where the handler panicked
 	// probe tells that a health resource answered, readiness that it was asked
 	// whether the process is ready.
 	probe, readiness bool
+	// status is that of the problem, if a WebSocket was closed to tell it.
+	status int
 	// unread tells that the answer left a part of the body unread.
 	unread bool
 }
@@ -152,7 +167,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			c.request.Err = err
 			c.fail(err)
 		}
-		c.request.Status = w.Status
+		c.request.Status = cmp.Or(c.status, w.Status)
 		c.request.Elapsed = time.Since(start)
 		s.cfg.Events.Send(c.event())
 		if c.unread {
@@ -185,21 +200,14 @@ func (c *call) fail(err error) {
 		p = c.routing(err)
 	}
 	c.stack, c.kind = p.stack, p.kind.name
-	if c.Response().Committed {
+	if c.Response().Committed || c.closes(p) {
 		return
 	}
 	c.unread = c.leaves(err)
 	if p.kind.retryAfter > 0 {
 		c.Response().Header().Set("Retry-After", strconv.Itoa(p.kind.retryAfter))
 	}
-	text, err := json.Marshal(struct {
-		Type      string               `json:"type"`
-		Title     string               `json:"title"`
-		Status    int                  `json:"status"`
-		Detail    string               `json:"detail"`
-		RequestID string               `json:"request_id"`
-		Errors    []message.EntryError `json:"errors,omitempty"`
-	}{problemTypes + p.kind.name, p.kind.title, p.kind.status, p.detail, c.request.ID, p.entries})
+	text, err := p.marshal(c.request.ID)
 	if err == nil {
 		text = append(text, '\n') // for terminals
 		// Else it would be sent in chunks if it is sent before the handler ends.
@@ -211,12 +219,24 @@ func (c *call) fail(err error) {
 	}
 }
 
+// marshal returns the problem as RFC 9457 has it.
+func (p *problem) marshal(request string) ([]byte, error) {
+	return json.Marshal(struct {
+		Type      string               `json:"type"`
+		Title     string               `json:"title"`
+		Status    int                  `json:"status"`
+		Detail    string               `json:"detail"`
+		RequestID string               `json:"request_id"`
+		Errors    []message.EntryError `json:"errors,omitempty"`
+	}{problemTypes + p.kind.name, p.kind.title, p.kind.status, p.detail, request, p.entries})
+}
+
 // routing returns the problem for an error of echo's router, which sets Allow.
 func (c *call) routing(err error) *problem {
 	switch {
 	case errors.Is(err, echo.ErrNotFound):
 		c.request.Route = "" // echo names the one that is most like it
-		return &problem{kind: notFound, detail: "there are " + c.server.resources + "; paths are matched exactly, without a slash at the end"}
+		return &problem{kind: notFound, detail: "there are " + c.server.listed() + "; paths are matched exactly, without a slash at the end"}
 	case errors.Is(err, echo.ErrMethodNotAllowed):
 		return &problem{kind: methodNotAllowed, detail: "the methods of this path are " + c.Response().Header().Get("Allow")}
 	default:

@@ -10,8 +10,8 @@ import (
 // view. The command line, which may hold secrets, is not among them.
 func Profiles() []Route {
 	return []Route{
-		{Method: http.MethodGet, Path: "/debug/pprof/*", Handler: http.HandlerFunc(pprof.Index), View: true},
-		{Method: http.MethodGet, Path: "/debug/pprof/profile", Handler: http.HandlerFunc(pprof.Profile), View: true},
-		{Method: http.MethodGet, Path: "/debug/pprof/trace", Handler: http.HandlerFunc(pprof.Trace), View: true},
+		{Method: http.MethodGet, Path: "/debug/pprof/*", Handler: http.HandlerFunc(pprof.Index), For: Viewers},
+		{Method: http.MethodGet, Path: "/debug/pprof/profile", Handler: http.HandlerFunc(pprof.Profile), For: Viewers},
+		{Method: http.MethodGet, Path: "/debug/pprof/trace", Handler: http.HandlerFunc(pprof.Trace), For: Viewers},
 	}
 }

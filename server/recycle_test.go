@@ -33,6 +33,10 @@ func (c *carrier) Submit(ctx context.Context, s message.Submission) ([]message.S
 	return shards, err
 }
 
+func (c *carrier) Start(ctx context.Context, s message.Submission, done func([]message.ShardCount, error)) {
+	c.publisher.Start(ctx, s, done)
+}
+
 func (c *carrier) publish(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
 	for i, e := range envelopes {
 		messages, _, err := e.Open()

@@ -25,6 +25,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,14 +48,16 @@ const (
 	// ones. Decoding and publishing copy a body, so the memory of the process
 	// may grow by about five times as much.
 	DefaultMaxInFlight = 64 << 20
+	// DefaultMaxSockets is how many WebSockets there may be.
+	DefaultMaxSockets = 1024
 	// DefaultIdleTimeout is more than the minute after which many load balancers
 	// close an idle connection. The one that closes it first must be the one that
 	// sends requests: else a request may meet a connection that was just closed.
 	DefaultIdleTimeout = 75 * time.Second
 )
 
-// Submitter is the server's view of a publisher. Submit may be called
-// concurrently and must return soon after ctx ends.
+// Submitter is the server's view of a publisher. Its methods may be called
+// concurrently, and give an outcome soon after ctx ends.
 type Submitter interface {
 	// Submit returns the number of messages per shard, in the order of the shards,
 	// once every envelope of the submission is durable at the broker. An error that wraps
@@ -64,6 +67,11 @@ type Submitter interface {
 	// After the return, with or without an error, nothing refers to the
 	// submission's messages: their memory is used again.
 	Submit(ctx context.Context, s message.Submission) (shards []message.ShardCount, err error)
+	// Start is Submit that does not wait. It calls done, once, with what Submit would
+	// return: on a goroutine of its own, which must not be blocked, or before it returns.
+	//
+	// After the return of Start nothing refers to the submission's messages.
+	Start(ctx context.Context, s message.Submission, done func(shards []message.ShardCount, err error))
 }
 
 // Check is one condition of being ready.
@@ -73,22 +81,50 @@ type Check struct {
 	// Err is nil if the condition holds. /readyz?verbose shows its text to those who
 	// may view, so it must hold no credentials.
 	Err error
+	// Aside tells that it is shown, and the process ready without it.
+	Aside bool
 }
 
 // Route is a resource of another part of the process. The context of its requests
 // ends when Shutdown begins.
 type Route struct {
 	Method string
-	// Path is matched exactly, or as a prefix if it ends with "/*".
+	// Path is matched exactly, or as a prefix if it ends with "/*". It is without
+	// Config.Base, and so is the URL that the handler gets. A Location that the handler
+	// answers with, and that begins with "/", gets the base.
 	Path    string
 	Handler http.Handler
-	// View tells that it shows the inside of the process: only to those who may
-	// view, and not for a page of another origin. Else it needs no token.
-	View bool
-	// Admin tells that it changes the process: only for those who may administer it,
-	// and not for a page of another origin. Client tells the handler who that is.
-	Admin bool
+	// Socket, unless nil, gets the requests that open a WebSocket, with the
+	// subprotocol Protocol, which the client has to offer. It may go on after Shutdown
+	// began, to send a last word: see Socket. The WebSocket is closed when it returns.
+	// The context of its request has ended.
+	Socket   func(*Socket, *http.Request)
+	Protocol string
+	// Reads is the longest frame that a client may send, in bytes, which Socket reads by
+	// Socket.Read; 0 if it may send none.
+	Reads int
+	// Bare lets in clients that offer no subprotocol at all, too. Their frames are binary,
+	// both ways; those of the others are text.
+	Bare bool
+	// For says who may use it. But for Everybody, no page of another origin may.
+	For Role
 }
+
+// Role says who may use a Route.
+type Role uint8
+
+const (
+	// Everybody needs no token.
+	Everybody Role = iota
+	// Clients may submit, or view.
+	Clients
+	// Viewers may see the inside of the process.
+	Viewers
+	// Admins may change the process. Client tells the handler who it is.
+	Admins
+	// Runners may connect to be given work.
+	Runners
+)
 
 // Config is what a server needs. The zero value of a field means its default.
 type Config struct {
@@ -99,13 +135,16 @@ type Config struct {
 	// means that every client may; what cannot be read never matches.
 	Tokens []string
 	// ViewTokens are the bearer tokens that may view: see why a check fails, and
-	// routes with View. Without any, a client may view if Loopback is set and there
+	// routes for Viewers. Without any, a client may view if Loopback is set and there
 	// are no Tokens.
 	ViewTokens []string
-	// AdminTokens are the bearer tokens that may do all: routes with Admin, and what
-	// Tokens and ViewTokens may. Without any, a client may use routes with Admin if
+	// AdminTokens are the bearer tokens that may do all: routes for Admins, and what
+	// Tokens and ViewTokens may. Without any, a client may use routes for Admins if
 	// Loopback is set and there are no other tokens.
 	AdminTokens []string
+	// RunnerTokens are the bearer tokens for routes for Runners, and for nothing else; those
+	// of AdminTokens are for them, too. Without any, these routes are for Admins.
+	RunnerTokens []string
 	// Loopback tells that only programs on this machine reach the server.
 	Loopback bool
 	// Certificate makes the server speak TLS; nil for plain HTTP.
@@ -128,17 +167,30 @@ type Config struct {
 	// MaxConnections bounds the open connections, and half of it those of one
 	// address; 0 is no limit.
 	MaxConnections int
+	// Node returns the name of the process, which a WebSocket learns. Default: none.
+	Node func() string
+	// Dedupe is how long an id that was written is remembered, at most. A WebSocket
+	// learns it. Default a day.
+	Dedupe time.Duration
+	// MaxSockets bounds the open WebSockets; half of MaxConnections does, too. A client has
+	// half of them. Default DefaultMaxSockets.
+	MaxSockets int
 	// IdleTimeout is how long a connection may wait for its next request. Default
 	// DefaultIdleTimeout.
 	IdleTimeout time.Duration
 	// Rules say what an entry has to have. Default message.Strict.
 	Rules *message.Rules
+	// Waiter knows which messages are in files; nil if a client cannot wait for that.
+	Waiter Waiter
 	// PublishTimeout is the time that Submit gets. Default DefaultPublishTimeout.
 	PublishTimeout time.Duration
 	// Ready returns the checks behind /readyz, the most important first: answers
 	// and events keep the order. It is called for each request, concurrently, and
 	// must not block. Default: no checks, always ready.
 	Ready func() []Check
+	// Base is the path below which everything is served, as for CheckBase. The health
+	// resources are also at their own paths, as a probe asks the process, not its proxy.
+	Base string
 	// Mount is what is served beside the server's own resources.
 	Mount []Route
 	// Events is sent one event for each answered request: event.Submitted,
@@ -170,16 +222,21 @@ const maxHeaderBytes = 1<<20 + 64<<10
 
 // Server answers HTTP requests. Its methods may be called concurrently.
 type Server struct {
+	// Intake pauses the submissions.
+	Intake Intake
+
 	// set by New, read-only after
-	cfg                     Config
-	tokens, viewers, admins tokens
-	gate                    gate
-	resources               string // those there are, for the answer to a wrong path
+	cfg Config
+	*access
+	resources string // those there are, for the answer to a wrong path
 
 	budget  budget
 	clients *clients // by what they have of the budget
 	// inflaters has a slot for each body that may be decompressed at a time.
 	inflaters chan struct{}
+	sockets   sockets
+	// refused has a slot for each WebSocket that is opened to tell why it is closed.
+	refused chan struct{}
 
 	http *http.Server
 	// draining tells that new submissions are refused.
@@ -188,6 +245,9 @@ type Server struct {
 	closing   context.Context
 	shutDown  context.CancelFunc
 	bodyGrace time.Duration
+	// pingInterval is the time from the beginning of a WebSocket, or an answered ping, to
+	// the next ping; pongTimeout is how long that may take.
+	pingInterval, pongTimeout time.Duration
 
 	mu sync.Mutex // guards what follows
 	// arriving are the requests whose body arrives.
@@ -200,11 +260,12 @@ type Server struct {
 	renewal  time.Time
 }
 
-// New returns the server of the whole HTTP contract: POST /message, /livez,
-// /readyz and /health, and what Config.Mount adds.
+// New returns the server of the whole HTTP contract: /message, by POST and by
+// WebSocket, /livez, /readyz and /health, and what Config.Mount adds.
 func New(cfg Config) *Server {
 	s, e := newServer(cfg)
 	e.POST(submitPath, s.submit)
+	e.GET(submitPath, ingestSocket)
 	s.resources = "POST " + submitPath + ", " + s.resources
 	return s
 }
@@ -220,29 +281,32 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, DefaultMaxInFlight)
 	cfg.PublishTimeout = cmp.Or(cfg.PublishTimeout, DefaultPublishTimeout)
 	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, DefaultIdleTimeout)
+	cfg.MaxSockets = cmp.Or(cfg.MaxSockets, DefaultMaxSockets)
+	if cfg.MaxConnections > 0 {
+		cfg.MaxSockets = min(cfg.MaxSockets, max(1, cfg.MaxConnections/2))
+	}
+	cfg.Dedupe = cmp.Or(cfg.Dedupe, 24*time.Hour)
 	cfg.Rules = cmp.Or(cfg.Rules, message.Strict)
+	if cfg.Node == nil {
+		cfg.Node = func() string { return "" }
+	}
 	if cfg.Ready == nil {
 		cfg.Ready = func() []Check { return nil }
 	}
 
 	s := &Server{
 		cfg:       cfg,
-		tokens:    hashTokens(cfg.Tokens),
-		viewers:   hashTokens(cfg.ViewTokens),
-		admins:    hashTokens(cfg.AdminTokens),
-		gate:      gate{hosts: cfg.Hosts, origins: cfg.Origins},
+		access:    newAccess(cfg),
 		clients:   newClients(),
 		inflaters: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		bodyGrace: bodyGrace,
-		arriving:  make(map[http.ResponseWriter]*arrival),
+		sockets:   sockets{limit: cfg.MaxSockets, of: make(map[string]int), open: make(map[*Socket]struct{}), none: make(chan struct{})},
+		refused:   make(chan struct{}, maxRefused),
+		bodyGrace: bodyGrace, pingInterval: pingInterval, pongTimeout: pongTimeout,
+		arriving: make(map[http.ResponseWriter]*arrival),
 	}
 	s.budget.limit = max(cfg.MaxInFlight, MinInFlight)
 	s.budget.share = max(cmp.Or(cfg.MaxInFlightPerClient, s.budget.limit/2), MinInFlight)
-	if len(s.tokens) > 0 {
-		s.tokens = append(s.tokens, s.admins...)
-	}
-	s.viewers = append(s.viewers, s.admins...)
-	s.cfg.Tokens, s.cfg.ViewTokens, s.cfg.AdminTokens = nil, nil, nil // the hashes are enough, and cannot leak
+	s.cfg.Tokens, s.cfg.ViewTokens, s.cfg.AdminTokens, s.cfg.RunnerTokens = nil, nil, nil, nil // the hashes are enough, and cannot leak
 	s.closing, s.shutDown = context.WithCancel(context.Background())
 
 	e := echo.New()
@@ -250,12 +314,16 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 	e.Use(s.observe)
 	s.routeHealth(e)
 	s.resources = "GET /livez, GET /readyz, GET /health"
+	if len(s.sessions.holders) > 0 {
+		routeSessions(e)
+		s.resources += ", POST " + sessionPath
+	}
 	for _, r := range cfg.Mount {
-		s.resources += ", " + r.Method + " " + r.Path
+		s.list(r)
 		e.Add(r.Method, r.Path, s.mount(r))
 	}
 	s.http = &http.Server{
-		Handler:           e,
+		Handler:           s.below(e),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      readTimeout + cfg.PublishTimeout + answerTimeout,
@@ -269,6 +337,18 @@ func newServer(cfg Config) (*Server, *echo.Echo) {
 		cfg.Certificate.secure(s.http)
 	}
 	return s, e
+}
+
+// list adds a route to those that the answer to a wrong path names. Those of one root,
+// such as /api, are named once.
+func (s *Server) list(r Route) {
+	name := r.Method + " " + r.Path
+	if root := strings.Index(r.Path[1:], "/"); root >= 0 {
+		name = r.Path[:root+1] + "/…"
+	}
+	if r.Method != http.MethodHead && !strings.Contains(s.resources+",", ", "+name+",") { // HEAD goes with GET
+		s.resources += ", " + name
+	}
 }
 
 var errClosing = errors.New("the process is stopping")
@@ -304,58 +384,4 @@ func (s *Server) Serve(l net.Listener) error {
 		return fmt.Errorf("serve HTTP on %v: %w", l.Addr(), err)
 	}
 	return nil
-}
-
-// Drain makes the server not ready, and has it refuse new submissions. The
-// listener stays open, so that load balancers see why; submissions under way go on.
-func (s *Server) Drain() { s.draining.Store(true) }
-
-// Shutdown drains the server, closes its listeners and idle connections, and
-// returns nil once every request under way is answered. Bodies that are still
-// arriving get a few seconds, then 503. So do clients that do not read their answers,
-// then their connections are closed. If ctx ends before each submission has its
-// outcome, Shutdown closes the connections and returns an error that wraps the
-// context's cause; the publish time-out still bounds what is being published.
-//
-// It may be called more than once, and before Serve.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.Drain()
-	s.hurry()
-	patience, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	go s.giveUp(patience, giveUp)
-	err := s.http.Shutdown(patience)
-	if err == nil {
-		return nil
-	}
-	closed := s.http.Close()
-	if cause := context.Cause(patience); cause == errUnread {
-		err = nil
-	} else if cause != nil {
-		err = cause // it says whose deadline passed
-	}
-	if err = errors.Join(err, closed); err != nil {
-		err = fmt.Errorf("shut down HTTP: %w", err)
-	}
-	return err
-}
-
-var errUnread = errors.New("clients do not read their answers")
-
-// giveUp calls stop when no submission has been under way for answerGrace: each has
-// its outcome, and what is left are clients that do not read it.
-func (s *Server) giveUp(ctx context.Context, stop context.CancelCauseFunc) {
-	tick := time.NewTicker(answerGrace / 20)
-	defer tick.Stop()
-	for since := time.Now(); time.Since(since) < answerGrace; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		if s.budget.used.Load() > 0 {
-			since = time.Now()
-		}
-	}
-	stop(errUnread)
 }

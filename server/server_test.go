@@ -16,8 +16,10 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/labstack/echo/v4"
 	"go.uber.org/goleak"
 
+	"async-data-processor/dashboard/openapitest"
 	"async-data-processor/event"
 	"async-data-processor/message"
 )
@@ -54,6 +56,14 @@ func (f *fake) Submit(ctx context.Context, s message.Submission) ([]message.Shar
 		shards[i%5].Messages++
 	}
 	return shards, nil
+}
+
+func (f *fake) Start(ctx context.Context, s message.Submission, done func([]message.ShardCount, error)) {
+	for i, m := range s.Messages { // nothing may refer to the old ones after the return
+		s.Messages[i].Line = bytes.Clone(m.Line)
+	}
+	s.Messages = slices.Clone(s.Messages)
+	go func() { done(f.Submit(ctx, s)) }()
 }
 
 func (f *fake) submissions() []message.Submission {
@@ -98,6 +108,7 @@ func start(t testing.TB, cfg Config, adjust ...func(*Server)) *rig {
 	for _, f := range adjust {
 		f(rg.server)
 	}
+	rg.server.http.Handler = described(t, rg.server)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	rg.addr = l.Addr().String()
@@ -116,6 +127,36 @@ func start(t testing.TB, cfg Config, adjust ...func(*Server)) *rig {
 		}
 	})
 	return rg
+}
+
+// described is a server each of whose exchanges is held to the description of the API, but
+// for what tests mount. The description has paths without a base. A benchmark measures the
+// server alone.
+func described(t testing.TB, s *Server) http.Handler {
+	if _, measures := t.(*testing.B); measures || s.cfg.Base != "" {
+		return s.http.Handler
+	}
+	var mounted []string
+	for _, r := range s.cfg.Mount {
+		mounted = append(mounted, strings.TrimSuffix(r.Path, "*"))
+	}
+	return openapitest.Handler(t, s.http.Handler, mounted...)
+}
+
+// TestRoutesAreDescribed: each resource of the server is in the description of the API.
+func TestRoutesAreDescribed(t *testing.T) {
+	d, err := openapitest.Load()
+	must(t, err)
+	routes := New(Config{Submitter: new(fake), Tokens: []string{"submits"}}).http.Handler.(*echo.Echo).Routes()
+	if len(routes) < 12 {
+		t.Errorf("there are only %d routes", len(routes))
+	}
+	for _, r := range routes {
+		name := strings.Replace(r.Method, http.MethodHead, http.MethodGet, 1) + " " + r.Path
+		if !slices.Contains(d.Operations(), name) {
+			t.Errorf("%s is not described", name)
+		}
+	}
 }
 
 // answer is a response, read to its end.
@@ -250,7 +291,7 @@ func want201(t testing.TB, a answer, accepted int) string {
 	if len(r.ID) != 26 || r.Accepted != accepted || sum != accepted {
 		t.Errorf("got the receipt %s, want %d accepted", a.body, accepted)
 	}
-	if a.Header.Get("X-Request-Id") == "" || a.Header.Get("Location") != "" {
+	if a.Header.Get("X-Request-Id") == "" || a.Header.Get("Location") != "/submissions/"+r.ID {
 		t.Errorf("got the header %v", a.Header)
 	}
 	return r.ID

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -18,12 +19,15 @@ import (
 func (s *Server) submit(ctx echo.Context) error {
 	c := ctx.(*call)
 	r, answer := c.Request(), c.Response().Header()
-	scope, err := s.tokens.authorize(r.Header, answer)
-	if err != nil {
+	var err error
+	if c.client, err = s.authorize(s.tokens, submitSettings, r, answer); err != nil {
 		return err
 	}
 	if s.draining.Load() {
 		return &problem{kind: draining, detail: "the server is stopping; nothing was published, try again"}
+	}
+	if err := s.Intake.refusal(); err != nil {
+		return err
 	}
 	key, err := idempotencyKey(r.Header)
 	if err != nil {
@@ -47,41 +51,86 @@ func (s *Server) submit(ctx echo.Context) error {
 		return err
 	}
 	c.request.Bytes = len(body.data)
-	// The key is hashed with the body as the client wrote it, so that a retry
-	// may compress it or not; and with its scope, so that no other client has it.
-	if key != "" {
-		c.submission = message.ScopedID(scope, key, body.data)
-	} else {
-		c.submission = message.NewID()
-	}
-	submission, err := s.cfg.Rules.Decode(c.submission, body.data, format)
+	submission, err := decode(s.cfg.Rules, c.client, key, body.data, format)
+	c.submission = submission.ID
 	body.recycle()
 	if err != nil {
 		return refuseSubmission(err)
 	}
 
 	accepted := len(submission.Messages) // Recycle takes them
-	shards, err := s.publish(submission)
+	waits := c.awaits(submission.ID)
+	if waits != nil {
+		defer waits.End()
+	}
+	var shards []message.ShardCount
+	if err = s.Intake.enter(); err == nil { // else it was paused since the body began to arrive
+		if shards, err = s.publish(submission); err != nil {
+			err = refusePublish(err, key != "")
+		}
+	}
 	submission.Recycle()
 	if err != nil {
-		return refusePublish(err, key != "")
+		return err
 	}
 	c.accepted = accepted
-	return c.Blob(http.StatusCreated, "application/json", receipt(submission.ID, accepted, shards))
+	if waits == nil {
+		return c.created(receipt(submission.ID, accepted, shards, nil))
+	}
+	taken.give(taken.bytes)
+	progress := waits.until(c, shards)
+	return c.created(receipt(submission.ID, accepted, shards, &progress))
 }
 
-// publish publishes the submission and waits for the confirms, for as long as the
-// publish time-out allows.
+// created answers with the receipt of a submission and its place, as one string. To copy
+// them would take two allocations more for each request.
+func (c *call) created(location, body string) error {
+	w := c.Response()
+	c.location[0] = location
+	w.Header()["Location"] = c.location[:]
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	_, err := io.WriteString(w.Writer, body)
+	return err
+}
+
+// decode returns the submission that a body is. It has its id also if the body is refused.
+//
+// The key is hashed with the body as the client wrote it, so that a retry may compress
+// it or not; and with its scope, so that no other client has it.
+func decode(rules *message.Rules, scope, key string, body []byte, format message.Format) (message.Submission, error) {
+	var id string
+	if key != "" {
+		id = message.ScopedID(scope, key, body)
+	} else {
+		id = message.NewID()
+	}
+	submission, err := rules.Decode(id, body, format)
+	if err != nil {
+		return message.Submission{ID: id}, err
+	}
+	submission.Number()
+	return submission, nil
+}
+
+// publish publishes a submission that has entered, and waits for the confirms, for as
+// long as the publish time-out allows.
 //
 // A client that goes away does not cancel it. The envelopes may be at the broker
 // already: to give up would save nothing, and make the outcome unknown.
 func (s *Server) publish(m message.Submission) ([]message.ShardCount, error) {
+	defer s.Intake.leave()
 	ctx := s.untilLate()
 	shards, err := s.cfg.Submitter.Submit(ctx, m)
+	return shards, lateError(ctx, err)
+}
+
+// lateError says of an error after the publish time-out that it was over.
+func lateError(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
-	return shards, err
+	return err
 }
 
 // untilLate returns a context that ends after the publish time-out, or up to a
@@ -138,11 +187,25 @@ func refusePublish(err error, keyed bool) *problem {
 	return &problem{kind: outcomeUnknown, detail: detail, cause: err}
 }
 
-// receipt is the body of a 201. It needs no escapes: it holds numbers, and an id of
-// letters and digits.
-func receipt(id string, accepted int, shards []message.ShardCount) []byte {
-	b := make([]byte, 0, 64+16*len(shards))
-	b = append(b, `{"id":"`...)
+// receipt is the place and the body of a 201. progress is nil unless the client waits.
+func receipt(id string, accepted int, shards []message.ShardCount, progress *Progress) (location, body string) {
+	var room [512]byte // so only the text is allocated
+	b := append(append(room[:0], ReceiptPath...), id...)
+	place := len(b)
+	b = appendReceipt(append(b, '{'), id, accepted, shards)
+	if progress != nil {
+		b = strconv.AppendInt(append(b, `,"written":`...), int64(progress.Written), 10)
+		b = strconv.AppendInt(append(b, `,"dead":`...), int64(progress.Dead), 10)
+		b = strconv.AppendBool(append(b, `,"done":`...), progress.Done)
+	}
+	text := string(append(b, "}\n"...))
+	return text[:place], text[place:]
+}
+
+// appendReceipt appends the members that tell what was accepted. They need no escapes:
+// they hold numbers, and an id of letters and digits.
+func appendReceipt(b []byte, id string, accepted int, shards []message.ShardCount) []byte {
+	b = append(b, `"id":"`...)
 	b = append(b, id...)
 	b = append(b, `","accepted":`...)
 	b = strconv.AppendInt(b, int64(accepted), 10)
@@ -156,5 +219,5 @@ func receipt(id string, accepted int, shards []message.ShardCount) []byte {
 		b = append(b, `":`...)
 		b = strconv.AppendInt(b, int64(s.Messages), 10)
 	}
-	return append(b, "}}\n"...)
+	return append(b, '}')
 }

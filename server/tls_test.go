@@ -180,7 +180,7 @@ func (f *frames) status(stream uint32) string {
 
 // TestHTTP2Attacks: what HTTP/2 adds is judged and bounded as the rest.
 func TestHTTP2Attacks(t *testing.T) {
-	rg := startTLS(t, Config{}, func(s *Server) { s.http.ReadTimeout = 100 * time.Millisecond })
+	rg := startTLS(t, Config{}, func(s *Server) { s.http.ReadTimeout = 2 * time.Second })
 	f := rg.frames()
 	stream := uint32(1)
 	for _, host := range []string{"evil.example", "evil.example:443", "localhost@evil.example", "user@localhost", "localho\u017ft", "localhost\x00"} {

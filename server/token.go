@@ -3,12 +3,17 @@ package server
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 )
+
+// tokenProtocol precedes a token in base64url without padding (RFC 4648, section 5),
+// among the subprotocols of a WebSocket.
+const tokenProtocol = "adp.bearer."
 
 // maxTokenName is the longest name of a token, in bytes.
 const maxTokenName = 64
@@ -27,6 +32,14 @@ func ParseToken(text string) (name, token string, err error) {
 		return "", "", errors.New("an empty token")
 	}
 	return name, token, nil
+}
+
+// nameOf is the name of the token that has the scope; empty if it has none.
+func nameOf(scope string) string {
+	if strings.HasPrefix(scope, ":") {
+		return ""
+	}
+	return scope
 }
 
 // tokens are the bearer tokens that are let in.
@@ -60,8 +73,10 @@ func hashTokens(texts []string) tokens {
 // match returns the index of the token, -1 if it is not known. It compares hashes,
 // which have one length, and always all of them. So the time it takes depends only
 // on the length of what the client sent.
-func (t tokens) match(token string) int {
-	sum := sha256.Sum256([]byte(token))
+func (t tokens) match(token string) int { return t.find(sha256.Sum256([]byte(token))) }
+
+// find is match by a hash.
+func (t tokens) find(sum [sha256.Size]byte) int {
 	found := -1
 	for i := range t {
 		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(sum[:], t[i].sum[:]), i, found)
@@ -69,34 +84,28 @@ func (t tokens) match(token string) int {
 	return found
 }
 
-// authorize checks the request's bearer token (RFC 6750, section 2.1), and
-// refuses with the challenge of section 3. It ignores a token in the query or in a
-// form body, which would end up in logs and histories. It returns the client's
-// scope of keys, which is "" if there are no tokens.
-func (t tokens) authorize(h http.Header, answer http.Header) (scope string, err error) {
-	if len(t) == 0 {
-		return "", nil
-	}
-	token, sent := bearer(h)
-	if sent && token != "" {
-		if i := t.match(token); i >= 0 {
-			return t[i].scope, nil
-		}
-	}
-	challenge := `Bearer realm="async-data-processor"`
-	detail := "send a bearer token in the Authorization header"
-	if sent {
-		challenge += `, error="invalid_token"`
-		detail = "the bearer token is not known here"
-	}
-	answer.Set("WWW-Authenticate", challenge)
-	return "", &problem{kind: unauthorized, detail: detail}
-}
-
-// bearer returns the token in the Authorization header, and whether the client
-// tried to send one. Two headers are two credentials, and none of them counts.
+// bearer returns the token in the Authorization header (RFC 6750, section 2.1), and
+// whether the client tried to send one. It ignores a token in the query or in a form
+// body, which would end up in logs and histories. Two headers are two credentials, and
+// none of them counts. A page cannot set that header for a WebSocket, so there the token
+// may be a subprotocol.
 func bearer(h http.Header) (token string, sent bool) {
 	values := h["Authorization"]
+	if h["Upgrade"] != nil {
+		for protocol := range protocols(h) {
+			if encoded, ok := strings.CutPrefix(protocol, tokenProtocol); ok {
+				if sent || values != nil {
+					return "", true
+				}
+				// It never fails with what matches: what cannot be decoded is no token.
+				decoded, _ := base64.RawURLEncoding.DecodeString(encoded)
+				token, sent = string(decoded), true
+			}
+		}
+		if sent {
+			return token, true
+		}
+	}
 	if len(values) > 1 {
 		return "", true
 	}
