@@ -22,6 +22,11 @@ func tellCommand(l *Log, e event.Event) {
 	case event.CommandTaken:
 		l.line(zerolog.InfoLevel, place{component: "control", shard: -1}).Str("command", e.ID).Str("verb", e.Verb).Str("target", e.Target).
 			Str("by", e.By).Str("from", e.From).Str("reason", e.Reason).Msg("command received")
+	case event.CommandNotAudited:
+		l.line(zerolog.WarnLevel, place{component: "control", shard: -1}).Str("command", e.ID).Err(e.Err).
+			Msg("the state database does not take the command into its audit; the log has it")
+	case event.DeadLettersChange, event.DeadLettersTaskEnded:
+		tellDeadLetters(l, e)
 	case event.ShardCommand:
 		level, text := zerolog.InfoLevel, "command taken"
 		switch {
@@ -36,5 +41,31 @@ func tellCommand(l *Log, e event.Event) {
 			line = line.Bool("repeated", true)
 		}
 		line.AnErr("error", e.Err).Msg(text)
+	}
+}
+
+// tellDeadLetters logs what clients want of dead letters, which is the audit of that, and
+// what became of their tasks.
+func tellDeadLetters(l *Log, e event.Event) {
+	at := place{component: "dead-letters", shard: -1}
+	switch e := e.(type) {
+	case event.DeadLettersChange:
+		line := l.line(zerolog.InfoLevel, at).Str("do", e.Do)
+		if e.Task != "" {
+			line = line.Str("task", e.Task)
+		}
+		if e.Key != "" {
+			line = line.Str("key", e.Key).Strs("ids", e.IDs)
+		}
+		if e.Filter != "" {
+			line = line.Str("filter", e.Filter).Time("as_of", e.AsOf).Int("rate", e.Rate)
+		}
+		if e.Letters >= 0 {
+			line = line.Int("letters", e.Letters)
+		}
+		line.Str("by", e.By).Str("from", e.From).Str("reason", e.Reason).Msg("change of dead letters received")
+	case event.DeadLettersTaskEnded:
+		l.line(zerolog.InfoLevel, at).Str("task", e.Task).Str("do", e.Do).Str("state", e.State).Int("letters", e.Letters).
+			Int("failed", e.Failed).AnErr("error", e.Err).Msg("task with dead letters ended")
 	}
 }

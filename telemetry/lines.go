@@ -16,18 +16,22 @@ func (l *Log) tell(e event.Event) {
 	switch e := e.(type) {
 	case event.Started, event.ControlFailed, event.FolderInMemory, event.CertificateLoaded, event.Draining, event.Drained:
 		l.process(e)
-	case event.Submitted, event.Refused, event.Served, event.Probed, event.ConnectionFailed:
+	case event.Submitted, event.Refused, event.Served, event.SocketClosed, event.Probed, event.ConnectionFailed:
 		l.request(e)
 	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.QueueLost, event.PoliciesUnknown, event.StoreCreated, event.StoreChecked:
 		l.broker(e)
 	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.FileRescued, event.OutputChanged, event.EnvelopeUndecodable:
 		l.shard(e)
-	case event.ShardIsPaused, event.ShardCommand, event.CommandTaken:
+	case event.ShardIsPaused, event.ShardCommand, event.CommandTaken, event.CommandNotAudited, event.DeadLettersChange, event.DeadLettersTaskEnded:
 		tellCommand(l, e)
 	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
 		l.extraShard(e)
-	case event.NodeCame, event.NodeGone, event.SharesChanged:
+	case event.FilesUnrecorded, event.FilesRecorded, event.FilesCaughtUp:
+		tellFiles(l, e)
+	case event.NodeCame, event.NodeGone, event.SharesChanged, event.IntakeIsPaused, event.IntakeResumed:
 		tellNode(l, e)
+	case event.JobsLoaded, event.StateDatabase, event.RunnerConnected, event.RunnerGone, event.RunEnded, event.RunLost:
+		tellJobs(l, e)
 	case event.WorkerStarted, event.WorkerStopped, event.WorkerTimedOut, event.WorkerPanicked:
 		l.worker(e)
 	default:
@@ -123,6 +127,9 @@ func (l *Log) request(e event.Event) {
 			l.status, level = e.Status, l.routine
 		}
 		request(l.line(level, ofServer), e.Request).Msg("health checked")
+	case event.SocketClosed:
+		request(l.line(zerolog.DebugLevel, ofServer), e.Request).
+			Int("code", e.Code).Str("reason", e.Reason).Int("frames", e.Frames).Msg("WebSocket closed")
 	case event.ConnectionFailed:
 		l.repeating(zerolog.InfoLevel, "http", ofServer).Err(e.Err).Msg("connection failed")
 	}
@@ -183,6 +190,9 @@ func (l *Log) shard(e event.Event) {
 				Msg("cannot read the ids of some files, their messages may be written again")
 		}
 		line := l.line(l.each(), ofShard(e.Shard)).Int("removed_temps", e.RemovedTemps).Int("ids", e.IDs).Int("files", e.Files)
+		if e.Beforehand > 0 {
+			line = line.Int("files_beforehand", e.Beforehand)
+		}
 		if e.Recovered > 0 {
 			line = line.Int("recovered", e.Recovered)
 		}

@@ -21,5 +21,17 @@ func tellNode(l *Log, e event.Event) {
 	case event.SharesChanged:
 		l.repeating(zerolog.InfoLevel, fmt.Sprint("shares ", e.Consumers, " ", e.Mine), at).Int("consumers", e.Consumers).Int("shards", e.Shards).Int("mine", e.Mine).
 			Msg("sharing the shards with the other message-consumers")
+	case event.IntakeIsPaused:
+		line := l.line(zerolog.InfoLevel, at).Time("since", e.Since)
+		if !e.Until.IsZero() {
+			line = line.Time("until", e.Until)
+		}
+		line.Str("by", e.By).Str("reason", e.Reason).Msg("the intake is paused, submissions are answered with 503")
+	case event.IntakeResumed:
+		text := "the intake was resumed"
+		if e.Expired {
+			text = "the pause of the intake has ended"
+		}
+		l.line(zerolog.InfoLevel, at).Str("by", e.By).Msg(text)
 	}
 }

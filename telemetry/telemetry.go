@@ -120,7 +120,7 @@ func (l *Log) wants(e event.Event) bool {
 		l.done.count(e)
 	}
 	switch e.(type) {
-	case event.Submitted, event.Served, event.BatchWritten, event.EnvelopeUndecodable:
+	case event.Submitted, event.Served, event.SocketClosed, event.BatchWritten, event.EnvelopeUndecodable:
 		return l.logger.GetLevel() <= zerolog.DebugLevel
 	case event.Redelivered: // what becomes of them is told
 		return false

@@ -295,7 +295,7 @@ func TestPlaceIsFirst(t *testing.T) {
 		`"component":"broker","shard":3,"`: {
 			event.Connection{State: event.Cancelled, Shard: 3}, event.DeadLettered{Shard: 3}, event.DeadLetterFailed{Shard: 3},
 		},
-		`"component":"message-consumer","`: {event.OutputChanged{}, event.OutputChanged{Err: bad}, event.OutputChanged{Err: bad, Low: true}, event.LookFailed{}},
+		`"component":"message-consumer","`: {event.OutputChanged{}, event.OutputChanged{Err: bad}, event.OutputChanged{Err: bad, Low: true}, event.LookFailed{}, event.FilesUnrecorded{Err: bad}, event.FilesRecorded{}},
 		`"component":"message-consumer","shard":3,"`: {
 			event.ShardChanged{Shard: 3, State: event.ShardRetrying},
 			event.ShardChanged{Shard: 3, State: event.ShardOpening, Err: bad},
@@ -304,6 +304,7 @@ func TestPlaceIsFirst(t *testing.T) {
 			event.FileOverdue{Shard: 3},
 			event.FileOverdue{Shard: 3, Damaged: true},
 			event.FileRescued{Shard: 3},
+			event.FilesCaughtUp{Shard: 3},
 			event.EnvelopeUndecodable{Shard: 3},
 			event.ExtraShardFound{Shard: 3},
 			event.ExtraShardDrained{Shard: 3},

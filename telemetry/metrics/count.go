@@ -19,12 +19,19 @@ var (
 	requestBounds = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	// diskBounds begin with a fast disk, and end with the time-out of a worker.
 	diskBounds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30}
+	// runBounds are for whatever jobs do.
+	runBounds = []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 600, 1800, 3600, 21600, 86400}
 	// waitBounds are for the whole way. After an hour only the backlog counts.
 	waitBounds = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 1.5, 2.5, 5, 10, 30, 60, 300, 1800, 3600}
 )
 
+// totals count messages.
+type totals struct{ accepted, written, dead atomic.Int64 }
+
 // counts is what is counted. A part that the process does not have is nil.
 type counts struct {
+	totals *totals
+
 	requests  *requests
 	submitted prometheus.Counter
 	accepted  *perShard
@@ -39,10 +46,14 @@ type counts struct {
 	started, stopped map[string]prometheus.Counter // by reason; read-only
 
 	connected, lost map[string]prometheus.Counter // by role; read-only
+
+	attempts map[string]prometheus.Counter // of runs, by outcome; read-only
+	took     prometheus.Histogram
 }
 
 func newCounts(cfg Config, r *prometheus.Registry) counts {
 	c := counts{
+		totals:    new(totals),
 		requests:  newRequests(r),
 		connected: byWord(r, "adp_broker_connects_total", "Connections to the broker that were made.", "role", "publish", "consume", "bus", other),
 		lost:      byWord(r, "adp_broker_connections_lost_total", "Connections to the broker that were lost.", "role", "publish", "consume", "bus", other),
@@ -51,6 +62,11 @@ func newCounts(cfg Config, r *prometheus.Registry) counts {
 		c.submitted = counter(r, "adp_submissions_total", "Submissions answered with 201.")
 		c.accepted = newPerShard(r, cfg.Shards, "adp_messages_accepted_total", "Messages of submissions answered with 201.")
 		c.publish = newSeconds(r, "adp_publish_seconds", "How long the broker took to confirm envelopes that were published together.", requestBounds)
+	}
+	if cfg.Jobs {
+		c.attempts = byWord(r, "adp_run_attempts_total", "Attempts of runs that have ended, by outcome: failed is an exit code other than 0.", "outcome",
+			"succeeded", "failed", "timed-out", "cancelled", "fault", "fenced", "returned", "lost", other)
+		c.took = newSeconds(r, "adp_run_duration_seconds", "How long attempts took from the start of the process to its end.", runBounds)
 	}
 	if !cfg.Consumer {
 		return c
@@ -91,10 +107,34 @@ func (c *counts) count(e event.Event) {
 		case event.Lost:
 			known(c.lost, e.Role).Inc()
 		}
+	case event.RunEnded, event.RunLost:
+		if c.attempts != nil {
+			c.attempted(e)
+		}
 	default:
 		if c.wait != nil {
 			c.consumed(e)
 		}
+	}
+}
+
+// attempted counts the end of an attempt.
+func (c *counts) attempted(e event.Event) {
+	switch e := e.(type) {
+	case event.RunEnded:
+		outcome := e.Outcome
+		switch {
+		case outcome == "exited" && e.Exit == 0:
+			outcome = "succeeded"
+		case outcome == "exited":
+			outcome = "failed"
+		}
+		known(c.attempts, outcome).Inc()
+		if e.Took > 0 {
+			c.took.Observe(e.Took.Seconds())
+		}
+	case event.RunLost:
+		known(c.attempts, "lost").Inc()
 	}
 }
 
@@ -110,6 +150,7 @@ func (c *counts) consumed(e event.Event) {
 	switch e := e.(type) {
 	case event.BatchWritten:
 		c.written.add(e.Worker.Shard, e.Messages)
+		c.totals.written.Add(int64(e.Messages))
 		c.duplicates.add(e.Worker.Shard, e.Duplicates)
 		c.write.Observe(e.Took.Seconds())
 		known(c.batches, e.Cause).Add(float64(e.Batches))
@@ -117,6 +158,7 @@ func (c *counts) consumed(e event.Event) {
 		c.returned.Inc()
 	case event.DeadLettered:
 		c.dead.add(e.Shard, 1)
+		c.totals.dead.Add(1)
 	case event.Redelivered:
 		c.redelivered.add(e.Shard, 1)
 	case event.WorkerStarted:
@@ -127,7 +169,15 @@ func (c *counts) consumed(e event.Event) {
 }
 
 // Accepted counts the messages of a submission that was accepted.
-func (m *Metrics) Accepted(shard, messages int) { m.accepted.add(shard, messages) }
+func (m *Metrics) Accepted(shard, messages int) {
+	m.accepted.add(shard, messages)
+	m.totals.accepted.Add(int64(messages))
+}
+
+// Totals returns how many messages were accepted, written and made dead letters.
+func (m *Metrics) Totals() (accepted, written, dead int64) {
+	return m.totals.accepted.Load(), m.totals.written.Load(), m.totals.dead.Load()
+}
 
 // Published counts envelopes that were published together.
 func (m *Metrics) Published(took time.Duration) { m.publish.Observe(took.Seconds()) }

@@ -4,8 +4,8 @@
 //
 //   - no number depends on a queue: events are counted where they are sent, and
 //     states are read when they are asked for;
-//   - nothing that a client sends becomes a label. Labels are the shard, and words
-//     from lists of this program;
+//   - nothing that a client sends becomes a label. Labels are the shard, words from lists
+//     of this program, and the names of at most 256 jobs, which an operator defines;
 //   - counting takes atomic operations, no lock and no allocation.
 //
 // Names begin with "adp_", units are seconds and bytes.
@@ -40,8 +40,8 @@ type Config struct {
 	Version string
 	// Shards is the number of shards, whose counters are shown from the start.
 	Shards int
-	// Server and Consumer tell which parts the process has.
-	Server, Consumer bool
+	// Server and Consumer tell which parts the process has, and Jobs that it has an engine.
+	Server, Consumer, Jobs bool
 }
 
 // Metrics is what a process counts. Its methods may be called concurrently.
@@ -60,10 +60,7 @@ func New(cfg Config, hub *event.Hub) *Metrics {
 	})
 	build.Set(1)
 	m.registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	hub.Subscribe(0, func(e event.Event) bool {
-		m.count(e)
-		return false // it is counted, and need not wait in a queue
-	})
+	hub.Call(m.count)
 	return m
 }
 
