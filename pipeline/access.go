@@ -26,13 +26,15 @@ func (c Config) checkAccess() error {
 		"--pprof lets clients look into the process: set --view-tokens, or listen on localhost without --auth-tokens")
 	lists := make(map[string]string)
 	errs = append(errs, checkTokens("auth-tokens", c.AuthTokens, lists),
-		checkTokens("view-tokens", c.ViewTokens, lists), checkTokens("admin-tokens", c.AdminTokens, lists))
+		checkTokens("view-tokens", c.ViewTokens, lists), checkTokens("admin-tokens", c.AdminTokens, lists),
+		checkTokens("runner-tokens", c.RunnerTokens, lists))
 	for _, name := range c.AllowedHosts {
 		check(server.CheckHost(name) == nil, "--allowed-hosts: %w", server.CheckHost(name))
 	}
 	for _, origin := range c.CORSOrigins {
 		check(server.CheckOrigin(origin) == nil, "--cors-origins: %w", server.CheckOrigin(origin))
 	}
+	check(server.CheckBase(c.BasePath) == nil, "--base-path: %w", server.CheckBase(c.BasePath))
 	check((c.TLSCert == "") == (c.TLSKey == ""), "--tls-cert and --tls-key go together")
 	return errors.Join(errs...)
 }

@@ -62,31 +62,28 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		}
 	}()
 
+	p.follow(process)
+	if err := newLetters(process); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(openState(ctx, process, p.consumer), takeJobs(process)); err != nil {
+		return nil, err
+	}
+	p.keepSeries(process, counted)
+	process.feed = newFeed(process)
 	var out *room // of the output, where this process writes files
 	var set *consumer.Set
 	if p.consumer {
-		dir, err := output.Open(cfg.OutputDir, cfg.window(), cfg.roll())
-		if err != nil {
-			return nil, fmt.Errorf("--output-dir: %w", err)
-		}
-		process.closers = append(process.closers, dir.Close)
-		dir.Rescued = func(shard int, file string, bytes int64) {
-			events.Send(event.FileRescued{Shard: shard, File: file, Bytes: bytes})
-		}
-		dir.Synced = counted.Synced
-		set = p.newSet(process, dir, counted)
-		store, err := storeDir(cfg.BrokerURL)
-		if err != nil {
+		if set, out, err = p.openOutput(process, counted); err != nil {
 			return nil, err
 		}
-		out = &room{dir: dir, set: set, reserve: durable.NewWatermark(dir.Path(), cfg.OutputMinFree), store: store != ""}
 		process.consume(set, out, log)
 	}
 	if err := process.loadCertificate(); err != nil {
 		return nil, err
 	}
 	ready := process.readiness(out)
-	process.metrics = metricsRoute(counted, process.state(out, log))
+	process.metrics = metricsRoute(counted, process.state(p.server, out, log))
 	if err := process.openDoor(ready); err != nil {
 		return nil, err
 	}
@@ -105,10 +102,34 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 			return nil, err
 		}
 	}
-	p.joinOthers(process, set, out, ready)
+	p.joinOthers(process, set, out, ready, counted)
 	process.takeCommands(set)
 	process.tellMemory(p.consumer)
 	return process, nil
+}
+
+// openOutput opens the folder of the files, and returns the consumer that writes them.
+func (p parts) openOutput(process *process, counted *metrics.Metrics) (*consumer.Set, *room, error) {
+	cfg := process.cfg
+	dir, err := output.Open(cfg.OutputDir, cfg.window(), cfg.roll())
+	if err != nil {
+		return nil, nil, fmt.Errorf("--output-dir: %w", err)
+	}
+	process.closers = append(process.closers, dir.Close)
+	dir.Rescued = func(shard int, file string, bytes int64) {
+		process.events.Send(event.FileRescued{Shard: shard, File: file, Bytes: bytes})
+	}
+	dir.Synced = counted.Synced
+	recordFiles(process, dir)
+	process.output = dir
+	set := p.newSet(process, dir, counted)
+	store, err := storeDir(cfg.BrokerURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	out := &room{dir: dir, set: set, reserve: durable.NewWatermark(dir.Path(), cfg.OutputMinFree), store: store != ""}
+	dir.Seeks = func() bool { return process.consumes() && out.err() == nil }
+	return set, out, nil
 }
 
 // newSet returns the consumer of all configured shards.
@@ -119,6 +140,7 @@ func (p parts) newSet(process *process, dir *output.Dir, counted *metrics.Metric
 		Batch:      batcher.Config{Size: cfg.BatchSize, Together: cfg.together(), Linger: cfg.BatchLinger},
 		WorkersMin: cfg.WorkersMin, WorkersMax: cfg.WorkersMax, WorkerTimeout: cfg.WorkerTimeout,
 		Dir: dir, RollInterval: cfg.roll().Interval, ErrorTimeout: cfg.OutputErrorTimeout, Events: process.events, OnWritten: counted.Written,
+		Watch: process.receipts.watches(),
 	}
 	if p.openFolder != nil {
 		c.Open = p.openFolder(dir)
@@ -132,7 +154,7 @@ func (p parts) newSet(process *process, dir *output.Dir, counted *metrics.Metric
 
 // consume gives the process its consumer.
 func (p *process) consume(set *consumer.Set, out *room, log *telemetry.Log) {
-	p.consumer = set
+	p.consumer, p.set = set, set
 	_ = out.look() // watch tells of it
 	p.started = append(p.started, event.Started{Component: "message-consumer", Broker: RedactURL(p.cfg.BrokerURL), Shards: p.cfg.Shards, Output: p.cfg.OutputDir, Rolls: p.cfg.roll().Rolls()})
 	p.meanwhile = append(p.meanwhile,
@@ -150,13 +172,17 @@ func (p parts) serve(process *process, b broker.Broker, out *room, ready func() 
 	if out != nil {
 		submissions.Room = out.err
 	}
-	c.Submitter = accepting{publisher.New(submissions), counted}
-	c.Tokens, c.Origins = process.cfg.AuthTokens, process.cfg.CORSOrigins
+	c.Submitter = accepting{publisher.New(submissions), counted, process.receipts.Accepted, shown{process.receipts.tail, process.cfg.Shards}}
+	c.Origins = process.cfg.CORSOrigins
 	c.PublishTimeout = broker.PublishTimeout
 	c.MaxInFlight, c.MaxInFlightPerClient = process.cfg.MaxInFlight, process.cfg.MaxInFlightPerClient
 	c.MaxConnections = process.cfg.connections(p.consumer)
-	c.Rules = process.rules
-	e, err := process.listen("listen", process.cfg.Listen, server.New(c), event.Started{
+	c.Rules, c.Dedupe = process.rules, process.cfg.DedupeWindow
+	c.Node = func() string { return process.node.ID() }
+	c.Waiter = waiter{process.receipts.Receipts}
+	s := server.New(c)
+	process.intake = &s.Intake
+	e, err := process.listen("listen", process.cfg.Listen, s, event.Started{
 		Component: "server", Broker: RedactURL(process.cfg.BrokerURL), Shards: process.cfg.Shards, Tokens: len(process.cfg.AuthTokens),
 		Open: exposed(process.cfg.Listen) && len(process.cfg.AuthTokens) == 0,
 	})
@@ -176,7 +202,8 @@ func (p parts) serve(process *process, b broker.Broker, out *room, ready func() 
 
 func (p *process) serverConfig(ready func() []server.Check) server.Config {
 	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events}
-	c.Mount = slices.Concat([]server.Route{p.metrics}, p.systemRoutes(), p.commandRoutes())
+	c.Mount = slices.Concat([]server.Route{p.metrics}, p.systemRoutes(), p.commandRoutes(), p.receiptRoutes(), p.tailRoutes(),
+		p.letters.routes(), jobRoutes(p), p.locationRoutes(), settingsRoutes(p), dashboardRoutes(p))
 	if p.cfg.Pprof {
 		c.Mount = append(c.Mount, server.Profiles()...)
 	}
@@ -187,7 +214,8 @@ func (p *process) serverConfig(ready func() []server.Check) server.Config {
 func (p *process) listenConfig(addr string, ready func() []server.Check) server.Config {
 	c := p.serverConfig(ready)
 	c.Certificate, c.ViewTokens, c.Hosts, c.Loopback = p.certificate, p.cfg.ViewTokens, p.cfg.hosts(addr), !exposed(addr)
-	c.AdminTokens = p.cfg.AdminTokens
+	c.Tokens, c.AdminTokens, c.RunnerTokens = p.cfg.AuthTokens, p.cfg.AdminTokens, p.cfg.RunnerTokens
+	c.Base, c.Mount = p.cfg.BasePath, append(c.Mount, pageRoutes()...)
 	return c
 }
 
@@ -264,7 +292,7 @@ func (p *process) readiness(out *room) func() []server.Check {
 			}
 			checks = append(checks, server.Check{Name: "output", Err: err})
 		}
-		return checks
+		return append(checks, jobChecks(p)...)
 	}
 }
 
@@ -281,7 +309,7 @@ func (p *process) announce(ctx context.Context, checks func() []server.Check, ad
 			return
 		}
 		for _, c := range checks() {
-			if c.Err != nil {
+			if c.Err != nil && !c.Aside {
 				return
 			}
 		}

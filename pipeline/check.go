@@ -68,6 +68,7 @@ func (c Config) checkPaths() (errs []error) {
 		{"nats-key", c.NATSKey},
 		{"tls-cert", c.TLSCert},
 		{"tls-key", c.TLSKey},
+		{"jobs", c.Jobs},
 	} {
 		if err := CheckPath(p.path); err != nil {
 			errs = append(errs, fmt.Errorf("--%s: %w", p.name, err))

@@ -17,14 +17,14 @@ import (
 // nil if it consumes nothing.
 func (p *process) takeCommands(set *consumer.Set) {
 	c := control.CommandConfig{
-		Bus: p.broker, Node: p.node.ID(), Shards: p.cfg.Shards, ReadOnly: p.cfg.ReadOnly,
+		Bus: p.broker, Node: p.node.ID(), Nodes: p.node.Node, Shards: p.cfg.Shards, ReadOnly: p.cfg.ReadOnly,
 		Check: func(c control.Command) error {
 			if err := ofShard(c).Check(time.Now()); err != nil {
 				return badCommand{err}
 			}
 			return nil
 		},
-		Tell: func(e event.CommandTaken) { p.events.Send(e) },
+		Tell: func(e event.CommandTaken) { auditCommand(p, e) },
 	}
 	if set != nil {
 		c.Apply = func(ctx context.Context, shard int, c control.Command) (control.Outcome, error) {
@@ -40,6 +40,20 @@ func (p *process) takeCommands(set *consumer.Set) {
 	}
 	p.commands = control.NewCommands(c)
 	p.meanwhile = append(p.meanwhile, p.commands.Run)
+}
+
+// setIntake has the server of this process take submissions or not. A pause is applied
+// once no submission is under way that came before it.
+func (p *process) setIntake(i control.Intake) (applied bool, err error) {
+	if p.cfg.ReadOnly {
+		return false, control.ErrReadOnly
+	}
+	if !i.Paused {
+		p.intake.Pause(nil)
+		return true, nil
+	}
+	p.intake.Pause(&server.Pause{Until: i.Until})
+	return p.intake.Idle(), nil
 }
 
 // badCommand is an error of a consumer's Check, as control knows it.
@@ -66,8 +80,9 @@ func ofShard(c control.Command) consumer.Command {
 func (p *process) commandRoutes() []server.Route {
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.commands.Serve(w, r, server.Client(r)) })
 	return []server.Route{
-		{Method: http.MethodPost, Path: control.CommandPath, Admin: true, Handler: serve},
-		{Method: http.MethodGet, Path: control.CommandPath + "/*", View: true, Handler: serve},
+		{Method: http.MethodPost, Path: control.CommandPath, For: server.Admins, Handler: serve},
+		{Method: http.MethodGet, Path: control.CommandPath, For: server.Viewers, Handler: serve},
+		{Method: http.MethodGet, Path: control.CommandPath + "/*", For: server.Viewers, Handler: serve},
 	}
 }
 

@@ -42,8 +42,16 @@ func TestCommands(t *testing.T) {
 			t.Errorf("the log lacks %q", text)
 		}
 	}
-	if code := w.post(body("a", "b", "c")); code != http.StatusCreated {
-		t.Errorf("a submission while shards are paused: %d", code)
+	taken, err := http.Post(w.base+"/message", "application/json", strings.NewReader(body("a", "b", "c")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Body.Close()
+	if taken.StatusCode != http.StatusCreated {
+		t.Errorf("a submission while shards are paused: %d", taken.StatusCode)
+	}
+	if _, text := w.status(taken.Header.Get("Location")); !strings.Contains(text, `"paused":[{"shards":[`) || !strings.Contains(text, `],"reason":"maintenance"}]`) {
+		t.Errorf("the receipt is %s", text)
 	}
 	time.Sleep(1500 * time.Millisecond)
 	if files, _ := filepath.Glob(filepath.Join(w.cfg.OutputDir, "*", "*.ndjson")); len(files) > 0 {
@@ -57,7 +65,7 @@ func TestCommands(t *testing.T) {
 	}
 	for body, want := range map[string]int{
 		`{"verb":"resize","target":"shard:1","args":{"min":2,"max":33}}`: http.StatusBadRequest,
-		`{"verb":"pause","target":"shard:7"}`:                            http.StatusAccepted,
+		`{"verb":"pause","target":"shard:7"}`:                            http.StatusBadRequest,
 		`{"verb":"resume","target":"shard:*"}`:                           http.StatusOK,
 	} {
 		if code, _ := w.command(body); code != want {
@@ -65,6 +73,55 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	w.eventually("written entries", func() bool { return len(w.values()) == 3 })
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestIntakeCommand pauses the intake by HTTP: submissions are refused, the process stays
+// ready and says so, until the intake is resumed.
+func TestIntakeCommand(t *testing.T) {
+	w := newWorks(t, func(c *Config) { c.Shards = 1 })
+	gauge := func() string {
+		_, text := w.status("/metrics")
+		for line := range strings.Lines(text) {
+			if value, ok := strings.CutPrefix(line, "adp_intake_paused "); ok {
+				return strings.TrimSpace(value)
+			}
+		}
+		return "absent"
+	}
+	if got := gauge(); got != "0" {
+		t.Errorf("adp_intake_paused is %s at first", got)
+	}
+	code, v := w.command(`{"verb":"pause","target":"intake","reason":"maintenance"}`)
+	if code != http.StatusOK || v.State != "done" || len(v.Servers) != 1 || v.Waiting != 0 {
+		t.Fatalf("pause: %d %+v", code, v)
+	}
+	if code := w.post(body("a")); code != http.StatusServiceUnavailable {
+		t.Errorf("a submission while the intake is paused: %d", code)
+	}
+	if code, text := w.status("/readyz?verbose"); code != http.StatusOK {
+		t.Errorf("the process is not ready: %d %s", code, text)
+	}
+	if got := gauge(); got != "1" {
+		t.Errorf("adp_intake_paused is %s", got)
+	}
+	if _, text := w.status("/api/v1/overview"); !strings.Contains(text, `"intake":{"paused":1}`) {
+		t.Errorf("the overview is %s", text)
+	}
+	for _, text := range []string{"command received", "the intake is paused"} {
+		if !w.logged(text) {
+			t.Errorf("the log lacks %q", text)
+		}
+	}
+	if code, v = w.command(`{"verb":"resume","target":"intake"}`); code != http.StatusOK {
+		t.Errorf("resume: %d %+v", code, v)
+	}
+	if code := w.post(body("b")); code != http.StatusCreated {
+		t.Errorf("a submission after that: %d", code)
+	}
+	w.eventually("the entry", func() bool { return len(w.values()) == 1 })
 	if err := w.stop(); err != nil {
 		t.Error(err)
 	}

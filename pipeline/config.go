@@ -11,6 +11,7 @@ import (
 
 	"async-data-processor/broker/local"
 	"async-data-processor/broker/rabbitmq"
+	"async-data-processor/live"
 	"async-data-processor/message"
 	"async-data-processor/output"
 	"async-data-processor/server"
@@ -45,8 +46,8 @@ type Config struct {
 	Listen string
 	// AdminListen is the address of the message-consumer's health endpoints.
 	AdminListen string
-	// AuthTokens are the bearer tokens that may submit, each "name:token" or a token
-	// alone; none lets everybody.
+	// AuthTokens are the bearer tokens that may submit, and see what became of a
+	// submission, each "name:token" or a token alone; none lets everybody submit.
 	AuthTokens []string
 	// ViewTokens are the bearer tokens, written as AuthTokens, that may see why a
 	// check fails, and profiles. None lets everybody on loopback, unless there are
@@ -56,6 +57,9 @@ type Config struct {
 	// commands, submit and view. None lets everybody send commands on loopback, unless
 	// there are other tokens.
 	AdminTokens []string
+	// RunnerTokens are the bearer tokens, written as AuthTokens, of runners of jobs. None
+	// has runners send one of AdminTokens.
+	RunnerTokens []string
 	// ReadOnly refuses every command.
 	ReadOnly bool
 	// AllowedHosts are the names that requests may be sent to, beside localhost, IP
@@ -63,6 +67,9 @@ type Config struct {
 	AllowedHosts []string
 	// CORSOrigins are the origins whose pages may post.
 	CORSOrigins []string
+	// BasePath is the path below which everything is served, for example "/adp"; empty for
+	// the root. See server.CheckBase.
+	BasePath string
 	// TLSCert and TLSKey are the files of the certificate of Listen and AdminListen;
 	// both empty for plain HTTP.
 	TLSCert, TLSKey string
@@ -82,6 +89,13 @@ type Config struct {
 	// takes any JSON value for value. See message.NewRules.
 	TimestampField, TimestampDefault string
 	AnyValue                         bool
+
+	// Live is "on", or "off" for a process that shows no messages to viewers. LiveRedact
+	// are JSON pointers (RFC 6901): viewers see a mask in place of the values there.
+	// LivePayload is "full", or "none" to show nothing of entries.
+	Live        string
+	LiveRedact  []string
+	LivePayload string
 
 	// OutputDir is the folder of the files; it is made if missing.
 	OutputDir string
@@ -112,11 +126,19 @@ type Config struct {
 	// HistoryInterval is how often changed worker histories are logged.
 	HistoryInterval time.Duration
 
+	// Jobs is the file of the jobs that this process gives to runners; empty for none.
+	Jobs string
+	// StateURL is that of the database of jobs, see store.Check; empty for DefaultStateURL in
+	// a process that has Jobs, and for none in others.
+	StateURL string
+
 	// DrainTimeout bounds the orderly stop.
 	DrainTimeout time.Duration
 	// Pprof serves the profiles of the process beside its health endpoints, to those
 	// who may see them.
 	Pprof bool
+	// Shown is what the process shows of these settings, and no setting.
+	Shown []Setting
 	// Version is that of the program, and LostLines returns how many lines of the log did
 	// not get to its output, nil for 0. Both are for metrics, and no settings.
 	Version   string
@@ -160,6 +182,9 @@ func DefaultConfig() Config {
 		IdleTimeout: server.DefaultIdleTimeout,
 
 		TimestampField: message.TimestampField,
+
+		Live:        "on", // without a viewer it costs an atomic load a batch
+		LivePayload: string(live.PayloadFull),
 
 		OutputDir: "./data",
 		// Room for what is queued when intake ends, and for the other
@@ -230,9 +255,10 @@ func (c Config) Validate() error {
 	errs = append(errs, c.checkAccess())
 	check(c.MaxInFlight >= server.MinInFlight, "--max-in-flight-bytes is %d, want at least %d, what one body of the largest size needs",
 		c.MaxInFlight, server.MinInFlight)
-	errs = append(errs, c.checkIntake())
+	errs = append(errs, c.checkIntake(), c.checkLive())
 	check(c.OutputDir != "", "--output-dir is empty, want a folder")
 	errs = append(errs, c.checkPaths()...)
+	errs = append(errs, c.checkJobs())
 	check(c.OutputMinFree >= 0, "--output-min-free is %d, want 0 or more", c.OutputMinFree)
 	positive("output-error-timeout", c.OutputErrorTimeout)
 	within("dedupe-ids", c.DedupeIDs, MaxDedupeIDs)

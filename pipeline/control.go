@@ -3,8 +3,6 @@ package pipeline
 import (
 	"context"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"async-data-processor/broker/door"
@@ -12,6 +10,7 @@ import (
 	"async-data-processor/control"
 	"async-data-processor/event"
 	"async-data-processor/server"
+	"async-data-processor/telemetry/metrics"
 )
 
 // neighbor is this process among the others of its system.
@@ -40,29 +39,44 @@ func (n *neighbor) end() {
 }
 
 // joinOthers makes the process a node.
-func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready func() []server.Check) {
+func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready func() []server.Check, counted *metrics.Metrics) {
 	cfg := process.cfg
 	c := control.Config{
 		Bus: process.broker, Name: cfg.NodeName, Shards: cfg.Shards, Backlogs: process.broker.Backlogs, Events: process.events,
 		Info: control.Info{Version: cfg.Version, Broker: RedactURL(cfg.BrokerURL), Address: process.address()},
 	}
 	if p.server {
-		c.Info.Roles = append(c.Info.Roles, "server")
+		c.Info.Roles = append(c.Info.Roles, control.ServerRole)
+		c.Intake = process.setIntake
 	}
 	if p.consumer {
 		c.Info.Roles = append(c.Info.Roles, "message-consumer")
 		c.Owner = set
+		c.Sought = func() []int { return consumer.Sought(set) }
 		c.Consumer = func() control.Consumer { return claims(set.Status(), out.err() == nil && process.consumes()) }
+	}
+	if cfg.Jobs != "" {
+		c.Info.Roles = append(c.Info.Roles, jobsRole)
 	}
 	c.Part = func() control.Part {
 		part := control.Part{Checks: checksOf(ready())}
+		part.Skipped.Version, part.Skipped.Broken = process.receipts.Skipped()
+		version, broken := process.series.Skipped()
+		part.Skipped.Version, part.Skipped.Broken = part.Skipped.Version+version, part.Skipped.Broken+broken
+		if p.server {
+			accepted, _, _ := counted.Totals()
+			part.Accepted = &accepted
+		}
 		if set != nil {
-			part.Shards, part.Workers, part.Totals = shardsOf(set.Status(), set.History())
+			part.Shards, part.Totals = shardsOf(set.Status(), set.History())
 			if free := out.reserve.Seen(); free >= 0 { // it is looked at only if some has to be free
 				part.Disk = &control.Disk{Folder: cfg.OutputDir, Free: free, MinFree: cfg.OutputMinFree}
 			}
 		}
 		return part
+	}
+	if set != nil {
+		c.Workers = func() []control.WorkerPart { return workersOf(set.History()) }
 	}
 	process.node = &neighbor{Node: control.New(c), left: make(chan struct{})}
 }
@@ -72,7 +86,11 @@ type (
 	Overview  = control.Overview
 	NodeView  = control.NodeView
 	ShardView = control.ShardView
+	Pause     = control.Pause
 )
+
+// IntakePaused is the state of a server that takes no submissions.
+const IntakePaused = control.IntakePaused
 
 // StoreTransport reaches the process that has the store of EmbeddedURL.
 func StoreTransport() http.RoundTripper {
@@ -85,9 +103,9 @@ func (p *process) address() string {
 	for _, e := range []endpoint{p.server, p.admin} {
 		if b, ok := e.(bound); ok {
 			if p.certificate != nil {
-				return "https://" + b.Addr().String()
+				return "https://" + b.Addr().String() + p.cfg.BasePath
 			}
-			return "http://" + b.Addr().String()
+			return "http://" + b.Addr().String() + p.cfg.BasePath
 		}
 	}
 	return ""
@@ -113,10 +131,7 @@ func claims(status consumer.Status, works bool) control.Consumer {
 
 // consumes tells whether the process can take what is queued. It has a connection to the
 // broker for the bus, and another one for the queues. Whether it can publish does not matter.
-func (p *process) consumes() bool {
-	b, ok := p.broker.(interface{ Consumes() error })
-	return !ok || b.Consumes() == nil
-}
+func (p *process) consumes() bool { return p.broker.Consumes() == nil }
 
 func checksOf(ready []server.Check) []control.Check {
 	checks := make([]control.Check, 0, len(ready))
@@ -127,7 +142,7 @@ func checksOf(ready []server.Check) []control.Check {
 }
 
 // shardsOf is the consumer's part of a snapshot.
-func shardsOf(status consumer.Status, history []event.Worker) (shards []control.ShardPart, workers []control.WorkerPart, totals control.Totals) {
+func shardsOf(status consumer.Status, history []event.Worker) (shards []control.ShardPart, totals control.Totals) {
 	index := make(map[int]*control.ShardPart, len(status))
 	shards = make([]control.ShardPart, len(status))
 	for i, sh := range status {
@@ -136,28 +151,38 @@ func shardsOf(status consumer.Status, history []event.Worker) (shards []control.
 			InHand: sh.Unsettled, Held: sh.Holding, WorkersMin: sh.WorkersMin, WorkersMax: sh.WorkersMax, Pause: pauseOf(sh.Pause),
 			OldestAge: oldestAge(&sh), IDs: sh.IDs, IDsAge: seconds(sh.IDsAge),
 		}
+		// Of most dead letters no worker knows: the shard counts them all.
+		shards[i].Dead = sh.Dead
+		totals.Dead += sh.Dead
 		index[sh.Shard] = &shards[i]
 	}
 	for _, w := range history {
-		done := control.Totals{Written: w.Messages, Duplicates: w.Duplicates, Dead: w.Dead}
+		done := control.Totals{Written: w.Messages, Duplicates: w.Duplicates}
 		totals.Add(done)
-		sh := index[w.Shard]
-		if sh != nil {
+		if sh := index[w.Shard]; sh != nil {
 			sh.Totals.Add(done)
+			if w.State != event.Stopped {
+				sh.Workers++
+			}
+		}
+	}
+	return shards, totals
+}
+
+// workersOf is the history of workers as others see it.
+func workersOf(history []event.Worker) []control.WorkerPart {
+	workers := make([]control.WorkerPart, len(history))
+	for i, w := range history {
+		workers[i] = control.WorkerPart{
+			Worker: w.ID, Shard: w.Shard, State: string(w.State), Started: w.Started.UTC().Truncate(time.Millisecond), WhyStarted: w.WhyStarted,
+			WhyStopped: w.WhyStopped, Messages: w.Messages, Batches: w.Batches, Duplicates: w.Duplicates, Dead: w.Dead, LastFile: w.LastFile,
 		}
 		if w.State == event.Stopped {
-			continue
+			stopped := w.Stopped.UTC().Truncate(time.Millisecond)
+			workers[i].Stopped = &stopped
 		}
-		if sh != nil {
-			sh.Workers++
-		}
-		workers = append(workers, control.WorkerPart{
-			Worker: w.ID, Shard: w.Shard, State: string(w.State), Started: w.Started.UTC().Truncate(time.Millisecond),
-			Messages: w.Messages, Batches: w.Batches, LastFile: w.LastFile,
-		})
 	}
-	slices.SortFunc(workers, func(a, b control.WorkerPart) int { return strings.Compare(a.Worker, b.Worker) })
-	return shards, workers, totals
+	return workers
 }
 
 // pauseOf is a pause as others see it.
@@ -192,7 +217,7 @@ func seconds(d time.Duration) float64 { return d.Truncate(time.Millisecond).Seco
 // there is a node, which has the address of the server.
 func (p *process) systemRoutes() (routes []server.Route) {
 	for _, path := range control.Paths {
-		routes = append(routes, server.Route{Method: http.MethodGet, Path: path, View: true, Handler: http.HandlerFunc(
+		routes = append(routes, server.Route{Method: http.MethodGet, Path: path, For: server.Viewers, Handler: http.HandlerFunc(
 			func(w http.ResponseWriter, r *http.Request) { p.node.ServeHTTP(w, r) })})
 	}
 	return routes

@@ -12,10 +12,20 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/broker/door"
 	"async-data-processor/broker/local"
+	"async-data-processor/deadletter"
 )
 
 // DeadLetter is what could not be written, as the broker keeps it.
 type DeadLetter = broker.DeadLetter
+
+// DeadLetterFilter says which dead letters are meant.
+type DeadLetterFilter = deadletter.Filter
+
+// DeadLetterKey names a dead letter for as long as there is one.
+func DeadLetterKey(l *DeadLetter) string { return deadletter.Key(l) }
+
+// HasDeadLetterID tells whether an id is that of the dead letter, or of a message in it.
+func HasDeadLetterID(l *DeadLetter, id string) bool { return deadletter.HasID(l, id) }
 
 // DeadLetters are those of a broker. Each call opens it and closes it again.
 type DeadLetters struct {

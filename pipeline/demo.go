@@ -29,10 +29,11 @@ type demo struct {
 }
 
 func newDemo(cfg Config, addr net.Addr) *demo {
-	d := &demo{url: "http://" + addr.String() + "/message"}
+	place := addr.String() + cfg.BasePath + "/message"
+	d := &demo{url: "http://" + place}
 	d.rules, _ = cfg.Rules() // Validate has made them
 	if cfg.TLSCert != "" {
-		d.url = "https://" + addr.String() + "/message"
+		d.url = "https://" + place
 		d.client.Transport = &http.Transport{TLSClientConfig: TrustOnly(cfg.TLSCert)}
 	}
 	if len(cfg.AuthTokens) > 0 {

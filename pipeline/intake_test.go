@@ -65,7 +65,7 @@ func TestRulesOfTheUser(t *testing.T) {
 		if tc.key != "" {
 			r.Header.Set("Idempotency-Key", tc.key)
 		}
-		resp, err := http.DefaultClient.Do(r)
+		resp, err := (&http.Client{Transport: exchanges.Base}).Do(r) // the description has the rules without settings
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,12 +1,34 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// ackTimeout is how long a client may confirm nothing of what was sent to it. One whose
+// machine or network has gone does not say so, and Linux would send again for 15 minutes.
+// Meanwhile it would have one of the places of the live tail.
+const ackTimeout = 30 * time.Second
+
+var listener = impatient(ackTimeout)
+
+// impatient makes listeners whose connections break if nothing is confirmed for so long
+// (RFC 5482). Linux has connections inherit what is set for their listener.
+func impatient(timeout time.Duration) net.ListenConfig {
+	return net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		controlled := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(timeout.Milliseconds()))
+		})
+		return errors.Join(controlled, err)
+	}}
+}
 
 // listenTCP listens on an address. localhost is both loopback addresses, as RFC 6761
 // says: a client may try either first, and must not meet another program there. An IPv4
@@ -14,10 +36,10 @@ import (
 func listenTCP(addr string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if ip, e := netip.ParseAddr(host); e == nil && ip.Is4() {
-		return net.Listen("tcp4", addr)
+		return listener.Listen(context.Background(), "tcp4", addr)
 	}
 	if err != nil || host != "localhost" {
-		return net.Listen("tcp", addr)
+		return listener.Listen(context.Background(), "tcp", addr)
 	}
 	const attempts = 10 // of a free port, which may be taken on the other address
 	for range attempts {
@@ -31,17 +53,17 @@ func listenTCP(addr string) (net.Listener, error) {
 
 // listenBoth listens on a port of both loopback addresses, or of the one there is.
 func listenBoth(port string) (net.Listener, error) {
-	first, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
+	first, err := listener.Listen(context.Background(), "tcp4", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		if missing(err) {
-			return net.Listen("tcp6", net.JoinHostPort("::1", port))
+			return listener.Listen(context.Background(), "tcp6", net.JoinHostPort("::1", port))
 		}
 		return nil, err
 	}
 	_, port, err = net.SplitHostPort(first.Addr().String())
 	var second net.Listener
 	if err == nil {
-		second, err = net.Listen("tcp6", net.JoinHostPort("::1", port))
+		second, err = listener.Listen(context.Background(), "tcp6", net.JoinHostPort("::1", port))
 	}
 	switch {
 	case err == nil:

@@ -17,17 +17,21 @@ import (
 // metricsRoute is GET /metrics. It shows how much there is to do, so only those see it
 // who may view.
 func metricsRoute(counted *metrics.Metrics, of metrics.State) server.Route {
-	return server.Route{Method: http.MethodGet, Path: "/metrics", Handler: counted.Handler(of), View: true}
+	return server.Route{Method: http.MethodGet, Path: "/metrics", Handler: counted.Handler(of), For: server.Viewers}
 }
 
-// state is what a scrape reads of the process.
-func (p *process) state(out *room, log *telemetry.Log) metrics.State {
+// state is what a scrape reads of the process, which may have a server later.
+func (p *process) state(serves bool, out *room, log *telemetry.Log) metrics.State {
 	s := metrics.State{Broker: p.broker.Ready, Dropped: func() uint64 {
 		if p.cfg.LostLines == nil {
 			return log.Dropped()
 		}
 		return log.Dropped() + p.cfg.LostLines()
 	}}
+	if serves {
+		s.Intake = func() bool { return p.intake.Paused() }
+	}
+	jobState(p, &s)
 	if p.consumer == nil {
 		return s
 	}
@@ -59,20 +63,36 @@ func measured(status consumer.Status) []metrics.Shard {
 	return shards
 }
 
-// accepting counts what a publisher accepts.
+// accepting counts what a publisher accepts, and has it remembered and shown.
 type accepting struct {
 	server.Submitter
-	counted *metrics.Metrics
+	counted  *metrics.Metrics
+	remember func(id string, shards []message.ShardCount)
+	shown    shown
 }
 
 func (a accepting) Submit(ctx context.Context, s message.Submission) ([]message.ShardCount, error) {
 	shards, err := a.Submitter.Submit(ctx, s)
+	a.note(s.ID, s.Messages, shards, err)
+	return shards, err
+}
+
+func (a accepting) Start(ctx context.Context, s message.Submission, done func([]message.ShardCount, error)) {
+	id, messages := s.ID, a.shown.copies(s.Messages) // the submission may be gone when it is done
+	a.Submitter.Start(ctx, s, func(shards []message.ShardCount, err error) {
+		a.note(id, messages, shards, err)
+		done(shards, err)
+	})
+}
+
+func (a accepting) note(id string, messages []message.Message, shards []message.ShardCount, err error) {
 	if err == nil {
 		for _, sh := range shards {
 			a.counted.Accepted(sh.Shard, sh.Messages)
 		}
+		a.remember(id, shards)
+		a.shown.show(messages)
 	}
-	return shards, err
 }
 
 // timed counts how long a broker takes to confirm.

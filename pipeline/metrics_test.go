@@ -148,7 +148,7 @@ type slowFolder struct {
 	slow time.Duration
 }
 
-func (f slowFolder) Write(ctx context.Context, worker string, b *message.Batch) (string, int, error) {
+func (f slowFolder) Write(ctx context.Context, worker string, b *message.Batch) (string, []message.Message, error) {
 	time.Sleep(f.slow)
 	return f.Folder.Write(ctx, worker, b)
 }
@@ -164,7 +164,7 @@ func TestMetricsAccess(t *testing.T) {
 	}{
 		{"", "views", "", http.StatusOK},
 		{"", "", "", http.StatusUnauthorized},
-		{"", "submits", "", http.StatusUnauthorized},
+		{"", "submits", "", http.StatusForbidden},
 		{"", "views", "cross-site", http.StatusForbidden},
 		{"evil.example", "views", "", http.StatusMisdirectedRequest},
 	} {

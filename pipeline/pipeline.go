@@ -23,8 +23,10 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/consumer"
 	"async-data-processor/control"
+	"async-data-processor/dashboard"
 	"async-data-processor/event"
 	"async-data-processor/message"
+	"async-data-processor/output"
 	"async-data-processor/server"
 	"async-data-processor/telemetry"
 	"async-data-processor/telemetry/metrics"
@@ -71,7 +73,7 @@ type Show struct {
 func (p parts) run(ctx context.Context, cfg Config, logger zerolog.Logger) error {
 	var events event.Hub
 	log := telemetry.Start(&events, logger, p.show.People)
-	counted := metrics.New(metrics.Config{Version: cfg.Version, Shards: cfg.Shards, Server: p.server, Consumer: p.consumer}, &events)
+	counted := metrics.New(metrics.Config{Version: cfg.Version, Shards: cfg.Shards, Server: p.server, Consumer: p.consumer, Jobs: cfg.Jobs != ""}, &events)
 	process, err := p.build(ctx, cfg, &events, log, counted)
 	if err != nil || process == nil {
 		log.Close()
@@ -97,10 +99,23 @@ type process struct {
 	broker   broker.Broker
 	consumer shards
 	server   endpoint
+	intake   *server.Intake // of server; nil if there is none
 	admin    endpoint
 	door     endpoint // for the command line
 	node     *neighbor
 	commands *control.Commands
+	receipts *followers
+	letters  letters
+	database *state // of jobs; nil if there is none
+	runs     *runs
+	// unrecorded returns how many files are not in database, and when the oldest was begun; nil
+	// if none is recorded.
+	unrecorded func() (files int, oldest time.Time)
+	series     *dashboard.Series
+	feed       *dashboard.Feed
+	set        *consumer.Set // that is the consumer
+	output     *output.Dir   // of its files
+	files      *recording    // nil if no jobs run for them
 	// certificate is that of server and admin, if they have one.
 	certificate *server.Certificate
 	// started says which parts there are.
@@ -151,14 +166,16 @@ func (p *process) run(ctx context.Context) error {
 			return p.consumer.Run(consuming, work)
 		})
 	}
+	lasting, leaveAll := context.WithCancel(context.WithoutCancel(intake))
+	defer leaveAll()
 	if p.node != nil {
-		beating, leave := context.WithCancel(context.WithoutCancel(intake))
-		defer leave()
-		p.node.leave = leave
-		g.Go(func() error {
-			p.node.run(beating)
-			return nil
-		})
+		p.node.leave = outlive(lasting, g, p.node.run)
+	}
+	if p.receipts != nil {
+		p.receipts.leave = outlive(lasting, g, p.receipts.run)
+	}
+	if p.files != nil {
+		p.files.leave = outlive(lasting, g, p.files.run)
 	}
 	if p.server != nil {
 		g.Go(p.server.Serve)
@@ -187,12 +204,25 @@ func (p *process) run(ctx context.Context) error {
 	return await(intake, work, done)
 }
 
+// outlive runs f beside the parts until leave is called: it has work to do in the drain.
+func outlive(ctx context.Context, g *errgroup.Group, f func(context.Context)) (leave context.CancelFunc) {
+	ctx, leave = context.WithCancel(ctx)
+	g.Go(func() error {
+		f(ctx)
+		return nil
+	})
+	return leave
+}
+
 // drain is the list of the orderly stop. Its steps are bounded by work, and the
 // broker by a time-out of its own.
 func (p *process) drain(intake, work context.Context, endConsuming func()) error {
 	p.tellDraining(intake)
 	if p.node != nil { // the others wait for its shards from now on
 		p.node.Drain()
+	}
+	if p.receipts != nil && p.receipts.tail != nil { // viewers look at another process
+		p.receipts.tail.Drain()
 	}
 	var errs []error
 	if p.admin != nil {
@@ -204,11 +234,17 @@ func (p *process) drain(intake, work context.Context, endConsuming func()) error
 	if p.consumer != nil { // what the server has published until now is consumed, too
 		endConsuming()
 	}
+	if p.files != nil { // the last files, too, have their runs
+		p.files.end()
+	}
 	if p.admin != nil {
 		errs = append(errs, p.admin.Shutdown(work))
 	}
 	if p.door != nil { // before the store, which another process may take then
 		errs = append(errs, p.door.Shutdown(work))
+	}
+	if p.receipts != nil { // the others hear of the last files
+		p.receipts.end()
 	}
 	if p.node != nil {
 		p.node.end()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -16,10 +17,17 @@ import (
 
 	"async-data-processor/broker"
 	"async-data-processor/consumer"
+	"async-data-processor/dashboard/openapitest"
 	"async-data-processor/event"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	http.DefaultClient.Transport = exchanges
+	goleak.VerifyTestMain(m)
+}
+
+// exchanges holds all that is asked with the default client to the description of the API.
+var exchanges = &openapitest.Transport{Base: http.DefaultTransport}
 
 // journal records what happens in which order.
 type journal struct {

@@ -20,7 +20,7 @@ import (
 // fragile is a folder whose writes panic on some messages, always.
 type fragile struct{ consumer.Folder }
 
-func (f fragile) Write(ctx context.Context, worker string, b *message.Batch) (file string, written int, err error) {
+func (f fragile) Write(ctx context.Context, worker string, b *message.Batch) (file string, written []message.Message, err error) {
 	for _, m := range b.Messages {
 		if bytes.Contains(m.Line, []byte("poison")) {
 			panic("it is poison")

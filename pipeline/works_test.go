@@ -110,6 +110,9 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 	t.Cleanup(func() {
 		signal()
 		http.DefaultClient.CloseIdleConnections()
+		for _, err := range exchanges.Wrong() { // of one of the tests that run
+			t.Error(err)
+		}
 	})
 	if around.unready {
 		w.eventually("listener", func() bool { w.base = w.listening(); return w.base != "" })

@@ -31,11 +31,15 @@ func TestDoors(t *testing.T) {
 		}{
 			{"GET", "/livez", "evil.example", [2]string{}, 421},
 			{"GET", "/livez", "inside.example", [2]string{}, 200},
+			{"GET", "/", "localhost", [2]string{}, 200},
+			{"GET", "/", "evil.example", [2]string{}, 421},
+			{"HEAD", "/page/app.js", "localhost", [2]string{}, 200},
+			{"GET", "/page/none.js", "localhost", [2]string{}, 404},
 			{"POST", "/message", "localhost", [2]string{"Sec-Fetch-Site", "cross-site"}, 403},
 			{"OPTIONS", "/readyz", "localhost", [2]string{"Access-Control-Request-Method", "POST"}, 403},
 			{"GET", "/readyz", "localhost", [2]string{}, 503},
 			{"GET", "/readyz?verbose", "localhost", [2]string{}, 401},
-			{"GET", "/readyz?verbose", "localhost", [2]string{"Authorization", "Bearer submits"}, 401},
+			{"GET", "/readyz?verbose", "localhost", [2]string{"Authorization", "Bearer submits"}, 403},
 			{"GET", "/readyz?verbose", "localhost", [2]string{"Authorization", "Bearer views"}, 503},
 			{"GET", "/debug/pprof/heap", "localhost", [2]string{}, 401},
 			{"POST", "/api/v1/commands", "localhost", [2]string{}, 404},
@@ -45,8 +49,14 @@ func TestDoors(t *testing.T) {
 			{"GET", "/api/v1/commands/x", "localhost", [2]string{"Authorization", "Bearer views"}, 404},
 			{"GET", "/debug/pprof/heap", "localhost", [2]string{"Authorization", "Bearer views"}, 200},
 			{"GET", "/api/v1/workers", "localhost", [2]string{}, 401},
-			{"GET", "/api/v1/workers", "localhost", [2]string{"Authorization", "Bearer submits"}, 401},
+			{"GET", "/api/v1/workers", "localhost", [2]string{"Authorization", "Bearer submits"}, 403},
 			{"GET", "/api/v1/workers", "localhost", [2]string{"Authorization", "Bearer views"}, 200},
+			{"GET", "/api/v1/series", "localhost", [2]string{}, 401},
+			{"GET", "/api/v1/series", "localhost", [2]string{"Authorization", "Bearer views"}, 200},
+			{"GET", "/api/v1/events?parts=x", "localhost", [2]string{}, 401},
+			{"GET", "/api/v1/events?parts=x", "localhost", [2]string{"Authorization", "Bearer submits"}, 403},
+			{"GET", "/api/v1/events?parts=x", "localhost", [2]string{"Sec-Fetch-Site", "cross-site"}, 403},
+			{"GET", "/api/v1/events?parts=x", "localhost", [2]string{"Authorization", "Bearer views"}, 400},
 			{"GET", "/api/v1/workers", "evil.example", [2]string{"Authorization", "Bearer views"}, 421},
 			{"GET", "/api/v1/workers", "localhost", [2]string{"Sec-Fetch-Site", "cross-site"}, 403},
 		} {
@@ -72,6 +82,41 @@ func TestDoors(t *testing.T) {
 		if code := p.Stop(); code != exitClean {
 			t.Errorf("%s: exit %d", command, code)
 		}
+	}
+}
+
+// TestBasePath: all of a process is below its path, and its clients find it there.
+func TestBasePath(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := rig.Start(t, "standalone", "BROKER_URL=embedded://"+filepath.Join(dir, "broker"), "DATA_OUTPUT_DIR="+filepath.Join(dir, "data"), "BASE_PATH=/adp").Ready()
+	get := func(path, want string) {
+		resp, err := http.Get("http://" + p.Addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if body, _ := io.ReadAll(resp.Body); !strings.Contains(string(body), want) {
+			t.Errorf("%s: got %d %.300s, want %q", path, resp.StatusCode, body, want)
+		}
+	}
+	get("/adp/", "<!doctype html>")
+	get("/adp", "<!doctype html>")
+	get("/adp/page/app.js", "import")
+	get("/", "not-found")
+	get("/adp/api/v1/nodes", `"http://`+p.Addr+`/adp"`)
+	resp, err := http.Post("http://"+p.Addr+"/adp/message", "application/json", strings.NewReader(`{"timestamp":"2019-10-12T07:20:50.52Z"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	get(resp.Header.Get("Location"), `"accepted":1`)
+	var out, errs strings.Builder
+	if code := run([]string{"status", "--url", "http://" + p.Addr + "/adp/"}, os.LookupEnv, &out, &errs, nil); code != 0 || !strings.Contains(out.String(), "1 node") {
+		t.Errorf("status: exit %d, %s %s", code, &out, &errs)
+	}
+	if code := p.Stop(); code != exitClean {
+		t.Errorf("exit %d", code)
 	}
 }
 

@@ -29,29 +29,35 @@ func newCtl() *cobra.Command {
 	c := new(ctl)
 	cmd := &cobra.Command{
 		Use:   "ctl",
-		Short: "Pause, resume, resize or flush a running shard",
+		Short: "Pause, resume, resize or flush a running shard; pause the intake; run jobs",
 		Long: `ctl sends a command to a running process, which passes it on to the owner of the
-shard. It ends with 0 when the owner has done it, not before.
+shard, or to all servers. It ends with 0 when they have done it, not before.
 
-  pause   nothing of the shard is written; its messages wait at the broker
+  pause   nothing of the shard is written; its messages wait at the broker.
+          Of the intake: every server answers submissions with 503
   resume  ends a pause
   resize  sets the number of workers, or takes it from the settings again
   flush   has what was received visible now
+  job     runs jobs, shows them, their logs and their runners
 
 ` + remoteHelp,
 		Example: `  async-data-processor ctl pause shard 3 --reason "moving the files" --until 2h
   async-data-processor ctl resize shard 3 --min 3 --max 8
-  async-data-processor ctl flush shard all --url https://host:8081`,
+  async-data-processor ctl flush shard all --url https://host:8081
+  async-data-processor ctl pause intake --reason "the disk is being replaced"`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
-	c.flags(flags, "ADMIN_TOKENS")
+	c.flags(flags, "server or message-consumer", "http://localhost:8081", "ADMIN_TOKENS")
 	flags.StringVar(&c.reason, "reason", "", "why, for the log and for people who ask")
 	flags.StringVar(&c.id, "id", "", "id of the command; with the one of an earlier try, a retry is safe")
 	spanVar(flags, &c.timeout, "timeout", 10*time.Second, "how long to wait for the owner")
 	flags.SortFlags = false
-	cmd.AddCommand(c.pause(), c.verb("resume", "End a pause"), c.resize(), c.verb("flush", "Have what was received visible now"))
+	cmd.AddCommand(
+		c.pause(), c.verb("resume", shardOrIntake, "End a pause"),
+		c.resize(), c.verb("flush", shardOnly, "Have what was received visible now"), c.job(),
+	)
 	return cmd
 }
 
@@ -65,17 +71,23 @@ type order struct {
 	Until  time.Time      `json:"until,omitzero"`
 }
 
+// What a command is for.
+const (
+	shardOnly     = "shard N|all"
+	shardOrIntake = "shard N|all | intake"
+)
+
 // verb returns the command of a verb without flags of its own.
-func (c *ctl) verb(verb, short string) *cobra.Command {
-	return c.command(verb, short, func(*order) error { return nil })
+func (c *ctl) verb(verb, target, short string) *cobra.Command {
+	return c.command(verb, target, short, func(*order) error { return nil })
 }
 
-func (c *ctl) command(verb, short string, fill func(*order) error) *cobra.Command {
+func (c *ctl) command(verb, target, short string, fill func(*order) error) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " shard N|all", Short: short, Args: cobra.ExactArgs(2),
+		Use: verb + " " + target, Short: short, Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			target, err := targetOf(args)
-			o := order{ID: cmp.Or(c.id, pipeline.NewCommandID()), Verb: verb, Target: target, Reason: c.reason}
+			aim, err := targetOf(args, target == shardOrIntake)
+			o := order{ID: cmp.Or(c.id, pipeline.NewCommandID()), Verb: verb, Target: aim, Reason: c.reason}
 			if err == nil {
 				err = errors.Join(fill(&o), c.aim())
 			}
@@ -89,7 +101,7 @@ func (c *ctl) command(verb, short string, fill func(*order) error) *cobra.Comman
 
 func (c *ctl) pause() *cobra.Command {
 	var until string
-	cmd := c.command("pause", "End the consuming of a shard, until it is resumed", func(o *order) (err error) {
+	cmd := c.command("pause", shardOrIntake, "End the consuming of a shard, or the intake of all servers, until it is resumed", func(o *order) (err error) {
 		if until != "" {
 			o.Until, err = untilOf(until, time.Now())
 		}
@@ -101,7 +113,7 @@ func (c *ctl) pause() *cobra.Command {
 
 func (c *ctl) resize() *cobra.Command {
 	var lowest, highest int
-	cmd := c.command("resize", "Set the number of workers of a shard; without flags, as the settings say", func(o *order) error {
+	cmd := c.command("resize", shardOnly, "Set the number of workers of a shard; without flags, as the settings say", func(o *order) error {
 		if lowest != 0 || highest != 0 {
 			o.Args = map[string]int{"min": lowest, "max": highest}
 		}
@@ -112,10 +124,17 @@ func (c *ctl) resize() *cobra.Command {
 	return cmd
 }
 
-// targetOf reads "shard 3", or "shard all".
-func targetOf(args []string) (string, error) {
-	if args[0] != "shard" {
+// targetOf reads "shard 3", "shard all", or "intake".
+func targetOf(args []string, intake bool) (string, error) {
+	switch {
+	case args[0] == "intake" && intake && len(args) == 1:
+		return "intake", nil
+	case args[0] != "shard" && intake:
+		return "", fmt.Errorf("%q is no target, want shard or intake", args[0])
+	case args[0] != "shard":
 		return "", fmt.Errorf("%q is no target, want shard", args[0])
+	case len(args) == 1:
+		return "", errors.New("which shard is missing: a number or all")
 	}
 	if args[1] == "all" {
 		return "shard:*", nil
@@ -179,26 +198,41 @@ func (c *ctl) post(ctx context.Context, body []byte, out io.Writer) (done bool, 
 	}
 	var a struct {
 		State, Detail string
-		Shards        map[string]struct{ Node, Before, After, Error string }
+		Shards        map[string]outcome
+		Servers       map[string]outcome
+		Error         string
 	}
 	_ = json.Unmarshal(text, &a) // what is no answer of ours is told by its status
 	switch resp.StatusCode {
 	case http.StatusAccepted:
 		return false, nil
+	case http.StatusUnauthorized:
+		a.Detail = "it needs a token of its ADMIN_TOKENS, name a file with --token-file"
 	case http.StatusOK, http.StatusServiceUnavailable:
-		for _, shard := range slices.SortedFunc(maps.Keys(a.Shards), func(x, y string) int { return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y)) }) {
-			o := a.Shards[shard]
-			if o.Error != "" {
-				err = errors.Join(err, fmt.Errorf("shard %s: %s", shard, o.Error))
-				continue
-			}
-			if _, printing := fmt.Fprintf(out, "shard %s: %s (was: %s)\n", shard, o.After, o.Before); printing != nil {
-				return true, printing
-			}
+		if a.Error != "" {
+			err = errors.New(a.Error)
 		}
+		err = errors.Join(err, printOutcomes(out, "shard", a.Shards), printOutcomes(out, "intake at", a.Servers))
 		if resp.StatusCode == http.StatusOK && a.State == "done" || err != nil {
 			return true, err
 		}
 	}
 	return false, fmt.Errorf("%s answers %s: %s", c.url, resp.Status, cmp.Or(a.Detail, "no answer of this program"))
+}
+
+// outcome is what became of a command at one of those that it is for.
+type outcome struct{ Node, Before, After, Error string }
+
+// printOutcomes prints what was done, in the order of the names, which may be numbers. It
+// returns what was refused.
+func printOutcomes(out io.Writer, what string, outcomes map[string]outcome) (err error) {
+	for _, name := range slices.SortedFunc(maps.Keys(outcomes), func(x, y string) int { return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y)) }) {
+		o := outcomes[name]
+		if o.Error != "" {
+			err = errors.Join(err, fmt.Errorf("%s %s: %s", what, plain(name), o.Error))
+		} else if _, printing := fmt.Fprintf(out, "%s %s: %s (was: %s)\n", what, plain(name), o.After, o.Before); printing != nil {
+			return errors.Join(err, printing)
+		}
+	}
+	return err
 }

@@ -37,7 +37,7 @@ func TestCtl(t *testing.T) {
 		t.Errorf("pause printed %q", out)
 	}
 	p.Await("the audit", func(l rig.Line) bool { return l.Message == "command received" })
-	if _, told := ctl(exitFailure, "resume", "shard", "11", url); !strings.Contains(told, "401") {
+	if _, told := ctl(exitFailure, "resume", "shard", "11", url); !strings.Contains(told, "401") || !strings.Contains(told, "ADMIN_TOKENS, name a file with --token-file") {
 		t.Errorf("without a token: %q", told)
 	}
 	if out, _ := ctl(exitClean, "resize", "shard", "all", "--min", "1", "--max", "2"); strings.Count(out, "1 to 2 workers") != 12 || !strings.HasPrefix(out, "shard 0: running, 1 to 2 workers (was: running, 3 to 4 workers)\nshard 1:") {
@@ -46,8 +46,15 @@ func TestCtl(t *testing.T) {
 	if _, told := ctl(exitFailure, "resize", "shard", "1", "--min", "3", "--max", "2"); !strings.Contains(told, "want 1 <= min <= max <= 32") {
 		t.Errorf("a bad resize: %q", told)
 	}
-	if _, told := ctl(exitFailure, "pause", "shard", "77", "--timeout", "1s", "--id", "mine"); !strings.Contains(told, "ask again with --id mine") {
-		t.Errorf("a shard without an owner: %q", told)
+	if _, told := ctl(exitFailure, "pause", "shard", "77"); !strings.Contains(told, "there is no shard 77, there are shards 0 to 11") {
+		t.Errorf("a shard that is not there: %q", told)
+	}
+	if out, _ := ctl(exitClean, "pause", "intake", "--reason", "maintenance"); !strings.HasPrefix(out, "intake at ") || !strings.HasSuffix(out, ": paused (was: open)\n") {
+		t.Errorf("pause of the intake: %q", out)
+	}
+	ctl(exitClean, "resume", "intake")
+	for _, wrong := range [][]string{{"flush", "intake"}, {"pause", "intake", "3"}, {"pause", "shard"}, {"resize", "intake", "--min", "1"}, {"pause", "server"}} {
+		ctl(exitUsage, wrong...)
 	}
 	ctl(exitClean, "flush", "shard", "all")
 	ctl(exitClean, "resume", "shard", "11")
@@ -67,6 +74,18 @@ func TestCtlOfAnother(t *testing.T) {
 		if code == exitClean || stderr.Len() == 0 {
 			t.Errorf("%q: exit %d, %s%s", args, code, &stdout, &stderr)
 		}
+	}
+}
+
+// TestCtlWithoutOwner: a command that no owner answers may still be done.
+func TestCtlWithoutOwner(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
+	defer s.Close()
+	var stdout, stderr bytes.Buffer
+	args := []string{"ctl", "pause", "shard", "3", "--timeout", "1s", "--id", "mine", "--url", s.URL}
+	code := run(args, func(string) (string, bool) { return "", false }, &stdout, &stderr, make(chan os.Signal))
+	if code != exitFailure || !strings.Contains(stderr.String(), "ask again with --id mine") {
+		t.Errorf("exit %d, %s%s", code, &stdout, &stderr)
 	}
 }
 

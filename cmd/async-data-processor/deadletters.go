@@ -109,10 +109,12 @@ func misused(cmd *cobra.Command, err error) error {
 
 func (d *deadLetters) list() *cobra.Command {
 	var asJSON bool
+	var filter lettersFilter
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Print a line for each dead letter, the oldest first",
 		Example: `  async-data-processor dead-letters list
+  async-data-processor dead-letters list --shard 3 --before 24h
   async-data-processor dead-letters list --json | jq -r .reason | sort | uniq -c`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -120,8 +122,15 @@ func (d *deadLetters) list() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := filter.parse(cmd, time.Now()); err != nil {
+				return err
+			}
 			var found []letter
-			err = at.Each(cmd.Context(), func(l pipeline.DeadLetter) { found = append(found, d.letterOf(l)) })
+			err = at.Each(cmd.Context(), func(l pipeline.DeadLetter) {
+				if filter.meant(l) {
+					found = append(found, d.letterOf(l))
+				}
+			})
 			if err != nil {
 				return d.failed(err)
 			}
@@ -139,6 +148,7 @@ func (d *deadLetters) list() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line instead of a table")
+	filter.add(cmd.Flags())
 	return cmd
 }
 
@@ -160,7 +170,7 @@ a body is the member "body", or "body_base64" if it is not UTF-8.`,
 			}
 			var found []letter
 			err = at.Each(cmd.Context(), func(l pipeline.DeadLetter) {
-				if l.Envelope.ID == args[0] {
+				if pipeline.HasDeadLetterID(&l, args[0]) {
 					found = append(found, d.letterOf(l).withBody(l.Envelope.Body))
 				}
 			})

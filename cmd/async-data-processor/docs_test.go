@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -100,6 +101,22 @@ func TestDocsLetters(t *testing.T) {
 	}
 }
 
+// TestDocsIDs: the id of an example ends in the number of its messages.
+func TestDocsIDs(t *testing.T) {
+	found := 0
+	for _, path := range []string{"README.md", "docs/api.md", "docs/operations.md"} {
+		for _, m := range example.FindAllStringSubmatch(read(t, "../../"+path), -1) {
+			found++
+			if want := "00" + cmp.Or(m[2], "1"); !strings.HasSuffix(m[1]+m[3], want) {
+				t.Errorf("%s: %s, want an id that ends in %s", path, m[0], want)
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("%d examples are found", found)
+	}
+}
+
 // TestReadmeIsShort: what a newcomer reads first takes a few minutes.
 func TestReadmeIsShort(t *testing.T) {
 	if n := len(strings.Fields(read(t, "../../README.md"))); n > 1000 {
@@ -110,6 +127,7 @@ func TestReadmeIsShort(t *testing.T) {
 var (
 	problemKind = regexp.MustCompile(`= kind\{"([a-z-]+)"`)
 
+	example  = regexp.MustCompile(`"id":"(\w{26})","accepted":(\d)|accepted (\w{26}) in shard`)
 	testFunc = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 	docLink  = regexp.MustCompile(`\]\(([\w./-]+)[)#]`)
 	docTest  = regexp.MustCompile("`(Test[A-Z]\\w+)`")

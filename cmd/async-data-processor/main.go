@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"async-data-processor/jobs/runner/guard"
 	"async-data-processor/pipeline"
 )
 
@@ -30,6 +31,9 @@ const (
 func init() { runtime.LockOSThread() }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == guard.Arg { // there is one for each job that runs
+		os.Exit(guard.Main())
+	}
 	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr, caught()))
 }
 
@@ -138,6 +142,8 @@ func exitCode(err error, told *messages) int {
 		return exitFailure // however the drain behind it went
 	case errors.Is(err, pipeline.ErrDrainDeadline):
 		return exitDeadline
+	case understood && f.code != 0:
+		return f.code
 	case understood:
 		return exitFailure
 	}
@@ -148,6 +154,7 @@ func exitCode(err error, told *messages) int {
 type failure struct {
 	error
 	logged bool
+	code   int // the exit code; 0 for exitFailure
 }
 
 func (f failure) Unwrap() error { return f.error }

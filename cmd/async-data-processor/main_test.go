@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 // TestExitOfAFailedOutput: that its drain took too long as well is not what a
 // supervisor has to hear.
 func TestExitOfAFailedOutput(t *testing.T) {
-	err := failure{errors.Join(pipeline.ErrDrainDeadline, pipeline.ErrOutputFailed), true}
+	err := failure{error: errors.Join(pipeline.ErrDrainDeadline, pipeline.ErrOutputFailed), logged: true}
 	told := newMessages(io.Discard)
 	defer told.Close(time.Minute)
 	if code := exitCode(err, told); code != exitFailure {

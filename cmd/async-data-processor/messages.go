@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	stdlog "log"
+	"maps"
 	"os/signal"
 	"sync/atomic"
 	"syscall"
@@ -70,13 +71,19 @@ func (m *messages) logger(cfg pipeline.Config, w io.Writer) zerolog.Logger {
 	return zerolog.New(w).Level(level).With().Timestamp().Logger()
 }
 
-// console returns a writer of lines for people: what a line is about stands first.
+// console returns a writer of lines for people: what a line is about stands first, and
+// what is empty is left out.
 func console(w io.Writer, color bool) zerolog.ConsoleWriter {
 	place := []string{"component", "shard", "worker"}
 	return zerolog.ConsoleWriter{
 		Out: w, NoColor: !color, TimeFormat: "15:04:05.000",
 		PartsOrder:    append([]string{zerolog.TimestampFieldName, zerolog.LevelFieldName, zerolog.MessageFieldName}, place...),
 		FieldsExclude: place,
+		FormatPrepare: func(fields map[string]any) error {
+			// "@" is the address of a client of a Unix socket.
+			maps.DeleteFunc(fields, func(_ string, value any) bool { return value == "" || value == "@" })
+			return nil
+		},
 		FormatPartValueByName: func(value any, name string) string {
 			if value == nil {
 				return ""

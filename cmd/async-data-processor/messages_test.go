@@ -42,11 +42,13 @@ func TestAllIsInTheLog(t *testing.T) {
 	for format, want := range map[string]string{
 		"json": `{"level":"info","component":"server","shard":3,"worker":"3-1","error":"bad","zone":1,"message":"line"}
 {"level":"warn","dropped":1,"error":"disk full","message":"lines of the log are missing, stderr did not take them"}
+{"level":"info","component":"","by":"","from":"@","messages":0,"message":"empty"}
 {"level":"warn","message":"a library"}
 {"level":"error","error":"too late","message":"stopped"}
 `,
 		"console": `INF line component=server shard=3 worker=3-1 error=bad zone=1
 WRN lines of the log are missing, stderr did not take them error="disk full" dropped=1
+INF empty messages=0
 WRN a library
 ERR stopped error="too late"
 `,
@@ -73,6 +75,7 @@ ERR stopped error="too late"
 			done = strings.Contains(out.text.String(), "missing")
 			out.mu.Unlock()
 		}
+		log.Info().Str("component", "").Str("by", "").Str("from", "@").Int("messages", 0).Msg("empty")
 		stdlog.Print("a library")
 		told.fail(errors.New("too late"))
 		if !told.Close(time.Minute) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,11 +32,24 @@ const remoteURL = "http://localhost:8080"
 const remoteHelp = `Unless --url names a process, it is the one that has the store in this folder,
 data/broker, if that is there; else ` + remoteURL + `.`
 
-// flags adds the flags; tokens is the name of the setting that has the token.
-func (r *remote) flags(flags *pflag.FlagSet, tokens string) {
-	flags.StringVar(&r.url, "url", "", "a server or message-consumer of the system, for example http://localhost:8081")
+// flags adds the flags. role is what the process has to be, and tokens the name of the
+// setting that has the token.
+func (r *remote) flags(flags *pflag.FlagSet, role, example, tokens string) {
+	flags.StringVar(&r.url, "url", "", "a "+role+" of the system, for example "+example)
 	flags.StringVar(&r.tokenFile, "token-file", "", "file that holds a token of its "+tokens)
 	flags.StringVar(&r.cert, "tls-cert", "", "file of the certificate that the process must have, whatever its names; else the system's authorities decide")
+}
+
+// name takes the URL that an argument may be, in place of --url.
+func (r *remote) name(args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if r.url != "" {
+		return fmt.Errorf("there are two URLs, %s and %s", r.url, args[0])
+	}
+	r.url = args[0]
+	return nil
 }
 
 // aim prepares the client. Its error is one of usage.
@@ -44,7 +58,11 @@ func (r *remote) aim() error {
 	case r.url != "":
 		u, err := url.Parse(r.url)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return fmt.Errorf("--url is %q, want http[s]://host:port", r.url)
+			return fmt.Errorf("--url is %q, want http[s]://host:port, or for send ws[s]://host:port", r.url)
+		}
+		resource := strings.HasSuffix(u.Path, "/message") || strings.HasSuffix(u.Path, "/live") // what people put there
+		if resource || u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("--url is %q, want http[s]://host:port, and behind it nothing but a BASE_PATH", r.url)
 		}
 	case pipeline.StoreHere():
 		r.url, r.client.Transport = "http://localhost", pipeline.StoreTransport()
@@ -59,13 +77,31 @@ func (r *remote) aim() error {
 	if r.tokenFile == "" {
 		return nil
 	}
+	return r.readToken()
+}
+
+// readToken reads the file of the token. Like one of AUTH_TOKENS_FILE it may have blank
+// lines and comments.
+func (r *remote) readToken() error {
 	text, err := os.ReadFile(r.tokenFile)
 	if err != nil {
 		return fmt.Errorf("--token-file: %w", err)
 	}
-	r.token = strings.TrimSpace(string(text))
+	var tokens []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			tokens = append(tokens, line)
+		}
+	}
+	if len(tokens) != 1 {
+		return fmt.Errorf("--token-file: %s holds %d tokens, want one", plain(r.tokenFile), len(tokens))
+	}
+	r.token = tokens[0]
 	if _, token, named := strings.Cut(r.token, ":"); named {
 		r.token = token // of name:token
+	}
+	if r.token == "" || strings.ContainsFunc(r.token, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return fmt.Errorf("--token-file: %s holds no token: want one of RFC 6750, or a name, a colon and one", plain(r.tokenFile))
 	}
 	return nil
 }
@@ -73,10 +109,16 @@ func (r *remote) aim() error {
 // ask sends a request, with a body of JSON or none, and returns the answer with its body,
 // of which it reads at most so many bytes.
 func (r *remote) ask(ctx context.Context, method, path string, body []byte, most int64) (*http.Response, []byte, error) {
+	return r.askWith(ctx, method, path, nil, body, most)
+}
+
+// askWith is ask with a header.
+func (r *remote) askWith(ctx context.Context, method, path string, header http.Header, body []byte, most int64) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, r.url+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err
 	}
+	maps.Copy(req.Header, header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

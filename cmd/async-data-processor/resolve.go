@@ -179,19 +179,46 @@ func printConfig(w io.Writer, flags *pflag.FlagSet, sources map[string]string) {
 	})
 }
 
-// display returns a flag's value as YAML, without secrets.
-func display(f *pflag.Flag) string {
+// shown returns the settings as the process shows them, in the order of the help.
+func shown(flags *pflag.FlagSet) (all []pipeline.Setting) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Annotations[annEnv] == nil {
+			return
+		}
+		s := pipeline.Setting{Name: f.Name, Variable: f.Annotations[annEnv][0], Value: redacted(f), Default: f.Value.String() == f.DefValue}
+		if isSecretList(f) && !s.Default {
+			s.Value = "(set)"
+		}
+		all = append(all, s)
+	})
+	return all
+}
+
+// redacted returns a flag's value without secrets; nothing of a list of them.
+func redacted(f *pflag.Flag) string {
 	text := f.Value.String()
 	switch {
-	case isSecretList(f) && text == "":
+	case isSecretList(f):
+		return ""
+	case slices.Contains(f.Annotations[annSecret], "management"):
+		return pipeline.RedactManagementURL(text)
+	case slices.Contains(f.Annotations[annSecret], "state"):
+		return pipeline.RedactStateURL(text)
+	case f.Annotations[annSecret] != nil:
+		return pipeline.RedactURL(text)
+	}
+	return text
+}
+
+// display returns a flag's value as YAML, without secrets.
+func display(f *pflag.Flag) string {
+	text := redacted(f)
+	switch {
+	case isSecretList(f) && f.Value.String() == "":
 		return "none"
 	case isSecretList(f):
 		return "(redacted)"
-	case slices.Contains(f.Annotations[annSecret], "management"):
-		text = pipeline.RedactManagementURL(text)
-	case f.Annotations[annSecret] != nil:
-		text = pipeline.RedactURL(text)
-	case f.Value.Type() != "string":
+	case f.Annotations[annSecret] == nil && f.Value.Type() != "string":
 		return text // numbers, durations and booleans need no quotes
 	}
 	quoted, err := yaml.Marshal(text)

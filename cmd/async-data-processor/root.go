@@ -24,8 +24,12 @@ files. An entry that was answered with 201 is not lost, whatever crashes.
                     timestamp, publishes them to a durable queue per shard
   message-consumer  batches each shard's messages by five and writes every
                     batch to a file under DATA_OUTPUT_DIR
+  send              sends lines of standard input, each written once
+  listen            prints the entries of all processes as they are written
+  runner            runs jobs for a server that has --jobs
   verify            checks such a folder: nothing twice, nothing torn
   status            shows the processes, who owns which shard, what waits
+  where             shows where a message is: in which file and line, or why not
   dead-letters      lists, shows, replays or purges what could not be written
   ctl               pauses, resumes, resizes or flushes running shards
   store             checks the store of an embedded broker, or salvages it
@@ -48,7 +52,7 @@ variables over the file.`,
 		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
 	})
 	root.AddCommand(newStandalone(lookup, told), newServer(lookup, told), newConsumer(lookup, told), newVerify(lookup),
-		newStatus(), newDeadLetters(lookup), newCtl(), newStore(lookup), newHealthcheck(), newVersion())
+		newSend(told), newListen(told), newRunner(lookup, told), newStatus(), newWhere(), newDeadLetters(lookup), newCtl(), newStore(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
 	explainSwitches(root)
 	return root
@@ -113,6 +117,9 @@ func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 			if err == nil {
 				err = cfg.CheckCertificate()
 			}
+			if err == nil {
+				err = cfg.CheckJobs(s.groups&forConsumer != 0)
+			}
 			if err == nil && s.groups&forConsumer != 0 {
 				err = cfg.CheckOutputDir()
 			}
@@ -124,6 +131,7 @@ func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 				printConfig(cmd.OutOrStdout(), cmd.Flags(), sources)
 				return nil
 			}
+			cfg.Shown = shown(cmd.Flags())
 			defer giveHeapRoom(lookup)()
 			log := told.logTo(cfg)
 			for _, w := range warnings(variablesSet(), lookup) {
@@ -131,7 +139,7 @@ func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 			}
 			if err := s.run(cmd.Context(), cfg, log); err != nil {
 				log.Error().Err(err).Msg("stopped")
-				return failure{err, true}
+				return failure{error: err, logged: true}
 			}
 			return nil
 		},

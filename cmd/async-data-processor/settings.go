@@ -29,7 +29,7 @@ const (
 // Annotations of a flag.
 const (
 	annEnv    = "env"    // the variables that set it, the strongest first
-	annSecret = "secret" // "url", "management" or "value": how it is redacted; the variables have _FILE twins
+	annSecret = "secret" // "url", "management", "state" or "value": how it is redacted; the variables have _FILE twins
 )
 
 // settings adds flags that fill a configuration.
@@ -59,7 +59,6 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forBroker, path, &cfg.NATSKey, "nats-key", "NATS_KEY", "", "key file of that certificate")
 
 	add(s, forServer, str, &cfg.Listen, "listen", "LISTEN_ADDR", "", "address to serve HTTP on; the variable PORT sets its port alone")
-	add(s, forServer, strs, &cfg.AuthTokens, "auth-tokens", "AUTH_TOKENS", "value", "bearer tokens that may submit, comma-separated, each token or name:token; without any, everybody may")
 	add(s, forServer, strs, &cfg.CORSOrigins, "cors-origins", "CORS_ORIGINS", "", "origins whose pages may post, comma-separated, for example https://app.example.com")
 	add(s, forServer, sizeVar, &cfg.MaxInFlight, "max-in-flight-bytes", "MAX_IN_FLIGHT_BYTES", "", "bytes of request bodies held at a time; beyond it, 429")
 	add(s, forServer, sizeVar, &cfg.MaxInFlightPerClient, "max-in-flight-per-client", "MAX_IN_FLIGHT_PER_CLIENT", "", "bytes of request bodies held at a time for one token or, without tokens, one address; 0: half of the above")
@@ -68,6 +67,10 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forBoth, str, &cfg.TimestampField, "timestamp-field", "TIMESTAMP_FIELD", "", "where an entry has its timestamp: a member's name, or a JSON pointer")
 	add(s, forBoth, word, &cfg.TimestampDefault, "timestamp-default", "TIMESTAMP_DEFAULT", "", "arrival: take entries without a timestamp")
 	add(s, forBoth, yes, &cfg.AnyValue, "any-value", "ANY_VALUE", "", "take any JSON value for value, not only a string")
+
+	add(s, forBoth, word, &cfg.Live, "live", "LIVE", "", "on, or off to show no messages to viewers")
+	add(s, forBoth, strs, &cfg.LiveRedact, "live-redact", "LIVE_REDACT", "", "JSON pointers, comma-separated: viewers see a mask in place of the values there")
+	add(s, forBoth, word, &cfg.LivePayload, "live-payload", "LIVE_PAYLOAD", "", "full, or none to show viewers nothing of entries")
 
 	add(s, forConsumer, path, &cfg.OutputDir, "output-dir", "DATA_OUTPUT_DIR", "", "folder of the files, made if missing")
 	add(s, forConsumer, sizeVar, &cfg.OutputMinFree, "output-min-free", "OUTPUT_MIN_FREE", "", "bytes of its disk kept free; below it, not ready, and 503 of standalone")
@@ -82,13 +85,18 @@ func addSettings(flags *pflag.FlagSet, cfg *pipeline.Config, wanted groups) {
 	add(s, forConsumer, num, &cfg.WorkersMax, "workers-max", "WORKERS_MAX", "", "workers of a shard while batches wait")
 	add(s, forConsumer, dur, &cfg.WorkerTimeout, "worker-timeout", "WORKER_TIMEOUT", "", "how long writing what a worker took at once may take before the worker is given up")
 	add(s, forConsumer, dur, &cfg.HistoryInterval, "history-interval", "HISTORY_INTERVAL", "", "how often changed worker histories are logged")
+	add(s, forServer, path, &cfg.Jobs, "jobs", "JOBS", "", "YAML file of jobs that runners run; read again when it changes")
+	add(s, forBoth, str, &cfg.StateURL, "state-url", "STATE_URL", "state", "the database of jobs: sqlite:<file> or postgres://…; "+pipeline.DefaultStateURL+" with --jobs")
 	add(s, forAdmin, str, &cfg.AdminListen, "admin-listen", "ADMIN_LISTEN_ADDR", "", "address of /livez, /readyz and /health")
 
 	add(s, forBoth, strs, &cfg.AllowedHosts, "allowed-hosts", "ALLOWED_HOSTS", "", "names of this process in requests, beside localhost, IP addresses and the name it listens at")
+	add(s, forBoth, str, &cfg.BasePath, "base-path", "BASE_PATH", "", "path below which everything is served, for example /adp; health endpoints also answer without it")
 	add(s, forBoth, path, &cfg.TLSCert, "tls-cert", "TLS_CERT", "", "certificate file, to serve HTTPS and HTTP/2; read again when it changes")
 	add(s, forBoth, path, &cfg.TLSKey, "tls-key", "TLS_KEY", "", "key file of that certificate")
+	add(s, forBoth, strs, &cfg.AuthTokens, "auth-tokens", "AUTH_TOKENS", "value", "bearer tokens that may submit and follow it, comma-separated, each token or name:token; without any, everybody may submit")
 	add(s, forBoth, strs, &cfg.ViewTokens, "view-tokens", "VIEW_TOKENS", "value", "bearer tokens that may see why a check fails, metrics and profiles; each token or name:token")
 	add(s, forBoth, strs, &cfg.AdminTokens, "admin-tokens", "ADMIN_TOKENS", "value", "bearer tokens that may do all, also send commands; each token or name:token")
+	add(s, forServer, strs, &cfg.RunnerTokens, "runner-tokens", "RUNNER_TOKENS", "value", "bearer tokens of runners of jobs, each token or name:token; without any, they need one that may do all")
 	add(s, forBoth, yes, &cfg.ReadOnly, "read-only", "READ_ONLY", "", "refuse every command")
 	add(s, forBoth, yes, &cfg.Pprof, "pprof", "PPROF", "", "serve the profiles of the process at /debug/pprof/ beside the health endpoints")
 	add(s, forBoth, yes, &cfg.InsecureNoAuth, "insecure-no-auth", "INSECURE_NO_AUTH", "", "listen beyond loopback although no token protects it")

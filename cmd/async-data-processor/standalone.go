@@ -51,7 +51,7 @@ own against RabbitMQ or a JetStream cluster: only --broker-url changes.`,
 
 // head is what a person sees when the process has become ready: six lines.
 func head(cfg pipeline.Config, addr net.Addr) string {
-	at, trust := url.URL{Scheme: "http", Host: addressOf(cfg.Listen, addr)}, ""
+	at, trust := url.URL{Scheme: "http", Host: addressOf(cfg.Listen, addr), Path: cfg.BasePath}, ""
 	if cfg.TLSCert != "" {
 		at.Scheme, trust = "https", " --cacert "+shellWord(absolute(cfg.TLSCert))
 	}
@@ -77,11 +77,11 @@ func head(cfg pipeline.Config, addr net.Addr) string {
   address  %s, %s
   queue    %s
   files    %s/shard-*/, %s
-  look at  %s and async-data-processor dead-letters list%s
+  look at  %s in a browser, and async-data-processor dead-letters list%s
   try      curl -sS%s %s -H 'Content-Type: application/json'%s
 `,
 		strings.TrimSpace("async-data-processor "+buildVersion()), at.String(), who, queue, absolute(cfg.OutputDir), sizeOfFiles(cfg),
-		at.String()+"/readyz?verbose", store, trust+token, shellWord(target.String()), body)
+		at.String()+"/", store, trust+token, shellWord(target.String()), body)
 }
 
 // sizeOfFiles says how large a file becomes, or how old.

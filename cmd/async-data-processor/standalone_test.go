@@ -28,7 +28,7 @@ func TestHead(t *testing.T) {
 				"  address  http://localhost:8080, every program on this machine may post\n",
 				"  queue    " + dir + "/data/broker/, fsynced before the answer 201; it survives kill -9 and loss of power\n",
 				"  files    " + dir + "/data/shard-*/, each of 5 entries, or fewer 1s after the first\n",
-				"  look at  http://localhost:8080/readyz?verbose and async-data-processor dead-letters list\n",
+				"  look at  http://localhost:8080/ in a browser, and async-data-processor dead-letters list\n",
 				`  try      curl -sS http://localhost:8080/message -H 'Content-Type: application/json' -d '[{"timestamp":"2019-10-12T07:20:50.52Z","value":"A"}]'` + "\n",
 			},
 		},
@@ -45,7 +45,11 @@ func TestHead(t *testing.T) {
 		},
 		"over TLS": {
 			func(c *pipeline.Config) { c.TLSCert, c.TLSKey = "cert.pem", "key.pem" }, net.IPv4(127, 0, 0, 1),
-			[]string{"  address  https://localhost:8080,", "  look at  https://localhost:8080/readyz", "curl -sS --cacert " + dir + "/cert.pem https://localhost:8080/message "},
+			[]string{"  address  https://localhost:8080,", "  look at  https://localhost:8080/ in", "curl -sS --cacert " + dir + "/cert.pem https://localhost:8080/message "},
+		},
+		"below a path": {
+			func(c *pipeline.Config) { c.BasePath = "/adp" }, net.IPv4(127, 0, 0, 1),
+			[]string{"  look at  http://localhost:8080/adp/ in", "curl -sS http://localhost:8080/adp/message "},
 		},
 		"over TLS, with tokens": {
 			func(c *pipeline.Config) { c.TLSCert, c.AuthTokens = "/my keys/cert.pem", []string{"hunter2"} }, net.IPv4(127, 0, 0, 1),

@@ -50,7 +50,7 @@ the queues, what is written. A process that does not answer is unknown.
 		},
 	}
 	flags := cmd.Flags()
-	s.flags(flags, "VIEW_TOKENS")
+	s.flags(flags, "server or message-consumer", "http://localhost:8081", "VIEW_TOKENS")
 	flags.BoolVar(&s.asJSON, "json", false, "print a JSON object instead, and with --watch one each second")
 	flags.BoolVar(&s.watch, "watch", false, "look again every second")
 	flags.SortFlags = false
@@ -110,7 +110,7 @@ func (s *status) get(ctx context.Context, path string, into any) error {
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-	case http.StatusUnauthorized:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("%s answers %s: it needs a token of its VIEW_TOKENS, name a file with --token-file", s.url, resp.Status)
 	case http.StatusNotFound:
 		return fmt.Errorf("%s answers %s: it shows this to clients on its machine, or with VIEW_TOKENS", s.url, resp.Status)

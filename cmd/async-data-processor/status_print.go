@@ -61,8 +61,16 @@ func (v *view) printHead(text *bytes.Buffer) {
 	}
 	fmt.Fprintf(text, "Envelopes: %s queued, %s in hand. Entries since each start: %s written, %s again, %s dead. %s.\n",
 		queued, humanize.Comma(int64(o.InHand)), humanize.Comma(o.Written), humanize.Comma(o.Duplicates), humanize.Comma(o.Dead), counted(o.Workers, "worker"))
+	if o.Intake[pipeline.IntakePaused] > 0 {
+		fmt.Fprintf(text, "Intake of the servers: %s.\n", states(o.Intake))
+		for _, n := range v.Nodes {
+			if p := n.IntakePause; p != nil {
+				printPause(text, plain(n.Node), p)
+			}
+		}
+	}
 	if !o.Complete {
-		text.WriteString("A node does not answer: what it has is not in these sums.\n")
+		text.WriteString("A node does not answer, or the bus is away: what others have is not in these sums.\n")
 	}
 }
 
@@ -119,6 +127,26 @@ func (v *view) printShards(text *bytes.Buffer, before *view) {
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\t  %s\n", sh.Shard, queued, inHand, held, oldest, workers, written, rate, plain(string(sh.State)), owner)
 	}
 	_ = t.Flush() // into memory
+	for _, sh := range v.Shards {
+		if sh.Part != nil && sh.Part.Pause != nil {
+			printPause(text, "shard "+strconv.Itoa(sh.Shard), sh.Part.Pause)
+		}
+	}
+}
+
+// printPause prints a line with what is known of a pause.
+func printPause(text *bytes.Buffer, what string, p *pipeline.Pause) {
+	fmt.Fprintf(text, "  %s: paused since %s", what, p.Since.Local().Format(time.DateTime))
+	if !p.Until.IsZero() {
+		fmt.Fprintf(text, " until %s", p.Until.Local().Format(time.DateTime))
+	}
+	if p.By != "" {
+		fmt.Fprintf(text, " by %s", plain(p.By))
+	}
+	if p.Why != "" {
+		fmt.Fprintf(text, ": %s", plain(p.Why))
+	}
+	text.WriteByte('\n')
 }
 
 // age is how long the oldest entry waits; none if there is no such entry.

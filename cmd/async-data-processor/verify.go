@@ -100,9 +100,9 @@ the folder may be in use. Wrong, and exit 1, is
 
 Noted, and no reason for exit 1, is
 
-  gap          a message of a submission that is missing, while one of a higher
-               index is there: it may be queued, a dead letter, or moved away
-               with its file (--gaps-fail makes it exit 1)
+  gap          a message of a submission that is missing, while another one is
+               there: it may be queued, a dead letter, or moved away with its
+               file (--gaps-fail makes it exit 1)
   in-progress  a temporary file that is being written
   vanished     a file that was moved away meanwhile
   skipped      a folder in DIR that is not a shard's, such as a broker's
