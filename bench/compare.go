@@ -23,6 +23,9 @@ type sample struct {
 	cores map[string]float64
 	// shared is how many entries an envelope held; 0 if that is not known.
 	shared float64
+	// half and late are the median and the 99th percentile of the time to an answer; 0 if
+	// that is not known.
+	half, late time.Duration
 	// refused is how many requests the server did not take.
 	refused float64
 }
@@ -131,6 +134,10 @@ func factsOf(name string, samples []sample) (facts []string, cost float64) {
 	}
 	if shared := medianOf(samples, func(s sample) float64 { return s.shared }); shared > 0 {
 		facts = append(facts, fmt.Sprintf("%s, entries in an envelope: %.1f", name, shared))
+	}
+	if late := medianOf(samples, func(s sample) float64 { return s.late.Seconds() * 1e3 }); late > 0 {
+		half := medianOf(samples, func(s sample) float64 { return s.half.Seconds() * 1e3 })
+		facts = append(facts, fmt.Sprintf("%s, time to an answer: median %.1f ms, 99 %% within %.1f ms", name, half, late))
 	}
 	refused := 0.0
 	for _, s := range samples {

@@ -20,9 +20,14 @@ const arrayConns, singleConns = 16, 64
 // rateOf measures the entries that a server accepts, and returns how many it
 // has accepted in the end.
 func (l *lab) rateOf(ctx context.Context, g load, pids map[string]int) (s sample, entries float64, err error) {
-	p := g.post(0)
+	begin := func() *posting { return g.post(0) }
+	if g.sockets {
+		begin = g.stream
+	}
+	p := begin()
 	s, err = l.rate(ctx, p.entries, pids)
 	err = errors.Join(err, p.stop())
+	s.half, s.late = p.times.quantile(0.5), p.times.quantile(0.99)
 	s.refused = float64(p.refused.Load())
 	entries, _ = p.entries()
 	return s, entries, err

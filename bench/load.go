@@ -21,6 +21,7 @@ type load struct {
 	requests [][]byte
 	entries  int // of a request
 	conns    int
+	sockets  bool // requests are frames for WebSockets
 }
 
 // newLoad prepares requests to post arrays of so many entries.
@@ -56,6 +57,7 @@ type posting struct {
 	// refused are requests answered with 503: on a machine that stalls the broker
 	// may not answer in time. They are not counted as done, but told.
 	refused atomic.Int64
+	times   durations   // of the answers with 201
 	held    atomic.Bool // whether to wait before the next request
 	ended   atomic.Bool
 
@@ -67,9 +69,14 @@ type posting struct {
 // post begins to send up to limit requests; 0 is without a limit.
 func (g load) post(limit int) *posting {
 	p := &posting{load: g, limit: int64(limit)}
-	for i := range g.conns {
+	return p.begin(p.run)
+}
+
+// begin runs the connections.
+func (p *posting) begin(run func(first int) error) *posting {
+	for i := range p.load.conns {
 		p.conns.Go(func() {
-			if err := p.run(i); err != nil {
+			if err := run(i); err != nil {
 				p.ended.Store(true)
 				p.mu.Lock()
 				p.err = errors.Join(p.err, err)
@@ -125,6 +132,7 @@ func (p *posting) run(first int) error {
 // send sends a request until it is accepted or the load has ended, for a while.
 func (p *posting) send(conn net.Conn, request, answer []byte) error {
 	for began := time.Now(); !p.ended.Load(); time.Sleep(refusedPause) {
+		asked := time.Now()
 		_, err := conn.Write(request)
 		if err == nil {
 			err = accepted(conn, answer)
@@ -132,6 +140,7 @@ func (p *posting) send(conn net.Conn, request, answer []byte) error {
 		switch {
 		case err == nil:
 			p.posted.Add(1)
+			p.times.add(time.Since(asked))
 			return nil
 		case !errors.Is(err, errRefused) || time.Since(began) > patience:
 			return err

@@ -39,6 +39,7 @@ var benchmarks = []benchmark{
 	{"ingest-100", "ingest of arrays of 100 over RabbitMQ beside a bare broker", ingest(1, 100, 12)},
 	{"ingest-1000", "the same with arrays of 1,000", ingest(2, 1000, 15)},
 	{"single", "ingest of single entries beside a bare HTTP server", single},
+	{"sockets", "ingest of single entries by WebSocket beside HTTP, ours and a bare server", sockets},
 	{"loops", "ingest of single entries beside as many closed-loop publishers", loops},
 	{"files", "the whole way to files of five beside bare files", files},
 	{"rolling", "the whole way to rolling files beside a bare broker", rolling},

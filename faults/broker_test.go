@@ -39,6 +39,15 @@ func TestRabbitMQ(t *testing.T) {
 		{"disk alarm", func(c *campaign, n rig.Node) {
 			alarm(c, n, []string{"set_disk_free_limit", "1000000000000000"}, []string{"set_disk_free_limit", "20MB"})
 		}},
+		{"broker restarted under listen", func(c *campaign, n rig.Node) {
+			listening(c, func() { n.Do(c, "stop") }, func() { n.Do(c, "start") })
+		}},
+		{"all killed under send", func(c *campaign, n rig.Node) {
+			sending(c, func() {
+				n.Do(c, "stop")
+				n.Do(c, "start")
+			})
+		}},
 	} {
 		t.Run(strings.ReplaceAll(s.fault, " ", "-"), func(t *testing.T) {
 			s.scenario(newCampaign(t, s.fault, rabbitmq, node.Vhost(t)), node)

@@ -43,9 +43,19 @@ type campaign struct {
 // on runs a scenario on each of the engines, side by side with everything else.
 func on(t *testing.T, fault string, scenario func(*campaign), engines ...engine) {
 	t.Parallel()
+	each(t, (*testing.T).Parallel, fault, scenario, engines)
+}
+
+// alone is on for a scenario that measures times: one engine after the other, before all
+// scenarios that run side by side.
+func alone(t *testing.T, fault string, scenario func(*campaign), engines ...engine) {
+	each(t, func(*testing.T) {}, fault, scenario, engines)
+}
+
+func each(t *testing.T, begin func(*testing.T), fault string, scenario func(*campaign), engines []engine) {
 	for _, e := range engines {
 		t.Run(e.testName(), func(t *testing.T) {
-			t.Parallel()
+			begin(t)
 			scenario(newCampaign(t, fault, e, e.open(t)))
 		})
 	}
@@ -244,6 +254,15 @@ func (c *campaign) finish() {
 	c.load.Stop()
 	c.up()
 	c.check.Await(nil)
+	c.empty()
+	c.check.Final()
+	c.account()
+	c.Logf("%d entries accepted in %d cycles, %+v", c.accepted, c.cycles, c.tally)
+}
+
+// empty stops what is up when the queues are empty.
+func (c *campaign) empty() {
+	c.Helper()
 	c.stop()
 	// What was delivered to a process that was killed comes again and is a
 	// duplicate: it must not be written.
@@ -261,7 +280,4 @@ func (c *campaign) finish() {
 		}
 		return nil
 	})
-	c.check.Final()
-	c.account()
-	c.Logf("%d entries accepted in %d cycles, %+v", c.accepted, c.cycles, c.tally)
 }

@@ -40,7 +40,10 @@ func (c *campaign) passOn(times int, end func(owner *rig.Process)) {
 	for range times {
 		owner.AwaitShards(shards)
 		next := rig.Start(c, "message-consumer", c.environment("BROKER_URL="+c.Consumer)...)
-		next.Await("a standby", func(l rig.Line) bool { return strings.HasSuffix(l.Message, "standing by") })
+		// The owner gives up some shards when it hears of it. That may be before it waits.
+		next.Await("a standby", func(l rig.Line) bool {
+			return strings.HasSuffix(l.Message, "standing by") || strings.HasPrefix(l.Message, "sharing the shards")
+		})
 		c.load.More(500)
 		c.moment(200 * time.Millisecond)
 		end(owner)

@@ -10,6 +10,9 @@
 // from a seed, which is printed: -seed repeats them, the scheduling of the
 // machine aside.
 //
+// Jobs are their own witnesses: each attempt holds a lock of its run, and notes when it
+// begins and ends. The leases of attempts are short in the program that is built here.
+//
 // docs/guarantees.md says which test covers which fault; docs/results has the
 // tables of long runs.
 package faults

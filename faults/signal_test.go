@@ -139,7 +139,7 @@ func TestTerminal(t *testing.T) {
 	head := "\n  address  http://127.0.0.1:" + port + ", every program on this machine may post\n" +
 		"  queue    " + l.dir + "/data/broker/, fsynced before the answer 201; it survives kill -9 and loss of power\n" +
 		"  files    " + l.dir + "/data/shard-*/, each of 5 entries, or fewer 1s after the first\n" +
-		"  look at  http://127.0.0.1:" + port + "/readyz?verbose and async-data-processor dead-letters list\n" +
+		"  look at  http://127.0.0.1:" + port + "/ in a browser, and async-data-processor dead-letters list\n" +
 		"  try      curl -sS http://127.0.0.1:" + port + "/message -H 'Content-Type: application/json' -d '[{\"timestamp\":\"2019-10-12T07:20:50.52Z\",\"value\":\"A\"}]'\n"
 	for _, want := range []string{
 		"made a new, empty one", "\nasync-data-processor ", head, "request answered component=server ",

@@ -14,12 +14,18 @@ type Node string
 
 // Run runs scripts/rabbitmq on the node and returns what it prints.
 func (n Node) Run(args ...string) (string, error) {
+	return script("rabbitmq", "RABBITMQ", string(n), args)
+}
+
+// script runs a script of the repository on the server of a folder, whose owner is this
+// process. The script's variables begin with prefix.
+func script(name, prefix, dir string, args []string) (string, error) {
 	root, err := Repository()
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(filepath.Join(root, "scripts", "rabbitmq"), args...)
-	cmd.Env = append(os.Environ(), "RABBITMQ_DIR="+string(n), fmt.Sprint("RABBITMQ_OWNER=", os.Getpid()))
+	cmd := exec.Command(filepath.Join(root, "scripts", name), args...)
+	cmd.Env = append(os.Environ(), prefix+"_DIR="+dir, fmt.Sprint(prefix+"_OWNER=", os.Getpid()))
 	return output(cmd)
 }
 

@@ -156,6 +156,18 @@ func (c *Checker) Final() {
 	if !report.OK {
 		c.t.Errorf("verify: %+v", report.Findings)
 	}
+	// Of a submission that was not accepted a part may be there, of others all is.
+	accepted := make(map[string]bool)
+	c.load.mu.Lock()
+	for _, id := range c.load.ids {
+		accepted[id] = true
+	}
+	c.load.mu.Unlock()
+	for _, f := range report.Findings {
+		if f.Class == verify.Gap && accepted[f.ID] {
+			c.t.Errorf("verify misses messages of an accepted submission: %+v", f)
+		}
+	}
 	if int(report.Total.Lines) != c.lines || int(report.Total.Files) != len(c.read) {
 		c.t.Errorf("verify sees %d lines in %d files, there were %d in %d", report.Total.Lines, report.Total.Files, c.lines, len(c.read))
 	}

@@ -15,6 +15,10 @@ type Receipt struct {
 	ID       string         `json:"id"`
 	Accepted int            `json:"accepted"`
 	Shards   map[string]int `json:"shards"`
+	// Of a client that has waited.
+	Written int  `json:"written"`
+	Dead    int  `json:"dead"`
+	Done    bool `json:"done"`
 }
 
 // IDs are the message ids of an accepted submission.

@@ -31,10 +31,23 @@ func Start(t testing.TB, command string, settings ...string) *Process {
 // Spawn is Start for a process that need not come to listen. It has no Addr.
 func Spawn(t testing.TB, command string, settings ...string) *Process {
 	t.Helper()
+	return SpawnWith(t, []string{command}, settings...)
+}
+
+// SpawnWith is Spawn of a command with its arguments.
+func SpawnWith(t testing.TB, command []string, settings ...string) *Process {
+	t.Helper()
+	return spawn(t, nil, command, settings...)
+}
+
+// spawn is SpawnWith by a command that becomes the program.
+func spawn(t testing.TB, by, command []string, settings ...string) *Process {
+	t.Helper()
+	args := append(append(by, program), command...)
 	running, err := process.Spawn(append([]string{
 		"LISTEN_ADDR=127.0.0.1:0", "ADMIN_LISTEN_ADDR=127.0.0.1:0", "LOG_LEVEL=debug",
 		"GOCOVERDIR=" + t.TempDir(), // or a binary built for coverage would complain
-	}, settings...), program, command)
+	}, settings...), args[0], args[1:]...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,10 +55,10 @@ func Spawn(t testing.TB, command string, settings ...string) *Process {
 	t.Cleanup(func() {
 		p.Kill()
 		if crash := p.Crash(); crash != "" {
-			t.Errorf("%s: %s", command, crash)
+			t.Errorf("%s: %s", command[0], crash)
 		}
 		if t.Failed() {
-			t.Logf("the log of %s:\n%s", command, p.Dump())
+			t.Logf("the log of %q:\n%s", command, p.Dump())
 		}
 	})
 	return p

@@ -22,6 +22,10 @@ const program = "async-data-processor"
 // speed: only a test that hangs uses it up, on a machine however busy.
 const Patience = 5 * time.Minute
 
+// Lease is how long attempts of jobs belong to a runner that does not renew them. Users
+// have a longer one.
+const Lease = 6 * time.Second
+
 // Eventually polls until check returns nil.
 func Eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
@@ -60,13 +64,13 @@ func (s Suite) Run() int {
 }
 
 // Build compiles the program into dir and puts it in the PATH; with the race
-// detector, if the tests have it.
+// detector, if the tests have it. Attempts of jobs have a Lease.
 func Build(dir string) error {
 	root, err := process.Repository()
 	if err != nil {
 		return err
 	}
-	args := []string{"build", "-o", dir}
+	args := []string{"build", "-ldflags=-X async-data-processor/jobs/frame.lease=" + Lease.String(), "-o", dir}
 	if Race {
 		args = append(args, "-race")
 	}

@@ -1,0 +1,78 @@
+package faults
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"async-data-processor/faults/rig"
+)
+
+// TestIntakePaused pauses the intake of two servers under load by way of one of them: after
+// the answer neither takes anything, nor does one that was killed and is started again.
+// Resumed, they do.
+func TestIntakePaused(t *testing.T) {
+	on(t, "the intake of two servers paused", func(c *campaign) {
+		c.start(rig.LoadConfig{Pause: 20 * time.Millisecond})
+		other := c.LaunchServer(c, c.environment()...)
+		for range either(2, 20) {
+			c.load.Aim(c.server)
+			c.load.More(500)
+			c.intake(other, "pause")
+			accepted := c.load.Accepted()
+			c.refuses(c.server)
+			c.refuses(other)
+			c.load.Aim(other)
+			c.kill(c.server)
+			c.server = c.LaunchServer(c, c.environment()...)
+			rig.Eventually(c, "a server that comes is paused", func() error {
+				var o struct{ Intake map[string]int }
+				if ask(c, c.server, "overview", &o); o.Intake["paused"] != 2 {
+					return fmt.Errorf("the servers are %v", o.Intake)
+				}
+				return nil
+			})
+			c.refuses(c.server)
+			c.moment(500 * time.Millisecond)
+			if now := c.load.Accepted(); now != accepted {
+				c.Errorf("%d entries were accepted while the intake was paused", now-accepted)
+			}
+			c.intake(c.server, "resume")
+			c.load.More(500)
+			c.cycle()
+		}
+		if code := other.Stop(); code != 0 {
+			c.Errorf("exit %d", code)
+		}
+		c.load.Aim(c.server)
+		c.finish()
+	}, rabbitmq, jetstream)
+}
+
+// intake sends a command to the intake until every server has told that it is done.
+func (c *campaign) intake(p *rig.Process, verb string) {
+	c.Helper()
+	rig.Eventually(c, "the answer of the servers", func() error {
+		if code := command(p, fmt.Sprintf(`{"verb":%q,"target":"intake"}`, verb)); code != http.StatusOK {
+			return fmt.Errorf("the answer to %s is %d", verb, code)
+		}
+		return nil
+	})
+}
+
+// refuses fails unless the server says that the intake is paused.
+func (c *campaign) refuses(p *rig.Process) {
+	c.Helper()
+	answer, err := http.Post("http://"+p.Addr+"/message", "application/json", strings.NewReader(rig.Entries(0, 1)))
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), "problem:paused") {
+		c.Errorf("a server with a paused intake answers %s, %s, %v", answer.Status, text, err)
+	}
+}
