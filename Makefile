@@ -1,6 +1,6 @@
 # Every target is one line over a script or the go command, which work without make.
 
-.PHONY: help build run run-rabbitmq test lint fmt fuzz faults mutants bench cover rules vuln clean
+.PHONY: help build run run-rabbitmq test lint fmt fuzz faults mutants bench cover rules browser parquet vuln clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,7 @@ lint: ## the static checks alone
 
 fmt: ## fix what lint can: go fix, gofumpt
 	go fix ./...
+	go -C cmd/adp-parquet fix ./...
 	go tool -modfile=tools.mod gofumpt -w .
 
 fuzz: ## search with every fuzz target, FUZZTIME (1m) each
@@ -41,6 +42,13 @@ bench: ## measure everything beside what limits it; ONLY=ingest-100,files for so
 
 rules: ## test the alerts with the engine of Prometheus (builds 700 packages)
 	cd deploy/rules && go test ./...
+
+browser: ## try what pages may do in a real browser
+	scripts/browser
+
+parquet: ## build bin/adp-parquet, and test it with a server of S3 and with DuckDB
+	scripts/parquet build
+	scripts/parquet
 
 vuln: ## look for known vulnerabilities (needs the internet)
 	go tool -modfile=tools.mod govulncheck ./...
