@@ -41,6 +41,7 @@ type Load struct {
 	ids      []string   // by submission; empty as long as it is not answered with 201
 	accepted int        // entries
 	last     time.Time  // of the last 201
+	newest   time.Time  // when the submission was begun, of all answered with 201 the latest
 	tally    Tally
 }
 
@@ -99,6 +100,13 @@ func (l *Load) Accepted() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.accepted
+}
+
+// Newest returns when the latest of the submissions that were answered with 201 was begun.
+func (l *Load) Newest() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.newest
 }
 
 // Tally returns what the clients have seen so far.
@@ -209,6 +217,9 @@ func (l *Load) submit(n int, body []byte) bool {
 	}
 	l.ids[n] = r.ID
 	l.accepted += r.Accepted
+	if began.After(l.newest) {
+		l.newest = began
+	}
 	l.tally.Outage = max(l.tally.Outage, time.Since(l.last))
 	l.last = time.Now()
 	return true
