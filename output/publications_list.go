@@ -77,6 +77,7 @@ func (l *list) read() error {
 		}
 	})
 	if err != nil {
+		l.found, l.last = nil, false // the next look begins anew
 		return l.dir.failed("list", "", err)
 	}
 	if l.dir.isClosed() { // then the next owner may have published some of it, not durably
