@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"async-data-processor/broker"
 	"async-data-processor/jobs/frame"
 	"async-data-processor/jobs/store"
 )
@@ -120,14 +121,9 @@ func attemptsOf(all []store.Fence) (attempts []frame.Attempt) {
 	return attempts
 }
 
-// cut returns at most so many bytes of a text, and those that JSON keeps as they are.
-func cut(text string, most int) string {
-	return strings.ToValidUTF8(text[:min(len(text), most)], "")
-}
-
-// clean is cut without control characters, which a database may refuse and a terminal obey.
+// clean is broker.Clip without control characters, which a database may refuse and a terminal obey.
 func clean(text string, most int) string {
-	return cut(strings.Map(func(c rune) rune {
+	return broker.Clip(strings.Map(func(c rune) rune {
 		switch {
 		case c == '\n' || c == '\t':
 			return ' '

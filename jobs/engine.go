@@ -20,7 +20,6 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"time"
 
@@ -206,7 +205,7 @@ func (e *Engine) act(s store.State, cancelling bool, f store.Fence) {
 // use the bus.
 func (e *Engine) hear(body []byte, _ int) {
 	var c Changed
-	if body == nil || json.Unmarshal(body, &c) != nil || c.V != 1 || c.Node == e.cfg.Node() {
+	if broker.ReadBody(body, &c) != nil || c.Node == e.cfg.Node() {
 		return
 	}
 	for _, r := range c.Runs {

@@ -131,11 +131,7 @@ func (r *Remote) ask(ctx context.Context, q question, within time.Duration, of a
 		}
 		within = findTimeout
 	}
-	body, err := encodeBus(of)
-	if err != nil {
-		return nil, err
-	}
-	q.Of, q.Node = body, r.cfg.Node()
+	q.Of, q.Node = broker.Body(of), r.cfg.Node()
 	var got *reply
 	// An error says that the bus is away: then no engine has answered.
 	_ = askEngines(ctx, r.cfg.Bus, q, within, func(a *reply) bool {
@@ -163,7 +159,7 @@ func (r *Remote) ask(ctx context.Context, q question, within time.Duration, of a
 func refused(got *reply) error {
 	for _, r := range refusals {
 		if r.kind == got.Kind {
-			return refusal{r.is, clipped(got.Why, maxShownWhy)}
+			return refusal{r.is, broker.Clip(got.Why, maxShownWhy)}
 		}
 	}
 	return ErrUnknown

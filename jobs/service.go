@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"async-data-processor/broker"
 	"async-data-processor/jobs/frame"
 	"async-data-processor/jobs/store"
 )
@@ -145,7 +146,7 @@ func (o *Order) check() error {
 	case len(o.Args) > MaxArgs:
 		return invalid("the arguments have %d bytes, want at most %d", len(o.Args), MaxArgs)
 	}
-	o.By, o.From = clipped(o.By, maxClientText), clipped(o.From, maxClientText)
+	o.By, o.From = broker.Clip(o.By, maxClientText), broker.Clip(o.From, maxClientText)
 	if o.Args = bytes.TrimSpace(o.Args); len(o.Args) == 0 {
 		return nil
 	}
@@ -162,7 +163,7 @@ func (c *Change) check() error {
 	if len(c.Reason) > MaxReason {
 		return invalid("reason has %d bytes, want at most %d", len(c.Reason), MaxReason)
 	}
-	c.By, c.From = clipped(c.By, maxClientText), clipped(c.From, maxClientText)
+	c.By, c.From = broker.Clip(c.By, maxClientText), broker.Clip(c.From, maxClientText)
 	return nil
 }
 
@@ -192,16 +193,11 @@ func noJob(name string, defined []frame.Definition) error {
 		}
 		names = append(names, d.Name)
 	}
-	text := fmt.Sprintf("there is no job %q; none is defined", clipped(name, maxShownName))
+	text := fmt.Sprintf("there is no job %q; none is defined", broker.Clip(name, maxShownName))
 	if len(names) > 0 {
-		text = fmt.Sprintf("there is no job %q; there are %s", clipped(name, maxShownName), strings.Join(names, ", "))
+		text = fmt.Sprintf("there is no job %q; there are %s", broker.Clip(name, maxShownName), strings.Join(names, ", "))
 	}
 	return refusal{ErrNoJob, text}
-}
-
-// clipped cuts a text after so many bytes, between two characters.
-func clipped(text string, most int) string {
-	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
 // Away is the Service of an engine whose state database was not reached yet.
