@@ -35,7 +35,7 @@ type Store interface {
 	Claim(context.Context, store.Claim) ([]store.Run, error)
 	Start(context.Context, store.Fence) (store.Run, bool, error)
 	Renew(ctx context.Context, runner string, fences []store.Fence) (renewed, cancelling []store.Fence, err error)
-	Unclaim(ctx context.Context, f store.Fence, why string, spend bool) (store.Run, bool, error)
+	Unclaim(ctx context.Context, f store.Fence, why string) (store.Run, bool, error)
 	End(context.Context, store.Fence, store.End) (store.Run, bool, error)
 	Expire(ctx context.Context, limit int) ([]store.Run, error)
 	Attempts(ctx context.Context, id int64) ([]store.Attempt, error)

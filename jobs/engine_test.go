@@ -67,11 +67,11 @@ func (s *hurtStore) End(ctx context.Context, f store.Fence, e store.End) (store.
 	return s.Store.End(ctx, f, e)
 }
 
-func (s *hurtStore) Unclaim(ctx context.Context, f store.Fence, why string, spend bool) (store.Run, bool, error) {
+func (s *hurtStore) Unclaim(ctx context.Context, f store.Fence, why string) (store.Run, bool, error) {
 	if err := s.err(); err != nil {
 		return store.Run{}, false, err
 	}
-	return s.Store.Unclaim(ctx, f, why, spend)
+	return s.Store.Unclaim(ctx, f, why)
 }
 
 func (s *hurtStore) Expire(ctx context.Context, limit int) ([]store.Run, error) {

@@ -26,7 +26,7 @@ func (e *Engine) takeBack(ctx context.Context) error {
 func (e *Engine) unclaim(ctx context.Context, f store.Fence, why string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	run, done, err := e.cfg.Store.Unclaim(ctx, f, why, false)
+	run, done, err := e.cfg.Store.Unclaim(ctx, f, why)
 	if err == nil && done {
 		e.Changed(run)
 	}
