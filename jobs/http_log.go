@@ -32,18 +32,18 @@ type logRequest struct {
 func (h *Handler) log(w http.ResponseWriter, r *http.Request, id int64) {
 	q, err := readLogRequest(r, id)
 	if err != nil {
-		refuseRun(w, err)
+		problems.Answer(w, err)
 		return
 	}
 	if err := h.enter(r); err != nil {
-		refuseRun(w, err)
+		problems.Answer(w, err)
 		return
 	}
 	run, part, err := h.begin(r, &q)
 	<-h.asking
 	switch {
 	case err != nil:
-		refuseRun(w, err)
+		problems.Answer(w, err)
 	case q.ranged:
 		answerRange(w, &q, part)
 	default:

@@ -158,8 +158,8 @@ func (r *Remote) ask(ctx context.Context, q question, within time.Duration, of a
 // refused is the error of a refusal that an engine has told.
 func refused(got *reply) error {
 	for _, r := range refusals {
-		if r.kind == got.Kind {
-			return refusal{r.is, broker.Clip(got.Why, maxShownWhy)}
+		if r.Kind == got.Kind {
+			return refusal{r.Is, broker.Clip(got.Why, maxShownWhy)}
 		}
 	}
 	return ErrUnknown

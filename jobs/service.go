@@ -13,6 +13,7 @@ import (
 	"async-data-processor/broker"
 	"async-data-processor/jobs/frame"
 	"async-data-processor/jobs/store"
+	"async-data-processor/problem"
 )
 
 // Service is what clients may do with jobs, on whichever node they ask. Its methods may be
@@ -99,23 +100,18 @@ var (
 	ErrUnknown = errors.New("the engine has not answered in time, and may still do it; ask again, with the same Idempotency-Key if there is one")
 )
 
-// refusals are the errors that have a kind on the bus, and an answer by HTTP. The first
-// one that is in the chain counts.
-var refusals = []struct {
-	is            error
-	kind          string
-	status, retry int
-}{
-	{ErrInvalid, "invalid-run", http.StatusBadRequest, 0},
-	{ErrNoJob, "no-job", http.StatusNotFound, 0},
-	{store.ErrNotFound, "no-run", http.StatusNotFound, 0},
-	{store.ErrState, "run-state", http.StatusConflict, 0},
-	{store.ErrConflict, "run-conflict", http.StatusConflict, 0},
-	{ErrReadOnly, "read-only", http.StatusForbidden, 0},
-	{ErrBusy, "overloaded", http.StatusTooManyRequests, 1},
-	{ErrNoEngine, "no-engine", http.StatusServiceUnavailable, 2},
-	{ErrUnknown, "outcome-unknown", http.StatusServiceUnavailable, 2},
-	{ErrAway, "state-database-away", http.StatusServiceUnavailable, 2},
+// refusals are the errors that have a kind on the bus, and an answer by HTTP.
+var refusals = problem.Table{
+	{Is: ErrInvalid, Status: http.StatusBadRequest, Kind: "invalid-run"},
+	{Is: ErrNoJob, Status: http.StatusNotFound, Kind: "no-job"},
+	{Is: store.ErrNotFound, Status: http.StatusNotFound, Kind: "no-run"},
+	{Is: store.ErrState, Status: http.StatusConflict, Kind: "run-state"},
+	{Is: store.ErrConflict, Status: http.StatusConflict, Kind: "run-conflict"},
+	{Is: ErrReadOnly, Status: http.StatusForbidden, Kind: "read-only"},
+	{Is: ErrBusy, Status: http.StatusTooManyRequests, Kind: "overloaded", Retry: 1},
+	{Is: ErrNoEngine, Status: http.StatusServiceUnavailable, Kind: "no-engine", Retry: 2},
+	{Is: ErrUnknown, Status: http.StatusServiceUnavailable, Kind: "outcome-unknown", Retry: 2},
+	{Is: ErrAway, Status: http.StatusServiceUnavailable, Kind: "state-database-away", Retry: 2},
 }
 
 // refusal is an error of a Service with a text of its own for the client.

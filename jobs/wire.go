@@ -80,8 +80,8 @@ func (l *Local) answer(ctx context.Context, body []byte) []byte {
 
 func kindOf(err error) (kind, why string) {
 	for _, r := range refusals {
-		if errors.Is(err, r.is) {
-			return r.kind, broker.Clip(err.Error(), maxShownWhy)
+		if errors.Is(err, r.Is) {
+			return r.Kind, broker.Clip(err.Error(), maxShownWhy)
 		}
 	}
 	return "state-database-away", ErrAway.Error()
