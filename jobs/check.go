@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"async-data-processor/broker"
@@ -43,7 +42,7 @@ func parseFrame(text []byte) (f frame.Frame, err error) {
 		if f.Offset < 0 || f.Offset > maxOffset {
 			err = errors.New("a log has an offset that cannot be")
 		}
-		if !slices.Contains(outcomes, f.Outcome) {
+		if !f.Outcome.Known() {
 			err = fmt.Errorf("an attempt cannot end as %q", shorten(string(f.Outcome)))
 		}
 		if f.Exit < -1<<31 || f.Exit >= 1<<31 {
@@ -57,8 +56,6 @@ func parseFrame(text []byte) (f frame.Frame, err error) {
 	}
 	return f, nil
 }
-
-var outcomes = []frame.Outcome{frame.Exited, frame.TimedOut, frame.Cancelled, frame.Fault, frame.Fenced, frame.Returned}
 
 func checkHello(f frame.Frame) error {
 	switch {

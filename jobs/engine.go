@@ -183,20 +183,15 @@ func (e *Engine) Changed(runs ...store.Run) {
 	}
 }
 
-// CancelNow has the runner of an attempt end it, if that is connected to this process.
-func (e *Engine) CancelNow(f store.Fence) {
-	if r := e.hub.of(f); r != nil {
-		r.send(frame.Frame{Type: frame.Cancel, Run: f.Run, Attempt: f.Attempt})
-	}
-}
-
 // act does what follows from a change of a run.
 func (e *Engine) act(s store.State, cancelling bool, f store.Fence) {
 	switch {
 	case s == store.Queued || s.Ended(): // it is due, or another one may be
 		e.Kick()
 	case cancelling:
-		e.CancelNow(f)
+		if r := e.hub.of(f); r != nil {
+			r.send(frame.Frame{Type: frame.Cancel, Run: f.Run, Attempt: f.Attempt})
+		}
 	}
 }
 

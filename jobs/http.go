@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"async-data-processor/httpstream"
@@ -58,15 +57,14 @@ type HandlerConfig struct {
 type Handler struct {
 	cfg    HandlerConfig
 	asking chan struct{}
-	places httpstream.Places
-
-	mu        sync.Mutex // guards followers
-	followers int
+	// follows has one of each log that is sent.
+	follows chan struct{}
+	places  httpstream.Places
 }
 
 // NewHandler returns a Handler.
 func NewHandler(cfg HandlerConfig) *Handler {
-	return &Handler{cfg: cfg, asking: make(chan struct{}, maxAsking)}
+	return &Handler{cfg: cfg, asking: make(chan struct{}, maxAsking), follows: make(chan struct{}, maxFollowers)}
 }
 
 // NoSocket answers a request for a runner's place that opens no WebSocket.
@@ -103,11 +101,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer answers with what f returns, in its turn.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, f func() (any, int, error)) {
-	if err := h.enter(r); err != nil {
-		problems.Answer(w, err)
-		return
-	}
-	a, status, err := h.inTurn(f)
+	var a any
+	var status int
+	err := h.inTurn(r, func() (err error) {
+		a, status, err = f()
+		return err
+	})
 	if err != nil {
 		problems.Answer(w, err)
 		return
@@ -117,26 +116,17 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, f func() (any, 
 	_ = json.NewEncoder(w).Encode(a) // the client may be gone
 }
 
-// enter waits until the request may ask. Then it has one of asking.
-func (h *Handler) enter(r *http.Request) error {
-	select {
-	case h.asking <- struct{}{}:
-		return nil
-	default:
-	}
+// inTurn calls f, once the request may ask.
+func (h *Handler) inTurn(r *http.Request, f func() error) error {
 	late := time.NewTimer(askingWait)
 	defer late.Stop()
 	select {
 	case h.asking <- struct{}{}:
-		return nil
 	case <-late.C:
+		return ErrBusy
 	case <-r.Context().Done():
+		return ErrBusy
 	}
-	return ErrBusy
-}
-
-// inTurn calls f, and then ends the turn, also if f panics.
-func (h *Handler) inTurn(f func() (any, int, error)) (any, int, error) {
 	defer func() { <-h.asking }()
 	return f()
 }

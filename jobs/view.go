@@ -67,7 +67,7 @@ type RunnerView struct {
 	Version   string    `json:"version,omitempty"`
 	Connected time.Time `json:"connected_at"`
 	Runs      []int64   `json:"runs"`
-	// Seed tells that it speaks the frames of old runners: see frame.Binary.
+	// Seed tells that it speaks the frames of old runners: see frame.BinaryReport.
 	Seed bool `json:"seed"`
 	// Draining tells that it takes no more runs.
 	Draining bool `json:"draining,omitempty"`

@@ -131,9 +131,7 @@ func (s *Store) Unclaim(ctx context.Context, f Fence, why string) (Run, bool, er
 // false if the attempt is stale: then that it was told is kept in the attempt, and nothing
 // else changes. The same end, told again, is true as long as no other attempt began.
 func (s *Store) End(ctx context.Context, f Fence, e End) (Run, bool, error) {
-	switch e.Outcome {
-	case frame.Exited, frame.TimedOut, frame.Cancelled, frame.Fault, frame.Fenced, frame.Returned:
-	default:
+	if !e.Outcome.Known() {
 		return Run{}, false, fmt.Errorf("%w outcome %.20q", ErrInvalid, e.Outcome)
 	}
 	if e.Log < 0 || e.Exit < -1<<31 || e.Exit >= 1<<31 {
