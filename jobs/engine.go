@@ -109,7 +109,7 @@ func (e *Engine) Run(ctx context.Context) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { e.tells.run(ctx, e.cfg.Node, e.cfg.Bus) })
-	parts.Go(func() { e.follow(ctx) })
+	parts.Go(func() { e.cfg.Definitions.Follow(ctx, reloadInterval, e.reloaded) })
 	parts.Go(func() { e.each(ctx, expireInterval(), e.expire) })
 	parts.Go(func() { e.each(ctx, retainInterval, e.retain) })
 	tick := time.NewTicker(lookInterval)
