@@ -28,8 +28,6 @@ import (
 )
 
 const (
-	// maxFiles bounds the files of a transaction.
-	maxFiles = 1000
 	// retryMin and retryMax bound the pause after a failure.
 	retryMin = 100 * time.Millisecond
 	retryMax = 5 * time.Second
@@ -166,12 +164,11 @@ func (r *Recorder) step(ctx context.Context, pause *backoff.Backoff) bool {
 		case err != nil:
 			r.failed(err)
 			backoff.Sleep(ctx, pause.Next())
-		case more:
-			pause.Reset()
-			r.succeeded()
-		default:
-			pause.Reset()
-			r.succeeded()
+			continue
+		}
+		pause.Reset()
+		r.succeeded()
+		if !more {
 			return true
 		}
 	}
@@ -185,7 +182,7 @@ func (r *Recorder) record(ctx context.Context) (more bool, err error) {
 		parts    []store.Recorded
 		given    []*source
 		caughtUp []bool
-		room     = maxFiles
+		room     = store.MaxRecorded
 		sources  = r.all()
 		wanted   = r.cfg.Wanted == nil || r.cfg.Wanted()
 	)
