@@ -48,7 +48,7 @@ func TestRecordsEachFile(t *testing.T) {
 		},
 		"left by a crash, and put back": func(t *testing.T, path string, r *recorded) {
 			fill(t, path, kindsOfTake[3].files)
-			r.cursor, r.known = noULID, true
+			r.cursor = noULID
 			recordedBy(t, r, path, Roll{})
 			r.record()
 		},
@@ -220,33 +220,35 @@ func TestRemovedBeforeRecorded(t *testing.T) {
 	r.check(path)
 }
 
-// TestUnreadableIsTriedAgain: a file of an earlier owner that cannot be read is recorded
-// when it can be, and those behind it after it.
+// TestUnreadableIsTriedAgain: what an earlier owner has left and cannot be listed, or read,
+// is recorded when it can be, and what is behind it after it.
 func TestUnreadableIsTriedAgain(t *testing.T) {
-	path, s, r := recordedShard(t, Roll{})
-	r.record()
-	r.away = true
-	mustWrite(t, s, newBatch(numbered("a", 5)...))
-	mustWrite(t, s, newBatch(numbered("b", 5)...))
-	must(t, s.Close())
-	r.away, r.lazy = false, true
-	s = recordedBy(t, r, path, Roll{})
-	f := newFaulty(t, s, func(_ int, call string) verdict {
-		if call == "read" {
-			return fail
+	for _, failing := range []string{"names", "read"} {
+		path, s, r := recordedShard(t, Roll{})
+		r.record()
+		r.away = true
+		mustWrite(t, s, newBatch(numbered("a", 5)...))
+		mustWrite(t, s, newBatch(numbered("b", 5)...))
+		must(t, s.Close())
+		r.away, r.lazy = false, true
+		s = recordedBy(t, r, path, Roll{})
+		f := newFaulty(t, s, func(_ int, call string) verdict {
+			if call == failing {
+				return fail
+			}
+			return pass
+		}, unix.EIO)
+		r.files.Begin(r.cursor)
+		r.begun = true
+		for range 2 {
+			if part, err := r.files.Next(3); part != nil || !errors.Is(err, unix.EIO) {
+				t.Errorf("%s: got %v, %v", failing, part, err)
+			}
 		}
-		return pass
-	}, unix.EIO)
-	r.files.Begin(r.cursor, r.known)
-	r.begun = true
-	for range 2 {
-		if part, err := r.files.Next(3); part != nil || !errors.Is(err, unix.EIO) {
-			t.Errorf("got %v, %v", part, err)
-		}
+		f.plan = at(-1, pass)
+		r.record()
+		r.checkRows(path)
 	}
-	f.plan = at(-1, pass)
-	r.record()
-	r.checkRows(path)
 }
 
 // TestCursorIsAhead: a clock that is behind, when the newest files are gone, makes no name

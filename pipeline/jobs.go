@@ -179,10 +179,10 @@ func (s *state) answers() error {
 }
 
 // Cursor implements files.Store.
-func (s *state) Cursor(ctx context.Context, shard int) (cursor string, ok bool, err error) {
+func (s *state) Cursor(ctx context.Context, shard int) (cursor string, err error) {
 	st, err := s.now()
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	return st.Cursor(ctx, shard)
 }

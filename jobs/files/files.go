@@ -41,8 +41,8 @@ const (
 
 // Store is the view of the state database that a Recorder needs.
 type Store interface {
-	// Cursor returns that of a shard, false if it has none.
-	Cursor(ctx context.Context, shard int) (cursor string, ok bool, err error)
+	// Cursor returns that of a shard; empty if it has none.
+	Cursor(ctx context.Context, shard int) (cursor string, err error)
 	// Record stores files and cursors in one transaction. A file is stored once, and a
 	// cursor goes forward only. It may be repeated.
 	Record(ctx context.Context, parts []store.Recorded) error
@@ -230,11 +230,11 @@ func (r *Recorder) record(ctx context.Context) (more bool, err error) {
 // next returns what is to be recorded next of a shard, nil if that is nothing.
 func (r *Recorder) next(ctx context.Context, s *source, room int) (*output.Part, error) {
 	if !s.begun {
-		cursor, known, err := r.cfg.Store.Cursor(ctx, s.Shard())
+		cursor, err := r.cfg.Store.Cursor(ctx, s.Shard())
 		if err != nil {
 			return nil, err
 		}
-		s.Begin(cursor, known)
+		s.Begin(cursor)
 		s.begun = true
 	}
 	part, err := s.Next(room)
