@@ -30,15 +30,15 @@ const countJob = `- name: count
   keep: 100000
 `
 
-// TestJobsOfFiles kills the process that publishes files and is the engine of jobs, and
-// runners. Each file has exactly one run, and that one found it whole.
+// TestJobsOfFiles kills the processes that publish files and run the engine of jobs,
+// runners and the database. Each file has exactly one run, and that one found it whole.
 func TestJobsOfFiles(t *testing.T) {
 	on(t, "kill -9 while each file starts a job", func(c *campaign) {
 		j := newJobs(c, countJob)
 		addr := ownAddr()
 		j.urls = []string{"http://" + addr}
 		c.settings = append(c.settings, "LISTEN_ADDR="+addr, "JOBS="+j.file, "STATE_URL="+j.state)
-		c.start(rig.LoadConfig{Size: 20, Pause: 20 * time.Millisecond})
+		c.start(rig.LoadConfig{Clients: 2, Size: 20, Pause: 400 * time.Millisecond}) // 20 files a second, which runners keep up with
 		for range 2 {
 			j.addRunner(j.urls[0], "--slots=4", "--output-dir="+c.dir)
 		}
@@ -48,6 +48,8 @@ func TestJobsOfFiles(t *testing.T) {
 			switch {
 			case n%4 == 3:
 				j.crash(j.runners[c.rng.IntN(2)], time.Second)
+			case n%4 == 2 && j.postgres != nil:
+				j.crashDatabase(time.Second)
 			default:
 				c.kill(c.victims()...)
 				c.up()
@@ -63,7 +65,7 @@ func TestJobsOfFiles(t *testing.T) {
 			}
 		}
 		c.finish()
-	}, sqlite)
+	}, sqlite, postgres)
 }
 
 // judgeFiles waits until the visible files have their runs, and holds each to one.
