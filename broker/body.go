@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 )
 
@@ -28,6 +30,24 @@ func ReadBody(body []byte, into any) error {
 		return errVersion
 	}
 	return json.Unmarshal(body, into)
+}
+
+// Body returns a body of the bus, without the escapes that only HTML needs. It is nil for
+// a value that JSON does not have.
+func Body(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if e.Encode(v) != nil {
+		return nil
+	}
+	return b.Bytes()
+}
+
+// Clip returns the beginning of a text, at most so many bytes, and of them those that JSON
+// keeps as they are.
+func Clip(text string, most int) string {
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
 // Skips counts what was on the bus and could not be used. Its methods may be called

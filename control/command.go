@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -43,7 +42,6 @@ const (
 type Command struct {
 	V    int    `json:"v"`
 	Node string `json:"node"` // that took it
-	Seq  uint64 `json:"seq"`
 
 	ID     string    `json:"id"`
 	Verb   string    `json:"verb"`
@@ -89,7 +87,6 @@ func (c Command) shards(all int) ([]int, error) {
 type Outcome struct {
 	V    int    `json:"v"`
 	Node string `json:"node"`
-	Seq  uint64 `json:"seq"`
 
 	ID       string `json:"id"`
 	Shard    int    `json:"shard"`
@@ -147,7 +144,6 @@ type Commands struct {
 
 	mu       sync.Mutex // guards what follows
 	ctx      context.Context
-	seq      uint64
 	records  map[string]*record
 	order    []string // of their ids, the oldest first
 	waiting  int      // commands of this process that are not done
@@ -204,7 +200,7 @@ func (c *Commands) Run(ctx context.Context) {
 // Take takes a command of a client, and waits until it is done, for commandWait at most.
 // The view says what is known then. An error says that nothing was done.
 func (c *Commands) Take(ctx context.Context, cmd Command, from string) (CommandView, error) {
-	cmd.V, cmd.Node = 1, c.cfg.Node
+	cmd.V, cmd.Node = broker.BusVersion, c.cfg.Node
 	shards, err := cmd.shards(c.cfg.Shards)
 	if err == nil {
 		err = c.cfg.Check(cmd)
@@ -310,11 +306,9 @@ func (c *Commands) pursue(r *record) {
 	defer again.Stop()
 	for began := time.Now(); time.Since(began) < commandPatience; {
 		c.apply(r.Command, r.shards)
-		c.tell(commandTopic, func(seq uint64) any {
-			cmd := r.Command
-			cmd.Seq, cmd.Node, cmd.Left = seq, c.cfg.Node, c.left(r)
-			return cmd
-		})
+		cmd := r.Command
+		cmd.Node, cmd.Left = c.cfg.Node, c.left(r)
+		c.tell(commandTopic, cmd)
 		select {
 		case <-r.done:
 			return
@@ -346,18 +340,9 @@ func (c *Commands) context() context.Context {
 	return c.ctx
 }
 
-// tell tells a body with the next number. The bus may be away: what is told again is
-// told when it is back.
-func (c *Commands) tell(topic string, body func(seq uint64) any) {
-	c.mu.Lock()
-	c.seq++
-	seq := c.seq
-	c.mu.Unlock()
-	if c.cfg.Bus == nil {
-		return
-	}
-	text, err := json.Marshal(body(seq))
-	if err == nil {
-		_ = c.cfg.Bus.Tell(topic, text)
+// tell tells a body. The bus may be away: what is told again is told when it is back.
+func (c *Commands) tell(topic string, body any) {
+	if c.cfg.Bus != nil {
+		_ = c.cfg.Bus.Tell(topic, broker.Body(body))
 	}
 }

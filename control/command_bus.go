@@ -2,17 +2,17 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+
+	"async-data-processor/broker"
 )
 
 // hear takes a command that another process tells. Nothing of it is trusted.
 func (c *Commands) hear(body []byte, _ int) {
 	var cmd Command
-	if json.Unmarshal(body, &cmd) != nil || cmd.V != 1 || cmd.Node == c.cfg.Node || cmd.Target == intakeTarget || len(cmd.Node) > maxOutcomeText || cmd.ID == "" {
+	if broker.ReadBody(body, &cmd) != nil || cmd.Node == c.cfg.Node || cmd.Target == intakeTarget || len(cmd.Node) > maxOutcomeText || cmd.ID == "" {
 		return
 	}
 	shards, err := cmd.shards(c.cfg.Shards)
@@ -43,10 +43,7 @@ func (c *Commands) tellAgain(cmd Command, shards []int) {
 	}
 	c.mu.Unlock()
 	for _, o := range missed {
-		c.tell(outcomeTopic, func(seq uint64) any {
-			o.Seq = seq
-			return o
-		})
+		c.tell(outcomeTopic, o)
 	}
 }
 
@@ -82,30 +79,25 @@ func (c *Commands) applyTo(ctx context.Context, shard int, cmd Command) {
 	if errors.Is(err, ErrNotOwned) || ctx.Err() != nil {
 		return
 	}
-	o.V, o.Node, o.ID, o.Shard = 1, c.cfg.Node, cmd.ID, shard
+	o.V, o.Node, o.ID, o.Shard = broker.BusVersion, c.cfg.Node, cmd.ID, shard
 	if err != nil {
-		o.Error = clipText(err.Error())
+		o.Error = broker.Clip(err.Error(), maxOutcomeText)
 	}
 	c.settle(o)
-	c.tell(outcomeTopic, func(seq uint64) any {
-		o.Seq = seq
-		return o
-	})
+	c.tell(outcomeTopic, o)
 }
 
 const maxOutcomeText = 500
 
-func clipText(text string) string {
-	return strings.ToValidUTF8(text[:min(len(text), maxOutcomeText)], "")
-}
-
 // hearOutcome takes an outcome that the owner of a shard tells.
 func (c *Commands) hearOutcome(body []byte, _ int) {
 	var o Outcome
-	if json.Unmarshal(body, &o) != nil || o.V != 1 || o.Node == c.cfg.Node {
+	if broker.ReadBody(body, &o) != nil || o.Node == c.cfg.Node {
 		return
 	}
-	o.Before, o.After, o.Error, o.Node = clipText(o.Before), clipText(o.After), clipText(o.Error), clipText(o.Node)
+	for _, text := range []*string{&o.Before, &o.After, &o.Error, &o.Node} {
+		*text = broker.Clip(*text, maxOutcomeText)
+	}
 	c.settle(o)
 }
 

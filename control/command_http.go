@@ -2,9 +2,6 @@ package control
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -79,16 +76,18 @@ type commandBody struct {
 
 // readCommand reads the body of a request.
 func readCommand(w http.ResponseWriter, r *http.Request) (Command, error) {
-	in := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommandBody))
-	in.DisallowUnknownFields()
 	var b commandBody
-	if err := in.Decode(&b); err != nil {
-		return Command{}, err
-	}
-	if _, err := in.Token(); !errors.Is(err, io.EOF) {
-		return Command{}, errors.New("there is more behind the command")
-	}
-	return Command{ID: b.ID, Verb: b.Verb, Target: b.Target, Min: b.Args.Min, Max: b.Args.Max, Reason: b.Reason, Until: b.Until}, nil
+	err := problem.ReadBody(w, r, maxCommandBody, &b)
+	return Command{ID: b.ID, Verb: b.Verb, Target: b.Target, Min: b.Args.Min, Max: b.Args.Max, Reason: b.Reason, Until: b.Until}, err
+}
+
+var commandProblems = problem.Table{
+	{Is: problem.ErrBody, Status: http.StatusBadRequest, Kind: "invalid-command"},
+	{Is: ErrCommand, Status: http.StatusBadRequest, Kind: "invalid-command"},
+	{Is: ErrReadOnly, Status: http.StatusForbidden, Kind: "read-only"},
+	{Is: ErrConflict, Status: http.StatusConflict, Kind: "command-conflict"},
+	{Is: ErrStopping, Status: http.StatusServiceUnavailable, Kind: "draining", Retry: 2},
+	{Is: ErrTooMany, Status: http.StatusTooManyRequests, Kind: "overloaded", Retry: 1},
 }
 
 // Serve answers CommandPath and what is below. by is the name of the client.
@@ -104,27 +103,13 @@ func (c *Commands) Serve(w http.ResponseWriter, r *http.Request, by string) {
 	}
 	cmd, err := readCommand(w, r)
 	if err != nil {
-		status := http.StatusBadRequest
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			status = http.StatusRequestEntityTooLarge
-		}
-		problem.Answer(w, status, "invalid-command", fmt.Sprintf("the body is no command: %v", err), 0)
+		commandProblems.Answer(w, err)
 		return
 	}
 	cmd.By = by
 	switch v, err := c.Take(r.Context(), cmd, r.RemoteAddr); {
-	case errors.Is(err, ErrCommand):
-		problem.Answer(w, http.StatusBadRequest, "invalid-command", err.Error(), 0)
-	case errors.Is(err, ErrReadOnly):
-		problem.Answer(w, http.StatusForbidden, "read-only", err.Error(), 0)
-	case errors.Is(err, ErrConflict):
-		problem.Answer(w, http.StatusConflict, "command-conflict", err.Error(), 0)
-	case errors.Is(err, ErrStopping):
-		w.Header().Set("Retry-After", "2")
-		problem.Answer(w, http.StatusServiceUnavailable, "draining", err.Error(), 0)
 	case err != nil:
-		w.Header().Set("Retry-After", "1")
-		problem.Answer(w, http.StatusTooManyRequests, "overloaded", err.Error(), 0)
+		commandProblems.Answer(w, err)
 	case v.State == "failed":
 		commandAnswer(w, http.StatusServiceUnavailable, v)
 	case v.State == "waiting":

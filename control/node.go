@@ -14,10 +14,8 @@ package control
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -109,7 +107,7 @@ func New(cfg Config) *Node {
 	host, _ := os.Hostname() // empty if it has none
 	cfg.Info.Host, cfg.Info.PID = clip(host), os.Getpid()
 	for _, text := range []*string{&cfg.Info.Version, &cfg.Info.Address, &cfg.Info.Broker} { // a cluster has many addresses
-		*text = cut(*text, maxText)
+		*text = broker.Clip(*text, maxText)
 	}
 	cfg.Info.Started = time.Now().UTC().Truncate(time.Millisecond)
 	id := message.NewID()
@@ -126,12 +124,7 @@ func New(cfg Config) *Node {
 }
 
 // clip cuts a name to what others take.
-func clip(name string) string { return cut(name, maxName-10) }
-
-// cut returns at most so many bytes of a text, and those that JSON keeps as they are.
-func cut(text string, most int) string {
-	return strings.ToValidUTF8(text[:min(len(text), most)], "")
-}
+func clip(name string) string { return broker.Clip(name, maxName-10) }
 
 // ID is the name of the node among the others.
 func (n *Node) ID() string { return n.id }
@@ -325,6 +318,5 @@ func (n *Node) beat(now time.Time, own *Consumer) []byte {
 	n.seq++
 	n.told = Beat{V: broker.BusVersion, Node: n.id, Seq: n.seq, Kind: cmp.Or(n.owed, Still), Info: n.cfg.Info, Draining: n.draining, Consumer: own, Intake: n.intake}
 	n.toldAt, n.owed = now, ""
-	body, _ := json.Marshal(n.told) // it has no value that could fail
-	return body
+	return broker.Body(n.told)
 }

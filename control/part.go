@@ -1,7 +1,6 @@
 package control
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -167,7 +166,7 @@ func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 // errors and reasons of shards, then shards.
 func fit(p Part, most int) []byte {
 	for {
-		body, _ := json.Marshal(p) // it has no value that could fail
+		body := broker.Body(p)
 		hasWhy := slices.ContainsFunc(p.Shards, func(s ShardPart) bool { return s.Why != "" || s.Pause != nil && s.Pause.Why+s.Pause.By != "" })
 		switch {
 		case len(body) <= most:

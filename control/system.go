@@ -138,7 +138,7 @@ func (n *Node) gather(g *gathering) *System {
 	s.answered(&own)
 	items := maxItems
 	if s.waits() {
-		question, _ := json.Marshal(map[string]any{"v": broker.BusVersion, "node": n.id})
+		question := broker.Body(map[string]any{"v": broker.BusVersion, "node": n.id})
 		askAll(n.cfg.Bus, snapshotTopic, question, func(answer []byte) bool {
 			var p Part
 			err := broker.ReadBody(answer, &p)

@@ -139,8 +139,7 @@ func (l *Workers) answer(body []byte) []byte {
 		}
 		p.Workers = append(p.Workers, r.WorkerPart)
 	}
-	answer, _ := json.Marshal(p)
-	return answer
+	return broker.Body(p)
 }
 
 // ownWorker is a worker of this node.

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -43,7 +42,7 @@ func (l *Workers) Page(q WorkerQuery) (WorkersAnswer, error) {
 	p.nodes = &System{Node: n.id, AsOf: stamp(time.Now()), Nodes: n.members.views(), Away: n.members.away(time.Now())}
 	n.mu.Unlock()
 	p.nodes.Nodes = append(p.nodes.Nodes, NodeView{Node: n.id, State: NodeUnknown})
-	question, _ := json.Marshal(p.query)
+	question := broker.Body(p.query)
 	_ = p.take(l.answer(question)) // it is this node's own
 	if p.nodes.waits() {
 		askAll(n.cfg.Bus, workersTopic, question, func(answer []byte) bool {

@@ -175,7 +175,7 @@ func (s *Series) ask(own []sample) *SeriesAnswer {
 		room := maxSeries
 		ctx, cancel := context.WithTimeout(context.Background(), broker.AskTimeout)
 		defer cancel()
-		question, _ := json.Marshal(map[string]any{"v": broker.BusVersion, "node": a.Node})
+		question := broker.Body(map[string]any{"v": broker.BusVersion, "node": a.Node})
 		// An error means that those that have not answered are unknown.
 		_ = s.cfg.Bus.Ask(ctx, seriesTopic, question, func(answer []byte) bool {
 			node, numbers, err := readSeries(answer)

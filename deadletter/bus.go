@@ -3,10 +3,8 @@ package deadletter
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"async-data-processor/broker"
@@ -26,7 +24,6 @@ const maxGathered = 2000
 type question struct {
 	V    int    `json:"v"`
 	Node string `json:"node"`
-	Seq  uint64 `json:"seq"`
 	ID   string `json:"id,omitempty"`
 	By   string `json:"by,omitempty"`
 	From string `json:"from,omitempty"`
@@ -36,15 +33,7 @@ type question struct {
 type told struct {
 	V     int    `json:"v"`
 	Node  string `json:"node"`
-	Seq   uint64 `json:"seq"`
 	Tasks []Task `json:"tasks"`
-}
-
-var questions atomic.Uint64
-
-func encode(body any) []byte {
-	text, _ := json.Marshal(body) // it has nothing that can fail
-	return text
 }
 
 // mine returns the tasks of this process that have the id, or all; the newest first.
@@ -74,7 +63,7 @@ func (l *Letters) answer(q *question, tasks []Task) []byte {
 		return nil
 	}
 	for {
-		body := encode(told{broker.BusVersion, l.cfg.Node(), questions.Add(1), tasks})
+		body := broker.Body(told{broker.BusVersion, l.cfg.Node(), tasks})
 		if len(body) <= broker.MaxBusBody || len(tasks) == 0 {
 			return body
 		}
@@ -101,7 +90,7 @@ func (l *Letters) answerCancel(body []byte) []byte {
 	if len(mine) == 0 {
 		return nil
 	}
-	l.stop(mine[0], clip(q.By, maxText), clip(q.From, maxText))
+	l.stop(mine[0], broker.Clip(q.By, maxText), broker.Clip(q.From, maxText))
 	return l.answer(&q, views(mine))
 }
 
@@ -133,9 +122,9 @@ func (l *Letters) ask(ctx context.Context, topic string, q question, within time
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	q.V, q.Node, q.Seq = broker.BusVersion, l.cfg.Node(), questions.Add(1)
+	q.V, q.Node = broker.BusVersion, l.cfg.Node()
 	heard := map[string]bool{q.Node: true}
-	err := l.cfg.Broker.Ask(ctx, topic, encode(q), func(answer []byte) bool {
+	err := l.cfg.Broker.Ask(ctx, topic, broker.Body(q), func(answer []byte) bool {
 		var a told
 		if broker.ReadBody(answer, &a) != nil || heard[a.Node] || len(a.Node) > maxText || len(a.Tasks) > maxTasks {
 			return true
@@ -145,7 +134,7 @@ func (l *Letters) ask(ctx context.Context, topic string, q question, within time
 			if t.Node != a.Node || len(tasks) >= maxGathered {
 				continue
 			}
-			t.ID, t.By, t.Reason, t.Error = clip(t.ID, maxText), clip(t.By, maxText), clip(t.Reason, maxWhy), clip(t.Error, maxReason)
+			t.ID, t.By, t.Reason, t.Error = broker.Clip(t.ID, maxText), broker.Clip(t.By, maxText), broker.Clip(t.Reason, maxWhy), broker.Clip(t.Error, maxReason)
 			tasks = append(tasks, t)
 		}
 		left--

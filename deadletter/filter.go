@@ -124,12 +124,7 @@ func reasonOf(d *broker.DeadLetter) string {
 	if d.Reason == "" {
 		return noReason
 	}
-	return clip(d.Reason, maxReason)
-}
-
-// clip returns the beginning of a text, in UTF-8.
-func clip(text string, n int) string {
-	return strings.ToValidUTF8(text[:min(len(text), n)], "")
+	return broker.Clip(d.Reason, maxReason)
 }
 
 // seen is a dead letter that is shown. It works out what is asked of it, once.
@@ -184,9 +179,9 @@ func (s *seen) count() int { return max(1, min(s.Envelope.Count, message.MaxEnve
 func (s *seen) id() string {
 	e := &s.Envelope
 	if id := (message.Message{Line: e.Body}).RawID(); e.Count == 1 && !e.Foreign && len(id) > 0 && len(id) <= broker.MaxID {
-		return clip(string(id), maxText)
+		return broker.Clip(string(id), maxText)
 	}
-	return clip(e.ID, maxText)
+	return broker.Clip(e.ID, maxText)
 }
 
 // existed tells whether it was a dead letter at a time, which is in milliseconds. One

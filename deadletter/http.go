@@ -5,13 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"async-data-processor/broker"
 	"async-data-processor/message"
@@ -146,37 +144,11 @@ func readPage(query url.Values) (after string, limit int, err error) {
 	return after, limit, nil
 }
 
-// readBody reads the body of a request into a value: one JSON text in UTF-8 without
-// unknown members.
-func readBody(w http.ResponseWriter, r *http.Request, into any) error {
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		return err
-	}
-	if !utf8.Valid(text) {
-		return errors.New("it is not UTF-8")
-	}
-	in := json.NewDecoder(strings.NewReader(string(text)))
-	in.DisallowUnknownFields()
-	if err := in.Decode(into); err != nil {
-		return err
-	}
-	if _, err := in.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more behind it")
-	}
-	return nil
-}
-
-// badBody is an error of a body of a request.
-type badBody struct{ error }
-
-func (b badBody) Unwrap() error { return b.error }
-
 // post answers a POST of a task.
 func (l Handler) post(w http.ResponseWriter, r *http.Request, client, by string) (any, int, error) {
 	o := Order{By: by, From: r.RemoteAddr}
-	if err := readBody(w, r, &o); err != nil {
-		return nil, 0, badBody{err}
+	if err := problem.ReadBody(w, r, maxBody, &o); err != nil {
+		return nil, 0, err
 	}
 	err := o.check(time.Now())
 	if err == nil {
@@ -208,8 +180,8 @@ func (l Handler) postReplay(w http.ResponseWriter, r *http.Request, key, by stri
 	if !isKey(key) {
 		return nil, ErrNotFound
 	}
-	if err := readBody(w, r, &in); err != nil {
-		return nil, badBody{err}
+	if err := problem.ReadBody(w, r, maxBody, &in); err != nil {
+		return nil, err
 	}
 	if len(in.Reason) > maxWhy {
 		return nil, fmt.Errorf("%w: reason has %d bytes, want at most %d", ErrTask, len(in.Reason), maxWhy)
@@ -221,28 +193,24 @@ func (l Handler) postReplay(w http.ResponseWriter, r *http.Request, key, by stri
 	return out, nil
 }
 
-// refusals are the problems that errors are; the first one that is in the chain counts.
-var refusals = []struct {
-	is     error
-	status int
-	kind   string
-	retry  int
-}{
-	{errNoPath, http.StatusNotFound, "not-found", 0},
-	{ErrQuery, http.StatusBadRequest, "invalid-query", 0},
-	{ErrTask, http.StatusBadRequest, "invalid-task", 0},
-	{ErrNotFound, http.StatusNotFound, "not-found", 0},
-	{ErrTooFar, http.StatusNotFound, "not-found", 0},
-	{ErrNoTask, http.StatusNotFound, "not-found", 0},
-	{ErrReadOnly, http.StatusForbidden, "read-only", 0},
-	{ErrNotEditable, http.StatusConflict, "not-editable", 0},
-	{broker.ErrNoOrigin, http.StatusConflict, "no-origin", 0},
-	{ErrTooMany, http.StatusTooManyRequests, "overloaded", 1},
-	{ErrStopping, http.StatusServiceUnavailable, "draining", 2},
-	{broker.ErrUnknown, http.StatusServiceUnavailable, "outcome-unknown", 2},
-	{broker.ErrRejected, http.StatusServiceUnavailable, "not-published", 2},
-	{ErrUnreachable, http.StatusServiceUnavailable, "dead-letters-unreachable", 2},
-	{context.Canceled, http.StatusServiceUnavailable, "draining", 2},
+// refusals are the problems that errors are.
+var refusals = problem.Table{
+	{Is: errNoPath, Status: http.StatusNotFound, Kind: "not-found"},
+	{Is: ErrQuery, Status: http.StatusBadRequest, Kind: "invalid-query"},
+	{Is: problem.ErrBody, Status: http.StatusBadRequest, Kind: "invalid-task"},
+	{Is: ErrTask, Status: http.StatusBadRequest, Kind: "invalid-task"},
+	{Is: ErrNotFound, Status: http.StatusNotFound, Kind: "not-found"},
+	{Is: ErrTooFar, Status: http.StatusNotFound, Kind: "not-found"},
+	{Is: ErrNoTask, Status: http.StatusNotFound, Kind: "not-found"},
+	{Is: ErrReadOnly, Status: http.StatusForbidden, Kind: "read-only"},
+	{Is: ErrNotEditable, Status: http.StatusConflict, Kind: "not-editable"},
+	{Is: broker.ErrNoOrigin, Status: http.StatusConflict, Kind: "no-origin"},
+	{Is: ErrTooMany, Status: http.StatusTooManyRequests, Kind: "overloaded", Retry: 1},
+	{Is: ErrStopping, Status: http.StatusServiceUnavailable, Kind: "draining", Retry: 2},
+	{Is: broker.ErrUnknown, Status: http.StatusServiceUnavailable, Kind: "outcome-unknown", Retry: 2},
+	{Is: broker.ErrRejected, Status: http.StatusServiceUnavailable, Kind: "not-published", Retry: 2},
+	{Is: ErrUnreachable, Status: http.StatusServiceUnavailable, Kind: "dead-letters-unreachable", Retry: 2},
+	{Is: context.Canceled, Status: http.StatusServiceUnavailable, Kind: "draining", Retry: 2},
 }
 
 // refuse answers with the problem that an error is.
@@ -252,19 +220,5 @@ func refuse(w http.ResponseWriter, err error) {
 			fmt.Sprintf("errors lists %d to correct; nothing was changed", len(list.Entries)), list.Entries)
 		return
 	}
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		problem.Answer(w, http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has more than %d bytes", maxBody), 0)
-		return
-	}
-	if bad, ok := errors.AsType[badBody](err); ok {
-		problem.Answer(w, http.StatusBadRequest, "invalid-task", fmt.Sprintf("the body cannot be used: %v", bad.error), 0)
-		return
-	}
-	for _, r := range refusals {
-		if errors.Is(err, r.is) {
-			problem.Answer(w, r.status, r.kind, oneLine(err), r.retry)
-			return
-		}
-	}
-	problem.Answer(w, http.StatusInternalServerError, "internal-error", oneLine(err), 0)
+	refusals.Answer(w, err)
 }

@@ -171,7 +171,7 @@ type Letter struct {
 
 func (s *seen) letter() Letter {
 	out := Letter{
-		Key: s.Key(), ID: s.id(), Time: stamp(s.Time), Origin: clip(s.Origin, maxText), Count: s.count(),
+		Key: s.Key(), ID: s.id(), Time: stamp(s.Time), Origin: broker.Clip(s.Origin, maxText), Count: s.count(),
 		Bytes: len(s.Envelope.Body), Reason: reasonOf(s.DeadLetter), Foreign: s.Envelope.Foreign,
 	}
 	if shard := s.Envelope.Shard; shard >= 0 {

@@ -281,7 +281,7 @@ func (t *task) run(ctx context.Context) {
 			failing = began
 			fallthrough
 		case err != nil && time.Since(failing) < taskPatience:
-			t.change(func(v *Task) { v.Error = clip(oneLine(err), maxReason) })
+			t.change(func(v *Task) { v.Error = broker.Clip(oneLine(err), maxReason) })
 			pause = pauses.Next()
 		case err != nil:
 			t.end(Failed, err)
@@ -312,7 +312,7 @@ func (t *task) end(s State, why error) {
 	t.change(func(v *Task) {
 		v.State, v.Ended, v.Error = s, stamp(time.Now()), ""
 		if why != nil {
-			v.Error = clip(oneLine(why), maxReason)
+			v.Error = broker.Clip(oneLine(why), maxReason)
 		}
 	})
 	v := t.view()

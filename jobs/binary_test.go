@@ -85,7 +85,6 @@ func TestSeedLease(t *testing.T) {
 		if got := rg.run(run.ID); got.State != store.Queued || got.Outcome != store.Lost {
 			t.Errorf("the run is %+v", got)
 		}
-		e.stop()
 	})
 }
 
@@ -102,7 +101,6 @@ func TestSeedTimeout(t *testing.T) {
 			t.Errorf("the run is %+v", got)
 		}
 		p.wantClose(closeSlow, "in time")
-		e.stop()
 	})
 }
 

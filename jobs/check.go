@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
+	"async-data-processor/broker"
 	"async-data-processor/jobs/frame"
 	"async-data-processor/jobs/store"
 )
@@ -42,7 +42,7 @@ func parseFrame(text []byte) (f frame.Frame, err error) {
 		if f.Offset < 0 || f.Offset > maxOffset {
 			err = errors.New("a log has an offset that cannot be")
 		}
-		if !slices.Contains(outcomes, f.Outcome) {
+		if !f.Outcome.Known() {
 			err = fmt.Errorf("an attempt cannot end as %q", shorten(string(f.Outcome)))
 		}
 		if f.Exit < -1<<31 || f.Exit >= 1<<31 {
@@ -56,8 +56,6 @@ func parseFrame(text []byte) (f frame.Frame, err error) {
 	}
 	return f, nil
 }
-
-var outcomes = []frame.Outcome{frame.Exited, frame.TimedOut, frame.Cancelled, frame.Fault, frame.Fenced, frame.Returned}
 
 func checkHello(f frame.Frame) error {
 	switch {
@@ -120,14 +118,9 @@ func attemptsOf(all []store.Fence) (attempts []frame.Attempt) {
 	return attempts
 }
 
-// cut returns at most so many bytes of a text, and those that JSON keeps as they are.
-func cut(text string, most int) string {
-	return strings.ToValidUTF8(text[:min(len(text), most)], "")
-}
-
-// clean is cut without control characters, which a database may refuse and a terminal obey.
+// clean is broker.Clip without control characters, which a database may refuse and a terminal obey.
 func clean(text string, most int) string {
-	return cut(strings.Map(func(c rune) rune {
+	return broker.Clip(strings.Map(func(c rune) rune {
 		switch {
 		case c == '\n' || c == '\t':
 			return ' '

@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"async-data-processor/broker"
 	"async-data-processor/jobs/frame"
 )
 
@@ -181,4 +182,4 @@ func resolved(n *yaml.Node) *yaml.Node {
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 // shorten cuts what an error quotes.
-func shorten(text string) string { return cut(text, 80) }
+func shorten(text string) string { return broker.Clip(text, 80) }

@@ -20,7 +20,6 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"time"
 
@@ -36,7 +35,7 @@ type Store interface {
 	Claim(context.Context, store.Claim) ([]store.Run, error)
 	Start(context.Context, store.Fence) (store.Run, bool, error)
 	Renew(ctx context.Context, runner string, fences []store.Fence) (renewed, cancelling []store.Fence, err error)
-	Unclaim(ctx context.Context, f store.Fence, why string, spend bool) (store.Run, bool, error)
+	Unclaim(ctx context.Context, f store.Fence, why string) (store.Run, bool, error)
 	End(context.Context, store.Fence, store.End) (store.Run, bool, error)
 	Expire(ctx context.Context, limit int) ([]store.Run, error)
 	Attempts(ctx context.Context, id int64) ([]store.Attempt, error)
@@ -110,7 +109,7 @@ func (e *Engine) Run(ctx context.Context) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { e.tells.run(ctx, e.cfg.Node, e.cfg.Bus) })
-	parts.Go(func() { e.follow(ctx) })
+	parts.Go(func() { e.cfg.Definitions.Follow(ctx, reloadInterval, e.reloaded) })
 	parts.Go(func() { e.each(ctx, expireInterval(), e.expire) })
 	parts.Go(func() { e.each(ctx, retainInterval, e.retain) })
 	tick := time.NewTicker(lookInterval)
@@ -184,20 +183,15 @@ func (e *Engine) Changed(runs ...store.Run) {
 	}
 }
 
-// CancelNow has the runner of an attempt end it, if that is connected to this process.
-func (e *Engine) CancelNow(f store.Fence) {
-	if r := e.hub.of(f); r != nil {
-		r.send(frame.Frame{Type: frame.Cancel, Run: f.Run, Attempt: f.Attempt})
-	}
-}
-
 // act does what follows from a change of a run.
 func (e *Engine) act(s store.State, cancelling bool, f store.Fence) {
 	switch {
 	case s == store.Queued || s.Ended(): // it is due, or another one may be
 		e.Kick()
 	case cancelling:
-		e.CancelNow(f)
+		if r := e.hub.of(f); r != nil {
+			r.send(frame.Frame{Type: frame.Cancel, Run: f.Run, Attempt: f.Attempt})
+		}
 	}
 }
 
@@ -206,7 +200,7 @@ func (e *Engine) act(s store.State, cancelling bool, f store.Fence) {
 // use the bus.
 func (e *Engine) hear(body []byte, _ int) {
 	var c Changed
-	if body == nil || json.Unmarshal(body, &c) != nil || c.V != 1 || c.Node == e.cfg.Node() {
+	if broker.ReadBody(body, &c) != nil || c.Node == e.cfg.Node() {
 		return
 	}
 	for _, r := range c.Runs {

@@ -67,11 +67,11 @@ func (s *hurtStore) End(ctx context.Context, f store.Fence, e store.End) (store.
 	return s.Store.End(ctx, f, e)
 }
 
-func (s *hurtStore) Unclaim(ctx context.Context, f store.Fence, why string, spend bool) (store.Run, bool, error) {
+func (s *hurtStore) Unclaim(ctx context.Context, f store.Fence, why string) (store.Run, bool, error) {
 	if err := s.err(); err != nil {
 		return store.Run{}, false, err
 	}
-	return s.Store.Unclaim(ctx, f, why, spend)
+	return s.Store.Unclaim(ctx, f, why)
 }
 
 func (s *hurtStore) Expire(ctx context.Context, limit int) ([]store.Run, error) {
@@ -158,7 +158,6 @@ func TestDatabaseAway(t *testing.T) {
 		q.silent(10 * time.Second)
 		s.hurt(false)
 		q.hear(frame.Welcome)
-		e.stop()
 	})
 }
 
@@ -199,16 +198,13 @@ func TestTwoEngines(t *testing.T) {
 				peer.end(o, frame.Exited, 0, frame.End)
 			}
 		}
-		one.stop()
-		two.stop()
 	})
 }
 
 // TestEngineDrains: a process that stops sends its runners away, and keeps nothing of theirs.
 func TestEngineDrains(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 2, nil)
+		e, p := rg.pair(2)
 		e.create("hello")
 		taken := p.hear(frame.Offer)
 		p.take(taken)
@@ -223,15 +219,13 @@ func TestEngineDrains(t *testing.T) {
 		if got := rg.run(taken.Run); got.State != store.Running {
 			t.Errorf("what was taken is %+v", got)
 		}
-		e.stop()
 	})
 }
 
 // TestRunnerDrains: a runner that stops gets no more, and may end what it has.
 func TestRunnerDrains(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 2, nil)
+		e, p := rg.pair(2)
 		e.create("again")
 		offer := p.hear(frame.Offer)
 		p.take(offer)
@@ -247,15 +241,13 @@ func TestRunnerDrains(t *testing.T) {
 			t.Errorf("the run is %+v", got)
 		}
 		p.silent(5 * time.Second)
-		e.stop()
 	})
 }
 
 // TestFiles: each file that was recorded becomes a run.
 func TestFiles(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		f := frame.Published{Name: "shard-3/3-1_01JZZZZZZZZZZZZZZZZZZZZZZZ.ndjson", Shard: 3, Lines: 5, Bytes: 400}
 		must(t, rg.store.Record(context.Background(), []store.Recorded{{Shard: 3, Files: []frame.Published{f}}}))
 		e.Kick()
@@ -264,7 +256,6 @@ func TestFiles(t *testing.T) {
 			t.Errorf("got %+v", offer)
 		}
 		p.silent(time.Second)
-		e.stop()
 	})
 }
 
@@ -272,8 +263,7 @@ func TestFiles(t *testing.T) {
 func TestRetain(t *testing.T) {
 	inBubble(t, func(rg *rig) {
 		must(t, os.WriteFile(rg.jobs, []byte("hello: {command: x, keep: 2}"), 0o600))
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		for range 5 {
 			e.create("hello")
 			offer := p.hear(frame.Offer)
@@ -286,15 +276,13 @@ func TestRetain(t *testing.T) {
 		if len(runs) != 2 || runs[0].ID != 5 {
 			t.Errorf("%d runs are left", len(runs))
 		}
-		e.stop()
 	})
 }
 
 // TestReload: the jobs follow their file, runners are told, and a broken file changes nothing.
 func TestReload(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		old := e.dial(true)
 		old.text()
 		must(t, os.WriteFile(rg.jobs, []byte("hello: {command: [echo, new]}\nother: {command: x}\n"), 0o600))
@@ -318,15 +306,13 @@ func TestReload(t *testing.T) {
 		if len(told) != 3 || told[0].Jobs != 2 || told[1].Err == nil || !strings.Contains(told[1].Err.Error(), "line 1") || told[2].Jobs != 1 {
 			t.Errorf("told %+v", told)
 		}
-		e.stop()
 	})
 }
 
 // TestHear: what comes by the bus may be anything.
 func TestHear(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		e.create("hello")
 		p.take(p.hear(frame.Offer))
 		for _, body := range []string{
@@ -338,6 +324,5 @@ func TestHear(t *testing.T) {
 		p.silent(2 * time.Second)
 		must(t, rg.bus.Tell(ChangedTopic, []byte(`{"v":1,"node":"x","runs":[{"id":1,"attempt":1,"state":"running","cancelling":true}]}`)))
 		p.hear(frame.Cancel)
-		e.stop()
 	})
 }

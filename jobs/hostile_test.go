@@ -96,15 +96,13 @@ func TestManyRunners(t *testing.T) {
 		p.say(frame.Frame{Type: frame.Hello, V: frame.Version, Runner: "one-more", Slots: 1})
 		p.wantClose(closeLater, "as many runners")
 		e.connect("r7", 1, nil) // again
-		e.stop()
 	})
 }
 
 // TestSlowRunner: one that does not read is closed, and the engine does not wait for it.
 func TestSlowRunner(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		p.socket.sent = make(chan []byte)
 		for range 2 * maxWaiting {
 			e.hub.all()[0].send(frame.Frame{Type: frame.Drain})
@@ -114,6 +112,5 @@ func TestSlowRunner(t *testing.T) {
 		}
 		p.socket.Close(1006, "the server gives up to write")
 		<-p.done
-		e.stop()
 	})
 }

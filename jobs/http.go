@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"async-data-processor/httpstream"
@@ -58,15 +57,14 @@ type HandlerConfig struct {
 type Handler struct {
 	cfg    HandlerConfig
 	asking chan struct{}
-	places httpstream.Places
-
-	mu        sync.Mutex // guards followers
-	followers int
+	// follows has one of each log that is sent.
+	follows chan struct{}
+	places  httpstream.Places
 }
 
 // NewHandler returns a Handler.
 func NewHandler(cfg HandlerConfig) *Handler {
-	return &Handler{cfg: cfg, asking: make(chan struct{}, maxAsking)}
+	return &Handler{cfg: cfg, asking: make(chan struct{}, maxAsking), follows: make(chan struct{}, maxFollowers)}
 }
 
 // NoSocket answers a request for a runner's place that opens no WebSocket.
@@ -97,19 +95,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return a, http.StatusOK, err
 		})
 	default:
-		refuseRun(w, errNoPath)
+		problems.Answer(w, errNoPath)
 	}
 }
 
 // answer answers with what f returns, in its turn.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, f func() (any, int, error)) {
-	if err := h.enter(r); err != nil {
-		refuseRun(w, err)
-		return
-	}
-	a, status, err := h.inTurn(f)
+	var a any
+	var status int
+	err := h.inTurn(r, func() (err error) {
+		a, status, err = f()
+		return err
+	})
 	if err != nil {
-		refuseRun(w, err)
+		problems.Answer(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -117,26 +116,17 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, f func() (any, 
 	_ = json.NewEncoder(w).Encode(a) // the client may be gone
 }
 
-// enter waits until the request may ask. Then it has one of asking.
-func (h *Handler) enter(r *http.Request) error {
-	select {
-	case h.asking <- struct{}{}:
-		return nil
-	default:
-	}
+// inTurn calls f, once the request may ask.
+func (h *Handler) inTurn(r *http.Request, f func() error) error {
 	late := time.NewTimer(askingWait)
 	defer late.Stop()
 	select {
 	case h.asking <- struct{}{}:
-		return nil
 	case <-late.C:
+		return ErrBusy
 	case <-r.Context().Done():
+		return ErrBusy
 	}
-	return ErrBusy
-}
-
-// inTurn calls f, and then ends the turn, also if f panics.
-func (h *Handler) inTurn(f func() (any, int, error)) (any, int, error) {
 	defer func() { <-h.asking }()
 	return f()
 }
@@ -276,70 +266,30 @@ func (h *Handler) start(w http.ResponseWriter, r *http.Request, name string) (Ru
 	}
 	var err error
 	if o.Args, err = io.ReadAll(http.MaxBytesReader(w, r.Body, MaxArgs)); err != nil {
-		return RunView{}, badBody{err}
+		return RunView{}, fmt.Errorf("%w: %w", problem.ErrBody, err)
 	}
 	return h.cfg.Service().Start(r.Context(), o)
 }
 
-// badBody is an error of the body of a request.
-type badBody struct{ error }
-
-func (b badBody) Unwrap() error { return b.error }
-
 // readReason reads the body of a change, which may be empty.
 func readReason(w http.ResponseWriter, r *http.Request) (string, error) {
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxChangeBody))
-	if err != nil {
-		return "", badBody{err}
-	}
-	if strings.TrimSpace(string(text)) == "" {
-		return "", nil
-	}
 	var body struct {
 		Reason string `json:"reason"`
 	}
-	in := json.NewDecoder(strings.NewReader(string(text)))
-	in.DisallowUnknownFields()
-	if err := in.Decode(&body); err != nil {
-		return "", badBody{err}
+	err := problem.ReadBody(w, r, maxChangeBody, &body)
+	if errors.Is(err, io.EOF) {
+		err = nil
 	}
-	if _, err := in.Token(); !errors.Is(err, io.EOF) {
-		return "", badBody{errors.New("there is more behind it")}
-	}
-	return body.Reason, nil
+	return body.Reason, err
 }
 
-// refuseRun answers with the problem that an error is.
-func refuseRun(w http.ResponseWriter, err error) {
-	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		problem.Answer(w, http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has more than %d bytes", large.Limit), 0)
-		return
-	}
-	if bad, ok := errors.AsType[badBody](err); ok {
-		problem.Answer(w, http.StatusBadRequest, "invalid-run", fmt.Sprintf("the body cannot be used: %v", bad.error), 0)
-		return
-	}
-	switch {
-	case errors.Is(err, errNoPath):
-		problem.Answer(w, http.StatusNotFound, "not-found", err.Error(), 0)
-		return
-	case errors.Is(err, errQuery):
-		problem.BadQuery(w, err)
-		return
-	}
-	for _, r := range refusals {
-		if errors.Is(err, r.is) {
-			kind := r.kind
-			if r.status == http.StatusNotFound {
-				kind = "not-found"
-			}
-			problem.Answer(w, r.status, kind, err.Error(), r.retry)
-			return
-		}
-	}
-	if errors.Is(err, context.Canceled) { // the client is gone, or the process stops
-		problem.Answer(w, http.StatusServiceUnavailable, "draining", "the process stops, ask another one, or again", 2)
-		return
-	}
-	problem.Answer(w, http.StatusInternalServerError, "internal-error", "a bug; the outcome may be unknown", 0)
-}
+// problems are those that errors are. What the bus tells apart may be one to a client.
+var problems = slices.Concat(problem.Table{
+	{Is: problem.ErrBody, Status: http.StatusBadRequest, Kind: "invalid-run"},
+	{Is: errNoPath, Status: http.StatusNotFound, Kind: "not-found"},
+	{Is: errQuery, Status: http.StatusBadRequest, Kind: "invalid-query"},
+	{Is: ErrNoJob, Status: http.StatusNotFound, Kind: "not-found"},
+	{Is: store.ErrNotFound, Status: http.StatusNotFound, Kind: "not-found"},
+}, refusals, problem.Table{
+	{Is: context.Canceled, Status: http.StatusServiceUnavailable, Kind: "draining", Retry: 2, Detail: "the process stops, ask another one, or again"},
+})

@@ -32,18 +32,18 @@ type logRequest struct {
 func (h *Handler) log(w http.ResponseWriter, r *http.Request, id int64) {
 	q, err := readLogRequest(r, id)
 	if err != nil {
-		refuseRun(w, err)
+		problems.Answer(w, err)
 		return
 	}
-	if err := h.enter(r); err != nil {
-		refuseRun(w, err)
-		return
-	}
-	run, part, err := h.begin(r, &q)
-	<-h.asking
+	var run RunDetail
+	var part store.LogPart
+	err = h.inTurn(r, func() (err error) {
+		run, part, err = h.begin(r, &q)
+		return err
+	})
 	switch {
 	case err != nil:
-		refuseRun(w, err)
+		problems.Answer(w, err)
 	case q.ranged:
 		answerRange(w, &q, part)
 	default:
@@ -185,19 +185,12 @@ var errLogs = errors.New("as many logs are sent at a time as may be")
 
 // place gives a client a place for a log.
 func (h *Handler) place() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.followers >= maxFollowers {
+	select {
+	case h.follows <- struct{}{}:
+		return true
+	default:
 		return false
 	}
-	h.followers++
-	return true
-}
-
-func (h *Handler) leave() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.followers--
 }
 
 // send sends the log from its part on.
@@ -207,7 +200,7 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, q *logRequest, ru
 		problem.Answer(w, http.StatusServiceUnavailable, "too-many-viewers", errLogs.Error(), 2)
 		return
 	}
-	ctx, place := h.places.Enter(r.Context(), client, sync.OnceFunc(h.leave))
+	ctx, place := h.places.Enter(r.Context(), client, sync.OnceFunc(func() { <-h.follows }))
 	defer h.places.Leave(place)
 	out, err := httpstream.New(ctx, w)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -241,4 +242,23 @@ func FuzzLogEventID(f *testing.F) {
 			t.Errorf("%q: %d, %d", text, attempt, offset)
 		}
 	})
+}
+
+// panicking is a Service with a bug.
+type panicking struct{ Service }
+
+// TestTurnAfterPanic: a bug in the answer to one request keeps no other one waiting.
+func TestTurnAfterPanic(t *testing.T) {
+	h := NewHandler(HandlerConfig{Service: func() Service { return panicking{} }, By: func(*http.Request) string { return "" }})
+	for _, path := range []string{"/api/jobs", "/api/jobs/1/log"} {
+		for range maxAsking {
+			func() {
+				defer func() { _ = recover() }()
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+			}()
+		}
+		if n := len(h.asking); n != 0 {
+			t.Errorf("%s: %d turns do not end", path, n)
+		}
+	}
 }

@@ -235,7 +235,7 @@ func TestAudited(t *testing.T) {
 // TestJobsReadOnly: a process that takes no commands changes nothing, and is not audited.
 func TestJobsReadOnly(t *testing.T) {
 	a := newAPI(t, func(c *LocalConfig) {
-		c.ReadOnly, c.Tell = true, func(event.CommandTaken) { t.Error("it is told") }
+		c.ReadOnly, c.Events = true, func(event.Event) { t.Error("it is told") }
 	})
 	for _, url := range []string{"/hello-world", "/1/cancel", "/1/retry"} {
 		refusedWith(t, 403, "read-only", "POST", a.base+"/api/jobs"+url, "")

@@ -99,8 +99,7 @@ func TestSession(t *testing.T) {
 // it has the labels.
 func TestOfferSlots(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 2, nil)
+		e, p := rg.pair(2)
 		for range 4 {
 			e.create("hello")
 		}
@@ -132,8 +131,7 @@ func TestOfferSlots(t *testing.T) {
 // the first one says of it counts then: it must not start.
 func TestOfferUnanswered(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		run := e.create("hello")
 		offer := p.hear(frame.Offer)
 		p.say(frame.Frame{Type: frame.Drain})
@@ -156,7 +154,6 @@ func TestOfferUnanswered(t *testing.T) {
 		if got := rg.run(run.ID); got.State != store.Running || got.Runner != "r2" {
 			t.Errorf("the run is %+v", got)
 		}
-		e.stop()
 	})
 }
 
@@ -164,8 +161,7 @@ func TestOfferUnanswered(t *testing.T) {
 // it goes, and its answer on the next connection comes too late.
 func TestOfferToOneThatGoes(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		run := e.create("hello")
 		offer := p.hear(frame.Offer)
 		p.leave()
@@ -178,15 +174,13 @@ func TestOfferToOneThatGoes(t *testing.T) {
 		}
 		p.say(frame.Frame{Type: frame.Take, Run: offer.Run, Attempt: 1})
 		p.hear(frame.Stale)
-		e.stop()
 	})
 }
 
 // TestRefuse: a refused run is not spent, and the runner is not asked again at once.
 func TestRefuse(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		run := e.create("hello")
 		offer := p.hear(frame.Offer)
 		p.say(frame.Frame{Type: frame.Refuse, Run: offer.Run, Attempt: 1, Why: "no such\x00 program\n\x1b[31m"})
@@ -199,7 +193,6 @@ func TestRefuse(t *testing.T) {
 		if p.hear(frame.Offer).Attempt != 2 {
 			t.Error("it is not offered again")
 		}
-		e.stop()
 	})
 }
 
@@ -236,7 +229,6 @@ func TestBeat(t *testing.T) {
 		if f := p.hear(frame.Cancel); f.Run != two.Run || f.Attempt != 1 {
 			t.Errorf("got %+v", f)
 		}
-		e.stop()
 	})
 }
 
@@ -244,8 +236,7 @@ func TestBeat(t *testing.T) {
 // does what another runner tells of it.
 func TestStaleEnd(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		run := e.create("again")
 		offer := p.hear(frame.Offer)
 		p.take(offer)
@@ -275,7 +266,6 @@ func TestStaleEnd(t *testing.T) {
 		if got := rg.run(run.ID); got.State != store.Succeeded {
 			t.Errorf("the run is %+v", got)
 		}
-		e.stop()
 	})
 }
 
@@ -324,15 +314,13 @@ func TestResume(t *testing.T) {
 		if got := rg.run(run.ID); got.State != store.Cancelled {
 			t.Errorf("in the end the run is %+v", got)
 		}
-		f.stop()
 	})
 }
 
 // TestNewerConnectionWins: of two connections of one name the newer one counts.
 func TestNewerConnectionWins(t *testing.T) {
 	inBubble(t, func(rg *rig) {
-		e := rg.start("node", rg.store)
-		p, _ := e.connect("r1", 1, nil)
+		e, p := rg.pair(1)
 		q, _ := e.connect("r1", 1, nil)
 		p.wantClose(closeReplaced, "newer connection")
 		if v := e.Runners(); len(v) != 1 {
@@ -340,7 +328,6 @@ func TestNewerConnectionWins(t *testing.T) {
 		}
 		e.create("hello")
 		q.take(q.hear(frame.Offer))
-		e.stop()
 	})
 }
 
@@ -367,6 +354,5 @@ func TestTakeWaits(t *testing.T) {
 		must(t, err)
 		p.take(offer)
 		p.hear(frame.Cancel) // that it had not heard
-		e.stop()
 	})
 }

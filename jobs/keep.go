@@ -26,7 +26,7 @@ func (e *Engine) takeBack(ctx context.Context) error {
 func (e *Engine) unclaim(ctx context.Context, f store.Fence, why string) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	run, done, err := e.cfg.Store.Unclaim(ctx, f, why, false)
+	run, done, err := e.cfg.Store.Unclaim(ctx, f, why)
 	if err == nil && done {
 		e.Changed(run)
 	}
@@ -103,23 +103,13 @@ func (e *Engine) retain(ctx context.Context) error {
 	}
 }
 
-// follow has the jobs follow their file, and tells of what is new, and once of what
-// cannot be taken.
-func (e *Engine) follow(ctx context.Context) {
-	var told string
-	for backoff.Sleep(ctx, reloadInterval) {
-		changed, err := e.cfg.Definitions.Reload()
-		switch {
-		case changed:
-			told = ""
-			jobs := e.cfg.Definitions.All()
-			e.hub.tellAll(frame.Frame{Type: frame.Definitions, Definitions: jobs})
-			e.tells.jobsChanged()
-			e.Kick()
-			e.cfg.Events.Send(event.JobsLoaded{Path: e.cfg.Definitions.Path(), Jobs: len(jobs)})
-		case err != nil && err.Error() != told:
-			told = err.Error()
-			e.cfg.Events.Send(event.JobsLoaded{Path: e.cfg.Definitions.Path(), Jobs: len(e.cfg.Definitions.All()), Err: err})
-		}
+// reloaded tells of new jobs, or of what cannot be taken.
+func (e *Engine) reloaded(err error) {
+	jobs := e.cfg.Definitions.All()
+	if err == nil {
+		e.hub.tellAll(frame.Frame{Type: frame.Definitions, Definitions: jobs})
+		e.tells.jobsChanged()
+		e.Kick()
 	}
+	e.cfg.Events.Send(event.JobsLoaded{Path: e.cfg.Definitions.Path(), Jobs: len(jobs), Err: err})
 }

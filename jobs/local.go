@@ -60,8 +60,8 @@ type LocalConfig struct {
 	Engines func() []string
 	// ReadOnly refuses every change.
 	ReadOnly bool
-	// Tell tells the log of a change, before it is acted on.
-	Tell func(event.CommandTaken)
+	// Events is told of a change, before it is acted on.
+	Events event.Sink
 }
 
 // Local is the Service of an engine's process. It answers the other nodes, too.
@@ -271,7 +271,7 @@ func (l *Local) change(ctx context.Context, verb string, c Change,
 func (l *Local) audit(ctx context.Context, a store.Audited, do func() (store.Run, error)) (store.Run, error) {
 	a.ID = message.NewID()
 	verb, target, _ := strings.Cut(a.What, " ")
-	l.cfg.Tell(event.CommandTaken{ID: a.ID, Verb: verb, Target: target, By: a.Who, From: a.From, Reason: a.Why})
+	l.cfg.Events.Send(event.CommandTaken{ID: a.ID, Verb: verb, Target: target, By: a.Who, From: a.From, Reason: a.Why})
 	if err := l.cfg.Store.Audit(ctx, a); err != nil {
 		return store.Run{}, told(err)
 	}

@@ -131,11 +131,7 @@ func (r *Remote) ask(ctx context.Context, q question, within time.Duration, of a
 		}
 		within = findTimeout
 	}
-	body, err := encodeBus(of)
-	if err != nil {
-		return nil, err
-	}
-	q.Of, q.Node = body, r.cfg.Node()
+	q.Of, q.Node = broker.Body(of), r.cfg.Node()
 	var got *reply
 	// An error says that the bus is away: then no engine has answered.
 	_ = askEngines(ctx, r.cfg.Bus, q, within, func(a *reply) bool {
@@ -162,8 +158,8 @@ func (r *Remote) ask(ctx context.Context, q question, within time.Duration, of a
 // refused is the error of a refusal that an engine has told.
 func refused(got *reply) error {
 	for _, r := range refusals {
-		if r.kind == got.Kind {
-			return refusal{r.is, clipped(got.Why, maxShownWhy)}
+		if r.Kind == got.Kind {
+			return refusal{r.Is, broker.Clip(got.Why, maxShownWhy)}
 		}
 	}
 	return ErrUnknown

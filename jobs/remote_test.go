@@ -148,10 +148,7 @@ func TestOneEngineChanges(t *testing.T) {
 	if runs := want[[]RunView](t, 200, "GET", base+"/api/jobs", ""); len(runs) != 20 {
 		t.Errorf("there are %d runs", len(runs))
 	}
-	body, err := encodeBus(question{V: 1, Node: "n9", Do: doStart, Of: json.RawMessage(`{"job":"hello-world"}`)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	body := broker.Body(question{V: 1, Node: "n9", Do: doStart, Of: json.RawMessage(`{"job":"hello-world"}`)})
 	var told reply
 	if err := json.Unmarshal(a.local.answer(t.Context(), body), &told); err != nil || told.Kind != "invalid-run" {
 		t.Errorf("a change that all are asked for: %+v, %v", told, err)
@@ -197,8 +194,7 @@ func TestHostileEngine(t *testing.T) {
 	})()
 	text := func(r reply) []byte {
 		r.V = broker.BusVersion
-		b, _ := encodeBus(r)
-		return b
+		return broker.Body(r)
 	}
 	for name, answer := range map[string]func(question) []byte{
 		"no JSON":         func(question) []byte { return []byte("x") },

@@ -52,9 +52,8 @@ func inBubble(t *testing.T, test func(rg *rig)) {
 		must(t, os.WriteFile(path, []byte(testJobs), 0o600))
 		s, err := store.Open(context.Background(), url)
 		must(t, err)
-		rg := &rig{t: t, url: url, store: s, bus: &fakeBus{}, jobs: path}
-		test(rg)
-		must(t, s.Close())
+		t.Cleanup(func() { must(t, s.Close()) })
+		test(&rig{t: t, url: url, store: s, bus: &fakeBus{}, jobs: path})
 	})
 }
 
@@ -65,7 +64,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// running is an engine that runs until stop is called.
+// running is an engine that runs until stop is called, or the test ends.
 type running struct {
 	*Engine
 	rig  *rig
@@ -91,10 +90,20 @@ func (rg *rig) start(node string, s Store) *running {
 		defer close(done)
 		e.Run(ctx)
 	}()
-	return &running{e, rg, func() {
+	stop := func() {
 		cancel()
 		<-done
-	}}
+	}
+	rg.t.Cleanup(stop)
+	return &running{e, rg, stop}
+}
+
+// pair starts an engine, and connects the runner r1 to it.
+func (rg *rig) pair(slots int) (*running, *peer) {
+	rg.t.Helper()
+	e := rg.start("node", rg.store)
+	p, _ := e.connect("r1", slots, nil)
+	return e, p
 }
 
 // eventsOf returns the events of a kind.

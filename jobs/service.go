@@ -10,8 +10,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"async-data-processor/broker"
 	"async-data-processor/jobs/frame"
 	"async-data-processor/jobs/store"
+	"async-data-processor/problem"
 )
 
 // Service is what clients may do with jobs, on whichever node they ask. Its methods may be
@@ -98,23 +100,18 @@ var (
 	ErrUnknown = errors.New("the engine has not answered in time, and may still do it; ask again, with the same Idempotency-Key if there is one")
 )
 
-// refusals are the errors that have a kind on the bus, and an answer by HTTP. The first
-// one that is in the chain counts.
-var refusals = []struct {
-	is            error
-	kind          string
-	status, retry int
-}{
-	{ErrInvalid, "invalid-run", http.StatusBadRequest, 0},
-	{ErrNoJob, "no-job", http.StatusNotFound, 0},
-	{store.ErrNotFound, "no-run", http.StatusNotFound, 0},
-	{store.ErrState, "run-state", http.StatusConflict, 0},
-	{store.ErrConflict, "run-conflict", http.StatusConflict, 0},
-	{ErrReadOnly, "read-only", http.StatusForbidden, 0},
-	{ErrBusy, "overloaded", http.StatusTooManyRequests, 1},
-	{ErrNoEngine, "no-engine", http.StatusServiceUnavailable, 2},
-	{ErrUnknown, "outcome-unknown", http.StatusServiceUnavailable, 2},
-	{ErrAway, "state-database-away", http.StatusServiceUnavailable, 2},
+// refusals are the errors that have a kind on the bus, and an answer by HTTP.
+var refusals = problem.Table{
+	{Is: ErrInvalid, Status: http.StatusBadRequest, Kind: "invalid-run"},
+	{Is: ErrNoJob, Status: http.StatusNotFound, Kind: "no-job"},
+	{Is: store.ErrNotFound, Status: http.StatusNotFound, Kind: "no-run"},
+	{Is: store.ErrState, Status: http.StatusConflict, Kind: "run-state"},
+	{Is: store.ErrConflict, Status: http.StatusConflict, Kind: "run-conflict"},
+	{Is: ErrReadOnly, Status: http.StatusForbidden, Kind: "read-only"},
+	{Is: ErrBusy, Status: http.StatusTooManyRequests, Kind: "overloaded", Retry: 1},
+	{Is: ErrNoEngine, Status: http.StatusServiceUnavailable, Kind: "no-engine", Retry: 2},
+	{Is: ErrUnknown, Status: http.StatusServiceUnavailable, Kind: "outcome-unknown", Retry: 2},
+	{Is: ErrAway, Status: http.StatusServiceUnavailable, Kind: "state-database-away", Retry: 2},
 }
 
 // refusal is an error of a Service with a text of its own for the client.
@@ -145,7 +142,7 @@ func (o *Order) check() error {
 	case len(o.Args) > MaxArgs:
 		return invalid("the arguments have %d bytes, want at most %d", len(o.Args), MaxArgs)
 	}
-	o.By, o.From = clipped(o.By, maxClientText), clipped(o.From, maxClientText)
+	o.By, o.From = broker.Clip(o.By, maxClientText), broker.Clip(o.From, maxClientText)
 	if o.Args = bytes.TrimSpace(o.Args); len(o.Args) == 0 {
 		return nil
 	}
@@ -162,7 +159,7 @@ func (c *Change) check() error {
 	if len(c.Reason) > MaxReason {
 		return invalid("reason has %d bytes, want at most %d", len(c.Reason), MaxReason)
 	}
-	c.By, c.From = clipped(c.By, maxClientText), clipped(c.From, maxClientText)
+	c.By, c.From = broker.Clip(c.By, maxClientText), broker.Clip(c.From, maxClientText)
 	return nil
 }
 
@@ -192,16 +189,11 @@ func noJob(name string, defined []frame.Definition) error {
 		}
 		names = append(names, d.Name)
 	}
-	text := fmt.Sprintf("there is no job %q; none is defined", clipped(name, maxShownName))
+	text := fmt.Sprintf("there is no job %q; none is defined", broker.Clip(name, maxShownName))
 	if len(names) > 0 {
-		text = fmt.Sprintf("there is no job %q; there are %s", clipped(name, maxShownName), strings.Join(names, ", "))
+		text = fmt.Sprintf("there is no job %q; there are %s", broker.Clip(name, maxShownName), strings.Join(names, ", "))
 	}
 	return refusal{ErrNoJob, text}
-}
-
-// clipped cuts a text after so many bytes, between two characters.
-func clipped(text string, most int) string {
-	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
 // Away is the Service of an engine whose state database was not reached yet.

@@ -101,10 +101,10 @@ func newAPI(t *testing.T, change func(*LocalConfig)) *api {
 	}}
 	c := LocalConfig{
 		Store: a.store, Engine: a.engine, Bus: a.bus, Node: func() string { return "e1" }, Engines: func() []string { return nil },
-		Tell: func(e event.CommandTaken) {
+		Events: func(e event.Event) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			a.told = append(a.told, e)
+			a.told = append(a.told, e.(event.CommandTaken))
 		},
 	}
 	if change != nil {
@@ -261,6 +261,6 @@ func (d downStore) Runs(ctx context.Context, f store.Filter) ([]store.Run, error
 func fuzzConfig(s *store.Store) LocalConfig {
 	return LocalConfig{
 		Store: s, Engine: &director{defined: []frame.Definition{define("hello-world", nil)}},
-		Node: func() string { return "e1" }, Engines: func() []string { return nil }, Tell: func(event.CommandTaken) {},
+		Node: func() string { return "e1" }, Engines: func() []string { return nil },
 	}
 }

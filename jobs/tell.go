@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -35,7 +34,7 @@ func (t *teller) add(runs []store.Run) {
 	defer t.mu.Unlock()
 	for _, r := range runs {
 		v := View(r)
-		v.Args, v.Why = nil, cut(v.Why, maxToldWhy)
+		v.Args, v.Why = nil, broker.Clip(v.Why, maxToldWhy)
 		// The last news of a run is at the end, so that the oldest ones are given up.
 		t.next.Runs = slices.DeleteFunc(t.next.Runs, func(old RunView) bool { return old.ID == v.ID })
 		t.next.Runs = append(t.next.Runs, v)
@@ -72,15 +71,13 @@ func (t *teller) run(ctx context.Context, node func() string, bus broker.Bus) {
 		c := t.next
 		t.next = Changed{}
 		t.mu.Unlock()
-		c.V, c.Node = 1, node()
-		body, err := json.Marshal(c)
-		if err == nil && len(body) > broker.MaxBusBody { // files and keys have long names
+		c.V, c.Node = broker.BusVersion, node()
+		body := broker.Body(c)
+		if len(body) > broker.MaxBusBody { // files and keys have long names
 			c.Runs, c.More = nil, true
-			body, err = json.Marshal(c)
+			body = broker.Body(c)
 		}
-		if err == nil {
-			_ = bus.Tell(ChangedTopic, body)
-		}
+		_ = bus.Tell(ChangedTopic, body)
 		if !backoff.Sleep(ctx, tellPause) {
 			return
 		}

@@ -24,9 +24,9 @@ type RunView struct {
 	Runner     string           `json:"runner,omitempty"`
 	Engine     string           `json:"engine,omitempty"`
 	Created    time.Time        `json:"created_at"`
-	Due        *time.Time       `json:"due_at,omitempty"`
-	Started    *time.Time       `json:"started_at,omitempty"`
-	Ended      *time.Time       `json:"ended_at,omitempty"`
+	Due        time.Time        `json:"due_at,omitzero"`
+	Started    time.Time        `json:"started_at,omitzero"`
+	Ended      time.Time        `json:"ended_at,omitzero"`
 	Exit       *int             `json:"exit,omitempty"`
 	Outcome    frame.Outcome    `json:"outcome,omitempty"`
 	Why        string           `json:"why,omitempty"`
@@ -43,17 +43,9 @@ func View(r store.Run) RunView {
 		ID: r.ID, Job: r.Job, Name: r.Job, State: r.State,
 		Queuing: r.State == store.Queued || r.State == store.Leased, Running: r.State == store.Running, Success: r.State == store.Succeeded,
 		Attempt: r.Attempt, Attempts: r.Attempts, Runner: r.Runner, Engine: r.Engine,
-		Created: r.Created.UTC(), Due: known(r.Due), Started: known(r.Started), Ended: known(r.Ended),
+		Created: r.Created, Due: r.Due, Started: r.Started, Ended: r.Ended,
 		Exit: r.Exit, Outcome: r.Outcome, Why: r.Why, Args: r.Args, File: r.File, Key: shownKey(r.Key), By: r.By, Cancelling: r.Cancelling,
 	}
-}
-
-func known(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
 }
 
 // RunnerView is a connected runner as it is told. Working tells that it has a run.
@@ -67,7 +59,7 @@ type RunnerView struct {
 	Version   string    `json:"version,omitempty"`
 	Connected time.Time `json:"connected_at"`
 	Runs      []int64   `json:"runs"`
-	// Seed tells that it speaks the frames of old runners: see frame.Binary.
+	// Seed tells that it speaks the frames of old runners: see frame.BinaryReport.
 	Seed bool `json:"seed"`
 	// Draining tells that it takes no more runs.
 	Draining bool `json:"draining,omitempty"`

@@ -1,14 +1,12 @@
 package jobs
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"async-data-processor/broker"
@@ -29,7 +27,6 @@ const (
 type question struct {
 	V    int    `json:"v"`
 	Node string `json:"node"`
-	Seq  uint64 `json:"seq"`
 	// To is the engine that is asked; empty for all. A change is asked of one.
 	To string          `json:"to,omitempty"`
 	Do string          `json:"do"`
@@ -53,23 +50,10 @@ const (
 type reply struct {
 	V    int    `json:"v"`
 	Node string `json:"node"`
-	Seq  uint64 `json:"seq"`
 	// Kind is that of a refusal, and Why its text; both are empty if Body is there.
 	Kind string          `json:"kind,omitempty"`
 	Why  string          `json:"why,omitempty"`
 	Body json.RawMessage `json:"body,omitempty"` // depends on what was asked
-}
-
-// busSeq numbers what this process asks and answers.
-var busSeq atomic.Uint64
-
-// encodeBus is json.Marshal that does not make texts longer for the sake of HTML.
-func encodeBus(body any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(body)
-	return b.Bytes(), err
 }
 
 // answer answers another node; nil if the question is not for this engine.
@@ -83,25 +67,21 @@ func (l *Local) answer(ctx context.Context, body []byte) []byte {
 	if q.Node == node || q.To != "" && q.To != node {
 		return nil
 	}
-	r := reply{V: broker.BusVersion, Node: node, Seq: busSeq.Add(1)}
+	r := reply{V: broker.BusVersion, Node: node}
 	result, err := l.do(ctx, &q)
 	if err == nil {
-		r.Body, err = encodeFitting(result)
+		r.Body, err = fitting(result)
 	}
 	if err != nil {
 		r.Kind, r.Why = kindOf(err)
 	}
-	text, err := encodeBus(r)
-	if err != nil {
-		return nil
-	}
-	return text
+	return broker.Body(r)
 }
 
 func kindOf(err error) (kind, why string) {
 	for _, r := range refusals {
-		if errors.Is(err, r.is) {
-			return r.kind, clipped(err.Error(), maxShownWhy)
+		if errors.Is(err, r.Is) {
+			return r.Kind, broker.Clip(err.Error(), maxShownWhy)
 		}
 	}
 	return "state-database-away", ErrAway.Error()
@@ -135,7 +115,7 @@ func (l *Local) do(ctx context.Context, q *question) (any, error) {
 	case doRetry:
 		return asked(q, func(of Change) (RunView, error) { return l.Retry(ctx, of) })
 	}
-	return nil, invalid("this engine does not know %q", clipped(q.Do, maxShownName))
+	return nil, invalid("this engine does not know %q", broker.Clip(q.Do, maxShownName))
 }
 
 // asked reads what a question is of, and returns a pointer to what f returns of it.
@@ -154,12 +134,12 @@ type shortened interface {
 	shorten() bool
 }
 
-// encodeFitting returns the text of a result, which it shortens to fit into an answer.
-func encodeFitting(result any) ([]byte, error) {
+// fitting returns the text of a result, which it shortens to fit into an answer.
+func fitting(result any) ([]byte, error) {
 	for {
-		text, err := encodeBus(result)
-		if err != nil || len(text) <= maxReply {
-			return text, err
+		text := broker.Body(result)
+		if len(text) <= maxReply {
+			return text, nil
 		}
 		if s, ok := result.(shortened); !ok || !s.shorten() {
 			return nil, away{errors.New("the answer is too long for the bus")}
@@ -242,14 +222,10 @@ func sortRunners(all []RunnerView) []RunnerView {
 // askEngines asks, and calls take with each answer that can be read, until that returns
 // false or the time is over.
 func askEngines(ctx context.Context, bus broker.Bus, q question, within time.Duration, take func(*reply) (more bool)) error {
-	q.V, q.Seq = broker.BusVersion, busSeq.Add(1)
-	body, err := encodeBus(q)
-	if err != nil {
-		return err
-	}
+	q.V = broker.BusVersion
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return bus.Ask(ctx, askTopic, body, func(answer []byte) bool {
+	return bus.Ask(ctx, askTopic, broker.Body(q), func(answer []byte) bool {
 		var r reply
 		if broker.ReadBody(answer, &r) != nil || r.Node == "" || len(r.Node) > maxNodeName {
 			return true

@@ -211,11 +211,18 @@ func (w *worker) do(f frame.Frame, fence store.Fence) bool {
 		return w.take(fence)
 	case frame.Refuse:
 		return w.refuse(fence, f.Why)
-	case frame.Log:
-		return w.log(f, fence)
-	default:
-		return w.finish(f, fence)
 	}
+	owned, ok := w.owns(fence)
+	switch {
+	case !ok:
+		return false
+	case !owned:
+		w.stale(fence)
+		return true
+	case f.Type == frame.Log:
+		return w.log(f, fence)
+	}
+	return w.finish(f, fence)
 }
 
 // take notes that the runner wants to start, and lets it.
@@ -269,16 +276,9 @@ func (w *worker) owns(fence store.Fence) (owned, ok bool) {
 // log keeps a part of a log. The answer says up to where the log is there: the runner sends
 // again what is missing.
 func (w *worker) log(f frame.Frame, fence store.Fence) bool {
-	owned, ok := w.owns(fence)
-	if !owned {
-		if ok {
-			w.stale(fence)
-		}
-		return ok
-	}
 	var next int64
 	var there bool
-	ok = w.try(func(ctx context.Context) (err error) {
+	ok := w.try(func(ctx context.Context) (err error) {
 		next, err = w.engine.cfg.Store.AppendLog(ctx, fence, f.Offset, f.Data, f.Cut)
 		there = !errors.Is(err, store.ErrNotFound) // else the run was removed
 		return gone(err)
@@ -297,16 +297,9 @@ func (w *worker) log(f frame.Frame, fence store.Fence) bool {
 // finish notes the end of an attempt. One that is not the run's last attempt is stale, and
 // changes nothing.
 func (w *worker) finish(f frame.Frame, fence store.Fence) bool {
-	owned, ok := w.owns(fence)
-	if !owned {
-		if ok {
-			w.stale(fence)
-		}
-		return ok
-	}
 	var run store.Run
 	var current bool
-	ok = w.try(func(ctx context.Context) (err error) {
+	ok := w.try(func(ctx context.Context) (err error) {
 		run, current, err = w.engine.cfg.Store.End(ctx, fence, store.End{Outcome: f.Outcome, Exit: f.Exit, Why: f.Why, Log: f.Offset})
 		return err
 	})

@@ -229,7 +229,7 @@ func (l *Locator) look(ctx context.Context, id string) Location {
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
 		answers := 0
 		// Without the bus, the others are unknown.
-		_ = l.cfg.Bus.Ask(asking, whereTopic, encode(whereQuestion{V: broker.BusVersion, Node: g.node, ID: id}), func(body []byte) bool {
+		_ = l.cfg.Bus.Ask(asking, whereTopic, broker.Body(whereQuestion{V: broker.BusVersion, Node: g.node, ID: id}), func(body []byte) bool {
 			a, owns, err := parseWhereAnswer(body)
 			l.skipped.Add(err)
 			if err == nil && a.Node != g.node {

@@ -108,7 +108,7 @@ func (l *letterLook) add(d *broker.DeadLetter) (n int) {
 		if known == nil {
 			n++
 		}
-		l.found[string(id)] = &deadPlace{d.Envelope.Shard, d.Time, clip(d.Reason, maxReason)}
+		l.found[string(id)] = &deadPlace{d.Envelope.Shard, d.Time, broker.Clip(d.Reason, maxReason)}
 	}
 	take([]byte(d.Envelope.ID)) // of an envelope of ours it is no id of a message
 	if !d.Envelope.Foreign {

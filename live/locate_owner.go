@@ -19,7 +19,7 @@ func (l *Locator) answer(body []byte) []byte {
 	if a.Owns == "" && !a.Sought {
 		return nil
 	}
-	return encode(a)
+	return broker.Body(a)
 }
 
 // own is what this process knows of a message.
@@ -74,7 +74,7 @@ func (l *Locator) placeOf(id []byte, p *Place) *wherePlace {
 	found, err := l.find(id, p)
 	switch {
 	case err != nil:
-		w.Why = clip(fmt.Sprintf("its file was not found: %v", err), maxReason)
+		w.Why = broker.Clip(fmt.Sprintf("its file was not found: %v", err), maxReason)
 	case found.File != "":
 		w.File, w.Line = found.File, found.Line
 		if found.Open {

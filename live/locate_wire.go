@@ -93,7 +93,7 @@ func parseWhereAnswer(body []byte) (a whereAnswer, owns bitset, err error) {
 			!isPlain(p.Worker, maxWorker) || !isMillis(p.Since) || !isPlain(p.File, maxFileName) || p.Line < 0 || (p.File == "") != (p.Line == 0) {
 			return whereAnswer{}, nil, errBounds
 		}
-		p.Why = clip(p.Why, maxReason)
+		p.Why = broker.Clip(p.Why, maxReason)
 	}
 	return a, owns, nil
 }

@@ -148,7 +148,7 @@ func (l *look) add(d *broker.DeadLetter) {
 			continue
 		}
 		sets := l.dead[string(id)]
-		set := sets.set(shard, clip(d.Reason, maxReason), l.began)
+		set := sets.set(shard, broker.Clip(d.Reason, maxReason), l.began)
 		set.bits.add(i)
 		if set.when.Equal(l.began) || d.Time.After(set.when) {
 			set.when = d.Time

@@ -3,6 +3,8 @@ package live
 import (
 	"slices"
 	"time"
+
+	"async-data-processor/broker"
 )
 
 const (
@@ -130,7 +132,7 @@ func (e *entry) learn(a *answer, owns bitset, st *idState, now time.Time) (chang
 			broken = true
 			continue
 		}
-		set := e.dead.set(d.Shard, clip(d.Reason, maxReason), now)
+		set := e.dead.set(d.Shard, broker.Clip(d.Reason, maxReason), now)
 		changed = set.bits.join(bits) || changed
 	}
 	if st.Sought && e.seek {

@@ -78,7 +78,7 @@ func TestHostileBodies(t *testing.T) {
 		// Of reasons only some are kept, and each is short and can be told.
 		for i := range 100 {
 			why := fmt.Sprintf("%d\xff%s", i, strings.Repeat("é", maxReason))
-			tell(own, string(encode(answer{V: 1, Node: "x", IDs: []idState{{ID: id, Dead: []deadState{{0, "1", why}}}}})))
+			tell(own, string(broker.Body(answer{V: 1, Node: "x", IDs: []idState{{ID: id, Dead: []deadState{{0, "1", why}}}}})))
 		}
 		r, err := w.Receipt()
 		if err != nil || r.Dead != 1 || len(n.entries[id].dead) > maxReasons+1 || len(r.Indexes.Dead) > 1 || len(r.Indexes.Dead[0].Reason) > maxReason {
@@ -102,7 +102,7 @@ func TestInterestsAreBounded(t *testing.T) {
 			for range 1000 {
 				in.IDs = append(in.IDs, asked{ID: newID(1)})
 			}
-			if err := s.memory.Tell(interestTopic, encode(in)); err != nil {
+			if err := s.memory.Tell(interestTopic, broker.Body(in)); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()

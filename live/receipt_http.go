@@ -97,20 +97,20 @@ func (h *ReceiptHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	client := h.cfg.Client(r)
 	if !h.asks.take(client) {
-		refuseReceipt(w, errShare)
+		receiptProblems.Answer(w, errShare)
 		return
 	}
 	defer h.asks.give(client)
 	watch, err := h.watch(strings.TrimPrefix(r.URL.Path, h.cfg.Path))
 	if err != nil {
-		refuseReceipt(w, err)
+		receiptProblems.Answer(w, err)
 		return
 	}
 	defer watch.Close()
 	select {
 	case <-watch.Ready():
 	case <-r.Context().Done(): // what is not known yet may be taken for what there is not
-		refuseReceipt(w, errStopping)
+		receiptProblems.Answer(w, errStopping)
 		return
 	}
 	if form == "text/event-stream" || form == "text/plain" {
@@ -129,7 +129,7 @@ func (h *ReceiptHandler) once(w http.ResponseWriter, r *http.Request, form strin
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(atMost/time.Second)))
 	}
 	if err != nil {
-		refuseReceipt(w, err)
+		receiptProblems.Answer(w, err)
 		return
 	}
 	header := w.Header()
@@ -147,7 +147,7 @@ func (h *ReceiptHandler) once(w http.ResponseWriter, r *http.Request, form strin
 	}
 	text, err := json.Marshal(&receipt)
 	if err != nil {
-		refuseReceipt(w, err)
+		receiptProblems.Answer(w, err)
 		return
 	}
 	header.Set("Content-Type", "application/json")
@@ -184,24 +184,16 @@ var (
 	errStreams  = errors.New("as many receipts are streamed as may be, at all or to one client; ask for JSON, or try again")
 )
 
-// refuseReceipt answers with the problem that an error is.
-func refuseReceipt(w http.ResponseWriter, err error) {
-	status, kind, retry := http.StatusInternalServerError, "internal-error", 0
-	detail := err.Error()
-	switch {
-	case errors.Is(err, ErrNoID):
-		status, kind = http.StatusBadRequest, "invalid-id"
-		detail += "; it has 26 characters, as in the answer to the submission; leave out the .0 of a message"
-	case errors.Is(err, ErrNotKnown):
-		status, kind = http.StatusNotFound, "not-known"
-	case errors.Is(err, ErrForgotten):
-		status, kind = http.StatusGone, "forgotten"
-	case errors.Is(err, ErrTooMany), errors.Is(err, errStreams):
-		status, kind, retry = http.StatusServiceUnavailable, "too-many-receipts", 2
-	case errors.Is(err, errStopping):
-		status, kind, retry = http.StatusServiceUnavailable, "draining", 2
-	case errors.Is(err, errShare):
-		status, kind, retry = http.StatusTooManyRequests, "overloaded", 1
-	}
-	problem.Answer(w, status, kind, detail, retry)
+// receiptProblems are those that errors are.
+var receiptProblems = problem.Table{
+	{
+		Is: ErrNoID, Status: http.StatusBadRequest, Kind: "invalid-id",
+		Detail: ErrNoID.Error() + "; it has 26 characters, as in the answer to the submission; leave out the .0 of a message",
+	},
+	{Is: ErrNotKnown, Status: http.StatusNotFound, Kind: "not-known"},
+	{Is: ErrForgotten, Status: http.StatusGone, Kind: "forgotten"},
+	{Is: ErrTooMany, Status: http.StatusServiceUnavailable, Kind: "too-many-receipts", Retry: 2},
+	{Is: errStreams, Status: http.StatusServiceUnavailable, Kind: "too-many-receipts", Retry: 2},
+	{Is: errStopping, Status: http.StatusServiceUnavailable, Kind: "draining", Retry: 2},
+	{Is: errShare, Status: http.StatusTooManyRequests, Kind: "overloaded", Retry: 1},
 }

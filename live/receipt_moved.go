@@ -14,7 +14,6 @@ const movedTopic = "receipts.moved"
 type moved struct {
 	V    int    `json:"v"`
 	Node string `json:"node"`
-	Seq  uint64 `json:"seq"`
 	ID   string `json:"id"`
 }
 
@@ -22,7 +21,7 @@ type moved struct {
 // than it was accepted for. Its receipt is then asked of all shards. If that is lost, the
 // receipt may stay pending where a server remembers the shards.
 func (r *Receipts) Moved(id string) {
-	_ = r.cfg.Bus.Tell(movedTopic, encode(moved{broker.BusVersion, r.cfg.Node(), r.seq.Add(1), id}))
+	_ = r.cfg.Bus.Tell(movedTopic, broker.Body(moved{broker.BusVersion, r.cfg.Node(), id}))
 }
 
 // movements hears what Moved tells, here or elsewhere.

@@ -131,7 +131,7 @@ func (o *owner) dead(shard int, id []byte, reason string) {
 	if in == nil || err != nil || index < 0 || index >= in.count || len(o.news) >= maxDeadNews {
 		return
 	}
-	o.news = append(o.news, deadNews{string(submission), shard, index, clip(reason, maxReason)})
+	o.news = append(o.news, deadNews{string(submission), shard, index, broker.Clip(reason, maxReason)})
 	o.change(string(submission), in)
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"async-data-processor/broker"
 )
 
 // Pause is why the owner of a shard consumes nothing of it, for now.
@@ -59,7 +61,7 @@ func pausedOf(owns []Owned) (told []pausedShards) {
 	var all pauses
 	for _, w := range owns {
 		if w.Pause != nil && w.Shard < maxShards {
-			all.add(w.Shard, Pause{clip(w.Pause.Reason, maxReason), w.Pause.Until})
+			all.add(w.Shard, Pause{broker.Clip(w.Pause.Reason, maxReason), w.Pause.Until})
 		}
 	}
 	for _, p := range all {
@@ -96,7 +98,7 @@ func (s *shardsKnown) pausesTold(owns bitset, told []pausedShards) {
 	}
 	maps.DeleteFunc(now, func(n int, _ Pause) bool { return owns.has(n) })
 	for _, p := range told {
-		why := Pause{Reason: clip(p.Reason, maxReason)}
+		why := Pause{Reason: broker.Clip(p.Reason, maxReason)}
 		if p.Until > 0 {
 			why.Until = stamp(time.UnixMilli(p.Until))
 		}

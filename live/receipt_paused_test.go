@@ -90,7 +90,7 @@ func TestManyPauses(t *testing.T) {
 			}
 		}
 		var longest int
-		n.owner.tell = func(_ string, a answer) { longest = max(longest, len(encode(a))) }
+		n.owner.tell = func(_ string, a answer) { longest = max(longest, len(broker.Body(a))) }
 		n.owner.hear(&interest{V: 1, Node: "n", To: n.to, IDs: []asked{{ID: id}}})
 		if longest == 0 || longest > broker.MaxBusBody {
 			t.Errorf("an answer has %d bytes", longest)

@@ -29,7 +29,7 @@ type receiptStream struct {
 func (h *ReceiptHandler) stream(w http.ResponseWriter, r *http.Request, form string, watch watching, client string) {
 	receipt, err := watch.Receipt()
 	if err != nil {
-		refuseReceipt(w, err)
+		receiptProblems.Answer(w, err)
 		return
 	}
 	header := w.Header()
@@ -42,13 +42,13 @@ func (h *ReceiptHandler) stream(w http.ResponseWriter, r *http.Request, form str
 		return
 	}
 	if !h.streams.take(client) {
-		refuseReceipt(w, errStreams)
+		receiptProblems.Answer(w, errStreams)
 		return
 	}
 	defer h.streams.give(client)
 	out, err := httpstream.New(r.Context(), w)
 	if err != nil {
-		refuseReceipt(w, err)
+		receiptProblems.Answer(w, err)
 		return
 	}
 	s := &receiptStream{out, form == "text/event-stream"}

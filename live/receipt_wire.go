@@ -1,7 +1,6 @@
 package live
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -34,7 +33,6 @@ var errBounds = errors.New("out of bounds")
 type interest struct {
 	V    int    `json:"v"`
 	Node string `json:"node"`
-	Seq  uint64 `json:"seq"`
 	// To is the last word of the topic for the answers.
 	To  string  `json:"to"`
 	IDs []asked `json:"ids"`
@@ -52,7 +50,6 @@ type asked struct {
 type answer struct {
 	V    int    `json:"v"`
 	Node string `json:"node"`
-	Seq  uint64 `json:"seq"`
 	// Owns are the shards for which it answers. Of those that are not in Forgot it
 	// remembers all that was ever written. Paused are those that are paused.
 	Owns   string         `json:"owns,omitempty"`
@@ -148,21 +145,10 @@ func countOf(id string) (int, error) {
 	return count, nil
 }
 
-// encode returns the JSON of a body of the bus.
-func encode(body any) []byte {
-	text, _ := json.Marshal(body) // it has no value that could fail
-	return text
-}
-
 // wakeUp puts a wake-up into a channel that holds one.
 func wakeUp(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// clip cuts a text to so many bytes, and to what JSON keeps as it is.
-func clip(text string, most int) string {
-	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }

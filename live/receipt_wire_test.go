@@ -125,7 +125,7 @@ func TestMemory(t *testing.T) {
 // FuzzInterest: no body makes an interest beyond the bounds.
 func FuzzInterest(f *testing.F) {
 	id := newID(10)
-	f.Add(encode(interest{V: 1, Node: "n", To: "01jd8y6g5v3x9q2r7t4b1c0d5e", IDs: []asked{{ID: id, Shards: "0-3,7", Seek: true}}}))
+	f.Add(broker.Body(interest{V: 1, Node: "n", To: "01jd8y6g5v3x9q2r7t4b1c0d5e", IDs: []asked{{ID: id, Shards: "0-3,7", Seek: true}}}))
 	f.Add([]byte(`{"v":2}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		in, err := parseInterest(body)
@@ -146,7 +146,7 @@ func FuzzInterest(f *testing.F) {
 // FuzzAnswer: no body makes a receipt say what cannot be.
 func FuzzAnswer(f *testing.F) {
 	const id = "01JD8Y6G5V3X9Q2R7T4B1C000A" // of 10
-	f.Add(encode(answer{
+	f.Add(broker.Body(answer{
 		V: 1, Node: "n", Owns: "0-4", Forgot: []shardMemory{{1, 1e12}}, Paused: []pausedShards{{"0-2", "disk", 1e12}, {Shards: "3"}},
 		IDs: []idState{{
 			ID: id, Written: []written{{0, "0-3", 1e12, 2e12, 3e12}}, Dead: []deadState{{1, "4,6", "bad"}},
@@ -165,6 +165,6 @@ func FuzzAnswer(f *testing.F) {
 		if len(got.Paused) > maxPauses || len(r.shards.pauses) > maxShards {
 			t.Errorf("%d pauses, of %d shards", len(got.Paused), len(r.shards.pauses))
 		}
-		encode(got)
+		broker.Body(got)
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"async-data-processor/broker"
@@ -63,8 +62,7 @@ type Receipts struct {
 	cfg     ReceiptConfig
 	to      string // the word of this node's topic
 	owner   *owner
-	memory  *memory // nil if the process is no server
-	seq     atomic.Uint64
+	memory  *memory       // nil if the process is no server
 	woken   chan struct{} // wakes up Run; it holds one wake-up
 	skipped broker.Skips
 
@@ -108,14 +106,12 @@ func (r *Receipts) wake() { wakeUp(r.woken) }
 
 // tellInterest tells the owners. The bus may be away; it is told again.
 func (r *Receipts) tellInterest(in interest) {
-	in.Seq = r.seq.Add(1)
-	_ = r.cfg.Bus.Tell(interestTopic, encode(in))
+	_ = r.cfg.Bus.Tell(interestTopic, broker.Body(in))
 }
 
 // tellAnswer tells the node that has asked. If the body is lost, that node asks again.
 func (r *Receipts) tellAnswer(to string, a answer) {
-	a.Seq = r.seq.Add(1)
-	_ = r.cfg.Bus.Tell(answerTopic+to, encode(a))
+	_ = r.cfg.Bus.Tell(answerTopic+to, broker.Body(a))
 }
 
 // Run hears and tells until ctx ends; then it tells the last changes. It is called once.

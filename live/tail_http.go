@@ -76,13 +76,13 @@ func (h *TailHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, v, p, err := h.take(r.Context(), r)
 	if err != nil {
-		tailProblem(w, err)
+		tailProblems.Answer(w, err)
 		return
 	}
 	defer h.places.Leave(p)
 	out, err := httpstream.New(ctx, w)
 	if err != nil {
-		tailProblem(w, err)
+		tailProblems.Answer(w, err)
 		return
 	}
 	form := negotiate(r.Header["Accept"], tailForms)
@@ -243,16 +243,9 @@ func frame(out *bytes.Buffer, f Frame, id string) error {
 	return nil
 }
 
-// tailProblem answers with a problem (RFC 9457).
-func tailProblem(w http.ResponseWriter, err error) {
-	status, kind, retry := http.StatusInternalServerError, "internal-error", 0
-	switch {
-	case errors.Is(err, ErrQuery):
-		status, kind = http.StatusBadRequest, "invalid-query"
-	case errors.Is(err, ErrTooManyViewers):
-		status, kind, retry = http.StatusServiceUnavailable, "too-many-viewers", comeLater/1000
-	case errors.Is(err, ErrTailEnded):
-		status, kind, retry = http.StatusServiceUnavailable, "draining", 2
-	}
-	problem.Answer(w, status, kind, err.Error(), retry)
+// tailProblems are those that errors are (RFC 9457).
+var tailProblems = problem.Table{
+	{Is: ErrQuery, Status: http.StatusBadRequest, Kind: "invalid-query"},
+	{Is: ErrTooManyViewers, Status: http.StatusServiceUnavailable, Kind: "too-many-viewers", Retry: comeLater / 1000},
+	{Is: ErrTailEnded, Status: http.StatusServiceUnavailable, Kind: "draining", Retry: 2},
 }

@@ -176,7 +176,7 @@ func (t *Tail) renew(now time.Time) {
 // any. mu is held.
 func (t *Tail) interest(s *stream, end bool, n int) []byte {
 	t.seq++
-	return encode(lastWanted{tapInterest{
+	return broker.Body(lastWanted{tapInterest{
 		V: broker.BusVersion, Node: t.cfg.Node(), Seq: t.seq, Hub: t.id, Tap: s.epoch, End: end, Rate: s.rate(), Filter: s.filter.Filter,
 	}, n})
 }

@@ -15,7 +15,6 @@ import (
 // that the cursor has passed, and takes no others there. The world's lock guards it.
 type records struct {
 	cursor string
-	known  bool
 	rows   map[string]bool // by the file's name; false once it was forgotten
 	away   time.Time       // until then
 	faults []verdict       // of the next transactions
@@ -107,12 +106,12 @@ func (r *modelRecorder) record() error {
 		w := r.p.world
 		if r.begun != files {
 			w.mu.Lock()
-			cursor, known, away := w.records.cursor, w.records.known, time.Now().Before(w.records.away)
+			cursor, away := w.records.cursor, time.Now().Before(w.records.away)
 			w.mu.Unlock()
 			if away {
 				return errAway
 			}
-			files.Begin(cursor, known)
+			files.Begin(cursor)
 			r.begun = files
 		}
 		part, err := files.Next(2)
@@ -168,7 +167,7 @@ func (w *world) store(part *Part) {
 			w.records.rows[name] = true
 		}
 	}
-	w.records.cursor, w.records.known = max(w.records.cursor, part.Cursor), true
+	w.records.cursor = max(w.records.cursor, part.Cursor)
 	for _, name := range w.disk.names() {
 		if _, known := w.records.rows[name]; !known && ParseName(name) == Visible && ulidOf(name) <= w.records.cursor {
 			w.disk.breach("the cursor %s has passed %s, which is not recorded", w.records.cursor, name)

@@ -172,11 +172,11 @@ func (p *Publications) close() {
 	p.recorder.Published()
 }
 
-// Begin says where the recording begins: behind the cursor that was stored last. Without
-// one it begins with what is published since the shard was opened, and the first part
-// has the cursor for that.
-func (p *Publications) Begin(cursor string, known bool) {
-	if !known {
+// Begin says where the recording begins: behind the cursor that was stored last. If that
+// is empty, it begins with what is published since the shard was opened, and the first
+// part has the cursor for that.
+func (p *Publications) Begin(cursor string) {
+	if cursor == "" {
 		p.cursor, p.high = p.before, p.before
 		p.part = &Part{Cursor: p.cursor, CaughtUp: true}
 		return

@@ -24,7 +24,6 @@ type recorded struct {
 	files  *Publications
 	begun  bool
 	cursor string
-	known  bool
 	rows   map[string]Published
 	over   map[string]Published // rows that were forgotten
 }
@@ -52,7 +51,7 @@ func (r *recorded) record() {
 	defer r.mu.Unlock()
 	for r.files != nil && !r.away {
 		if !r.begun {
-			r.files.Begin(r.cursor, r.known)
+			r.files.Begin(r.cursor)
 			r.begun = true
 		}
 		part, err := r.files.Next(r.limit)
@@ -85,7 +84,7 @@ func (r *recorded) store(part *Part) {
 		}
 		r.rows[f.File] = f
 	}
-	r.cursor, r.known = max(r.cursor, part.Cursor), true
+	r.cursor = max(r.cursor, part.Cursor)
 	for name, f := range r.rows {
 		if f.ULID() <= r.cursor {
 			r.over[name] = f

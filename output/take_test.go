@@ -99,7 +99,7 @@ func (k kindOfTake) begin(t *testing.T, p plan, err error) *takeRun {
 	r := &takeRun{T: t, dir: openTestDir(t, memoryDir(t)), plan: p, want: k.want}
 	fill(t, r.dir.path, k.files)
 	r.recorded = newRecorded(t)
-	r.recorded.lazy, r.recorded.cursor, r.recorded.known = true, noULID, true
+	r.recorded.lazy, r.recorded.cursor = true, noULID
 	r.dir.Recorder = r.recorded
 	r.dir.wrap = func(f folder) folder {
 		r.disk = newFaultyFolder(t, f, func(i int, call string) verdict { return r.plan(i, call) }, err)

@@ -46,7 +46,7 @@ var house = map[string]struct{ ours, theirs []string }{
 	"dashboard":  {ours: []string{"broker", "httpstream", "problem"}},
 	"deadletter": {ours: []string{"backoff", "broker", "event", "message", "problem", "shard"}},
 	"control":    {ours: []string{"backoff", "broker", "event", "message", "problem"}},
-	"jobs":       {ours: []string{"backoff", "broker", "event", "httpstream", "jobs/frame", "jobs/store", "message", "problem"}, theirs: []string{"go.yaml.in/yaml/v3"}},
+	"jobs":       {ours: []string{"backoff", "broker", "event", "httpstream", "jobs/frame", "jobs/store", "message", "problem", "reload"}, theirs: []string{"go.yaml.in/yaml/v3"}},
 	"jobs/frame": {},
 	"consumer": {ours: []string{
 		"broker", "batcher", "workerpool", "output", "message", "event", "backoff",
@@ -64,9 +64,10 @@ var house = map[string]struct{ ours, theirs []string }{
 	// What it checks exchanges with stays out of the binary: only tests may import it.
 	"dashboard/openapitest": {ours: []string{"dashboard"}, theirs: []string{"github.com/getkin/kin-openapi/openapi3"}},
 	"backoff":               {},
+	"reload":                {ours: []string{"backoff"}},
 	"durable":               {theirs: []string{"golang.org/x/sys/unix"}},
 	"server": {
-		ours: []string{"message", "event"},
+		ours: []string{"message", "event", "reload"},
 		theirs: []string{
 			"github.com/labstack/echo/v4", "github.com/klauspost/compress/gzip", "github.com/klauspost/compress/zstd",
 			"github.com/coder/websocket",

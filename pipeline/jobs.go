@@ -179,10 +179,10 @@ func (s *state) answers() error {
 }
 
 // Cursor implements files.Store.
-func (s *state) Cursor(ctx context.Context, shard int) (cursor string, ok bool, err error) {
+func (s *state) Cursor(ctx context.Context, shard int) (cursor string, err error) {
 	st, err := s.now()
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	return st.Cursor(ctx, shard)
 }
@@ -259,8 +259,7 @@ func takeJobs(p *process) error {
 		}
 		e := &engine{work: jobs.New(jobs.Config{Store: s, Bus: p.broker, Node: node, Definitions: defined, Events: p.events})}
 		e.local = jobs.NewLocal(jobs.LocalConfig{
-			Store: s, Engine: e.work, Bus: p.broker, Node: node, Engines: others, ReadOnly: p.cfg.ReadOnly,
-			Tell: func(c event.CommandTaken) { p.events.Send(c) },
+			Store: s, Engine: e.work, Bus: p.broker, Node: node, Engines: others, ReadOnly: p.cfg.ReadOnly, Events: p.events,
 		})
 		p.runs.engine.Store(e)
 		var answering sync.WaitGroup

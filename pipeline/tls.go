@@ -51,18 +51,7 @@ func (p *process) loadCertificate() (err error) {
 // watchCertificate has the certificate follow its files until ctx ends, and tells
 // of what is new, and once of what cannot be taken.
 func watchCertificate(ctx context.Context, c *server.Certificate, events event.Sink) {
-	var told string
-	every(ctx, certificateInterval, func() {
-		changed, err := c.Reload()
-		switch {
-		case changed:
-			told = ""
-			events.Send(event.CertificateLoaded{Expires: c.Expires()})
-		case err != nil && err.Error() != told:
-			told = err.Error()
-			events.Send(event.CertificateLoaded{Expires: c.Expires(), Err: err})
-		}
-	})
+	c.Follow(ctx, certificateInterval, func(err error) { events.Send(event.CertificateLoaded{Expires: c.Expires(), Err: err}) })
 }
 
 // TrustOnly returns the settings of a TLS client that takes the first certificate in

@@ -232,7 +232,7 @@ func TestReload(t *testing.T) {
 	chain := append(bytes.Clone(newCert), authority...)
 	f.write(oldCert, oldKey)
 	c := f.load()
-	name := func() string { return c.current.Load().Leaf.DNSNames[0] }
+	name := func() string { return c.Current().Leaf.DNSNames[0] }
 	look := func(what string, changed, fails bool, want string) {
 		t.Helper()
 		got, err := c.Reload()
@@ -277,7 +277,7 @@ func TestReload(t *testing.T) {
 	f.write(chain, newKey)
 	look("new", false, false, "old")
 	look("new", true, false, "new")
-	if n := len(c.current.Load().Certificate); n != 2 {
+	if n := len(c.Current().Certificate); n != 2 {
 		t.Errorf("%d certificates in the chain, want 2", n)
 	}
 	look("new", false, false, "new")

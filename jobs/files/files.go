@@ -28,8 +28,6 @@ import (
 )
 
 const (
-	// maxFiles bounds the files of a transaction.
-	maxFiles = 1000
 	// retryMin and retryMax bound the pause after a failure.
 	retryMin = 100 * time.Millisecond
 	retryMax = 5 * time.Second
@@ -43,8 +41,8 @@ const (
 
 // Store is the view of the state database that a Recorder needs.
 type Store interface {
-	// Cursor returns that of a shard, false if it has none.
-	Cursor(ctx context.Context, shard int) (cursor string, ok bool, err error)
+	// Cursor returns that of a shard; empty if it has none.
+	Cursor(ctx context.Context, shard int) (cursor string, err error)
 	// Record stores files and cursors in one transaction. A file is stored once, and a
 	// cursor goes forward only. It may be repeated.
 	Record(ctx context.Context, parts []store.Recorded) error
@@ -166,12 +164,11 @@ func (r *Recorder) step(ctx context.Context, pause *backoff.Backoff) bool {
 		case err != nil:
 			r.failed(err)
 			backoff.Sleep(ctx, pause.Next())
-		case more:
-			pause.Reset()
-			r.succeeded()
-		default:
-			pause.Reset()
-			r.succeeded()
+			continue
+		}
+		pause.Reset()
+		r.succeeded()
+		if !more {
 			return true
 		}
 	}
@@ -185,7 +182,7 @@ func (r *Recorder) record(ctx context.Context) (more bool, err error) {
 		parts    []store.Recorded
 		given    []*source
 		caughtUp []bool
-		room     = maxFiles
+		room     = store.MaxRecorded
 		sources  = r.all()
 		wanted   = r.cfg.Wanted == nil || r.cfg.Wanted()
 	)
@@ -233,11 +230,11 @@ func (r *Recorder) record(ctx context.Context) (more bool, err error) {
 // next returns what is to be recorded next of a shard, nil if that is nothing.
 func (r *Recorder) next(ctx context.Context, s *source, room int) (*output.Part, error) {
 	if !s.begun {
-		cursor, known, err := r.cfg.Store.Cursor(ctx, s.Shard())
+		cursor, err := r.cfg.Store.Cursor(ctx, s.Shard())
 		if err != nil {
 			return nil, err
 		}
-		s.Begin(cursor, known)
+		s.Begin(cursor)
 		s.begun = true
 	}
 	part, err := s.Next(room)

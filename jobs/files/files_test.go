@@ -38,11 +38,10 @@ type database struct {
 	transactions []int // how many files each had
 }
 
-func (d *database) Cursor(_ context.Context, shard int) (string, bool, error) {
+func (d *database) Cursor(_ context.Context, shard int) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	cursor, ok := d.cursors[shard]
-	return cursor, ok, errors.Join(d.away, d.broken[shard])
+	return d.cursors[shard], errors.Join(d.away, d.broken[shard])
 }
 
 func (d *database) Record(_ context.Context, parts []store.Recorded) error {

@@ -1,6 +1,6 @@
 // Package frame is the language between the engine of jobs and its runners, over a
 // WebSocket at Path. With the subprotocol Protocol each message is a Frame, as JSON in a
-// text message. Without a subprotocol the frames of old runners are spoken: see Binary.
+// text message. Without a subprotocol the frames of old runners are spoken: see BinaryReport.
 package frame
 
 import (
@@ -200,6 +200,15 @@ type Published struct {
 
 // Outcome is how an attempt ended.
 type Outcome string
+
+// Known tells whether it is one of those below.
+func (o Outcome) Known() bool {
+	switch o {
+	case Exited, TimedOut, Cancelled, Fault, Fenced, Returned:
+		return true
+	}
+	return false
+}
 
 // Outcomes.
 const (

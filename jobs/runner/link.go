@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -82,13 +83,9 @@ func (r *Runner) connect(ctx context.Context) (welcomed bool, err error) {
 	defer l.ws.CloseNow()
 	r.begin(l, welcome)
 	r.cfg.Tell(Notice{Text: "connected to an engine", Node: welcome.Node})
-	done := make(chan struct{}, 2)
-	for _, part := range []func(context.Context) error{l.send, l.keepBeating} {
-		go func() {
-			cancel(part(ctx))
-			done <- struct{}{}
-		}()
-	}
+	var parts sync.WaitGroup
+	parts.Go(func() { cancel(l.send(ctx)) })
+	parts.Go(func() { cancel(l.keepBeating(ctx)) })
 	err = l.read(ctx)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // why the reading has ended
@@ -97,8 +94,7 @@ func (r *Runner) connect(ctx context.Context) (welcomed bool, err error) {
 	r.mu.Lock()
 	r.link = nil
 	r.mu.Unlock()
-	<-done
-	<-done
+	parts.Wait()
 	return true, client.Refusal(err)
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 const exitTemporary, exitConfig = 75, 78
 
 // current tells whether an attempt is the one that the run has.
-func (r record) current(f Fence) bool {
+func (r Run) current(f Fence) bool {
 	return r.Attempt == f.Attempt && (r.State == Leased || r.State == Running)
 }
 
@@ -25,7 +26,7 @@ type verdict struct {
 }
 
 // judge decides it.
-func (r record) judge(outcome frame.Outcome, exit int) verdict {
+func (r Run) judge(outcome frame.Outcome, exit int) verdict {
 	switch {
 	case outcome == frame.Exited && exit == 0:
 		return verdict{state: Succeeded, spent: true}
@@ -69,19 +70,14 @@ func doubled(first time.Duration, n int, most time.Duration) time.Duration {
 
 // settle changes a run by what is told of an attempt. It is false for a run that is not
 // there any more.
-func (d *database) settle(ctx context.Context, noun string, fence Fence, f func(session, record) (bool, error)) (run Run, ok bool, err error) {
-	err = d.update(ctx, noun, func(q session) error {
-		r, found, err := q.load("r.id = $1{lock}", fence.Run)
-		if err != nil || !found {
-			return err
-		}
-		if ok, err = f(q, r); err != nil {
-			return err
-		}
-		r, _, err = q.load("r.id = $1", fence.Run)
-		run = r.Run
+func (d *database) settle(ctx context.Context, noun string, fence Fence, f func(session, Run) (bool, error)) (run Run, ok bool, err error) {
+	run, err = d.change(ctx, noun, fence.Run, func(q session, r Run) (err error) {
+		ok, err = f(q, r)
 		return err
 	})
+	if errors.Is(err, ErrNotFound) {
+		return Run{}, false, nil
+	}
 	return run, ok && err == nil, err
 }
 
@@ -94,7 +90,7 @@ type end struct {
 }
 
 // finish ends the attempt that a run has, and brings the run where the verdict says.
-func (q session) finish(r record, e end, v verdict) error {
+func (q session) finish(r Run, e end, v verdict) error {
 	spent := r.Spent + zeroOne(v.spent)
 	why := e.why
 	switch {
@@ -118,21 +114,16 @@ func (q session) finish(r record, e end, v verdict) error {
 }
 
 // Unclaim gives a run back that did not begin, as its runner refused it or did not answer.
-// It is due again after a second, twice as long with each further time, at most a minute; if
-// the attempt is to be spent, after the backoff of a failure. It is false if the attempt is
-// stale.
-func (s *Store) Unclaim(ctx context.Context, f Fence, why string, spend bool) (Run, bool, error) {
+// It is due again after a second, twice as long with each further time, at most a minute. It
+// is false if the attempt is stale.
+func (s *Store) Unclaim(ctx context.Context, f Fence, why string) (Run, bool, error) {
 	why = clean(why)
-	return s.db.settle(ctx, "give a run back", f, func(q session, r record) (bool, error) {
+	return s.db.settle(ctx, "give a run back", f, func(q session, r Run) (bool, error) {
 		if !r.current(f) {
 			return q.again && r.Attempt == f.Attempt, nil
 		}
-		outcome := Lost
-		if spend {
-			outcome = frame.Fenced
-		}
 		r.State = Leased
-		return true, q.finish(r, end{frame.Returned, nil, why, new(int64)}, r.judge(outcome, 0))
+		return true, q.finish(r, end{frame.Returned, nil, why, new(int64)}, r.judge(Lost, 0))
 	})
 }
 
@@ -140,9 +131,7 @@ func (s *Store) Unclaim(ctx context.Context, f Fence, why string, spend bool) (R
 // false if the attempt is stale: then that it was told is kept in the attempt, and nothing
 // else changes. The same end, told again, is true as long as no other attempt began.
 func (s *Store) End(ctx context.Context, f Fence, e End) (Run, bool, error) {
-	switch e.Outcome {
-	case frame.Exited, frame.TimedOut, frame.Cancelled, frame.Fault, frame.Fenced, frame.Returned:
-	default:
+	if !e.Outcome.Known() {
 		return Run{}, false, fmt.Errorf("%w outcome %.20q", ErrInvalid, e.Outcome)
 	}
 	if e.Log < 0 || e.Exit < -1<<31 || e.Exit >= 1<<31 {
@@ -152,7 +141,7 @@ func (s *Store) End(ctx context.Context, f Fence, e End) (Run, bool, error) {
 	if e.Outcome == frame.Exited || e.Exit != 0 {
 		filed.exit = &e.Exit
 	}
-	return s.db.settle(ctx, "end a run", f, func(q session, r record) (bool, error) {
+	return s.db.settle(ctx, "end a run", f, func(q session, r Run) (bool, error) {
 		if r.current(f) {
 			return true, q.finish(r, filed, r.judge(e.Outcome, e.Exit))
 		}
@@ -161,7 +150,7 @@ func (s *Store) End(ctx context.Context, f Fence, e End) (Run, bool, error) {
 }
 
 // late files the end of an attempt that has ended already. It is true for the same end.
-func (q session) late(r record, f Fence, e end) (bool, error) {
+func (q session) late(r Run, f Fence, e end) (bool, error) {
 	var before end
 	found, err := q.one("SELECT outcome, exit, why FROM attempts WHERE run = $1 AND number = $2", []any{f.Run, f.Attempt},
 		&before.outcome, &before.exit, &before.why)
@@ -196,12 +185,7 @@ func (s *Store) Expire(ctx context.Context, most int) (runs []Run, err error) {
 	}
 	err = s.db.update(ctx, "end leases", func(q session) error {
 		runs = nil
-		var lost []record
-		err := q.each(runsWith("NULL", over+"{skip}"), []any{most}, func(scan func(...any) error) error {
-			r, err := scanRecord(scan)
-			lost = append(lost, r)
-			return err
-		})
+		lost, err := q.runs("NULL", over+"{skip}", most)
 		if err != nil {
 			return err
 		}
@@ -209,7 +193,7 @@ func (s *Store) Expire(ctx context.Context, most int) (runs []Run, err error) {
 			if err := q.finish(r, end{Lost, nil, "its runner " + r.Runner + " did not renew the lease", nil}, r.judge(Lost, 0)); err != nil {
 				return err
 			}
-			after, err := q.records("r.id = $1", r.ID)
+			after, err := q.runs(shortArgs, "r.id = $1", r.ID)
 			if err != nil {
 				return err
 			}
@@ -223,7 +207,7 @@ func (s *Store) Expire(ctx context.Context, most int) (runs []Run, err error) {
 // Attempts returns the attempts of a run, the first one first.
 func (s *Store) Attempts(ctx context.Context, id int64) (attempts []Attempt, err error) {
 	err = s.db.view(ctx, "read attempts", func(q session) (err error) {
-		attempts, err = q.attempts("run = $1 ORDER BY number", id)
+		attempts, err = q.attempts(id)
 		if err != nil || len(attempts) > 0 {
 			return err
 		}
@@ -236,19 +220,14 @@ func (s *Store) Attempts(ctx context.Context, id int64) (attempts []Attempt, err
 	return attempts, err
 }
 
-// attempts reads attempts.
-func (q session) attempts(condition string, args ...any) (attempts []Attempt, err error) {
-	err = q.each(`SELECT number, runner, engine, outcome, exit, why, late, spent, leased, started, ended, length, cut,
-		ended > 0 AND log_end IS NOT NULL AND length >= log_end FROM attempts WHERE `+condition, args, func(scan func(...any) error) error {
-		var (
-			a                      Attempt
-			exit                   *int64
-			late                   string
-			whole                  *bool
-			leased, started, ended int64
-		)
-		err := scan(&a.Number, &a.Runner, &a.Engine, &a.Outcome, &exit, &a.Why, &late, &a.Spent, &leased, &started, &ended, &a.Log, &a.Cut, &whole)
-		a.Exit, a.LogWhole = exitCode(exit), whole != nil && *whole
+// attempts reads the attempts of a run.
+func (q session) attempts(id int64) (attempts []Attempt, err error) {
+	err = q.each(`SELECT number, runner, engine, outcome, exit, why, late, spent, leased, started, ended, length, cut, `+logWhole+`
+		FROM attempts WHERE run = $1 ORDER BY number`, []any{id}, func(scan func(...any) error) error {
+		var a Attempt
+		var late string
+		var leased, started, ended int64
+		err := scan(&a.Number, &a.Runner, &a.Engine, &a.Outcome, &a.Exit, &a.Why, &late, &a.Spent, &leased, &started, &ended, &a.Log, &a.Cut, &a.LogWhole)
 		a.Leased, a.Started, a.Ended = at(leased), at(started), at(ended)
 		if late != "" {
 			a.Why = because(a.Why+"; its runner told later", late)

@@ -67,7 +67,7 @@ func TestFence(t *testing.T) {
 			if renewed, _, err := s.Renew(ctx, "r1", []Fence{fenceOf(first)}); len(renewed) > 0 || err != nil {
 				t.Errorf("renew: %v, %v", renewed, err)
 			}
-			if _, ok, err := s.Unclaim(ctx, fenceOf(first), "", true); ok || err != nil {
+			if _, ok, err := s.Unclaim(ctx, fenceOf(first), ""); ok || err != nil {
 				t.Errorf("unclaim: %v, %v", ok, err)
 			}
 			before, err := s.Run(ctx, first.ID)
@@ -221,21 +221,14 @@ func TestUnclaim(t *testing.T) {
 		ctx := s.t.Context()
 		s.queue("a", 2)
 		run := s.claim("a")
-		run, ok, err := s.Unclaim(ctx, fenceOf(run), "no slot", false)
+		run, ok, err := s.Unclaim(ctx, fenceOf(run), "no slot")
 		if err != nil || !ok || run.State != Queued || run.Spent != 0 || run.Why != "no slot" || run.Due.UnixMilli() != s.clock.ms+1000 {
 			t.Errorf("refused: %v, %v, %+v", ok, err, run)
 		}
 		s.clock.advance(time.Minute)
-		run, ok, err = s.Unclaim(ctx, fenceOf(s.claim("a")), "", false)
+		run, ok, err = s.Unclaim(ctx, fenceOf(s.claim("a")), "")
 		if err != nil || !ok || run.Due.UnixMilli() != s.clock.ms+2000 {
 			t.Errorf("refused again: %v, %v, %+v", ok, err, run)
-		}
-		for _, want := range []State{Queued, Dead} {
-			s.clock.advance(time.Minute)
-			run, ok, err = s.Unclaim(ctx, fenceOf(s.claim("a")), "", true)
-			if err != nil || !ok || run.State != want {
-				t.Errorf("spent: %v, %v, %+v, want %v", ok, err, run, want)
-			}
 		}
 	})
 }

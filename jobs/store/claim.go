@@ -148,19 +148,13 @@ func (q session) take(c Claim, id int64, mark string) error {
 }
 
 // marked returns the runs that a call of Claim took.
-func (q session) marked(mark string) (runs []Run, err error) {
-	err = q.each(runsWith("i.args", "r.state IN ('leased', 'running') AND r.claim = $1 ORDER BY r.due, r.id"), []any{mark},
-		func(scan func(...any) error) error {
-			r, err := scanRecord(scan)
-			runs = append(runs, r.Run)
-			return err
-		})
-	return runs, err
+func (q session) marked(mark string) ([]Run, error) {
+	return q.runs(allArgs, "r.state IN ('leased', 'running') AND r.claim = $1 ORDER BY r.due, r.id", mark)
 }
 
 // Start tells that the process of an attempt begins. It is false if the attempt is stale.
 func (s *Store) Start(ctx context.Context, f Fence) (Run, bool, error) {
-	return s.db.settle(ctx, "start a run", f, func(q session, r record) (bool, error) {
+	return s.db.settle(ctx, "start a run", f, func(q session, r Run) (bool, error) {
 		if !r.current(f) {
 			return false, nil
 		}

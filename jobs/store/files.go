@@ -53,14 +53,15 @@ func checkFile(f frame.Published) error {
 	return err
 }
 
-// Cursor returns the Position up to which every file of a shard is recorded.
-func (s *Store) Cursor(ctx context.Context, shard int) (position string, ok bool, err error) {
+// Cursor returns the Position up to which every file of a shard is recorded; empty if that
+// is not known of any.
+func (s *Store) Cursor(ctx context.Context, shard int) (position string, err error) {
 	err = s.db.view(ctx, "read a cursor", func(q session) error {
 		position = ""
 		_, err := q.one("SELECT position FROM cursors WHERE shard = $1", []any{shard}, &position)
 		return err
 	})
-	return position, position != "", err
+	return position, err
 }
 
 // Record keeps the names of published files, and moves the cursors of their shards, all in

@@ -52,19 +52,19 @@ func (s suite) spawnAll(jobs ...string) (created int) {
 func TestFiles(t *testing.T) {
 	each(t, func(s suite) {
 		ctx := s.t.Context()
-		if _, ok, err := s.Cursor(ctx, 3); ok || err != nil {
-			t.Errorf("the cursor of an unknown shard: %v, %v", ok, err)
+		if got, err := s.Cursor(ctx, 3); got != "" || err != nil {
+			t.Errorf("the cursor of an unknown shard: %q, %v", got, err)
 		}
 		s.must(s.Record(ctx, []Recorded{
 			{Shard: 4, Files: filesOf(4, 1)}, // no cursor yet
 			{Shard: 3, Cursor: position(2), Files: filesOf(3, 2, 1, 4)},
 		}))
 		s.must(s.Record(ctx, []Recorded{{Shard: 3, Cursor: position(1), Files: filesOf(3, 1, 2)}})) // again, late
-		if got, ok, err := s.Cursor(ctx, 3); got != position(2) || !ok || err != nil {
-			t.Errorf("the cursor is %s, %v, %v", got, ok, err)
+		if got, err := s.Cursor(ctx, 3); got != position(2) || err != nil {
+			t.Errorf("the cursor is %s, %v", got, err)
 		}
-		if _, ok, err := s.Cursor(ctx, 4); ok || err != nil {
-			t.Errorf("the cursor of a shard without one: %v, %v", ok, err)
+		if got, err := s.Cursor(ctx, 4); got != "" || err != nil {
+			t.Errorf("the cursor of a shard without one: %q, %v", got, err)
 		}
 		if n, err := s.Spawn(ctx, nil, 10); n != 0 || err != nil {
 			t.Errorf("without jobs: %d, %v", n, err)
@@ -100,7 +100,7 @@ func TestFiles(t *testing.T) {
 		} {
 			s.isErr(s.Record(ctx, bad), ErrInvalid)
 		}
-		if got, _, err := s.Cursor(ctx, 3); got != position(5) || err != nil || s.spawnAll("a") != 0 {
+		if got, err := s.Cursor(ctx, 3); got != position(5) || err != nil || s.spawnAll("a") != 0 {
 			t.Errorf("bad input moved the cursor to %s, %v", got, err)
 		}
 		_, err = s.Spawn(ctx, []New{{Job: "a"}}, 1)
@@ -125,7 +125,7 @@ func TestRecordIsOneTransaction(t *testing.T) {
 			t.Fatalf("the error is %v", err)
 		}
 		for shard := 1; shard <= 2; shard++ {
-			if got, _, err := s.Cursor(ctx, shard); got != position(1) || err != nil {
+			if got, err := s.Cursor(ctx, shard); got != position(1) || err != nil {
 				t.Errorf("the cursor of shard %d is %s, %v, though its files are not recorded", shard, got, err)
 			}
 		}
@@ -175,7 +175,7 @@ func TestFilesSideBySide(t *testing.T) {
 		if counts["a"][Queued] != files || created.Load() != files {
 			t.Errorf("%v, %d created, want %d runs", counts, created.Load(), files)
 		}
-		if got, _, err := s.Cursor(ctx, 1); got != position(files-1) || err != nil {
+		if got, err := s.Cursor(ctx, 1); got != position(files-1) || err != nil {
 			t.Errorf("the cursor is %s, %v", got, err)
 		}
 	})

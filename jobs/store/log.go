@@ -23,6 +23,10 @@ const (
 	maxLength = 1 << 50
 )
 
+// logWhole is the condition that the log of an attempt is complete, but for what was
+// thrown away.
+const logWhole = "ended > 0 AND log_end IS NOT NULL AND length >= log_end"
+
 // growing is how far the log of an attempt is.
 type growing struct {
 	length, cut int64
@@ -145,8 +149,7 @@ func (s *Store) Log(ctx context.Context, id int64, attempt int, offset int64, li
 		if number == 0 {
 			number = last
 		}
-		found, err := q.one(`SELECT length, ended > 0, ended > 0 AND log_end IS NOT NULL AND length >= coalesce(log_end, 0)
-			FROM attempts WHERE run = $1 AND number = $2`, []any{id, number}, &part.Length, &part.Ended, &part.Whole)
+		found, err := q.one("SELECT length, ended > 0, "+logWhole+" FROM attempts WHERE run = $1 AND number = $2", []any{id, number}, &part.Length, &part.Ended, &part.Whole)
 		if err != nil || !found {
 			return cmp.Or(err, ErrNotFound)
 		}

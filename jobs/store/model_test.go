@@ -222,19 +222,14 @@ func (m *model) end(t *rapid.T) {
 
 func (m *model) unclaim(t *rapid.T) {
 	f, run := m.some(t)
-	spend := rapid.Bool().Draw(t, "spend")
-	_, ok, err := m.s.Unclaim(m.s.t.Context(), f, "", spend)
-	if m.settled(run, f, ok, err) {
-		m.refuse(run, spend)
+	_, ok, err := m.s.Unclaim(m.s.t.Context(), f, "")
+	if !m.settled(run, f, ok, err) {
+		return
 	}
-}
-
-// refuse is what follows from an attempt that did not begin.
-func (m *model) refuse(run *modelRun, spend bool) {
-	if run.attempt-run.base-run.spent > 6 && !spend {
+	if run.attempt-run.base-run.spent > 6 {
 		m.Skip("beyond a minute") // TestUnclaim has the numbers
 	}
-	m.fail(run, spend, time.Second)
+	m.fail(run, false, time.Second)
 }
 
 func (m *model) expire(*rapid.T) {

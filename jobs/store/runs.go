@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -30,14 +31,14 @@ func (s *Store) Create(ctx context.Context, n New) (run Run, created bool, err e
 		if err != nil {
 			return err
 		}
-		r, _, err := q.load("r.id = $1", id)
-		if err != nil {
+		if run, err = q.run("r.id = $1", id); err != nil {
 			return err
 		}
-		if !made && !n.same(r.Run) {
+		if !made && !n.same(run) {
+			run = Run{}
 			return ErrConflict
 		}
-		run, created = r.Run, made || q.again && n.Key == ""
+		created = made || q.again && n.Key == ""
 		return nil
 	})
 	return run, created, err
@@ -109,86 +110,67 @@ func (q session) create(n New, key string) (id int64, made bool, err error) {
 	return id, true, err
 }
 
-// record is a run as it is stored.
-type record struct {
-	Run
-	base int // the last attempt before the last retry by hand
-}
+// allArgs and shortArgs are how the arguments of runs are read.
+const allArgs = "i.args"
 
-// runsWith returns a statement that reads records; args is how the arguments are read.
-func runsWith(args, rest string) string {
-	return `SELECT r.id, r.job, r.key, r.by_whom, r.state, r.attempt, r.base, r.spent, r.attempts, r.backoff,
+var shortArgs = fmt.Sprintf("CASE WHEN octet_length(i.args) <= %d THEN i.args END", maxListedArgs)
+
+// runs reads runs, and locks them if the condition ends with {lock} or {skip}.
+func (q session) runs(args, condition string, values ...any) (runs []Run, err error) {
+	err = q.each(`SELECT r.id, r.job, r.key, r.by_whom, r.state, r.attempt, r.base, r.spent, r.attempts, r.backoff,
 		r.runner, r.engine, r.outcome, r.exit, r.why, r.cancelling, r.created, r.due, r.leased, r.started, r.ended,
-		r.lease_until, ` + args + `, i.name, i.shard, i.lines, i.bytes
-		FROM runs r LEFT JOIN inputs i ON i.run = r.id WHERE ` + rest
-}
-
-// scanRecord reads a row of runsWith.
-func scanRecord(scan func(...any) error) (r record, err error) {
-	var (
-		key                                           string
-		backoff                                       int64
-		exit, shard, lines, size                      *int64
-		args, name                                    *string
-		created, due, leased, started, ended, leaseTo int64
-	)
-	err = scan(&r.ID, &r.Job, &key, &r.By, &r.State, &r.Attempt, &r.base, &r.Spent, &r.Attempts, &backoff,
-		&r.Runner, &r.Engine, &r.Outcome, &exit, &r.Why, &r.Cancelling, &created, &due, &leased, &started, &ended,
-		&leaseTo, &args, &name, &shard, &lines, &size)
-	if err != nil {
-		return record{}, err
-	}
-	r.Key, _ = strings.CutPrefix(key, "=")
-	if strings.HasPrefix(key, "~") {
-		r.Key = ""
-	}
-	r.Backoff, r.Exit = time.Duration(backoff)*time.Millisecond, exitCode(exit)
-	if args != nil {
-		r.Args = json.RawMessage(*args)
-	}
-	if name != nil {
-		r.File = &frame.Published{Name: *name, Shard: int(*shard), Lines: int(*lines), Bytes: *size}
-	}
-	r.Created, r.Due, r.Leased, r.Started, r.Ended, r.LeaseUntil = at(created), at(due), at(leased), at(started), at(ended), at(leaseTo)
-	return r, nil
-}
-
-func exitCode(stored *int64) *int {
-	if stored == nil {
-		return nil
-	}
-	return new(int(*stored))
-}
-
-// load reads a run, and locks it if the condition ends with {lock}.
-func (q session) load(condition string, args ...any) (r record, found bool, err error) {
-	err = q.each(runsWith("i.args", condition), args, func(scan func(...any) error) error {
-		found = true
-		r, err = scanRecord(scan)
-		return err
-	})
-	return r, found, err
-}
-
-// records reads runs without long arguments.
-func (q session) records(condition string, args ...any) (runs []Run, err error) {
-	short := fmt.Sprintf("CASE WHEN octet_length(i.args) <= %d THEN i.args END", maxListedArgs)
-	err = q.each(runsWith(short, condition), args, func(scan func(...any) error) error {
-		r, err := scanRecord(scan)
-		runs = append(runs, r.Run)
+		r.lease_until, `+args+`, i.name, i.shard, i.lines, i.bytes
+		FROM runs r LEFT JOIN inputs i ON i.run = r.id WHERE `+condition, values, func(scan func(...any) error) error {
+		r, err := scanRun(scan)
+		runs = append(runs, r)
 		return err
 	})
 	return runs, err
 }
 
+// run reads the run of a condition.
+func (q session) run(condition string, values ...any) (Run, error) {
+	runs, err := q.runs(allArgs, condition, values...)
+	if err != nil || len(runs) == 0 {
+		return Run{}, cmp.Or(err, ErrNotFound)
+	}
+	return runs[0], nil
+}
+
+// scanRun reads a row of runs.
+func scanRun(scan func(...any) error) (r Run, err error) {
+	var (
+		key                                           string
+		backoff                                       int64
+		args, name                                    *string
+		shard, lines                                  *int
+		size                                          *int64
+		created, due, leased, started, ended, leaseTo int64
+	)
+	err = scan(&r.ID, &r.Job, &key, &r.By, &r.State, &r.Attempt, &r.base, &r.Spent, &r.Attempts, &backoff,
+		&r.Runner, &r.Engine, &r.Outcome, &r.Exit, &r.Why, &r.Cancelling, &created, &due, &leased, &started, &ended,
+		&leaseTo, &args, &name, &shard, &lines, &size)
+	if err != nil {
+		return Run{}, err
+	}
+	if given, ok := strings.CutPrefix(key, "="); ok {
+		r.Key = given
+	}
+	r.Backoff = time.Duration(backoff) * time.Millisecond
+	if args != nil {
+		r.Args = json.RawMessage(*args)
+	}
+	if name != nil {
+		r.File = &frame.Published{Name: *name, Shard: *shard, Lines: *lines, Bytes: *size}
+	}
+	r.Created, r.Due, r.Leased, r.Started, r.Ended, r.LeaseUntil = at(created), at(due), at(leased), at(started), at(ended), at(leaseTo)
+	return r, nil
+}
+
 // Run returns a run, or ErrNotFound.
 func (s *Store) Run(ctx context.Context, id int64) (run Run, err error) {
-	err = s.db.view(ctx, "read a run", func(q session) error {
-		r, found, err := q.load("r.id = $1", id)
-		if err == nil && !found {
-			err = ErrNotFound
-		}
-		run = r.Run
+	err = s.db.view(ctx, "read a run", func(q session) (err error) {
+		run, err = q.run("r.id = $1", id)
 		return err
 	})
 	return run, err
@@ -220,7 +202,7 @@ func (s *Store) Runs(ctx context.Context, f Filter) (runs []Run, err error) {
 	}
 	where = append(where, "r.id > 0 ORDER BY r.id DESC LIMIT "+strconv.Itoa(f.Limit))
 	err = s.db.view(ctx, "list runs", func(q session) (err error) {
-		runs, err = q.records(strings.Join(where, " AND "), args...)
+		runs, err = q.runs(shortArgs, strings.Join(where, " AND "), args...)
 		return err
 	})
 	return runs, err
@@ -251,7 +233,7 @@ func (s *Store) Counts(ctx context.Context) (counts Counts, err error) {
 // then it is Cancelling. A run that is cancelled already stays as it is. Another one that
 // has ended is ErrState.
 func (s *Store) Cancel(ctx context.Context, id int64, by, why string) (Run, error) {
-	return s.db.command(ctx, "cancel a run", id, func(q session, r record) error {
+	return s.db.change(ctx, "cancel a run", id, func(q session, r Run) error {
 		text := clean(because("cancelled by "+by, why))
 		switch {
 		case r.State == Cancelled || r.Cancelling:
@@ -270,7 +252,7 @@ func (s *Store) Cancel(ctx context.Context, id int64, by, why string) (Run, erro
 // Retry queues a run again that has ended without success, with fresh attempts. Another
 // one is ErrState.
 func (s *Store) Retry(ctx context.Context, id int64, by, why string) (Run, error) {
-	return s.db.command(ctx, "retry a run", id, func(q session, r record) error {
+	return s.db.change(ctx, "retry a run", id, func(q session, r Run) error {
 		if !r.State.Ended() && q.again {
 			return nil // the earlier try has done it
 		}
@@ -291,21 +273,17 @@ func because(what, why string) string {
 	return what + ": " + why
 }
 
-// command changes a run, and returns what it is then.
-func (d *database) command(ctx context.Context, noun string, id int64, f func(session, record) error) (run Run, err error) {
+// change changes a run, and returns what it is then.
+func (d *database) change(ctx context.Context, noun string, id int64, f func(session, Run) error) (run Run, err error) {
 	err = d.update(ctx, noun, func(q session) error {
-		r, found, err := q.load("r.id = $1{lock}", id)
+		r, err := q.run("r.id = $1{lock}", id)
 		if err != nil {
 			return err
-		}
-		if !found {
-			return ErrNotFound
 		}
 		if err := f(q, r); err != nil {
 			return err
 		}
-		r, _, err = q.load("r.id = $1", id)
-		run = r.Run
+		run, err = q.run("r.id = $1", id)
 		return err
 	})
 	return run, err

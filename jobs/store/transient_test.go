@@ -78,7 +78,7 @@ func TestCommitUnknown(t *testing.T) {
 	lose("End", settled(func() (Run, bool, error) { return cut.End(ctx, f, End{Outcome: frame.Exited, Exit: 1}) }))
 	s.sql("UPDATE runs SET due = 1")
 	s.claimed(Fence{run.ID, 2})
-	lose("Unclaim", settled(func() (Run, bool, error) { return cut.Unclaim(ctx, Fence{run.ID, 2}, "", true) }))
+	lose("Unclaim", settled(func() (Run, bool, error) { return cut.Unclaim(ctx, Fence{run.ID, 2}, "") }))
 	s.sql("UPDATE runs SET due = 1")
 	s.claimed(Fence{run.ID, 3})
 	s.sql("UPDATE runs SET lease_until = 1")
@@ -101,7 +101,7 @@ func TestCommitUnknown(t *testing.T) {
 	}
 	attempts, err := s.Attempts(ctx, run.ID)
 	s.must(err)
-	if len(attempts) != 3 || attempts[0].Log != 7 || !attempts[0].Spent || !attempts[1].Spent || attempts[2].Spent || attempts[2].Outcome != Lost {
+	if len(attempts) != 3 || attempts[0].Log != 7 || !attempts[0].Spent || attempts[1].Spent || attempts[2].Spent || attempts[2].Outcome != Lost {
 		t.Errorf("attempts %+v", attempts)
 	}
 }

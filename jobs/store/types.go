@@ -74,6 +74,8 @@ type Run struct {
 	Cancelling bool
 
 	Created, Due, Leased, Started, Ended, LeaseUntil time.Time
+
+	base int // the last attempt before the last retry by hand
 }
 
 // Lost is the Outcome of an attempt whose lease was not renewed.
