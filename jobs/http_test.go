@@ -67,6 +67,9 @@ func TestRunRefused(t *testing.T) {
 	for _, body := range []string{"{", "{} {}", "\xff", `"` + "\xff" + `"`} {
 		refusedWith(t, 400, "invalid-run", "POST", list+"/hello-world", body)
 	}
+	for _, pair := range []string{"[]", "{}"} {
+		refusedWith(t, 400, "invalid-run", "POST", list+"/hello-world", nestedArgs(MaxArgsDepth+1, pair))
+	}
 	refusedWith(t, 413, "too-large", "POST", list+"/hello-world", `"`+strings.Repeat("x", MaxArgs)+`"`)
 	refusedWith(t, 400, "invalid-run", "POST", list+"/hello-world", "", "Idempotency-Key", strings.Repeat("k", MaxKey+1))
 	refusedWith(t, 400, "invalid-run", "POST", list+"/hello-world", "", "Idempotency-Key", "ä")
@@ -257,5 +260,34 @@ func TestJobsAway(t *testing.T) {
 	}
 	for _, url := range []string{"/api/jobs/hello-world", "/api/jobs/1/cancel", "/api/jobs/1/retry"} {
 		refusedWith(t, 503, "state-database-away", "POST", base+url, "")
+	}
+}
+
+// nestedArgs are arguments of that depth, with brackets in texts, too.
+func nestedArgs(depth int, pair string) string {
+	member := `"[\"[{",`
+	if pair == "{}" {
+		member = `"[\"[{":`
+	}
+	return strings.Repeat(pair[:1]+member, depth-1) + pair + strings.Repeat(pair[1:], depth-1)
+}
+
+// TestDeepArgs: the deepest arguments reach a client over the bus, too.
+func TestDeepArgs(t *testing.T) {
+	a := newAPI(t, nil)
+	answering(t, a.local)
+	_, base := a.newRemote("e1")
+	for i, pair := range []string{"[]", "{}"} {
+		args := nestedArgs(MaxArgsDepth, pair)
+		if depth := depthOf([]byte(args)); depth != MaxArgsDepth {
+			t.Fatalf("the depth is %d", depth)
+		}
+		want[RunView](t, 202, "POST", base+"/api/jobs/hello-world", args)
+		url := fmt.Sprint("/api/jobs/", i+1)
+		for _, node := range []string{a.base, base} {
+			if r := want[RunDetail](t, 200, "GET", node+url, ""); string(r.Args) != args {
+				t.Errorf("the arguments are %s", r.Args)
+			}
+		}
 	}
 }
