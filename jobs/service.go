@@ -73,7 +73,9 @@ type LogQuery struct {
 
 // Bounds of what clients send, in bytes but for the depth.
 const (
-	MaxArgs = 64 << 10
+	// MaxArgs leaves room in a line of 64 KiB, the longest in a container's file of variables
+	// that podman and docker read.
+	MaxArgs = 60 << 10
 	// MaxArgsDepth is how deep Args may nest. Each frame and answer that has them nests them
 	// deeper, and who reads JSON has a limit.
 	MaxArgsDepth = 100
