@@ -16,13 +16,41 @@ const maxOffset = 1 << 50
 
 var errFrame = errors.New("the frame is not a JSON object of the protocol")
 
+// heard is a frame of a runner without the members that only an engine sends.
+type heard struct {
+	frame.Frame
+	Node        ignored `json:"node"`
+	Definitions ignored `json:"definitions"`
+	Job         ignored `json:"job"`
+	Args        ignored `json:"args"`
+	File        ignored `json:"file"`
+}
+
+// ignored takes any JSON value, and keeps nothing of it.
+type ignored struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*ignored) UnmarshalJSON([]byte) error { return nil }
+
 // parseFrame reads a frame of a runner. Nothing of what it says is trusted: an error is
-// what its WebSocket is closed with.
+// what its WebSocket is closed with. It keeps what the type has, as frames may wait for
+// long, and their queue counts no more than that.
 func parseFrame(text []byte) (f frame.Frame, err error) {
-	if json.Unmarshal(text, &f) != nil {
+	var h heard
+	if json.Unmarshal(text, &h) != nil {
 		return frame.Frame{}, errFrame
 	}
-	f.Why = clean(f.Why, frame.MaxWhy)
+	switch h.Type {
+	case frame.Hello:
+		f = h.Frame
+	case frame.BeatFrame:
+		f = frame.Frame{Type: h.Type, Seq: h.Seq, Attempts: h.Attempts}
+	default:
+		f = frame.Frame{
+			Type: h.Type, Run: h.Run, Attempt: h.Attempt, Offset: h.Offset, Data: h.Data, Cut: h.Cut, Outcome: h.Outcome, Exit: h.Exit,
+			Why: strings.Clone(clean(h.Why, frame.MaxWhy)),
+		}
+	}
 	switch f.Type {
 	case frame.Hello, frame.Drain:
 	case frame.BeatFrame:

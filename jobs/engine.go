@@ -38,6 +38,7 @@ type Store interface {
 	Unclaim(ctx context.Context, f store.Fence, why string) (store.Run, bool, error)
 	End(context.Context, store.Fence, store.End) (store.Run, bool, error)
 	Expire(ctx context.Context, limit int) ([]store.Run, error)
+	Ping(context.Context) error
 	Attempts(ctx context.Context, id int64) ([]store.Attempt, error)
 	AppendLog(ctx context.Context, f store.Fence, offset int64, data []byte, cut int64) (next int64, err error)
 	Retain(ctx context.Context, keep map[string]int, limit int) (removed int, err error)
@@ -78,6 +79,11 @@ const (
 // expireInterval is how often leases that are over are looked for: one query.
 func expireInterval() time.Duration { return min(2*time.Second, frame.Lease/10) }
 
+// returnLooks is how many looks leave leases that are over as they are, after the start and
+// after the database was away: the time for runners to come back and tell what has ended
+// meanwhile. Else a run that has succeeded would be lost. A runner tries every 7.5 s at least.
+func returnLooks() int { return int(frame.Beat/expireInterval()) + 1 }
+
 // Engine gives runs to runners. Its methods may be called concurrently.
 type Engine struct {
 	cfg   Config
@@ -89,13 +95,16 @@ type Engine struct {
 	// Only the goroutine of the looks uses what follows.
 	spawned time.Time // when files were looked for
 
+	// Only the goroutine that ends leases uses what follows.
+	waits int // for so many looks more
+
 	mu   sync.Mutex // guards what follows
 	away error      // why the database does not answer; nil if it does
 }
 
 // New returns an engine, which does nothing before Run.
 func New(cfg Config) *Engine {
-	e := &Engine{cfg: cfg, woken: make(chan struct{}, 1)}
+	e := &Engine{cfg: cfg, woken: make(chan struct{}, 1), waits: returnLooks()}
 	e.hub.runners = make(map[string]*runner)
 	e.tells.woken = make(chan struct{}, 1)
 	return e

@@ -74,6 +74,13 @@ func (s *hurtStore) Unclaim(ctx context.Context, f store.Fence, why string) (sto
 	return s.Store.Unclaim(ctx, f, why)
 }
 
+func (s *hurtStore) Ping(ctx context.Context) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	return s.Store.Ping(ctx)
+}
+
 func (s *hurtStore) Expire(ctx context.Context, limit int) ([]store.Run, error) {
 	if err := s.err(); err != nil {
 		return nil, err

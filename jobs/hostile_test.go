@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,38 @@ func TestHostileFrames(t *testing.T) {
 				e.stop()
 			})
 		})
+	}
+}
+
+// TestFramesAreSmall: what a frame holds beyond its type takes no memory while it waits.
+func TestFramesAreSmall(t *testing.T) {
+	const waiting = 200
+	long := strings.Repeat("x", 20<<10)
+	text := func(kind string) []byte {
+		return fmt.Appendf(nil, `{"type":%q,"run":1,"attempt":1,"outcome":"exited","why":%q,"args":%q,"job":%q,"node":%q,"version":%q,"runner":%q,
+			"file":{"name":%q},"labels":[%q],"definitions":[{},{}]%s}`,
+			kind, long, long, long, long, long, long, long, long, strings.Repeat(`,"attempts":[{"run":1,"attempt":1}]`, 2))
+	}
+	for _, kind := range []string{frame.Take, frame.Refuse, frame.Log, frame.End} {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		kept := make([]frame.Frame, waiting)
+		for i := range kept {
+			f, err := parseFrame(text(kind))
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept[i] = f
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if each := (int(after.HeapAlloc) - int(before.HeapAlloc)) / waiting; each > 2*frame.MaxWhy {
+			t.Errorf("a %s of %d bytes takes %d bytes", kind, len(text(kind)), each)
+		}
+		if f := kept[0]; f.Why != long[:frame.MaxWhy] || f.Run != 1 || f.Attempt != 1 {
+			t.Errorf("it is %+v", f)
+		}
 	}
 }
 

@@ -120,10 +120,11 @@ func readLogRequest(r *http.Request, id int64) (q logRequest, err error) {
 	case q.events && last != "":
 		attempt, offset, ok := readLogEventID(last)
 		if ok && (!q.fixed || attempt == q.Attempt) {
-			q.Attempt, q.Offset = attempt, offset
+			q.Attempt, q.Offset = attempt, min(offset, maxOffset)
 		}
 	case !q.follow:
 		q.Offset, q.Limit, q.ranged = readRange(r.Header["Range"])
+		q.Offset = min(q.Offset, maxOffset) // no log is that long
 	}
 	return q, nil
 }

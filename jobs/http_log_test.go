@@ -96,6 +96,8 @@ func TestLogByRange(t *testing.T) {
 	part("bytes=-3", 206, "789", "bytes 7-9/*")
 	part("bytes=-30", 206, "0123456789", "bytes 0-9/*")
 	part("bytes=10-", 416, "", "bytes */10")
+	part("bytes=4000000000000000000-", 416, "", "bytes */10")
+	part("bytes=-4000000000000000000", 206, "0123456789", "bytes 0-9/*")
 	for _, ignored := range []string{"bytes=4-2", "bytes=0-1,3-4", "lines=0-1", "bytes=x-", "bytes=-0", "bytes=99999999999999999999-", "bytes=-"} {
 		part(ignored, 200, "0123456789", "")
 	}

@@ -67,6 +67,9 @@ func TestRunRefused(t *testing.T) {
 	for _, body := range []string{"{", "{} {}", "\xff", `"` + "\xff" + `"`} {
 		refusedWith(t, 400, "invalid-run", "POST", list+"/hello-world", body)
 	}
+	for _, pair := range []string{"[]", "{}"} {
+		refusedWith(t, 400, "invalid-run", "POST", list+"/hello-world", nestedArgs(MaxArgsDepth+1, pair))
+	}
 	refusedWith(t, 413, "too-large", "POST", list+"/hello-world", `"`+strings.Repeat("x", MaxArgs)+`"`)
 	refusedWith(t, 400, "invalid-run", "POST", list+"/hello-world", "", "Idempotency-Key", strings.Repeat("k", MaxKey+1))
 	refusedWith(t, 400, "invalid-run", "POST", list+"/hello-world", "", "Idempotency-Key", "ä")

@@ -232,7 +232,7 @@ func (r *runner) introduce() (had []frame.Attempt, ok bool) {
 		r.stop(closeBadFrame, err.Error())
 		return nil, false
 	}
-	r.name, r.version, r.load.slots, r.load.labels = f.Runner, clean(f.Version, maxName), f.Slots, f.Labels
+	r.name, r.version, r.load.slots, r.load.labels = f.Runner, strings.Clone(clean(f.Version, maxName)), f.Slots, f.Labels
 	slices.Sort(r.load.labels)
 	return f.Attempts, true
 }

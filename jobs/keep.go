@@ -63,8 +63,21 @@ func (e *Engine) spawn(ctx context.Context) error {
 	return nil
 }
 
-// expire ends the attempts whose lease is over.
+// expire ends the attempts whose lease is over, unless runners may still come back: see
+// returnLooks.
 func (e *Engine) expire(ctx context.Context) error {
+	away := e.Ready() != nil
+	if away && e.waits == 0 { // a database that comes and goes does not begin anew each time
+		e.waits = returnLooks()
+	}
+	if away || e.waits > 0 {
+		if !away {
+			e.waits--
+		}
+		limited, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		return e.cfg.Store.Ping(limited)
+	}
 	for {
 		limited, cancel := context.WithTimeout(ctx, storeTimeout)
 		runs, err := e.cfg.Store.Expire(limited, maxExpire)

@@ -50,7 +50,7 @@ type Order struct {
 	Job string `json:"job"`
 	// Key makes it safe to ask again: at most MaxKey visible ASCII characters; empty for none.
 	Key string `json:"key,omitempty"`
-	// Args is a JSON text of at most MaxArgs bytes, or empty.
+	// Args is a JSON text of at most MaxArgs bytes and MaxArgsDepth levels, or empty.
 	Args json.RawMessage `json:"args,omitempty"`
 	// By is the name of the client, and From its address.
 	By   string `json:"by,omitempty"`
@@ -73,11 +73,16 @@ type LogQuery struct {
 	Limit   int   `json:"limit"` // 1 to MaxLogPart
 }
 
-// Bounds of what clients send, in bytes.
+// Bounds of what clients send, in bytes but for the depth.
 const (
-	MaxArgs   = 64 << 10
-	MaxKey    = 200
-	MaxReason = 500
+	// MaxArgs leaves room in a line of 64 KiB, the longest in a container's file of variables
+	// that podman and docker read.
+	MaxArgs = 60 << 10
+	// MaxArgsDepth is how deep Args may nest. Each frame and answer that has them nests them
+	// deeper, and who reads JSON has a limit.
+	MaxArgsDepth = 100
+	MaxKey       = 200
+	MaxReason    = 500
 	// MaxLogPart bounds a part of a log: it travels over the bus, in base64.
 	MaxLogPart = 128 << 10
 )
@@ -150,8 +155,31 @@ func (o *Order) check() error {
 	if err := json.Compact(&args, o.Args); err != nil || !utf8.Valid(o.Args) {
 		return invalid("the arguments are no JSON text in UTF-8")
 	}
+	if depthOf(args.Bytes()) > MaxArgsDepth {
+		return invalid("the arguments nest deeper than %d levels", MaxArgsDepth)
+	}
 	o.Args = args.Bytes()
 	return nil
+}
+
+// depthOf returns how deep the lists and objects of a JSON text nest.
+func depthOf(text []byte) (deepest int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			depth++
+			deepest = max(deepest, depth)
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return deepest
 }
 
 // check returns what is wrong with a change.

@@ -73,7 +73,7 @@ function RunDialog({ job, close }) {
   };
   return html`<${Confirm} title=${`Run ${job}`} action="Run" disabled=${Boolean(fault)} act=${act} close=${close}>
     <${Field} label="Arguments" hint=${fault || 'JSON, which the job finds in ADP_ARGS. Empty for none.'}>
-      <textarea rows="4" maxlength="65536" spellcheck="false" aria-invalid=${Boolean(fault)} value=${args} onInput=${e => setArgs(e.currentTarget.value)}></textarea><//>
+      <textarea rows="4" maxlength="61440" spellcheck="false" aria-invalid=${Boolean(fault)} value=${args} onInput=${e => setArgs(e.currentTarget.value)}></textarea><//>
   <//>`;
 }
 

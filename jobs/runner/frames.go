@@ -14,6 +14,12 @@ import (
 // errLeave is why a connection is given up that the engine does not want any more.
 var errLeave = errors.New("the engine stops")
 
+// errDeaf is why a connection is given up whose answers would fill the memory. The bound is
+// that of an engine for a runner that does not read.
+var errDeaf = errors.New("the engine offers more than it reads answers")
+
+const maxAnswers = 1024
+
 // read takes what the engine says until the connection ends.
 func (l *link) read(ctx context.Context) error {
 	for {
@@ -27,7 +33,9 @@ func (l *link) read(ctx context.Context) error {
 			l.r.define(f.Definitions)
 			l.r.mu.Unlock()
 		case frame.Offer:
-			l.offer(f)
+			if err := l.offer(f); err != nil {
+				return err
+			}
 		case frame.BeatFrame:
 			l.renewed(f)
 		case frame.Drain:
@@ -39,12 +47,15 @@ func (l *link) read(ctx context.Context) error {
 }
 
 // offer takes an attempt, or refuses it.
-func (l *link) offer(f frame.Frame) {
+func (l *link) offer(f frame.Frame) error {
 	r := l.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.find(f.Run, f.Attempt) != nil {
-		return // it is here
+		return nil // it is here
+	}
+	if len(l.queue) >= maxAnswers {
+		return errDeaf
 	}
 	a := &attempt{run: f.Run, number: f.Attempt, file: f.File, log: newSpool(), progress: time.Now()}
 	var args bytes.Buffer
@@ -60,6 +71,7 @@ func (l *link) offer(f frame.Frame) {
 		r.attempts = append(r.attempts, a)
 	}
 	l.say(answer)
+	return nil
 }
 
 // refusal is why an attempt cannot run here now, or "". mu is locked.

@@ -41,11 +41,14 @@ func asProcess(text string) int {
 }
 
 // process starts a Runner as a process of its own.
-func process(t *testing.T, e *engine, lease time.Duration) *exec.Cmd {
+func process(t *testing.T, e *engine, lease time.Duration, change ...func(*exec.Cmd)) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), fmt.Sprintf(`TEST_RUNNER={"URL":%q,"Lease":%d}`, e.http.URL+"/base", lease), "GOCOVERDIR="+t.TempDir())
 	cmd.Stderr = os.Stderr
+	for _, f := range change {
+		f(cmd)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -159,5 +162,25 @@ func TestStopped(t *testing.T) {
 				t.Errorf("%+v, want it fenced", end)
 			}
 		})
+	}
+}
+
+// TestHidden: a job does not see what its runner and its guard have in their environments,
+// unless all of them are root's.
+func TestHidden(t *testing.T) {
+	t.Setenv("OTHER_SECRET", "not for jobs")
+	e := newEngine(t, shell("look", `for p in $PPID $(cut -d ' ' -f 4 /proc/$PPID/stat); do
+		tr '\0' '\n' </proc/$p/environ; head -c 1 /proc/$p/mem; ls /proc/$p/fd; done 2>&1; echo looked`))
+	process(t, e, 0, func(cmd *exec.Cmd) {
+		if os.Getuid() == 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			cmd.Dir = "/"
+		}
+	})
+	e.offer(1, "look")
+	e.ended(1)
+	log := e.log(1)
+	if n := strings.Count(log, "denied"); n != 6 || strings.Contains(log, "not for jobs") || !strings.Contains(log, "looked") {
+		t.Errorf("%d of 6 looks are denied:\n%s", n, log)
 	}
 }

@@ -90,7 +90,7 @@ func (r *Runner) guarded(a *attempt) (report guard.Report, err error) {
 	}
 	orders, give, reports, printed := pipes[0], pipes[1], pipes[2], pipes[4]
 	cmd := guard.New(fmt.Sprintf("%d.%d %s", a.run, a.number, a.def.Name), pipes[5], orders, pipes[3])
-	cmd.Env = r.cfg.environ()
+	cmd.Env = r.cfg.environ(spec.Container != nil)
 	if err := r.children.start(cmd); err != nil {
 		return report, fmt.Errorf("start the guard of the process: %w", err)
 	}
@@ -224,7 +224,7 @@ func (r *Runner) spec(a *attempt) (spec guard.Spec, secrets []string, err error)
 	spec.Env = []string{}
 	for _, line := range os.Environ() {
 		name, _, _ := strings.Cut(line, "=")
-		if _, set := variables[name]; !set && (slices.Contains(kept, name) || strings.HasPrefix(name, "LC_")) {
+		if _, set := variables[name]; !set && plain(name) {
 			spec.Env = append(spec.Env, line)
 		}
 	}
@@ -248,10 +248,16 @@ func (c *Config) describe(a *attempt, variables map[string]string) {
 	}
 }
 
-// environ is the environment of guards, and so of container engines.
-func (c *Config) environ() []string {
+// environ is the environment of a guard, and so of a container engine. A guard alone needs
+// next to nothing, and has no secret for the moment before it hides.
+func (c *Config) environ(engine bool) []string {
 	return slices.DeleteFunc(os.Environ(), func(line string) bool {
 		name, _, _ := strings.Cut(line, "=")
-		return slices.Contains(c.Private, name)
+		return slices.Contains(c.Private, name) || !engine && !plain(name) && name != "GOCOVERDIR"
 	})
+}
+
+// plain tells whether any process may have a variable of the runner.
+func plain(name string) bool {
+	return slices.Contains(kept, name) || strings.HasPrefix(name, "LC_")
 }

@@ -138,6 +138,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the reaper of the processes of jobs: %w", err)
 	}
+	if err := guard.Hide(); err != nil {
+		return err
+	}
 	r.cfg.removeFiles()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup

@@ -98,6 +98,15 @@ func Now() int64 {
 	return t.Nano()
 }
 
+// Hide keeps the environment, the memory and the open files of this process from the other
+// processes of its user (proc(5), ptrace(2)). A job is one of them. It does not hide from root.
+func Hide() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("hide the process from those of its user: %w", err)
+	}
+	return nil
+}
+
 // Main is the program of a guard. It returns the exit code.
 func Main() int {
 	// The kernel kills the process when the thread that has started it ends.
@@ -115,6 +124,10 @@ func guard() error {
 	if orders == nil || reports == nil {
 		return errors.New("only a runner starts this command")
 	}
+	_ = os.WriteFile("/proc/self/comm", []byte("adp-guard"), 0) // only for people who look
+	if err := Hide(); err != nil {
+		return err
+	}
 	unix.CloseOnExec(ordersFD)
 	unix.CloseOnExec(reportsFD)
 	// Signals of a terminal or a supervisor are for the runner, which says what becomes of
@@ -124,8 +137,6 @@ func guard() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the reaper of the process's descendants: %w", err)
 	}
-	_ = os.WriteFile("/proc/self/comm", []byte("adp-guard"), 0) // only for people who look
-
 	in := json.NewDecoder(orders)
 	g := &keeper{signals: signals, orders: make(chan Order)}
 	if err := in.Decode(&g.spec); err != nil {
