@@ -22,7 +22,7 @@ var Engines = []string{"podman", "docker"}
 func FindEngine(name string) (path string, err error) {
 	if name != "" {
 		if !slices.Contains(Engines, name) {
-			return "", fmt.Errorf("the engine is %q, want %s or auto", name, strings.Join(Engines, ", "))
+			return "", fmt.Errorf("the engine is %q, want %s, auto or none", name, strings.Join(Engines, ", "))
 		}
 		return exec.LookPath(name)
 	}
