@@ -121,7 +121,7 @@ func (c *Config) admit(d frame.Definition) (why string) {
 	case d.Image == "":
 		return ""
 	case c.Containers == "":
-		return "the runner has neither podman nor docker"
+		return "the runner takes no containers: it found neither podman nor docker, or has --engine none"
 	case strings.HasPrefix(d.Image, "-"):
 		return "the image is an option"
 	}
