@@ -102,7 +102,7 @@ func TestParseDefinitionsRefuses(t *testing.T) {
 		"an option":           {"a: {image: --privileged}\n", "line 1: image: want the name of an image"},
 		"an image of words":   {"a: {image: b c}\n", "line 1: image: want the name of an image"},
 		"on what":             {"a: {command: x, on: monday}\n", "line 1: on: want manual or file"},
-		"no unit":             {"a: {command: x, timeout: 600}\n", "line 1: timeout: want a number with a unit, for example 30s or 10m, from 1s to 168h0m0s"},
+		"no unit":             {"a: {command: x, timeout: 600}\n", "line 1: timeout: want a number with a unit, for example 30s or 10m, from 1s to 7d"},
 		"a long timeout":      {"a: {command: x, timeout: 8d}\n", "line 1: timeout: want a number"},
 		"a negative grace":    {"a: {command: x, grace: -1s}\n", "line 1: grace: want a number"},
 		"concurrency":         {"a: {command: x, concurrency: 0}\n", "line 1: concurrency: want a whole number from 1 to 1000"},

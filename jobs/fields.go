@@ -183,9 +183,23 @@ func span(n *yaml.Node, least, most time.Duration) (frame.Seconds, error) {
 		}
 	}
 	if err != nil || v < least || v > most {
-		return 0, fmt.Errorf("want a number with a unit, for example 30s or 10m, from %v to %v", least, most)
+		return 0, fmt.Errorf("want a number with a unit, for example 30s or 10m, from %s to %s", spanText(least), spanText(most))
 	}
 	return frame.Seconds(v), nil
+}
+
+// spanText is a duration as people write it in the file.
+func spanText(d time.Duration) string {
+	if day := 24 * time.Hour; d > 0 && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	text := d.String()
+	for _, rest := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, rest) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
 
 // names reads a list of different names; a plain value is a list of one.

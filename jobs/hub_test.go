@@ -75,7 +75,7 @@ func TestSession(t *testing.T) {
 		if c := eventsOf[event.RunEnded](rg); len(c) == 0 || c[0].Run != run.ID || c[0].State != "succeeded" || c[0].Outcome != "exited" {
 			t.Errorf("told %+v", c)
 		}
-		if c := eventsOf[event.RunnerGone](rg); len(c) != 1 {
+		if c := eventsOf[event.RunnerGone](rg); len(c) != 1 || c[0].Why == "" {
 			t.Errorf("told %+v", c)
 		}
 		states := make(map[store.State]bool)

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"sync"
@@ -78,7 +79,7 @@ func (r *runner) gone() {
 	offers, taken := r.load.close()
 	e := event.RunnerGone{Runner: r.name, Held: taken}
 	r.mu.Lock()
-	e.Why = r.reason
+	e.Why = cmp.Or(r.reason, "it has stopped, or the connection to it broke")
 	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), goneTimeout)
 	defer cancel()

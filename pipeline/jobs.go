@@ -252,16 +252,26 @@ func takeJobs(p *process) error {
 		return err
 	}
 	p.started = append(p.started, event.JobsLoaded{Path: p.cfg.Jobs, Jobs: len(defined.All())})
-	p.meanwhile = append(p.meanwhile, func(ctx context.Context) {
-		s := p.database.wait(ctx)
-		if s == nil {
-			return
-		}
+	begin := func(s *store.Store) *engine {
 		e := &engine{work: jobs.New(jobs.Config{Store: s, Bus: p.broker, Node: node, Definitions: defined, Events: p.events})}
 		e.local = jobs.NewLocal(jobs.LocalConfig{
 			Store: s, Engine: e.work, Bus: p.broker, Node: node, Engines: others, ReadOnly: p.cfg.ReadOnly, Events: p.events,
 		})
 		p.runs.engine.Store(e)
+		return e
+	}
+	var e *engine
+	if s, err := p.database.now(); err == nil { // so that the first client is not told that it is away
+		e = begin(s)
+	}
+	p.meanwhile = append(p.meanwhile, func(ctx context.Context) {
+		if e == nil {
+			s := p.database.wait(ctx)
+			if s == nil {
+				return
+			}
+			e = begin(s)
+		}
 		var answering sync.WaitGroup
 		answering.Go(func() { e.local.Answer(ctx) })
 		e.work.Run(ctx)

@@ -2,12 +2,15 @@ package pipeline
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"async-data-processor/event"
+	"async-data-processor/jobs"
 	"async-data-processor/jobs/frame"
 	"async-data-processor/jobs/store"
 )
@@ -55,6 +58,20 @@ func ran(t *testing.T, url string) (id int64) {
 		t.Fatal(ok, err)
 	}
 	return f.Run
+}
+
+// TestEngineBeforeListening: no client of a process that listens is told that a database
+// is away which is open.
+func TestEngineBeforeListening(t *testing.T) {
+	p := &process{cfg: DefaultConfig(), events: func(event.Event) {}}
+	withJobs(t, someJobs)(&p.cfg)
+	if err := errors.Join(openState(t.Context(), p, false), takeJobs(p)); err != nil {
+		t.Fatal(err)
+	}
+	defer p.database.close()
+	if _, here := p.runs.service().(*jobs.Local); !here {
+		t.Errorf("clients ask %T", p.runs.service())
+	}
 }
 
 // TestJobsAccess: viewers see jobs, and admins change them, at every listener. Each change

@@ -29,12 +29,15 @@ func tellJobs(l *Log, e event.Event) {
 	case event.RunnerGone:
 		l.repeating(zerolog.InfoLevel, "runner gone "+e.Runner, ofJobs).Str("runner", e.Runner).Str("reason", e.Why).Int("runs", e.Held).Msg("runner gone")
 	case event.RunEnded:
-		line := l.line(zerolog.DebugLevel, ofJobs)
+		line, text := l.line(zerolog.DebugLevel, ofJobs), "run ended"
+		if e.State == "queued" {
+			text = "attempt ended, the run waits for another one"
+		}
 		if e.State != "succeeded" {
 			line = l.repeating(zerolog.InfoLevel, "run ended "+e.Job+" "+e.State, ofJobs)
 		}
 		line.Int64("run", e.Run).Int("attempt", e.Attempt).Str("job", e.Job).Str("runner", e.Runner).Str("outcome", e.Outcome).
-			Int("exit", e.Exit).Str("reason", e.Why).Str("state", e.State).Dur("elapsed_ms", e.Took).Msg("run ended")
+			Int("exit", e.Exit).Str("reason", e.Why).Str("state", e.State).Dur("elapsed_ms", e.Took).Msg(text)
 	case event.RunLost:
 		l.repeating(zerolog.WarnLevel, "run lost "+e.Job, ofJobs).Int64("run", e.Run).Int("attempt", e.Attempt).Str("job", e.Job).Str("runner", e.Runner).
 			Str("state", e.State).Msg("the runner of a run has not renewed its lease, counting the attempt as lost")

@@ -19,6 +19,7 @@ func TestTellsJobs(t *testing.T) {
 		send(event.RunnerConnected{Runner: "r1", Slots: 2})
 		send(event.RunEnded{Run: 1, Job: "a", State: "succeeded"})
 		send(event.RunEnded{Run: 2, Job: "a", State: "dead", Exit: 78})
+		send(event.RunEnded{Run: 2, Job: "a", State: "queued", Exit: 1})
 		send(event.RunLost{Run: 3, Job: "a", State: "queued"})
 		send(event.RunnerGone{Runner: "r1"})
 	})
@@ -29,6 +30,7 @@ func TestTellsJobs(t *testing.T) {
 		{"info", "the database of jobs answers again"},
 		{"info", "runner connected"},
 		{"info", "run ended"},
+		{"info", "attempt ended, the run waits for another one"},
 		{"warn", "the runner of a run has not renewed its lease, counting the attempt as lost"},
 		{"info", "runner gone"},
 	}

@@ -50,9 +50,7 @@ shard, or to all servers. It ends with 0 when they have done it, not before.
 	}
 	flags := cmd.PersistentFlags()
 	c.flags(flags, "server or message-consumer", "http://localhost:8081", "ADMIN_TOKENS")
-	flags.StringVar(&c.reason, "reason", "", "why, for the log and for people who ask")
-	flags.StringVar(&c.id, "id", "", "id of the command; with the one of an earlier try, a retry is safe")
-	spanVar(flags, &c.timeout, "timeout", 10*time.Second, "how long to wait for the owner")
+	spanVar(flags, &c.timeout, "timeout", 10*time.Second, "how long to wait for the answer")
 	flags.SortFlags = false
 	cmd.AddCommand(
 		c.pause(), c.verb("resume", shardOrIntake, "End a pause"),
@@ -83,7 +81,7 @@ func (c *ctl) verb(verb, target, short string) *cobra.Command {
 }
 
 func (c *ctl) command(verb, target, short string, fill func(*order) error) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: verb + " " + target, Short: short, Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			aim, err := targetOf(args, target == shardOrIntake)
@@ -97,6 +95,13 @@ func (c *ctl) command(verb, target, short string, fill func(*order) error) *cobr
 			return c.send(cmd.Context(), o, cmd.OutOrStdout())
 		},
 	}
+	c.reasonFlag(cmd)
+	cmd.Flags().StringVar(&c.id, "id", "", "id of the command; with the one of an earlier try, a retry is safe")
+	return cmd
+}
+
+func (c *ctl) reasonFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the log and for people who ask")
 }
 
 func (c *ctl) pause() *cobra.Command {
@@ -217,7 +222,7 @@ func (c *ctl) post(ctx context.Context, body []byte, out io.Writer) (done bool, 
 			return true, err
 		}
 	}
-	return false, fmt.Errorf("%s answers %s: %s", c.url, resp.Status, cmp.Or(a.Detail, "no answer of this program"))
+	return false, fmt.Errorf("%s answers %s: %s", c.who(), resp.Status, cmp.Or(a.Detail, "no answer of this program"))
 }
 
 // outcome is what became of a command at one of those that it is for.

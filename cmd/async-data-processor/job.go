@@ -29,6 +29,9 @@ const (
 type job struct {
 	*ctl
 	asJSON bool
+
+	aside io.Writer // what is no result goes there
+	told  string    // the last line of waiting
 }
 
 func (c *ctl) job() *cobra.Command {
@@ -57,12 +60,38 @@ func (j *job) command(use, short string, args cobra.PositionalArgs, do func(ctx 
 			if err := j.aim(); err != nil {
 				return misused(cmd, err)
 			}
+			j.aside = cmd.ErrOrStderr()
 			err := do(cmd.Context(), args, cmd.OutOrStdout())
+			if wrong, ok := errors.AsType[misuse](err); ok {
+				return misused(cmd, wrong)
+			}
 			if _, understood := errors.AsType[failure](err); err != nil && !understood {
 				err = failure{error: fmt.Errorf("job: %w", err)}
 			}
 			return err
 		},
+	}
+}
+
+// misuse is an error of the command line.
+type misuse struct{ error }
+
+// one takes a single argument, and says what it has to be.
+func one(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return nil
+		}
+		return misused(cmd, fmt.Errorf("want %s, got %s", what, counted(len(args), "argument")))
+	}
+}
+
+// waiting tells aside where a run is, once for each state and reason, while somebody
+// waits for it.
+func (j *job) waiting(r *pipeline.JobRun) {
+	if line := runLine(r); line != j.told && !r.State.Ended() {
+		j.told = line
+		fmt.Fprintln(j.aside, line)
 	}
 }
 
@@ -78,7 +107,7 @@ func (j *job) call(ctx context.Context, method, path string, header http.Header,
 		return j.refused(method, resp, text)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return errors.Join(fmt.Errorf("%s%s answers no JSON of this version", j.url, path), err)
+		return errors.Join(fmt.Errorf("%s answers no JSON of this version at %s", j.who(), path), err)
 	}
 	return nil
 }
@@ -95,7 +124,7 @@ func (j *job) refused(method string, resp *http.Response, text []byte) error {
 	case problem.Detail == "":
 		problem.Detail = "no answer of this program"
 	}
-	return fmt.Errorf("%s answers %s: %s", j.url, resp.Status, plain(problem.Detail))
+	return fmt.Errorf("%s answers %s: %s", j.who(), resp.Status, plain(problem.Detail))
 }
 
 func (j *job) list() *cobra.Command {
@@ -127,9 +156,9 @@ func (j *job) list() *cobra.Command {
 func (j *job) run() *cobra.Command {
 	var args, key string
 	var wait bool
-	cmd := j.command("run NAME", "Run a job", cobra.ExactArgs(1), func(ctx context.Context, names []string, out io.Writer) error {
+	cmd := j.command("run NAME", "Run a job", one("the name of a job"), func(ctx context.Context, names []string, out io.Writer) error {
 		if args != "" && !json.Valid([]byte(args)) {
-			return fmt.Errorf("--args %s: want a JSON text", plain(args))
+			return misuse{fmt.Errorf("--args %s: want a JSON text", plain(args))}
 		}
 		header := make(http.Header)
 		if key != "" {
@@ -146,9 +175,9 @@ func (j *job) run() *cobra.Command {
 	})
 	cmd.Long = `run queues a run of a job, and prints it. With --wait it ends when the run has ended: with
 the exit code of the job's process; or with 1 if that has none, or the run has ended
-otherwise.`
+otherwise. Meanwhile it tells on stderr what the run waits for.`
 	cmd.Flags().StringVar(&args, "args", "", "arguments, a JSON text, which the job gets as ADP_ARGS")
-	cmd.Flags().StringVar(&key, "key", "", "with the one of an earlier try, a retry is safe")
+	cmd.Flags().StringVar(&key, "key", "", "a word of your choice; asked again with it, the run that there is is printed, and none is added")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the run has ended")
 	return cmd
 }
@@ -170,6 +199,8 @@ func (j *job) await(ctx context.Context, id int64, out io.Writer) error {
 			return f
 		case ctx.Err() != nil:
 			return fmt.Errorf("run %d goes on; see ctl job show %[1]d", id)
+		case err == nil:
+			j.waiting(r)
 		}
 		select {
 		case <-time.After(jobInterval):
@@ -179,7 +210,7 @@ func (j *job) await(ctx context.Context, id int64, out io.Writer) error {
 }
 
 func (j *job) show() *cobra.Command {
-	return j.command("show ID", "Print a run, and its attempts", cobra.ExactArgs(1), func(ctx context.Context, args []string, out io.Writer) error {
+	return j.command("show ID", "Print a run, and its attempts", one("the id of a run"), func(ctx context.Context, args []string, out io.Writer) error {
 		id, err := runID(args[0])
 		if err != nil {
 			return err
@@ -197,7 +228,7 @@ func (j *job) show() *cobra.Command {
 
 // change returns the command of a verb for a run.
 func (j *job) change(verb, short string) *cobra.Command {
-	return j.command(verb+" ID", short, cobra.ExactArgs(1), func(ctx context.Context, args []string, out io.Writer) error {
+	cmd := j.command(verb+" ID", short, one("the id of a run"), func(ctx context.Context, args []string, out io.Writer) error {
 		id, err := runID(args[0])
 		if err != nil {
 			return err
@@ -212,6 +243,8 @@ func (j *job) change(verb, short string) *cobra.Command {
 		}
 		return j.print(out, &r)
 	})
+	j.reasonFlag(cmd)
+	return cmd
 }
 
 func (j *job) runners() *cobra.Command {
@@ -230,7 +263,7 @@ func (j *job) runners() *cobra.Command {
 func (j *job) log() *cobra.Command {
 	var follow bool
 	var attempt int
-	cmd := j.command("log ID", "Print the log of a run", cobra.ExactArgs(1), func(ctx context.Context, args []string, out io.Writer) error {
+	cmd := j.command("log ID", "Print the log of a run", one("the id of a run"), func(ctx context.Context, args []string, out io.Writer) error {
 		id, err := runID(args[0])
 		if err != nil {
 			return err
@@ -254,6 +287,9 @@ func (j *job) printLog(ctx context.Context, id int64, attempt int, follow bool, 
 		}
 		for more := err == nil && attempt > 0; more; {
 			more, err = j.printPart(ctx, id, attempt, &next, terminal, out)
+		}
+		if err == nil && attempt == 0 {
+			j.waiting(&d.RunView)
 		}
 		over := err == nil && (attempt < d.Attempt || d.State.Ended() || attempt == 0 && !follow)
 		switch {
@@ -295,7 +331,7 @@ func (j *job) printPart(ctx context.Context, id int64, attempt int, next *int64,
 	}
 	found := contentRange.FindStringSubmatch(resp.Header.Get("Content-Range"))
 	if found == nil {
-		return false, fmt.Errorf("%s%s answers without the place of the part", j.url, path)
+		return false, fmt.Errorf("%s answers without the place of the part at %s", j.who(), path)
 	}
 	from, err := strconv.ParseInt(found[1], 10, 64)
 	if err != nil {
@@ -320,7 +356,7 @@ func runPath(id int64) string { return "/api/jobs/" + strconv.FormatInt(id, 10) 
 func runID(text string) (int64, error) {
 	id, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || id < 1 {
-		return 0, fmt.Errorf("%s is no id of a run, want a number", plain(strings.TrimSpace(text)))
+		return 0, misuse{fmt.Errorf("%q is no id of a run, want a number", strings.TrimSpace(text))}
 	}
 	return id, nil
 }

@@ -99,7 +99,7 @@ func printRun(out io.Writer, d *pipeline.JobRunDetail) error {
 
 // printRunners prints a table of runners.
 func printRunners(out io.Writer, runners []pipeline.JobRunner) error {
-	return table(out, "RUNNER\tBUSY\tLABELS\tENGINE\tVERSION\tSINCE", func(t io.Writer) {
+	return table(out, "RUNNER\tBUSY\tLABELS\tCONNECTED TO\tVERSION\tSINCE", func(t io.Writer) {
 		for _, r := range runners {
 			fmt.Fprintf(t, "%s\t%d of %d\t%s\t%s\t%s\t%s\n", plain(r.ID), r.Busy, r.Slots, orNone(strings.Join(r.Labels, ",")), orNone(r.Engine),
 				orNone(r.Version), r.Connected.Local().Format(time.DateTime))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -23,6 +24,9 @@ type remote struct {
 
 	client http.Client
 	token  string
+	// byStore: url is no address, the process is reached by the socket of its store.
+	// guessed: there was no --url.
+	byStore, guessed bool
 }
 
 // remoteURL is asked unless there is a store in this folder.
@@ -58,14 +62,16 @@ func (r *remote) aim() error {
 	case r.url != "":
 		u, err := url.Parse(r.url)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return fmt.Errorf("--url is %q, want http[s]://host:port, or for send ws[s]://host:port", r.url)
+			return fmt.Errorf("--url is %q, want http[s]://host:port; send and runner also take ws[s]://host:port", r.url)
 		}
 		resource := strings.HasSuffix(u.Path, "/message") || strings.HasSuffix(u.Path, "/live") // what people put there
 		if resource || u.RawQuery != "" || u.Fragment != "" {
 			return fmt.Errorf("--url is %q, want http[s]://host:port, and behind it nothing but a BASE_PATH", r.url)
 		}
 	case pipeline.StoreHere():
-		r.url, r.client.Transport = "http://localhost", pipeline.StoreTransport()
+		r.url, r.client.Transport, r.byStore = "http://localhost", pipeline.StoreTransport(), true
+	default:
+		r.guessed = true
 	}
 	r.url = strings.TrimSuffix(cmp.Or(r.url, remoteURL), "/")
 	if r.cert != "" && !strings.HasPrefix(r.url, "https:") {
@@ -78,6 +84,14 @@ func (r *remote) aim() error {
 		return nil
 	}
 	return r.readToken()
+}
+
+// who names the process, for people.
+func (r *remote) who() string {
+	if r.byStore {
+		return "the process of " + strings.TrimPrefix(pipeline.EmbeddedURL, "embedded:")
+	}
+	return r.url
 }
 
 // readToken reads the file of the token. Like one of AUTH_TOKENS_FILE it may have blank
@@ -126,6 +140,12 @@ func (r *remote) askWith(ctx context.Context, method, path string, header http.H
 		req.Header.Set("Authorization", "Bearer "+r.token)
 	}
 	resp, err := r.client.Do(req)
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = fmt.Errorf("cannot ask %s: %w", r.who(), wrapped.Err) // the URL of a socket tells people nothing
+		if r.guessed {
+			err = fmt.Errorf("%w; name another process with --url", err)
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -113,7 +113,7 @@ func (r *jobRunner) prepare(args []string, lookup lookupEnv) (err error) {
 	}
 	if r.cfg.OutputDir != "" {
 		if info, err := os.Stat(r.cfg.OutputDir); err != nil || !info.IsDir() {
-			return errors.Join(fmt.Errorf("--output-dir: %s is no folder", plain(r.cfg.OutputDir)), err)
+			return errors.Join(fmt.Errorf("--output-dir: %s is no folder here; the process that writes the files makes it when it starts", plain(r.cfg.OutputDir)), err)
 		}
 	}
 	if _, err := zerolog.ParseLevel(r.log.LogLevel); err != nil {

@@ -111,14 +111,14 @@ func (s *status) get(ctx context.Context, path string, into any) error {
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("%s answers %s: it needs a token of its VIEW_TOKENS, name a file with --token-file", s.url, resp.Status)
+		return fmt.Errorf("%s answers %s: it needs a token of its VIEW_TOKENS, name a file with --token-file", s.who(), resp.Status)
 	case http.StatusNotFound:
-		return fmt.Errorf("%s answers %s: it shows this to clients on its machine, or with VIEW_TOKENS", s.url, resp.Status)
+		return fmt.Errorf("%s answers %s: it shows this to clients on its machine, or with VIEW_TOKENS", s.who(), resp.Status)
 	default:
-		return fmt.Errorf("%s answers %s", s.url, resp.Status)
+		return fmt.Errorf("%s answers %s", s.who(), resp.Status)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return errors.Join(fmt.Errorf("%s%s answers no JSON of this version", s.url, path), err)
+		return errors.Join(fmt.Errorf("%s answers no JSON of this version at %s", s.who(), path), err)
 	}
 	return nil
 }

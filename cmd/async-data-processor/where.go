@@ -90,18 +90,18 @@ func (w *where) look(ctx context.Context, id string) (*pipeline.Location, error)
 	switch resp.StatusCode {
 	case http.StatusOK:
 		if err := json.Unmarshal(text, &l); err != nil || l.State == "" {
-			return nil, errors.Join(fmt.Errorf("%s answers no JSON of this version", w.url), err)
+			return nil, errors.Join(fmt.Errorf("%s answers no JSON of this version", w.who()), err)
 		}
 		return &l, nil
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return nil, fmt.Errorf("%s answers %s: it needs a token of its VIEW_TOKENS, name a file with --token-file", w.url, resp.Status)
+		return nil, fmt.Errorf("%s answers %s: it needs a token of its VIEW_TOKENS, name a file with --token-file", w.who(), resp.Status)
 	case http.StatusNotFound:
-		return nil, fmt.Errorf("%s answers %s: it shows this to clients on its machine, or with VIEW_TOKENS", w.url, resp.Status)
+		return nil, fmt.Errorf("%s answers %s: it shows this to clients on its machine, or with VIEW_TOKENS", w.who(), resp.Status)
 	}
 	if json.Unmarshal(text, &problem) == nil && problem.Detail != "" {
-		return nil, fmt.Errorf("%s answers %s: %s", w.url, resp.Status, plain(problem.Detail))
+		return nil, fmt.Errorf("%s answers %s: %s", w.who(), resp.Status, plain(problem.Detail))
 	}
-	return nil, fmt.Errorf("%s answers %s", w.url, resp.Status)
+	return nil, fmt.Errorf("%s answers %s", w.who(), resp.Status)
 }
 
 // inWords is a state as people say it.

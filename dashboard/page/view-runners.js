@@ -8,7 +8,7 @@ const columns = [
   { key: 'busy', title: 'Busy', width: 5.5, align: 'num', cell: r => `${count(r.busy)} of ${count(r.slots)}`, hint: 'of its slots' },
   { key: 'runs', title: 'Runs', width: 10, sort: false, cell: r => (r.runs ?? []).map(id => html`<a key=${id} href=${link('runs', id)}>${id}</a> `) },
   { key: 'labels', title: 'Labels', width: 10, cell: r => r.labels?.join(', ') || '', sort: r => String(r.labels ?? '') },
-  { key: 'connected', title: 'Connected for', width: 8, align: 'num', cell: r => html`<${Age} at=${r.connected_at} />`, sort: r => ms(r.connected_at) },
+  { key: 'connected', title: 'Connected for', width: 9.5, align: 'num', cell: r => html`<${Age} at=${r.connected_at} />`, sort: r => ms(r.connected_at) },
   { key: 'version', title: 'Version', width: 9, cell: r => (r.seed ? 'old protocol' : r.version || unknown) },
   { key: 'engine', title: 'Engine', cell: r => (r.engine ? html`<a href=${link('nodes', r.engine)} title=${r.engine}>${r.engine}</a>` : unknown) },
 ];

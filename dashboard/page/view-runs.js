@@ -15,7 +15,7 @@ const columns = [
   { key: 'attempt', title: 'Attempt', width: 6, align: 'num', cell: r => (r.attempt ? count(r.attempt) : '') },
   { key: 'runner', title: 'Runner', width: 10, cell: r => r.runner || '' },
   { key: 'created', title: 'Created', width: 11.5, cell: r => html`<${Time} at=${r.created_at} />`, sort: r => ms(r.created_at) },
-  { key: 'took', title: 'Ran for', width: 7.5, align: 'num', cell: r => html`<${Took} from=${r.started_at} to=${r.ended_at} />`, sort: false },
+  { key: 'took', title: 'Ran for', width: 7.5, align: 'num', cell: r => (r.state === 'running' || r.ended_at ? html`<${Took} from=${r.started_at} to=${r.ended_at} />` : ''), sort: false },
   { key: 'by', title: 'For', width: 14, cell: r => r.file?.name.split('/').pop() ?? r.by ?? '', hint: 'the file, or who asked for it' },
   { key: 'why', title: 'Why', cell: r => r.why || '', sort: false },
 ];

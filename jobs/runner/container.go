@@ -22,7 +22,7 @@ var Engines = []string{"podman", "docker"}
 func FindEngine(name string) (path string, err error) {
 	if name != "" {
 		if !slices.Contains(Engines, name) {
-			return "", fmt.Errorf("the engine is %q, want %s or auto", name, strings.Join(Engines, ", "))
+			return "", fmt.Errorf("the engine is %q, want %s, auto or none", name, strings.Join(Engines, ", "))
 		}
 		return exec.LookPath(name)
 	}
@@ -121,7 +121,7 @@ func (c *Config) admit(d frame.Definition) (why string) {
 	case d.Image == "":
 		return ""
 	case c.Containers == "":
-		return "the runner has neither podman nor docker"
+		return "the runner takes no containers: it found neither podman nor docker, or has --engine none"
 	case strings.HasPrefix(d.Image, "-"):
 		return "the image is an option"
 	}

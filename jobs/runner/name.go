@@ -30,7 +30,7 @@ func Claim(name string) (claimed string, held io.Closer, err error) {
 		}
 		held, err = hold(name)
 		if errors.Is(err, unix.EADDRINUSE) {
-			err = fmt.Errorf("another runner of this machine has the name %s", name)
+			err = fmt.Errorf("another runner of this machine has the name %s; give this one another, or none", name)
 		}
 		return name, held, err
 	}

@@ -31,14 +31,15 @@ func (r *Runner) execute(a *attempt) {
 	report, err := r.guarded(a)
 	outcome, exit, why := a.judge(report, err)
 	a.log.end()
-	r.mu.Lock()
-	a.state, a.outcome, a.exit, a.why = over, outcome, exit, why
-	r.tellChange()
-	r.mu.Unlock()
+	// Told first: a runner that stops may end as soon as the attempt is over.
 	r.cfg.Tell(Notice{
 		Text: "attempt ended", Problem: outcome == frame.Fault || outcome == frame.Fenced, Run: a.run, Attempt: a.number, Job: a.def.Name,
 		Outcome: outcome, Exit: exit, Why: why, Took: time.Since(began),
 	})
+	r.mu.Lock()
+	a.state, a.outcome, a.exit, a.why = over, outcome, exit, why
+	r.tellChange()
+	r.mu.Unlock()
 }
 
 // errGuard is why nothing is known of how a process has ended.
@@ -54,9 +55,16 @@ func (a *attempt) judge(report guard.Report, err error) (outcome frame.Outcome, 
 	case err != nil:
 		return frame.Fault, 0, err.Error()
 	case report.Fault != "":
-		return frame.Fault, 0, "cannot start: " + report.Fault
+		why = "cannot start: " + report.Fault
+		if a.def.Image == "" && len(a.def.Command) == 1 && strings.ContainsAny(a.def.Command[0], " \t\n") {
+			why += "; no shell reads a command: write [a, list, of, words], or [sh, -c, \"…\"]"
+		}
+		return frame.Fault, 0, why
 	case report.Cause != "":
 		outcome = frame.Outcome(report.Cause)
+		if outcome == frame.TimedOut {
+			notes = append(notes, fmt.Sprintf("it took longer than its timeout, %v", time.Duration(a.def.Timeout)))
+		}
 	case a.def.Image != "" && report.Signal == 0 && report.Exit >= 125 && report.Exit <= 127:
 		outcome = frame.Fault
 		notes = append(notes, fmt.Sprintf("the container engine ends with %d; the log says why", report.Exit))

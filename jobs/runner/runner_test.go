@@ -24,10 +24,12 @@ func TestProcesses(t *testing.T) {
 	late.Timeout = frame.Seconds(100 * time.Millisecond)
 	missing := shell("missing", "")
 	missing.Command = []string{"/no/such/program"}
+	words := shell("words", "")
+	words.Command = []string{"echo hello"}
 	image := shell("image", "true")
 	image.Image = "busybox"
 	daemon := shell("daemon", "setsid sleep 1000 & exit 3")
-	e := newEngine(t, env, token, late, missing, image, daemon, shell("again", "exit 75"), shell("killed", "kill -9 $$"))
+	e := newEngine(t, env, token, late, missing, words, image, daemon, shell("again", "exit 75"), shell("killed", "kill -9 $$"))
 	r, _ := start(t, e, func(c *Config) { c.Slots = 8 })
 	for i, tc := range []struct {
 		job     string
@@ -38,8 +40,9 @@ func TestProcesses(t *testing.T) {
 		{"env", frame.Exited, 0, ""},
 		{"again", frame.Exited, 75, ""},
 		{"killed", frame.Exited, 137, "killed by signal 9 (killed)"},
-		{"late", frame.TimedOut, 137, "killed by signal 9 (killed)"},
+		{"late", frame.TimedOut, 137, "it took longer than its timeout, 100ms; killed by signal 9 (killed)"},
 		{"missing", frame.Fault, 0, "cannot start: "},
+		{"words", frame.Fault, 0, "cannot start: exec: \"echo hello\": executable file not found in $PATH; no shell reads a command"},
 		{"daemon", frame.Exited, 3, ""},
 	} {
 		e.offer(int64(1+i), tc.job)

@@ -22,7 +22,7 @@ type verdict struct {
 	state State
 	spent bool
 	pause time.Duration // until it is due again
-	why   string        // why it is dead, if the end does not say so
+	why   string        // why it is dead or waits, if the end does not say so
 }
 
 // judge decides it.
@@ -50,11 +50,24 @@ func (r Run) judge(outcome frame.Outcome, exit int) verdict {
 	}
 	switch {
 	case v.spent && r.Spent+1 >= r.Attempts:
-		v.state, v.why = Dead, fmt.Sprintf("it failed %d of %d times", r.Spent+1, r.Attempts)
+		v.state, v.why = Dead, exhausted(r.Spent+1, outcome)
 	case r.Attempt-r.base >= MaxAttempts:
 		v.state, v.why = Dead, fmt.Sprintf("it began %d times without an end", MaxAttempts)
+	case outcome == frame.Exited:
+		v.why = fmt.Sprintf("it exited with %d", exit)
 	}
 	return v
+}
+
+// exhausted says that no attempt is left after so many.
+func exhausted(attempts int, outcome frame.Outcome) string {
+	switch {
+	case attempts > 1:
+		return fmt.Sprintf("all %d attempts failed", attempts)
+	case outcome == Lost:
+		return "its only attempt was lost"
+	}
+	return "its only attempt failed"
 }
 
 // doubled returns the n-th pause, n from 1, each twice as long as the one before it.

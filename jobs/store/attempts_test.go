@@ -145,26 +145,63 @@ func TestOutcomes(t *testing.T) {
 		state   State
 		spent   int
 		pause   time.Duration
+		why     string
 	}{
-		{frame.Exited, 0, Succeeded, 1, 0},
-		{frame.Exited, 1, Queued, 1, time.Second},
-		{frame.Exited, 75, Queued, 0, time.Second},
-		{frame.Exited, 78, Dead, 1, 0},
-		{frame.TimedOut, 0, TimedOut, 1, 0},
-		{frame.Cancelled, 0, Cancelled, 1, 0},
-		{frame.Fault, 125, Queued, 0, time.Second},
-		{frame.Fenced, 0, Queued, 1, time.Second},
-		{frame.Returned, 0, Queued, 0, 0},
+		{frame.Exited, 0, Succeeded, 1, 0, "because"},
+		{frame.Exited, 1, Queued, 1, time.Second, "it exited with 1: because"},
+		{frame.Exited, 75, Queued, 0, time.Second, "it exited with 75: because"},
+		{frame.Exited, 78, Dead, 1, 0, "it exited with 78: it can never succeed: because"},
+		{frame.TimedOut, 0, TimedOut, 1, 0, "because"},
+		{frame.Cancelled, 0, Cancelled, 1, 0, "because"},
+		{frame.Fault, 125, Queued, 0, time.Second, "because"},
+		{frame.Fenced, 0, Queued, 1, time.Second, "because"},
+		{frame.Returned, 0, Queued, 0, 0, "because"},
 	} {
 		each(t, func(s suite) {
 			run := s.begun("a", 2)
 			run = s.end(fenceOf(run), c.outcome, c.exit)
-			if run.State != c.state || run.Spent != c.spent || run.Outcome != c.outcome || run.State.Ended() == run.Ended.IsZero() ||
+			if run.State != c.state || run.Why != c.why || run.Spent != c.spent || run.Outcome != c.outcome || run.State.Ended() == run.Ended.IsZero() ||
 				run.State == Queued && run.Due.UnixMilli() != s.clock.ms+c.pause.Milliseconds() {
 				t.Errorf("%s %d: %+v", c.outcome, c.exit, run)
 			}
 			if counts, err := s.Counts(s.t.Context()); err != nil || counts["a"][c.state] != 1 {
 				t.Errorf("%s %d: counts %v, %v", c.outcome, c.exit, counts, err)
+			}
+		})
+	}
+}
+
+// TestExhausted: a run that is dead says how many attempts it had.
+func TestExhausted(t *testing.T) {
+	for _, c := range []struct {
+		attempts int
+		lost     bool
+		why      string
+	}{
+		{1, false, "its only attempt failed: because"},
+		{1, true, "its only attempt was lost: its runner r1 did not renew the lease"},
+		{2, false, "all 2 attempts failed: because"},
+		{2, true, "all 2 attempts failed: its runner r1 did not renew the lease"},
+	} {
+		each(t, func(s suite) {
+			run := s.begun("a", c.attempts)
+			for range c.attempts - 1 {
+				s.end(fenceOf(run), frame.Exited, 1)
+				s.clock.advance(time.Minute)
+				run = s.claim("a")
+				_, _, err := s.Start(s.t.Context(), fenceOf(run))
+				s.must(err)
+			}
+			if c.lost {
+				s.clock.advance(time.Minute)
+				runs, err := s.Expire(s.t.Context(), 10)
+				s.must(err)
+				run = runs[0]
+			} else {
+				run = s.end(fenceOf(run), frame.Exited, 1)
+			}
+			if run.State != Dead || run.Why != c.why {
+				t.Errorf("%+v: %s, %q", c, run.State, run.Why)
 			}
 		})
 	}

@@ -234,7 +234,7 @@ func (s *Store) Counts(ctx context.Context) (counts Counts, err error) {
 // has ended is ErrState.
 func (s *Store) Cancel(ctx context.Context, id int64, by, why string) (Run, error) {
 	return s.db.change(ctx, "cancel a run", id, func(q session, r Run) error {
-		text := clean(because("cancelled by "+by, why))
+		text := clean(because(done("cancelled", by), why))
 		switch {
 		case r.State == Cancelled || r.Cancelling:
 			return nil
@@ -242,7 +242,7 @@ func (s *Store) Cancel(ctx context.Context, id int64, by, why string) (Run, erro
 			_, err := q.exec("UPDATE runs SET state = 'cancelled', why = $2, ended = {now} WHERE id = $1", id, text)
 			return err
 		case r.State.Ended():
-			return ErrState
+			return fmt.Errorf("%w: it has ended, as %s", ErrState, r.State)
 		}
 		_, err := q.exec("UPDATE runs SET cancelling = 1, why = $2 WHERE id = $1", id, text)
 		return err
@@ -256,13 +256,24 @@ func (s *Store) Retry(ctx context.Context, id int64, by, why string) (Run, error
 		if !r.State.Ended() && q.again {
 			return nil // the earlier try has done it
 		}
-		if !r.State.Ended() || r.State == Succeeded {
-			return ErrState
+		switch {
+		case r.State == Succeeded:
+			return fmt.Errorf("%w: it has succeeded", ErrState)
+		case !r.State.Ended():
+			return fmt.Errorf("%w: it is %s and has not ended", ErrState, r.State)
 		}
 		_, err := q.exec(`UPDATE runs SET state = 'queued', base = attempt, spent = 0, cancelling = 0,
-			why = $2, due = {now}, ended = 0 WHERE id = $1`, id, clean(because("tried again by "+by, why)))
+			why = $2, due = {now}, ended = 0 WHERE id = $1`, id, clean(because(done("tried again", by), why)))
 		return err
 	})
+}
+
+// done says what was done and by whom, who may be unknown.
+func done(what, by string) string {
+	if by == "" {
+		return what
+	}
+	return what + " by " + by
 }
 
 // because joins what was done and why.

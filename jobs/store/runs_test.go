@@ -220,6 +220,11 @@ func TestCancel(t *testing.T) {
 		}
 		_, err = s.Cancel(ctx, 99, "", "")
 		s.isErr(err, ErrNotFound)
+		run, err = s.Cancel(ctx, s.queue("a", 1).ID, "", "a reason") // of a client without a name
+		s.must(err)
+		if run.Why != "cancelled: a reason" {
+			t.Errorf("by nobody: %q", run.Why)
+		}
 	})
 }
 

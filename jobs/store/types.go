@@ -36,7 +36,7 @@ var (
 	// ErrNotFound: there is no such run.
 	ErrNotFound = errors.New("there is no such run")
 	// ErrState: the run is in a state that does not allow it.
-	ErrState = errors.New("the run's state does not allow that")
+	ErrState = errors.New("the state of the run does not allow that")
 	// ErrConflict: the key was used for a run with other arguments.
 	ErrConflict = errors.New("the key was used for a run with other arguments")
 	// ErrInvalid: the input is beyond its bounds. Nothing was written.

@@ -35,7 +35,7 @@ func scrape(t *testing.T, h http.Handler, accept string) string {
 // whole is the metrics of a process with all parts, and something of everything.
 func whole() (*Metrics, *event.Hub, http.Handler) {
 	var hub event.Hub
-	m := New(Config{Version: "v1.2.3", Shards: 2, Server: true, Consumer: true}, &hub)
+	m := New(Config{Version: "v1.2.3", Shards: 2, Server: true, Consumer: true, Jobs: true}, &hub)
 	return m, &hub, m.Handler(State{
 		Shards: func() []Shard {
 			return []Shard{
@@ -46,6 +46,11 @@ func whole() (*Metrics, *event.Hub, http.Handler) {
 		Broker:  func() error { return nil },
 		Output:  func() (int64, error) { return 1 << 30, errors.New("full") },
 		Dropped: func() uint64 { return 5 },
+		Jobs: func() Jobs {
+			return Jobs{Runs: map[string]map[string]int{"hello": {"queued": 2, "dead": 1}}, Runners: map[string]int{"working": 1, "idle": 3}}
+		},
+		Database:   func() error { return nil },
+		Unrecorded: func() (int, time.Time) { return 4, time.Now().Add(-time.Minute) },
 	})
 }
 
@@ -68,6 +73,13 @@ func somethingOfAll(m *Metrics, hub *event.Hub) {
 		event.Redelivered{Shard: 4}, // beyond the number of shards
 		event.WorkerStarted{Worker: w},
 		event.WorkerStopped{Worker: w},
+		event.RunEnded{Outcome: "exited", Took: time.Second},
+		event.RunEnded{Outcome: "exited", Exit: 4, Took: time.Minute},
+		event.RunEnded{Outcome: "exited", Exit: 75, State: "queued"},
+		event.RunEnded{Outcome: "timed-out", Exit: 143, Took: time.Second},
+		event.RunEnded{Outcome: "fault", Exit: 125},
+		event.RunEnded{Outcome: "a later one"},
+		event.RunLost{State: "dead"},
 	} {
 		hub.Send(e)
 	}
@@ -137,6 +149,21 @@ func TestCounts(t *testing.T) {
 		`adp_accept_to_file_seconds_sum 8`,
 		`adp_publish_seconds_count 1`,
 		`adp_fsync_seconds_count 1`,
+		`adp_run_attempts_total{outcome="succeeded"} 1`,
+		`adp_run_attempts_total{outcome="failed"} 2`,
+		`adp_run_attempts_total{outcome="timed-out"} 1`,
+		`adp_run_attempts_total{outcome="cancelled"} 0`,
+		`adp_run_attempts_total{outcome="fault"} 1`,
+		`adp_run_attempts_total{outcome="lost"} 1`,
+		`adp_run_attempts_total{outcome="other"} 1`,
+		`adp_run_duration_seconds_count 3`, // what did not begin took no time
+		`adp_run_duration_seconds_sum 62`,
+		`adp_runs{job="hello",state="queued"} 2`,
+		`adp_runs{job="hello",state="dead"} 1`,
+		`adp_runners{state="working"} 1`,
+		`adp_runners{state="idle"} 3`,
+		`adp_state_database_up 1`,
+		`adp_files_unrecorded 4`,
 		`adp_queue_envelopes{shard="0"} 7`,
 		`adp_oldest_unwritten_age_seconds{shard="0"} 60.`,
 		`adp_shard_owned{shard="1"} 0`,
