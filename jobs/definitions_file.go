@@ -15,6 +15,7 @@ import (
 type Definitions struct {
 	path    string
 	current atomic.Pointer[[]frame.Definition]
+	broken  atomic.Pointer[error] // why what the file holds is not taken; nil if it is
 
 	// Only the goroutine that calls Reload uses what follows: what the file held as it was
 	// taken, and at the last look.
@@ -40,15 +41,29 @@ func (d *Definitions) Reload() (changed bool, err error) {
 	jobs, sum, err := d.read()
 	settled := sum == d.last
 	d.last = sum
-	if !settled || sum == d.taken {
+	if !settled {
 		return false, nil
 	}
 	if err != nil {
+		d.broken.Store(&err)
 		return false, err
+	}
+	d.broken.Store(nil)
+	if sum == d.taken {
+		return false, nil
 	}
 	d.current.Store(&jobs)
 	d.taken = sum
 	return true, nil
+}
+
+// Broken returns why the jobs are not those of the file, nil if they are. It may be called
+// concurrently.
+func (d *Definitions) Broken() error {
+	if err := d.broken.Load(); err != nil {
+		return fmt.Errorf("the jobs are those from before the file was changed: %w", *err)
+	}
+	return nil
 }
 
 // Path is that of the file.

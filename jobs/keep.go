@@ -103,8 +103,8 @@ func (e *Engine) retain(ctx context.Context) error {
 	}
 }
 
-// follow has the jobs follow their file, and tells of what is new, and once of what
-// cannot be taken.
+// follow has the jobs follow their file, and tells of what is new, once of what cannot be
+// taken, and when that is over.
 func (e *Engine) follow(ctx context.Context) {
 	var told string
 	for backoff.Sleep(ctx, reloadInterval) {
@@ -120,6 +120,9 @@ func (e *Engine) follow(ctx context.Context) {
 		case err != nil && err.Error() != told:
 			told = err.Error()
 			e.cfg.Events.Send(event.JobsLoaded{Path: e.cfg.Definitions.Path(), Jobs: len(e.cfg.Definitions.All()), Err: err})
+		case told != "" && e.cfg.Definitions.Broken() == nil: // it is again what it was
+			told = ""
+			e.cfg.Events.Send(event.JobsLoaded{Path: e.cfg.Definitions.Path(), Jobs: len(e.cfg.Definitions.All())})
 		}
 	}
 }
