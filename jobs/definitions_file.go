@@ -28,6 +28,15 @@ func LoadDefinitions(path string) (*Definitions, error) {
 	return &Definitions{files, path}, nil
 }
 
+// Broken returns why the jobs are not those of the file, nil if they are. It may be called
+// concurrently.
+func (d *Definitions) Broken() error {
+	if err := d.Files.Broken(); err != nil {
+		return fmt.Errorf("the jobs are those from before the file was changed: %w", err)
+	}
+	return nil
+}
+
 // Path is that of the file.
 func (d *Definitions) Path() string { return d.path }
 

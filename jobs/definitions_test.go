@@ -159,23 +159,27 @@ func TestLoadDefinitions(t *testing.T) {
 		changed bool
 		fails   bool
 		jobs    int
+		broken  bool
 	}{
-		{"a: {command: x}", false, false, 1},
-		{"a: {command: x}\nb: {comm", false, false, 1}, // seen once
-		{"a: {command: x}\nb: {command: y}", false, false, 1},
-		{"a: {command: x}\nb: {command: y}", true, false, 2},
-		{"a: {command: x}\nb: {command: y}", false, false, 2},
-		{"a: {comm: x}", false, false, 2},
-		{"a: {comm: x}", false, true, 2},
-		{"a: {command: x}\nb: {command: y}", false, false, 2},
-		{"a: {command: x}\nb: {command: y}", false, false, 2},
-		{"", false, false, 2},
-		{"", true, false, 0},
+		{"a: {command: x}", false, false, 1, false},
+		{"a: {command: x}\nb: {comm", false, false, 1, false}, // seen once
+		{"a: {command: x}\nb: {command: y}", false, false, 1, false},
+		{"a: {command: x}\nb: {command: y}", true, false, 2, false},
+		{"a: {command: x}\nb: {command: y}", false, false, 2, false},
+		{"a: {comm: x}", false, false, 2, false},
+		{"a: {comm: x}", false, true, 2, true},
+		{"a: {command: x}\nb: {command: y}", false, false, 2, true},
+		{"a: {command: x}\nb: {command: y}", false, false, 2, false},
+		{"", false, false, 2, false},
+		{"", true, false, 0, false},
 	} {
 		write(step.text)
 		changed, err := d.Reload()
 		if changed != step.changed || (err != nil) != step.fails || len(d.All()) != step.jobs {
 			t.Fatalf("after %q: changed %v, %v, %d jobs, want %+v", step.text, changed, err, len(d.All()), step)
+		}
+		if broken := d.Broken(); (broken != nil) != step.broken {
+			t.Errorf("after %q it is broken: %v", step.text, broken)
 		}
 		if err != nil && !strings.Contains(err.Error(), path+": line 1") {
 			t.Errorf("got %v", err)

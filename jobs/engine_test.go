@@ -305,12 +305,17 @@ func TestReload(t *testing.T) {
 		if len(e.Definitions()) != 2 {
 			t.Errorf("the jobs are %+v", e.Definitions())
 		}
+		for _, text := range []string{"hello: {command: [echo, new]}\nother: {command: x}\n", "hello: {commnad: x}\n"} { // put right, and wrong again
+			must(t, os.WriteFile(rg.jobs, []byte(text), 0o600))
+			p.silent(5 * time.Second)
+		}
 		must(t, os.WriteFile(rg.jobs, []byte("hello: {command: y}\n"), 0o600))
 		if f := p.hear(frame.Definitions); len(f.Definitions) != 1 {
 			t.Errorf("got %+v", f)
 		}
 		told := eventsOf[event.JobsLoaded](rg)
-		if len(told) != 3 || told[0].Jobs != 2 || told[1].Err == nil || !strings.Contains(told[1].Err.Error(), "line 1") || told[2].Jobs != 1 {
+		if len(told) != 5 || told[0].Jobs != 2 || told[1].Err == nil || !strings.Contains(told[1].Err.Error(), "line 1") ||
+			told[2].Err != nil || told[2].Jobs != 2 || told[3].Err == nil || told[4].Jobs != 1 {
 			t.Errorf("told %+v", told)
 		}
 	})

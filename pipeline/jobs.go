@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -246,7 +247,7 @@ func takeJobs(p *process) error {
 	p.runs.defined = defined
 	p.runs.away = func() error {
 		if e := p.runs.engine.Load(); e != nil {
-			return e.work.Ready()
+			return cmp.Or(e.work.Ready(), defined.Broken())
 		}
 		_, err := p.database.now()
 		return err

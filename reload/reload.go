@@ -22,10 +22,11 @@ type Files[T any] struct {
 	most    int
 	parse   func(texts [][]byte) (T, error)
 	current atomic.Pointer[T]
+	broken  atomic.Pointer[error] // why what they hold is not taken; nil if it is
 
 	// Only the goroutine that calls Reload or Follow uses what follows: what the files held
-	// as they were taken, and at the last look.
-	taken, last [sha256.Size]byte
+	// as they were taken, as they were refused, and at the last look.
+	taken, refused, last [sha256.Size]byte
 }
 
 // Load reads regular files of at most so many bytes each. parse gets their texts, in the
@@ -47,6 +48,15 @@ func Load[T any](parse func(texts [][]byte) (T, error), most int, paths ...strin
 // is not to be changed.
 func (f *Files[T]) Current() *T { return f.current.Load() }
 
+// Broken returns why Current is not what the files hold, nil if it is. It may be called
+// concurrently.
+func (f *Files[T]) Broken() error {
+	if err := f.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Reload takes what the files hold, if that is new, and tells whether it did. Two looks
 // have to find the same, because others may be writing the files. An error says why they
 // cannot be taken; then Current stays what it was.
@@ -54,23 +64,35 @@ func (f *Files[T]) Reload() (changed bool, err error) {
 	texts, sum, err := f.read()
 	settled := sum == f.last
 	f.last = sum
-	if !settled || sum == f.taken {
+	switch {
+	case !settled:
 		return false, nil
+	case sum == f.taken:
+		f.broken.Store(nil)
+		return false, nil
+	case sum == f.refused && f.Broken() != nil:
+		return false, f.Broken()
 	}
 	if err == nil {
 		err = f.take(texts, sum)
 	}
-	return err == nil, err
+	if err != nil {
+		f.refused = sum
+		f.broken.Store(&err)
+		return false, err
+	}
+	f.broken.Store(nil)
+	return true, nil
 }
 
 // Follow has Current follow the files until ctx ends. It tells nil when something new was
-// taken, and once why something cannot be.
+// taken or the files hold again what was, and once why something cannot be.
 func (f *Files[T]) Follow(ctx context.Context, interval time.Duration, tell func(error)) {
 	var told string
 	for backoff.Sleep(ctx, interval) {
 		changed, err := f.Reload()
 		switch {
-		case changed:
+		case changed, told != "" && f.Broken() == nil:
 			told = ""
 			tell(nil)
 		case err != nil && err.Error() != told:
