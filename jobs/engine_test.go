@@ -305,10 +305,12 @@ func TestReload(t *testing.T) {
 		if len(e.Definitions()) != 2 {
 			t.Errorf("the jobs are %+v", e.Definitions())
 		}
-		for _, text := range []string{"hello: {command: [echo, new]}\nother: {command: x}\n", "hello: {commnad: x}\n"} { // put right, and wrong again
-			must(t, os.WriteFile(rg.jobs, []byte(text), 0o600))
-			p.silent(5 * time.Second)
+		must(t, os.WriteFile(rg.jobs, []byte("hello: {command: [echo, new]}\nother: {command: x}\n"), 0o600)) // put right
+		if f := p.hear(frame.Definitions); len(f.Definitions) != 2 {
+			t.Errorf("got %+v", f)
 		}
+		must(t, os.WriteFile(rg.jobs, []byte("hello: {commnad: x}\n"), 0o600)) // and wrong again
+		p.silent(5 * time.Second)
 		must(t, os.WriteFile(rg.jobs, []byte("hello: {command: y}\n"), 0o600))
 		if f := p.hear(frame.Definitions); len(f.Definitions) != 1 {
 			t.Errorf("got %+v", f)
