@@ -58,19 +58,14 @@ func (l *list) next(limit int) (files []Published, left int, done bool, err erro
 	return files, len(l.found), l.last && len(l.found) == 0, nil
 }
 
-// read lists the folder. A look that fails is as if it had not been.
-func (l *list) read() (err error) {
+// read lists the folder.
+func (l *list) read() error {
 	if err := l.dir.enter(func() error { return nil }); err != nil {
 		return err
 	}
 	defer l.dir.leave() // only names were read
-	defer func() {
-		if err != nil {
-			l.found, l.last = nil, false
-		}
-	}()
 	l.found, l.workers, l.most, l.last = nil, workers{}, l.until, true
-	err = l.dir.names(func(name string) {
+	err := l.dir.names(func(name string) {
 		kind, stem := splitName(name)
 		worker, ulid, _, ok := splitStem(stem)
 		if kind != Visible || !ok || ulid <= l.after || ulid >= l.most || slices.Contains(l.without, ulid) {
@@ -82,6 +77,7 @@ func (l *list) read() (err error) {
 		}
 	})
 	if err != nil {
+		l.found, l.last = nil, false // the next look begins anew
 		return l.dir.failed("list", "", err)
 	}
 	if l.dir.isClosed() { // then the next owner may have published some of it, not durably

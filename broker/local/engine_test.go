@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,18 +62,19 @@ func TestBodyAfterPublish(t *testing.T) {
 	defer stop()
 	const n = 300
 	go func() {
-		body := make([]byte, 4)
+		body := make([]byte, 0, 64<<10) // it takes a while to copy
 		for i := range n {
-			copy(body, fmt.Sprintf("%03d\n", i))
-			if err := publishOne(c, fmt.Sprintf("%03d", i), body); err != nil {
+			id := fmt.Sprintf("%03d", i)
+			body = append(body[:0], strings.Repeat(id, cap(body)/len(id))...)
+			if err := publishOne(c, id, body); err != nil {
 				t.Error(err)
 			}
 			clear(body)
 		}
 	}()
 	for range n {
-		if d := <-deliveries; string(d.Body) != d.ID+"\n" {
-			t.Errorf("%s has the body %q", d.ID, d.Body)
+		if d := <-deliveries; len(d.Body) == 0 || strings.ReplaceAll(string(d.Body), d.ID, "") != "" {
+			t.Errorf("%s has a body that was changed after its publish", d.ID)
 		}
 	}
 }
