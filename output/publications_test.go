@@ -220,34 +220,36 @@ func TestRemovedBeforeRecorded(t *testing.T) {
 	r.check(path)
 }
 
-// TestUnreadableIsTriedAgain: what an earlier owner has left and cannot be listed, or read,
-// is recorded when it can be, and what is behind it after it.
+// TestUnreadableIsTriedAgain: files of an earlier owner are recorded when the folder and
+// they can be read, and those behind them after them.
 func TestUnreadableIsTriedAgain(t *testing.T) {
-	for _, failing := range []string{"names", "read"} {
-		path, s, r := recordedShard(t, Roll{})
-		r.record()
-		r.away = true
-		mustWrite(t, s, newBatch(numbered("a", 5)...))
-		mustWrite(t, s, newBatch(numbered("b", 5)...))
-		must(t, s.Close())
-		r.away, r.lazy = false, true
-		s = recordedBy(t, r, path, Roll{})
-		f := newFaulty(t, s, func(_ int, call string) verdict {
-			if call == failing {
-				return fail
+	for _, call := range []string{"names", "read"} {
+		t.Run(call, func(t *testing.T) {
+			path, s, r := recordedShard(t, Roll{})
+			r.record()
+			r.away = true
+			mustWrite(t, s, newBatch(numbered("a", 5)...))
+			mustWrite(t, s, newBatch(numbered("b", 5)...))
+			must(t, s.Close())
+			r.away, r.lazy = false, true
+			s = recordedBy(t, r, path, Roll{})
+			f := newFaulty(t, s, func(_ int, c string) verdict {
+				if c == call {
+					return fail
+				}
+				return pass
+			}, unix.EIO)
+			r.files.Begin(r.cursor)
+			r.begun = true
+			for range 2 {
+				if part, err := r.files.Next(3); part != nil || !errors.Is(err, unix.EIO) {
+					t.Errorf("got %v, %v", part, err)
+				}
 			}
-			return pass
-		}, unix.EIO)
-		r.files.Begin(r.cursor)
-		r.begun = true
-		for range 2 {
-			if part, err := r.files.Next(3); part != nil || !errors.Is(err, unix.EIO) {
-				t.Errorf("%s: got %v, %v", failing, part, err)
-			}
-		}
-		f.plan = at(-1, pass)
-		r.record()
-		r.checkRows(path)
+			f.plan = at(-1, pass)
+			r.record()
+			r.checkRows(path)
+		})
 	}
 }
 

@@ -243,3 +243,23 @@ func TestTransient(t *testing.T) {
 		}
 	}
 }
+
+// TestRemovedMeanwhile: what is told of an attempt changes nothing, and says so, if the run
+// is removed between two tries.
+func TestRemovedMeanwhile(t *testing.T) {
+	each(t, func(s suite) {
+		run := s.begun("a", 1)
+		dialect := *s.db.dialect
+		dialect.transient = func(err error) bool { // asked when the try is over
+			s.sql("DELETE FROM runs")
+			return !errors.Is(err, ErrNotFound)
+		}
+		cut := database{write: s.db.write, read: s.db.read, dialect: &dialect}
+		after, ok, err := cut.settle(t.Context(), "test", fenceOf(run), func(session, Run) (bool, error) {
+			return true, errors.New("the connection is lost")
+		})
+		if ok || err != nil || after.ID != 0 {
+			t.Errorf("got %+v, %v, %v", after, ok, err)
+		}
+	})
+}
