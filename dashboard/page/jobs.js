@@ -42,9 +42,10 @@ export function Took({ from, to }) {
   return ms(to) === null ? html`<${Age} at=${from} />` : duration((ms(to) - ms(from)) / 1000);
 }
 
-// Two shows a text in a row. One that is longer than so many letters takes two small lines.
-export function Two({ text = '', over = 0 }) {
-  return html`<span class=${text.length > over ? 'two' : ''} title=${text}>${text}</span>`;
+// Two shows a text in a row. One that is longer than so many letters takes two small lines,
+// which for one without words may break anywhere.
+export function Two({ text = '', over = 0, wordless }) {
+  return html`<span class=${text.length > over ? `two${wordless ? ' wordless' : ''}` : ''} title=${text}>${text}</span>`;
 }
 
 // When is a time in a row. That of another day takes two lines.

@@ -17,7 +17,7 @@ const columns = [
   { key: 'runner', title: 'Runner', width: 9.5, cell: r => html`<${Two} text=${r.runner} over=${13} />` },
   { key: 'created', title: 'Created', width: 6.5, cell: r => html`<${When} at=${r.created_at} />`, sort: r => ms(r.created_at) },
   { key: 'took', title: 'Ran for', width: 7.2, align: 'num', cell: r => (r.state === 'running' || r.ended_at ? html`<${Took} from=${r.started_at} to=${r.ended_at} />` : ''), sort: false },
-  { key: 'by', title: 'For', width: 12, cell: r => html`<${Two} text=${r.file?.name.split('/').pop() ?? r.by} over=${17} />`, sort: r => r.file?.name ?? r.by, hint: 'the file, or who asked for it' },
+  { key: 'by', title: 'For', width: 12.8, cell: r => html`<${Two} text=${r.file?.name.split('/').pop() ?? r.by} over=${17} wordless=${r.file} />`, sort: r => r.file?.name ?? r.by, hint: 'the file, or who asked for it' },
 ];
 
 // merged are the pages that were asked for, with what the stream tells since.
