@@ -28,6 +28,10 @@ fails:
 labelled:
   command: ["true"]
   labels: [gpu]
+fails-and-is-tried-again-after-an-hour-which-is-a-long-name:
+  command: [sh, -c, 'exit 3']
+  attempts: 2
+  backoff: 1h
 `
 
 // plant are a node with an engine, a runner, and the folder by which tests steer jobs.
@@ -111,7 +115,7 @@ func TestJobs(t *testing.T) {
 	p.look(1280, "light")
 	p.open("http://" + f.addr + "/#/")
 	p.click("nav a", "Jobs")
-	p.until("found('main tbody tr').length === 5")
+	p.until("found('main tbody tr').length === 6")
 
 	p.click("main button", "Run … hurts")
 	p.fill("Arguments", "{")
@@ -177,6 +181,38 @@ func TestJobs(t *testing.T) {
 	p.alone(f.addr)
 }
 
+// TestJobsFit: on a screen of 1280 px no table of jobs scrolls sideways, nor does the page on
+// a small one; and a run that is tried again says once when.
+func TestJobsFit(t *testing.T) {
+	f := startJobs(t)
+	f.runner(t, "")
+	p := newPage(t)
+	p.look(1280, "light")
+	run := f.run(t, "", "fails-and-is-tried-again-after-an-hour-which-is-a-long-name")
+	f.run(t, "", "labelled")
+	p.open("http://" + f.addr + "/#/runs/" + run)
+	p.sees("It is tried again in")
+	p.sees("Before that: it exited with 3.")
+	if text := p.text("main()"); strings.Contains(text, "due at") {
+		t.Errorf("it says twice when it is tried again: %s", text)
+	}
+	for _, path := range []string{"jobs", "runs", "runs/" + run, "runners"} {
+		p.open("http://" + f.addr + "/#/" + path)
+		p.until("found('main tbody tr').length > 0")
+		if over := p.text("found('.table').filter(e => e.scrollWidth > e.clientWidth).length"); over != "0" {
+			t.Errorf("a table of %s scrolls sideways at 1280 px", path)
+		}
+		p.save("fit-" + path)
+		p.look(390, "dark")
+		if over := p.text("document.scrollingElement.scrollWidth - innerWidth + Math.max(0, innerWidth - 390)"); over != "0" {
+			t.Errorf("the page of %s scrolls sideways at 390 px: %s", path, over)
+		}
+		p.save("fit-small-" + path)
+		p.look(1280, "light")
+	}
+	p.alone(f.addr)
+}
+
 // TestJobsOfViewer: a person without a token of ADMIN_TOKENS sees jobs, and no button that
 // changes something. What is sent all the same is refused.
 func TestJobsOfViewer(t *testing.T) {
@@ -185,7 +221,7 @@ func TestJobsOfViewer(t *testing.T) {
 	p.open("http://" + f.addr + "/#/jobs")
 	p.fill("Token", "views")
 	p.click("dialog button", "Sign in")
-	p.until("found('main tbody tr').length === 5 && found('nav a', 'Jobs').length === 1")
+	p.until("found('main tbody tr').length === 6 && found('nav a', 'Jobs').length === 1")
 	if n := p.text("found('main tbody button').length"); n != "0" {
 		t.Errorf("a viewer sees %s buttons", n)
 	}

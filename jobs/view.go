@@ -20,6 +20,7 @@ type RunView struct {
 	Success bool        `json:"success"`
 
 	Attempt    int              `json:"attempt"`
+	Spent      int              `json:"spent"` // how many attempts count, of Attempts
 	Attempts   int              `json:"attempts"`
 	Runner     string           `json:"runner,omitempty"`
 	Engine     string           `json:"engine,omitempty"`
@@ -42,7 +43,7 @@ func View(r store.Run) RunView {
 	return RunView{
 		ID: r.ID, Job: r.Job, Name: r.Job, State: r.State,
 		Queuing: r.State == store.Queued || r.State == store.Leased, Running: r.State == store.Running, Success: r.State == store.Succeeded,
-		Attempt: r.Attempt, Attempts: r.Attempts, Runner: r.Runner, Engine: r.Engine,
+		Attempt: r.Attempt, Spent: r.Spent, Attempts: r.Attempts, Runner: r.Runner, Engine: r.Engine,
 		Created: r.Created, Due: r.Due, Started: r.Started, Ended: r.Ended,
 		Exit: r.Exit, Outcome: r.Outcome, Why: r.Why, Args: r.Args, File: r.File, Key: shownKey(r.Key), By: r.By, Cancelling: r.Cancelling,
 	}

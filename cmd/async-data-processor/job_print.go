@@ -38,20 +38,12 @@ func runLine(r *pipeline.JobRun) string {
 
 // printRuns prints a table of runs.
 func printRuns(out io.Writer, runs []pipeline.JobRun) error {
-	return table(out, "ID\tJOB\tSTATE\tATTEMPT\tRUNNER\tCREATED\tWHY", func(t io.Writer) {
+	return table(out, "ID\tJOB\tSTATE\tATTEMPTS\tTHAT COUNT\tRUNNER\tCREATED\tWHY", func(t io.Writer) {
 		for _, r := range runs {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, plain(r.Job), r.State, attemptOf(r.Attempt, r.Attempts), orNone(r.Runner),
+			fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d of %d\t%s\t%s\t%s\n", r.ID, plain(r.Job), r.State, r.Attempt, r.Spent, r.Attempts, orNone(r.Runner),
 				r.Created.Local().Format(time.DateTime), plain(r.Why))
 		}
 	})
-}
-
-// attemptOf is which attempt it is of how many; a run may have more that do not count.
-func attemptOf(attempt, attempts int) string {
-	if attempt == 0 {
-		return none
-	}
-	return fmt.Sprintf("%d of %d", attempt, max(attempt, attempts))
 }
 
 func orNone(text string) string {

@@ -78,7 +78,7 @@ gpu: {command: [echo], labels: [gpu]}
 // TestJob runs jobs by the command line, and looks at them.
 func TestJob(t *testing.T) {
 	j := newJobRig(t, jobsOfTest)
-	if out, _ := j.ctl(exitClean, "list"); out != "ID  JOB  STATE  ATTEMPT  RUNNER  CREATED  WHY\n" {
+	if out, _ := j.ctl(exitClean, "list"); out != "ID  JOB  STATE  ATTEMPTS  THAT COUNT  RUNNER  CREATED  WHY\n" {
 		t.Errorf("without runs: %q", out)
 	}
 	if out, _ := j.ctl(exitClean, "list", "--json"); out != "" {

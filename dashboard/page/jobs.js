@@ -2,8 +2,8 @@
 // dialogs that begin, cancel and retry one.
 import { fault as faultOf } from './json.js';
 import {
-  html, useState, useEffect, useApi, useMay, api, engine, newId, link, go, duration, ms, now,
-  Age, Confirm, Field, Left, Loading, Problem,
+  html, useState, useEffect, useApi, useMay, api, engine, newId, link, go, clock, duration, ms, now,
+  Age, Confirm, Field, Left, Loading, Problem, Time,
 } from './lib.js';
 
 export const noEngine = error => String(error?.problem?.type ?? '').endsWith('no-engine');
@@ -42,24 +42,50 @@ export function Took({ from, to }) {
   return ms(to) === null ? html`<${Age} at=${from} />` : duration((ms(to) - ms(from)) / 1000);
 }
 
+// Two shows a text in a row. One that is longer than so many letters takes two small lines,
+// which for one without words may break anywhere.
+export function Two({ text = '', over = 0, wordless }) {
+  return html`<span class=${text.length > over ? `two${wordless ? ' wordless' : ''}` : ''} title=${text}>${text}</span>`;
+}
+
+// When is a time in a row. That of another day takes two lines.
+export function When({ at }) {
+  return html`<span class=${clock(at).length > 8 ? 'two' : ''}><${Time} at=${at} /></span>`;
+}
+
+// reason is why a run is where it is, without the time when it is due: the page says that
+// itself, by the clock of the reader.
+function reason(r) {
+  const due = ms(r.due_at), text = r.why ?? '';
+  const told = due === null ? '' : `it is due at ${new Date(due).toISOString().slice(0, 19)}Z`;
+  return told && text.startsWith(told) ? text.slice(told.length).replace(/^; /, '') : text;
+}
+
+const waits = r => r.state === 'queued' && ms(r.due_at) > now();
+
+// whyText is the reason, with the time when the run is due.
+export const whyText = r => [waits(r) && `due at ${clock(r.due_at)}`, reason(r)].filter(Boolean).join('; ');
+
 function sentence(r) {
   const runner = html`<a href=${link('runners')}>${r.runner || 'a runner'}</a>`;
   if (r.cancelling && !ended(r)) return html`Its end was asked for. ${runner} ends it, at the latest after the job's grace.`;
   switch (r.state) {
-    case 'queued': return ms(r.due_at) > now() ? html`It is tried again in <${Left} until=${r.due_at} />.` : r.why ? 'It waits.' : 'It waits for a runner.';
+    case 'queued': return waits(r) ? html`It is tried again in <${Left} until=${r.due_at} />.` : r.why ? 'It waits.' : 'It waits for a runner.';
     case 'leased': return html`${runner} has taken it, and is about to start it.`;
     case 'running': return html`${runner} has been running it for <${Age} at=${r.started_at} />.`;
     case 'succeeded': return ms(r.started_at) === null ? 'It succeeded.' : html`It succeeded, after <${Took} from=${r.started_at} to=${r.ended_at} />.`;
-    case 'cancelled': return 'It was cancelled.';
-    case 'timed-out': return 'It ran longer than the job allows, and was ended.';
-    case 'dead': return 'It failed for good. A retry begins with fresh attempts.';
+    case 'cancelled': return r.why?.startsWith('cancelled') ? 'It was' : 'It was cancelled.';
+    case 'timed-out': return r.why ? 'It was ended.' : 'It ran longer than the job allows, and was ended.';
+    case 'dead': return 'It failed for good.';
   }
   return 'Its state is not known to this page.';
 }
 
 // Sentence says where a run is, and why.
 export function Sentence({ run: r }) {
-  return html`<p class="sentence">${sentence(r)}${r.why && html` <span>${r.why[0].toUpperCase() + r.why.slice(1)}${/[.!?]$/.test(r.why) ? '' : '.'}</span>`}</p>`;
+  const why = reason(r), begun = r.state === 'cancelled' && why.startsWith('cancelled'); // the text goes on with it
+  return html`<p class="sentence">${sentence(r)}${why && html` <span>${begun ? why : why[0].toUpperCase() + why.slice(1)}${/[.!?]$/.test(why) ? '' : '.'}</span>`}${
+    r.state === 'dead' && ' A retry begins with fresh attempts.'}</p>`;
 }
 
 // RunDialog begins a run. Its key makes it safe to send it again when the node did not answer.

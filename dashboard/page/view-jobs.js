@@ -3,7 +3,7 @@ import {
   html, useMemo, useParts, link, count, duration, ms, unknown,
   Age, Empty, Facts, Page, Panel, State, Table, Wait,
 } from './lib.js';
-import { Engine, Stale, useSteps, whatText } from './jobs.js';
+import { Engine, Stale, Two, useSteps, whatText } from './jobs.js';
 
 const tools = html`<a href=${link('runs')}>Runs</a> <a href=${link('runners')}>Runners</a>`;
 
@@ -20,21 +20,25 @@ const counted = (title, hint, ...of) => ({
 
 function Last({ run }) {
   if (!run) return 'none yet';
-  return html`<a href=${link('runs', run.id)}>${run.id}</a> <${State} is=${run.state} /> <span class="faint"><${Age} at=${run.ended_at ?? run.started_at ?? run.created_at} /></span>`;
+  return html`<a class="run-id" href=${link('runs', run.id)}>${run.id}</a> <${State} is=${run.state} /> <span class="faint"><${Age} at=${run.ended_at ?? run.started_at ?? run.created_at} /></span>`;
 }
 
-const columns = ask => [
-  { key: 'name', title: 'Job', width: 12, cell: j => html`<a href=${link('jobs', j.name)} title=${j.name}>${j.name}</a>` },
-  { key: 'on', title: 'Begins', width: 7, cell: j => (j.on === 'file' ? 'for a file' : 'by hand'), hint: 'for each published file, or when a person or program asks' },
+const cancelled = counted('Cancelled', 'of those that are kept', 'cancelled');
+const counters = [
   counted('Queued', 'they wait for a runner, or for their next attempt', 'queued'),
   counted('Running', 'a runner has them', 'leased', 'running'),
   counted('Succeeded', 'of those that are kept', 'succeeded'),
-  counted('Cancelled', 'of those that are kept', 'cancelled'),
   counted('Timed out', 'of those that are kept', 'timed-out'),
   counted('Dead', 'they failed for good', 'dead'),
-  { key: 'last', title: 'Last run', width: 15, cell: j => html`<${Last} run=${j.last} />`, sort: j => j.last?.id },
-  ...(ask ? [{ key: 'run', title: 'Action', width: 6, sort: false, cell: j => html`<button type="button" class="small" aria-label=${`Run … ${j.name}`} onClick=${() => ask({ job: j.name })}>Run …</button>` }] : []),
-  { key: 'what', title: 'What it runs', cell: whatText, sort: whatText },
+];
+
+const columns = ask => [
+  { key: 'name', title: 'Job', width: 13, cell: j => html`<a href=${link('jobs', j.name)}><${Two} text=${j.name} over=${18} /></a>` },
+  { key: 'on', title: 'Begins', width: 6, cell: j => (j.on === 'file' ? 'for a file' : 'by hand'), hint: 'for each published file, or when a person or program asks' },
+  ...counters,
+  { key: 'last', title: 'Last run', width: 16.5, cell: j => html`<${Last} run=${j.last} />`, sort: j => j.last?.id },
+  ...(ask ? [{ key: 'run', title: 'Action', width: 5.5, sort: false, cell: j => html`<button type="button" class="small" aria-label=${`Run … ${j.name}`} onClick=${() => ask({ job: j.name })}>Run …</button>` }] : []),
+  { key: 'what', title: 'What it runs', cell: j => html`<${Two} text=${whatText(j)} />`, sort: whatText },
 ];
 
 function Jobs() {
@@ -72,7 +76,7 @@ function Job({ name }) {
     <//>
     <${Panel} title="Runs" tools=${html`<a href=${link('runs', { job: name })}>All runs</a>`}>
       <${Facts} of=${[
-        ...columns(null).slice(2, 8).map(c => [c.title, c.cell(j)]),
+        ...[...counters, cancelled].map(c => [c.title, c.cell(j)]),
         ['Last run', html`<${Last} run=${j.last} />`],
       ]} />
     <//>

@@ -3,7 +3,7 @@ import {
   html, useState, useEffect, useParts, useApi, api, link, url, bytes, count, unknown,
   Copy, Facts, Loading, Panel, Problem, State, Table, Time,
 } from './lib.js';
-import { ended, Sentence, Stale, Took, useSteps } from './jobs.js';
+import { ended, Sentence, Stale, Took, Two, useSteps, When } from './jobs.js';
 import { Log } from './job-log.js';
 import { memberOf, pretty } from './json.js';
 
@@ -13,16 +13,17 @@ const oftenWhile = r => (r && ended(r) ? 10 : 2);
 const tone = a => ({ exited: a.exit === 0 ? 'ok' : 'bad', cancelled: 'warn', returned: 'idle' }[a.outcome] ?? 'bad');
 
 const columns = (shown, show) => [
-  { key: 'attempt', title: 'Attempt', width: 6, align: 'num' },
+  { key: 'attempt', title: 'Attempt', width: 5.7, align: 'num' },
   { key: 'outcome', title: 'Outcome', width: 8, cell: a => (a.outcome ? html`<${State} is=${a.outcome} tone=${tone(a)} />` : html`<${State} is="running" />`) },
+  { key: 'why', title: 'Why', sort: false, cell: a => html`<${Two} text=${a.why} />` },
   { key: 'exit', title: 'Exit', width: 4, align: 'num', cell: a => a.exit ?? '' },
   { key: 'spent', title: 'Counts', width: 5.5, cell: a => (a.outcome ? (a.spent ? 'yes' : 'no') : ''), hint: 'whether it is one of the attempts that the job has' },
-  { key: 'runner', title: 'Runner', width: 10 },
-  { key: 'started_at', title: 'Started', width: 11.5, cell: a => html`<${Time} at=${a.started_at ?? a.leased_at} />` },
-  { key: 'took', title: 'Ran for', width: 7.5, align: 'num', sort: false, cell: a => html`<${Took} from=${a.started_at} to=${a.ended_at} />` },
-  { key: 'log', title: 'Log', width: 9, sort: false, cell: a => (a.attempt === shown ? 'shown below'
-    : html`<button type="button" class="small" aria-label=${`Show that of attempt ${a.attempt}`} onClick=${() => show(a.attempt)}>Show</button> ${bytes(a.log)}`) },
-  { key: 'why', title: 'Why', sort: false, cell: a => a.why || '' },
+  { key: 'runner', title: 'Runner', width: 9.5, cell: a => html`<${Two} text=${a.runner} over=${13} />` },
+  { key: 'started_at', title: 'Started', width: 6.5, cell: a => html`<${When} at=${a.started_at ?? a.leased_at} />` },
+  { key: 'took', title: 'Ran for', width: 7.2, align: 'num', sort: false, cell: a => html`<${Took} from=${a.started_at} to=${a.ended_at} />` },
+  { key: 'log', title: 'Log', width: 6, align: 'num', cell: a => bytes(a.log) },
+  { key: 'show', title: '', width: 5.5, sort: false, cell: a => (a.attempt === shown ? 'below'
+    : html`<button type="button" class="small" aria-label=${`Show that of attempt ${a.attempt}`} onClick=${() => show(a.attempt)}>Show</button>`) },
 ];
 
 function LogPanel({ run, attempt }) {
@@ -37,7 +38,7 @@ function LogPanel({ run, attempt }) {
 const rest = r => [
   ['Job', html`<a href=${link('jobs', r.job)}>${r.job}</a>`],
   ['Attempts', count(r.attempt)],
-  ['That count', `${count((r.history ?? []).filter(a => a.spent).length)} of ${count(r.attempts)}`],
+  ['That count', `${count(r.spent)} of ${count(r.attempts)}`],
   ['Runner', r.runner || unknown],
   ['Engine', r.engine ? html`<a href=${link('nodes', r.engine)}>${r.engine}</a>` : unknown],
   ['Created', html`<${Time} at=${r.created_at} />`],

@@ -3,21 +3,21 @@ import {
   html, useMemo, useParts, usePages, link, go, count, ms,
   Field, Loading, Page, Problem, State, Table, Time,
 } from './lib.js';
-import { Engine, Stale, states, Took } from './jobs.js';
+import { Engine, Stale, states, Took, Two, When, whyText } from './jobs.js';
 import { Run } from './view-run.js';
 
 const tools = html`<a href=${link('jobs')}>Jobs</a> <a href=${link('runners')}>Runners</a>`;
 
 const columns = [
-  { key: 'id', title: 'Run', width: 6, align: 'num', cell: r => html`<a href=${link('runs', r.id)}>${r.id}</a>` },
-  { key: 'job', title: 'Job', width: 11, cell: r => html`<a href=${link('jobs', r.job)} title=${r.job}>${r.job}</a>` },
-  { key: 'state', title: 'State', width: 7.5, cell: r => html`<${State} is=${r.cancelling && r.state !== 'cancelled' ? 'cancelling' : r.state} />` },
-  { key: 'attempt', title: 'Attempt', width: 6, align: 'num', cell: r => (r.attempt ? count(r.attempt) : '') },
-  { key: 'runner', title: 'Runner', width: 10, cell: r => r.runner || '' },
-  { key: 'created', title: 'Created', width: 11.5, cell: r => html`<${Time} at=${r.created_at} />`, sort: r => ms(r.created_at) },
-  { key: 'took', title: 'Ran for', width: 7.5, align: 'num', cell: r => (r.state === 'running' || r.ended_at ? html`<${Took} from=${r.started_at} to=${r.ended_at} />` : ''), sort: false },
-  { key: 'by', title: 'For', width: 14, cell: r => r.file?.name.split('/').pop() ?? r.by ?? '', hint: 'the file, or who asked for it' },
-  { key: 'why', title: 'Why', cell: r => r.why || '', sort: false },
+  { key: 'id', title: 'Run', width: 5, align: 'num', cell: r => html`<a href=${link('runs', r.id)}>${r.id}</a>` },
+  { key: 'job', title: 'Job', width: 12, cell: r => html`<a href=${link('jobs', r.job)}><${Two} text=${r.job} over=${16} /></a>` },
+  { key: 'state', title: 'State', width: 7.6, cell: r => html`<${State} is=${r.cancelling && r.state !== 'cancelled' ? 'cancelling' : r.state} />` },
+  { key: 'why', title: 'Why', cell: r => html`<${Two} text=${whyText(r)} />`, sort: false },
+  { key: 'attempt', title: 'Attempts', width: 6.5, align: 'num', cell: r => (r.attempt ? count(r.attempt) : '') },
+  { key: 'runner', title: 'Runner', width: 9.5, cell: r => html`<${Two} text=${r.runner} over=${13} />` },
+  { key: 'created', title: 'Created', width: 6.5, cell: r => html`<${When} at=${r.created_at} />`, sort: r => ms(r.created_at) },
+  { key: 'took', title: 'Ran for', width: 7.2, align: 'num', cell: r => (r.state === 'running' || r.ended_at ? html`<${Took} from=${r.started_at} to=${r.ended_at} />` : ''), sort: false },
+  { key: 'by', title: 'For', width: 12.8, cell: r => html`<${Two} text=${r.file?.name.split('/').pop() ?? r.by} over=${17} wordless=${r.file} />`, sort: r => r.file?.name ?? r.by, hint: 'the file, or who asked for it' },
 ];
 
 // merged are the pages that were asked for, with what the stream tells since.
