@@ -38,7 +38,8 @@ type Store interface {
 	Unclaim(ctx context.Context, f store.Fence, why string) (store.Run, bool, error)
 	End(context.Context, store.Fence, store.End) (store.Run, bool, error)
 	Expire(ctx context.Context, limit int) ([]store.Run, error)
-	Ping(context.Context) error
+	Clock(context.Context) (time.Time, error)
+	ClockWentBack(context.Context) error
 	Attempts(ctx context.Context, id int64) ([]store.Attempt, error)
 	AppendLog(ctx context.Context, f store.Fence, offset int64, data []byte, cut int64) (next int64, err error)
 	Retain(ctx context.Context, keep map[string]int, limit int) (removed int, err error)
@@ -97,6 +98,7 @@ type Engine struct {
 
 	// Only the goroutine that ends leases uses what follows.
 	waits int // for so many looks more
+	clock clock
 
 	mu   sync.Mutex // guards what follows
 	away error      // why the database does not answer; nil if it does

@@ -85,6 +85,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, do, _ := strings.Cut(rest, "/")
 	id, isRun := runID(name)
 	switch {
+	case strings.HasSuffix(rest, "/"): // as everywhere, a slash at the end is another path
+		problems.Answer(w, errNoPath)
 	case below && isRun && do == "log" && r.Method == http.MethodGet:
 		h.log(w, r, id)
 	case below && r.Method == http.MethodPost:
