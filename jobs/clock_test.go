@@ -2,17 +2,34 @@ package jobs
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"async-data-processor/event"
 	"async-data-processor/jobs/frame"
 	"async-data-processor/jobs/store"
 )
 
-// setStore has a clock that is set by hand.
+// setStore has a clock that is set by hand, and may refuse changes of leases.
 type setStore struct {
 	Store
 	ahead time.Duration
+	full  atomic.Bool
+}
+
+func (s *setStore) Writable(ctx context.Context) error {
+	if s.full.Load() {
+		return errAway
+	}
+	return s.Store.Writable(ctx)
+}
+
+func (s *setStore) Renew(ctx context.Context, runner string, f []store.Fence) (renewed, cancelling []store.Fence, err error) {
+	if s.full.Load() {
+		return nil, nil, errAway
+	}
+	return s.Store.Renew(ctx, runner, f)
 }
 
 func (s *setStore) Clock(ctx context.Context) (time.Time, error) {
@@ -76,4 +93,40 @@ func TestClockMoved(t *testing.T) {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}
+}
+
+// TestFullDisk: a database that answers and takes no changes shows, and is told of once. When
+// it takes them again, runners have time to come back before leases end.
+func TestFullDisk(t *testing.T) {
+	inBubble(t, func(rg *rig) {
+		s := &setStore{Store: rg.store}
+		e := rg.start("node", s)
+		p, _ := e.connect("r1", 1, nil)
+		run := e.create("hello")
+		offer := p.hear(frame.Offer)
+		p.take(offer)
+		time.Sleep(frame.Lease) // the start is over
+		if err := e.Ready(); err != nil {
+			t.Fatal(err)
+		}
+		s.full.Store(true)
+		p.leave()
+		time.Sleep(frame.Lease)
+		if e.Ready() == nil {
+			t.Error("the engine says that it can work")
+		}
+		rg.set("lease_until = 1")
+		s.full.Store(false)
+		time.Sleep(frame.Beat - time.Second)
+		p, _ = e.connect("r1", 1, nil, frame.Attempt{Run: run.ID, Attempt: 1})
+		p.end(offer, frame.Exited, 0, frame.End)
+		if got := rg.run(run.ID); got.State != store.Succeeded {
+			t.Errorf("the run is %+v", got)
+		}
+		told := eventsOf[event.StateDatabase](rg)
+		if err := e.Ready(); err != nil || len(told) != 2 || told[0].Err == nil || told[1].Err != nil {
+			t.Errorf("at the end %v, told %+v", err, told)
+		}
+		e.stop()
+	})
 }

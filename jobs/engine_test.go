@@ -88,6 +88,13 @@ func (s *hurtStore) ClockWentBack(ctx context.Context) error {
 	return s.Store.ClockWentBack(ctx)
 }
 
+func (s *hurtStore) Writable(ctx context.Context) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	return s.Store.Writable(ctx)
+}
+
 func (s *hurtStore) Expire(ctx context.Context, limit int) ([]store.Run, error) {
 	if err := s.err(); err != nil {
 		return nil, err

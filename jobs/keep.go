@@ -79,6 +79,9 @@ func (e *Engine) expire(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.write(ctx); err != nil {
+		return nil // it answers, but leases cannot be renewed, nor ended
+	}
 	if (away || moved > 0) && e.waits == 0 { // a database that comes and goes does not begin anew each time
 		e.waits = returnLooks()
 	}
@@ -108,6 +111,17 @@ func (e *Engine) expire(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// write notes whether the database takes changes.
+func (e *Engine) write(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := e.cfg.Store.Writable(limited)
+	if ctx.Err() == nil {
+		e.note(func() { e.unwritten = err })
+	}
+	return err
 }
 
 // clockSlack is how far the database's clock may move against the own one between two looks.

@@ -65,6 +65,22 @@ func (s *Store) Ping(ctx context.Context) error {
 	})
 }
 
+// Writable tells whether the database takes changes. It asks only if one has failed, since a
+// disk may be full while the database answers.
+func (s *Store) Writable(ctx context.Context) error {
+	if !s.db.unwritten.Load() {
+		return nil
+	}
+	err := s.db.update(ctx, "write", func(q session) error {
+		_, err := q.exec("UPDATE schema_version SET version = version")
+		return err
+	})
+	if err == nil {
+		s.db.unwritten.Store(false)
+	}
+	return err
+}
+
 // Away tells whether a call failed because the database could not be used, not because of
 // what was asked. The same call may succeed later.
 func Away(err error) bool {
