@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/json"
 	"math"
+	"os"
+	"strings"
 	"testing"
 )
 
@@ -23,8 +25,21 @@ func TestWritable(t *testing.T) {
 		}
 		s.must(s.Ping(ctx))
 		s.sql("ALTER TABLE away_version RENAME TO schema_version")
+		before := logSize(s)
 		s.must(s.Writable(ctx))
+		if path, ok := strings.CutPrefix(s.url, sqlitePrefix); ok && logSize(s) <= before {
+			t.Errorf("nothing was written to the log of %s: a full disk would not be found", path)
+		}
 	})
+}
+
+// logSize returns the size of SQLite's log; 0 with another database.
+func logSize(s suite) int64 {
+	info, err := os.Stat(strings.TrimPrefix(s.url, sqlitePrefix) + "-wal")
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // TestChangedRows: what another hand has written can be told in JSON.

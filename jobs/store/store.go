@@ -72,7 +72,11 @@ func (s *Store) Writable(ctx context.Context) error {
 		return nil
 	}
 	err := s.db.update(ctx, "write", func(q session) error {
-		_, err := q.exec("UPDATE schema_version SET version = version")
+		// SQLite does not write a page for an UPDATE that changes nothing.
+		if _, err := q.exec("INSERT INTO schema_version (version) VALUES (-1)"); err != nil {
+			return err
+		}
+		_, err := q.exec("DELETE FROM schema_version WHERE version = -1")
 		return err
 	})
 	if err == nil {
