@@ -56,15 +56,6 @@ type Store struct{ db *database }
 // Close ends the connections. Calls that still go on fail.
 func (s *Store) Close() error { return s.db.close() }
 
-// Ping tells whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
-	return s.db.view(ctx, "ping", func(q session) error {
-		var one int
-		_, err := q.one("SELECT 1", nil, &one)
-		return err
-	})
-}
-
 // Writable tells whether the database takes changes. It asks only if one has failed, since a
 // disk may be full while the database answers.
 func (s *Store) Writable(ctx context.Context) error {
