@@ -19,6 +19,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -38,7 +39,9 @@ type Store interface {
 	Unclaim(ctx context.Context, f store.Fence, why string) (store.Run, bool, error)
 	End(context.Context, store.Fence, store.End) (store.Run, bool, error)
 	Expire(ctx context.Context, limit int) ([]store.Run, error)
-	Ping(context.Context) error
+	Clock(context.Context) (time.Time, error)
+	ClockWentBack(context.Context) error
+	Writable(context.Context) error
 	Attempts(ctx context.Context, id int64) ([]store.Attempt, error)
 	AppendLog(ctx context.Context, f store.Fence, offset int64, data []byte, cut int64) (next int64, err error)
 	Retain(ctx context.Context, keep map[string]int, limit int) (removed int, err error)
@@ -97,9 +100,11 @@ type Engine struct {
 
 	// Only the goroutine that ends leases uses what follows.
 	waits int // for so many looks more
+	clock clock
 
-	mu   sync.Mutex // guards what follows
-	away error      // why the database does not answer; nil if it does
+	mu        sync.Mutex // guards what follows
+	away      error      // why the database does not answer; nil if it does
+	unwritten error      // why it takes no changes; nil if it does
 }
 
 // New returns an engine, which does nothing before Run.
@@ -166,7 +171,7 @@ func wake(c chan struct{}) {
 func (e *Engine) Ready() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.away
+	return cmp.Or(e.away, e.unwritten)
 }
 
 // Definitions returns the jobs. They are not to be changed.
@@ -222,14 +227,21 @@ func (e *Engine) hear(body []byte, _ int) {
 
 // reached notes whether the database has answered, and tells of a change.
 func (e *Engine) reached(err error) bool {
-	e.mu.Lock()
-	changed := (err == nil) != (e.away == nil)
-	e.away = err
-	e.mu.Unlock()
-	if changed {
-		e.cfg.Events.Send(event.StateDatabase{Err: err})
-	}
+	e.note(func() { e.away = err })
 	return err == nil
+}
+
+// note changes what is known of the database, and tells of it if that is the end of it, or
+// a new one.
+func (e *Engine) note(change func()) {
+	e.mu.Lock()
+	before := cmp.Or(e.away, e.unwritten)
+	change()
+	after := cmp.Or(e.away, e.unwritten)
+	e.mu.Unlock()
+	if (before == nil) != (after == nil) {
+		e.cfg.Events.Send(event.StateDatabase{Err: after})
+	}
 }
 
 // look gives the runs that are due to the runners with free slots. Each gets few at a

@@ -74,11 +74,25 @@ func (s *hurtStore) Unclaim(ctx context.Context, f store.Fence, why string) (sto
 	return s.Store.Unclaim(ctx, f, why)
 }
 
-func (s *hurtStore) Ping(ctx context.Context) error {
+func (s *hurtStore) Clock(ctx context.Context) (time.Time, error) {
+	if err := s.err(); err != nil {
+		return time.Time{}, err
+	}
+	return s.Store.Clock(ctx)
+}
+
+func (s *hurtStore) ClockWentBack(ctx context.Context) error {
 	if err := s.err(); err != nil {
 		return err
 	}
-	return s.Store.Ping(ctx)
+	return s.Store.ClockWentBack(ctx)
+}
+
+func (s *hurtStore) Writable(ctx context.Context) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	return s.Store.Writable(ctx)
 }
 
 func (s *hurtStore) Expire(ctx context.Context, limit int) ([]store.Run, error) {

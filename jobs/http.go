@@ -85,6 +85,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, do, _ := strings.Cut(rest, "/")
 	id, isRun := runID(name)
 	switch {
+	case strings.HasSuffix(rest, "/"): // as everywhere, a slash at the end is another path
+		problems.Answer(w, errNoPath)
 	case below && isRun && do == "log" && r.Method == http.MethodGet:
 		h.log(w, r, id)
 	case below && r.Method == http.MethodPost:
@@ -107,13 +109,17 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, f func() (any, 
 		a, status, err = f()
 		return err
 	})
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(a)
+	}
 	if err != nil {
 		problems.Answer(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(a) // the client may be gone
+	_, _ = w.Write(append(text, '\n')) // the client may be gone
 }
 
 // inTurn calls f, once the request may ask.

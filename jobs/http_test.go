@@ -61,7 +61,7 @@ func TestRunRefused(t *testing.T) {
 	for _, url := range []string{"/api/jobs/1", "/api/jobs/1/log", "/api/jobs/hello-world", "/api/jobs/01", "/api/jobs/1/cancel", "/api/jobs/99999999999999999999"} {
 		refusedWith(t, 404, "not-found", "GET", a.base+url, "")
 	}
-	for _, url := range []string{"/1/cancel", "/1/retry", "/1/log", "/1", "/hello-world/cancel", "/0/cancel"} {
+	for _, url := range []string{"/1/cancel", "/1/retry", "/1/log", "/1", "/hello-world/cancel", "/0/cancel", "/hello-world/", "//"} {
 		refusedWith(t, 404, "not-found", "POST", list+url, "")
 	}
 	for _, body := range []string{"{", "{} {}", "\xff", `"` + "\xff" + `"`} {

@@ -63,20 +63,33 @@ func (e *Engine) spawn(ctx context.Context) error {
 	return nil
 }
 
-// expire ends the attempts whose lease is over, unless runners may still come back: see
-// returnLooks.
+// expire ends the attempts whose lease is over, unless runners may still come back, or could
+// not know that the database's clock would jump: see returnLooks.
 func (e *Engine) expire(ctx context.Context) error {
 	away := e.Ready() != nil
-	if away && e.waits == 0 { // a database that comes and goes does not begin anew each time
+	moved, err := e.readClock(ctx)
+	if err != nil {
+		return err
+	}
+	if moved < 0 {
+		limited, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		if err := e.cfg.Store.ClockWentBack(limited); err != nil {
+			e.clock = clock{} // so that the next look does it
+			return err
+		}
+	}
+	if err := e.write(ctx); err != nil {
+		return nil // it answers, but leases cannot be renewed, nor ended
+	}
+	if (away || moved > 0) && e.waits == 0 { // a database that comes and goes does not begin anew each time
 		e.waits = returnLooks()
 	}
 	if away || e.waits > 0 {
 		if !away {
 			e.waits--
 		}
-		limited, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		return e.cfg.Store.Ping(limited)
+		return nil
 	}
 	for {
 		limited, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -98,6 +111,51 @@ func (e *Engine) expire(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// write notes whether the database takes changes.
+func (e *Engine) write(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := e.cfg.Store.Writable(limited)
+	if ctx.Err() == nil {
+		e.note(func() { e.unwritten = err })
+	}
+	return err
+}
+
+// clockSlack is how far the database's clock may move against the own one between two looks.
+const clockSlack = 2 * time.Second
+
+// clock is what two clocks said at a look: the database's, and the own one, which does not
+// jump, just before and after. The zero value is no look.
+type clock struct{ theirs, before, after time.Time }
+
+// moved tells how the database's clock has moved beyond the time that went by since an
+// earlier look: 1 for ahead, -1 for back, 0 for neither. Before the first look it may have
+// gone back.
+func (c clock) moved(since clock) int {
+	went := c.theirs.Sub(since.theirs)
+	switch {
+	case since.theirs.IsZero(), went < c.before.Sub(since.after)-clockSlack:
+		return -1
+	case went > c.after.Sub(since.before)+clockSlack:
+		return 1
+	}
+	return 0
+}
+
+// readClock looks at the database's clock, and tells how it has moved since the last look.
+func (e *Engine) readClock(ctx context.Context) (moved int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	now := clock{before: time.Now()}
+	if now.theirs, err = e.cfg.Store.Clock(ctx); err != nil {
+		return 0, err
+	}
+	now.after = time.Now()
+	moved, e.clock = now.moved(e.clock), now
+	return moved, nil
 }
 
 // retain removes the ended runs that are more than their jobs keep.

@@ -174,7 +174,8 @@ func (s *state) answers() error {
 	if time.Since(s.pinged) >= scrapeAge {
 		ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 		defer cancel()
-		s.ping, s.pinged = st.Ping(ctx), time.Now()
+		_, s.ping = st.Clock(ctx)
+		s.pinged = time.Now()
 	}
 	return s.ping
 }

@@ -183,40 +183,6 @@ func (q session) late(r Run, f Fence, e end) (bool, error) {
 	return false, err
 }
 
-// Expire ends the attempts whose lease is over, at most max, and returns their runs: they
-// are queued again, or have ended. An attempt that did not Start is not spent. Several processes may do it side by side.
-func (s *Store) Expire(ctx context.Context, most int) (runs []Run, err error) {
-	const over = "r.state IN ('leased', 'running') AND r.lease_until < {now} ORDER BY r.id LIMIT $1"
-	var waiting bool
-	err = s.db.view(ctx, "look for leases", func(q session) (err error) {
-		var id int64
-		waiting, err = q.one("SELECT r.id FROM runs r WHERE "+over, []any{1}, &id)
-		return err
-	})
-	if err != nil || !waiting {
-		return nil, err
-	}
-	err = s.db.update(ctx, "end leases", func(q session) error {
-		runs = nil
-		lost, err := q.runs("NULL", over+"{skip}", most)
-		if err != nil {
-			return err
-		}
-		for _, r := range lost {
-			if err := q.finish(r, end{Lost, nil, "its runner " + r.Runner + " did not renew the lease", nil}, r.judge(Lost, 0)); err != nil {
-				return err
-			}
-			after, err := q.runs(shortArgs, "r.id = $1", r.ID)
-			if err != nil {
-				return err
-			}
-			runs = append(runs, after...)
-		}
-		return nil
-	})
-	return runs, err
-}
-
 // Attempts returns the attempts of a run, the first one first.
 func (s *Store) Attempts(ctx context.Context, id int64) (attempts []Attempt, err error) {
 	err = s.db.view(ctx, "read attempts", func(q session) (err error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"async-data-processor/backoff"
@@ -22,6 +23,8 @@ const (
 type database struct {
 	write, read *sql.DB // may be the same
 	dialect     *dialect
+	// unwritten is set when a change fails, and reset when Writable has made one.
+	unwritten atomic.Bool
 }
 
 // dialect is where the engines differ.
@@ -108,7 +111,7 @@ func (d *database) view(ctx context.Context, noun string, f func(session) error)
 // update runs f in a transaction, and again if that is worth it. So f changes nothing
 // but what it sets anew each time.
 func (d *database) update(ctx context.Context, noun string, f func(session) error) error {
-	return d.try(ctx, noun, func(ctx context.Context, again bool) error {
+	err := d.try(ctx, noun, func(ctx context.Context, again bool) error {
 		tx, err := d.write.BeginTx(ctx, nil)
 		if err != nil {
 			return err
@@ -118,6 +121,10 @@ func (d *database) update(ctx context.Context, noun string, f func(session) erro
 		}
 		return tx.Commit()
 	})
+	if err != nil && Away(err) {
+		d.unwritten.Store(true)
+	}
+	return err
 }
 
 func ignoreDone(err error) error {
@@ -215,12 +222,15 @@ func list(n, k int, kinds ...string) string {
 	return b.String()
 }
 
+// latest is the end of the year 9999, the last time that JSON has, in ms since 1970.
+const latest = 253402300799999
+
 // at turns a time of the database into one of Go.
 func at(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}
-	return time.UnixMilli(ms).UTC()
+	return time.UnixMilli(min(max(ms, 0), latest)).UTC()
 }
 
 // zeroOne is a bool as the engines keep it.

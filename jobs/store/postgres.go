@@ -52,7 +52,7 @@ func openPostgres(rawURL string) (*database, error) {
 	db.SetConnMaxIdleTime(time.Minute)
 	d := postgresDialect
 	d.prepare = func(q session) error { return makeSchema(q, config.RuntimeParams["search_path"]) }
-	return &database{db, db, &d}, nil
+	return &database{write: db, read: db, dialect: &d}, nil
 }
 
 // makeSchema makes the schema for the tables, unless it is there: then no right to make one

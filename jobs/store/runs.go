@@ -159,6 +159,9 @@ func scanRun(scan func(...any) error) (r Run, err error) {
 	r.Backoff = time.Duration(backoff) * time.Millisecond
 	if args != nil {
 		r.Args = json.RawMessage(*args)
+		if !json.Valid(r.Args) { // another hand has changed it, and no answer could have it
+			r.Args, _ = json.Marshal(*args)
+		}
 	}
 	if name != nil {
 		r.File = &frame.Published{Name: *name, Shard: *shard, Lines: *lines, Bytes: *size}

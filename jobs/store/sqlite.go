@@ -67,7 +67,7 @@ func openSQLite(rawURL string) (*database, error) {
 		db.SetMaxIdleConns(1)
 		db.SetConnMaxIdleTime(time.Minute) // each has a cache
 	}
-	return &database{write, read, &sqliteDialect}, nil
+	return &database{write: write, read: read, dialect: &sqliteDialect}, nil
 }
 
 // sqliteName returns the name of a data source: the file, and what each connection sets.

@@ -56,13 +56,24 @@ type Store struct{ db *database }
 // Close ends the connections. Calls that still go on fail.
 func (s *Store) Close() error { return s.db.close() }
 
-// Ping tells whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
-	return s.db.view(ctx, "ping", func(q session) error {
-		var one int
-		_, err := q.one("SELECT 1", nil, &one)
+// Writable tells whether the database takes changes. It asks only if one has failed, since a
+// disk may be full while the database answers.
+func (s *Store) Writable(ctx context.Context) error {
+	if !s.db.unwritten.Load() {
+		return nil
+	}
+	err := s.db.update(ctx, "write", func(q session) error {
+		// SQLite does not write a page for an UPDATE that changes nothing.
+		if _, err := q.exec("INSERT INTO schema_version (version) VALUES (-1)"); err != nil {
+			return err
+		}
+		_, err := q.exec("DELETE FROM schema_version WHERE version = -1")
 		return err
 	})
+	if err == nil {
+		s.db.unwritten.Store(false)
+	}
+	return err
 }
 
 // Away tells whether a call failed because the database could not be used, not because of
