@@ -203,7 +203,8 @@ func TestFeedForgetsGone(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		synctest.Wait()
-		if got := c.see(); len(got.rows) != 1 || got.wholes != 2 || got.broken != "" || len(f.parts[0].gone) > maxGone {
+		// A look may come amid the changes, and so the gone are forgotten once, or twice more.
+		if got := c.see(); len(got.rows) != 1 || got.wholes < 2 || got.wholes > 4 || got.broken != "" || len(f.parts[0].gone) > maxGone {
 			t.Errorf("%d rows, %d times whole, %d are remembered as gone", len(got.rows), got.wholes, len(f.parts[0].gone))
 		}
 		stop()
