@@ -38,7 +38,7 @@ func viewsOf(submission string) []view {
 // viewsOfJobs are those of a system with an engine, a runner, and a run.
 func viewsOfJobs(run string) []view {
 	return []view{
-		{"Jobs", "jobs", "found('main tbody tr').length === 5"},
+		{"Jobs", "jobs", "found('main tbody tr').length === 6"},
 		{"Job", "jobs/writes-much", "main().includes('seq 12000')"},
 		{"Runs", "runs", "found('main tbody tr').length >= 1"},
 		{"Run", "runs/" + run, "main().includes('It succeeded') && found('.log').length === 1"},
