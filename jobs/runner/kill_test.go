@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -180,7 +181,9 @@ func TestHidden(t *testing.T) {
 	e.offer(1, "look")
 	e.ended(1)
 	log := e.log(1)
-	if n := strings.Count(log, "denied"); n != 6 || strings.Contains(log, "not for jobs") || !strings.Contains(log, "looked") {
+	// What counts the coverage of this program may say that it is denied its folder, too.
+	denied := regexp.MustCompile("/proc/.*denied")
+	if n := len(denied.FindAllString(log, -1)); n != 6 || strings.Contains(log, "not for jobs") || !strings.Contains(log, "looked") {
 		t.Errorf("%d of 6 looks are denied:\n%s", n, log)
 	}
 }
