@@ -84,11 +84,11 @@ func TestWatchCertificate(t *testing.T) {
 			{good, ""},
 			{good[:100], "bad"},
 			{good[:100], "bad"},
-			{good, "bad"},
-			{good[:100], "bad"}, // the same again
-			{append([]byte("# renewed\n"), good...), "bad new"},
+			{good, "bad new"}, // it is again what is used
 			{good[:100], "bad new bad"},
-			{good, "bad new bad new"},
+			{append([]byte("# renewed\n"), good...), "bad new bad new"},
+			{good[:100], "bad new bad new bad"},
+			{good, "bad new bad new bad new"},
 		} {
 			if err := os.WriteFile(certFile, step.text, 0o600); err != nil {
 				t.Fatal(err)
