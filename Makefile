@@ -28,7 +28,7 @@ fmt: ## fix what lint can: go fix, gofumpt
 fuzz: ## search with every fuzz target, FUZZTIME (1m) each
 	FUZZTIME=$(or $(FUZZTIME),1m) scripts/fuzz
 
-faults: ## hurt the program for some 40 minutes, and count what got lost
+faults: ## hurt the program for an hour or more, and count what got lost
 	scripts/faults
 
 mutants: ## seed bugs, each of which has to turn a test red
