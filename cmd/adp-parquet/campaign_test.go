@@ -121,17 +121,17 @@ func (c *campaign) start(settings []string, args ...string) *process.Process {
 	return p
 }
 
-// post sends entries until stop, each submission again until it is accepted. It returns
-// how many entries each has.
+// post sends entries until stop or the end of the test, each submission again until it is
+// accepted. It returns how many entries each has.
 func (c *campaign) post(stop <-chan struct{}) map[string]int {
 	accepted := map[string]int{}
-	for n := 0; ; n++ {
+	for n := 0; c.Context().Err() == nil; n++ {
 		entries := make([]string, 1+rand.N(100))
 		for i := range entries {
 			at := time.Unix(int64(rand.N(1<<30)), 0).UTC().Format(time.RFC3339)
 			entries[i] = fmt.Sprintf(`{"timestamp":%q,"value":"entry %d","n":%d}`, at, i, n)
 		}
-		for {
+		for c.Context().Err() == nil {
 			id, entered := c.submit(n, "["+strings.Join(entries, ",")+"]")
 			if id != "" {
 				accepted[id] = entered
@@ -145,11 +145,12 @@ func (c *campaign) post(stop <-chan struct{}) map[string]int {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	return accepted
 }
 
 // submit returns the id of an accepted submission, and how many entries it has.
 func (c *campaign) submit(n int, body string) (id string, entries int) {
-	req, err := http.NewRequest(http.MethodPost, "http://"+c.addr+"/message", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(c.Context(), http.MethodPost, "http://"+c.addr+"/message", strings.NewReader(body))
 	if err != nil {
 		return "", 0
 	}
