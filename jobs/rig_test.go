@@ -108,6 +108,7 @@ func (rg *rig) pair(slots int) (*running, *peer) {
 
 // eventsOf returns the events of a kind.
 func eventsOf[E event.Event](rg *rig) (found []E) {
+	synctest.Wait() // the engine tells runners first
 	rg.mu.Lock()
 	defer rg.mu.Unlock()
 	for _, e := range rg.events {
