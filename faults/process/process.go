@@ -3,12 +3,14 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -127,8 +129,27 @@ func (p *Process) NotReady() error {
 	return nil
 }
 
-// Signal sends a signal; one to a process that has ended is lost.
-func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+// Signal sends a signal; one to a process that has ended is lost. After SIGSTOP it waits
+// until each thread has stopped: on a busy machine some go on for a while.
+func (p *Process) Signal(s syscall.Signal) {
+	err := p.cmd.Process.Signal(s)
+	for err == nil && s == syscall.SIGSTOP && !p.stopped() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// stopped tells whether no thread runs, or sleeps without the signal. One that waits for a
+// disk stops before it goes on. See proc_pid_stat(5).
+func (p *Process) stopped() bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.PID()))
+	for _, path := range stats {
+		stat, _ := os.ReadFile(path)
+		if _, state, ok := bytes.Cut(stat, []byte(") ")); ok && bytes.IndexByte([]byte("RS"), state[0]) >= 0 {
+			return false
+		}
+	}
+	return true
+}
 
 // Wait waits for the end and returns the exit code.
 func (p *Process) Wait(ctx context.Context) (code int, err error) {
