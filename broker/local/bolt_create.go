@@ -13,15 +13,18 @@ import (
 
 // The buckets of a store's file.
 //
-//	meta     "version" → "1"; "clean" → "1" after an orderly stop, absent while in use
+//	meta     "version" → "2"; "clean" → "1" after an orderly stop, absent while in use
 //	queues   a bucket for each shard: sequence number → record; its own sequence is
 //	         the last number given
 //	dead     sequence number → record of a dead letter; its own sequence as above
 //	returns  a bucket for each shard: sequence number → uvarint, how often it came back
-//	depths   shard, or "dead" → uvarint, the number of keys in its bucket
+//	depths   shard, or "dead" → uvarint, the number of records in its bucket
 //
 // The name of a shard's bucket is its number in 4 bytes, big-endian, as are the 8 of
 // a sequence number. Each shard in queues has an entry in depths, and the reverse.
+//
+// A record of more than pieceBytes is cut: its first piece has its sequence number, the
+// others that and their own number, from 1 on, in 4 bytes. Version 1 cut none.
 var (
 	bucketMeta    = []byte("meta")
 	bucketQueues  = []byte("queues")
@@ -32,7 +35,8 @@ var (
 
 	keyVersion = []byte("version")
 	keyClean   = []byte("clean")
-	layout     = []byte("1") // the value of keyVersion
+	layout     = []byte("2") // the value of keyVersion
+	oldLayout  = []byte("1") // another one that is read
 	yes        = []byte("1") // the value of keyClean
 )
 

@@ -98,7 +98,7 @@ func TestCheckWords(t *testing.T) {
 			return err
 		},
 		`it has no bucket "returns"`: func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketReturns) },
-		`its layout is "2", not "1"`: func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyVersion, []byte("2")) },
+		`its layout is "3", not "2"`: func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyVersion, []byte("3")) },
 		"":                           func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyClean, yes) },
 	} {
 		s := newTestStore(t, "small")

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -156,7 +155,7 @@ func (s *File) apply(tx *bbolt.Tx, c *Change, depths map[int]int) error {
 			return err
 		}
 		record := appendRecord(make([]byte, 0, recordSize(p.Item)), p.Queue, p.Item)
-		if err := errors.Join(b.Put(seqKey(p.Item.Seq), record), b.SetSequence(p.Item.Seq)); err != nil {
+		if err := errors.Join(putRecord(b, p.Item.Seq, record), b.SetSequence(p.Item.Seq)); err != nil {
 			return err
 		}
 		depths[p.Queue]++
@@ -177,13 +176,12 @@ func (s *File) apply(tx *bbolt.Tx, c *Change, depths map[int]int) error {
 		if err != nil {
 			return err
 		}
-		key := seqKey(p.Seq)
-		if err := b.Delete(key); err != nil {
+		if err := deleteRecord(b, p.Seq); err != nil {
 			return err
 		}
 		depths[p.Queue]--
 		if r := returns.Bucket(queueName(p.Queue)); p.Returned && r != nil {
-			if err := r.Delete(key); err != nil {
+			if err := r.Delete(seqKey(p.Seq)); err != nil {
 				return err
 			}
 		}
@@ -221,12 +219,15 @@ func (s *File) Read(queue int, after uint64, limit int) (items []Item, err error
 				return nil
 			}
 			bytes, c := 0, b.Cursor()
-			for key, value := c.Seek(seqKey(after + 1)); key != nil && len(items) < limit && bytes < readBytes; key, value = c.Next() {
-				it, err := parseRecord(queue, binary.BigEndian.Uint64(key), slices.Clone(value))
+			for key, value := c.Seek(seqKey(after + 1)); key != nil && len(items) < limit && bytes < readBytes; {
+				seq := binary.BigEndian.Uint64(key)
+				var record []byte
+				record, key, value = nextRecord(c, value)
+				it, err := parseRecord(queue, seq, record)
 				if err != nil {
-					return fmt.Errorf("%w: %s: %s: envelope %d: %w", ErrDamaged, s.path(), QueueText(queue), it.Seq, err)
+					return fmt.Errorf("%w: %s: %s: envelope %d: %w", ErrDamaged, s.path(), QueueText(queue), seq, err)
 				}
-				items, bytes = append(items, it), bytes+len(value)
+				items, bytes = append(items, it), bytes+len(record)
 			}
 			return nil
 		})

@@ -250,7 +250,9 @@ func (s *File) keys(shard int, upTo uint64) (seqs []uint64, err error) {
 				if seq > upTo {
 					break
 				}
-				seqs = append(seqs, seq)
+				if len(key) == 8 {
+					seqs = append(seqs, seq)
+				}
 			}
 			return nil
 		})

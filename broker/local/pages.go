@@ -266,37 +266,36 @@ func newTree(ctx context.Context, file io.ReaderAt, size int64, m *meta, gorouti
 	return t
 }
 
-// visitor takes what a walk finds. Its functions may be called concurrently.
+// visitor takes what a walk finds.
 type visitor struct {
-	// leaf gets a leaf. Its keys ascend, unless wrong was told of it.
+	// leaf gets a leaf, one after the other. The keys ascend, unless wrong was told of it.
 	leaf func(p *page)
 	// wrong gets a flaw, or an error of reading. The walk goes on with the next page.
 	wrong func(err error)
 }
 
-// walk visits a bucket. The caller has to wait for the group.
+// walk visits a bucket.
 func (t *tree) walk(b bucket, v visitor) {
-	t.spawn(func() {
-		if b.root != 0 {
-			t.walkPage(b.root, nil, nil, 0, v)
-			return
-		}
-		p := &page{tree: t, head: b.inline}
-		switch end, err := p.parse(); {
-		case err != nil:
+	if b.root != 0 {
+		t.walkPage(b.root, nil, nil, 0, v)
+		return
+	}
+	p := &page{tree: t, head: b.inline}
+	switch end, err := p.parse(); {
+	case err != nil:
+		v.wrong(err)
+	case !p.leaf || end != int64(len(b.inline)) || order.Uint64(b.inline) != 0 || order.Uint32(b.inline[12:]) != 0:
+		v.wrong(flaw("a small bucket is not as it was written"))
+	default:
+		if err := errors.Join(p.readKeys(), p.order(nil, nil)); err != nil {
 			v.wrong(err)
-		case !p.leaf || end != int64(len(b.inline)) || order.Uint64(b.inline) != 0 || order.Uint32(b.inline[12:]) != 0:
-			v.wrong(flaw("a small bucket is not as it was written"))
-		default:
-			if err := errors.Join(p.readKeys(), p.order(nil, nil)); err != nil {
-				v.wrong(err)
-			}
-			t.visit(p, nil, 0, v)
 		}
-	})
+		t.visit(p, nil, 0, v)
+	}
 }
 
-// spawn calls f, in a goroutine if there is one to spare.
+// spawn calls f, in a goroutine if there is one to spare. The caller has to wait for the
+// group.
 func (t *tree) spawn(f func()) {
 	select {
 	case t.slots <- struct{}{}:
@@ -333,9 +332,7 @@ func (t *tree) walkPage(id uint64, lo, hi []byte, depth int, v visitor) {
 	if sound {
 		t.visit(p, hi, depth, v)
 	}
-	if p.leaf { // the keys of a branch are the bounds of walks that go on
-		t.pages.Put(p)
-	}
+	t.pages.Put(p)
 }
 
 // load reads a page.
@@ -395,6 +392,6 @@ func (t *tree) visit(p *page, hi []byte, depth int, v visitor) {
 		if i+1 < len(p.keys) {
 			next = p.keys[i+1]
 		}
-		t.spawn(func() { t.walkPage(child, key, next, depth+1, v) })
+		t.walkPage(child, key, next, depth+1, v)
 	}
 }

@@ -303,7 +303,7 @@ func TestFailingRecovery(t *testing.T) {
 			}
 			return nil
 		}
-		m.run(nth+100, 40)
+		m.run(nth+100, 60)
 		if syncs <= nth {
 			t.Errorf("%d times fsync, too few", syncs)
 		}

@@ -114,7 +114,7 @@ func (c *copier) write() {
 				if n := c.queues[it.queue].Returns[it.seq]; n > 0 {
 					err = returns.Put(key, binary.AppendUvarint(nil, uint64(n)))
 				}
-				if err = errors.Join(err, b.Put(key, it.record)); err != nil {
+				if err = errors.Join(err, putRecord(b, it.seq, it.record)); err != nil {
 					return err
 				}
 				c.depths[it.queue]++

@@ -84,7 +84,7 @@ func (s *testStore) add(db *bbolt.DB, rng *rand.Rand, queue, from, n, size int) 
 				it := Item{Seq: seq, Envelope: message.Envelope{ID: fmt.Sprint(queue, "-", seq), Shard: queue, Count: 1, Body: body}}
 				record := appendRecord(nil, queue, &it)
 				s.records[queue][seq] = string(record)
-				err := b.Put(seqKey(seq), record)
+				err := putRecord(b, seq, record)
 				if seq%7 == 0 && returns != nil {
 					s.returns[queue][seq] = 2
 					err = errors.Join(err, returns.Put(seqKey(seq), []byte{2}))
@@ -119,7 +119,7 @@ func (s *testStore) drop(db *bbolt.DB, rng *rand.Rand, queue, n int) error {
 			for _, seq := range some {
 				delete(s.records[queue], seq)
 				delete(s.returns[queue], seq)
-				if err := errors.Join(b.Delete(seqKey(seq)), returns.Delete(seqKey(seq))); err != nil {
+				if err := errors.Join(deleteRecord(b, seq), returns.Delete(seqKey(seq))); err != nil {
 					return err
 				}
 			}
@@ -142,10 +142,14 @@ func eachRecord(t testing.TB, path string, do func(queue int, seq uint64, record
 	defer db.Close()
 	err = db.View(func(tx *bbolt.Tx) error {
 		take := func(queue int, b *bbolt.Bucket) error {
-			return b.ForEach(func(k, v []byte) error {
-				do(queue, binary.BigEndian.Uint64(k), v)
-				return nil
-			})
+			c := b.Cursor()
+			for key, value := c.First(); key != nil; {
+				seq := binary.BigEndian.Uint64(key)
+				var record []byte
+				record, key, value = nextRecord(c, value)
+				do(queue, seq, record)
+			}
+			return nil
 		}
 		queues := tx.Bucket(bucketQueues)
 		return errors.Join(take(Dead, tx.Bucket(bucketDead)), queues.ForEachBucket(func(k []byte) error {

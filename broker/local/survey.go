@@ -29,7 +29,7 @@ type survey struct {
 	done, total atomic.Int64
 	due         atomic.Int64 // when to tell progress, in Unix ns
 
-	mu      sync.Mutex // guards what follows, report.Damage, and what a Queue found
+	mu      sync.Mutex // guards what follows, and the Damage of the report and its queues
 	failure error      // the first error of reading
 }
 
@@ -165,7 +165,7 @@ func (s *survey) readMarks(b bucket) {
 		}
 		return nil
 	})
-	if version != string(layout) {
+	if version != string(layout) && version != string(oldLayout) {
 		s.wrong(nil, "")(flawf("its layout is %q, not %q", version, layout))
 	}
 }
@@ -214,7 +214,7 @@ func (s *survey) readQueues() {
 	}
 	for _, n := range s.report.Sorted() {
 		if q := s.report.Queues[n]; q.bucket.there() {
-			s.tree.walk(q.bucket, visitor{func(p *page) { s.readLeaf(n, q, p) }, s.wrong(q, "")})
+			s.tree.spawn(func() { s.readQueue(n, q) })
 		}
 	}
 	s.tree.group.Wait()
@@ -233,49 +233,64 @@ func (s *survey) readQueues() {
 	}
 }
 
-// readLeaf takes the records of a leaf of a queue.
-func (s *survey) readLeaf(n int, q *Queue, p *page) {
-	depth, first, last := 0, uint64(math.MaxUint64), uint64(0)
-	for i, key := range p.keys {
-		seq, err := s.readRecord(n, p, i, key)
-		if err != nil {
-			s.wrong(q, "")(err)
-			continue
+// readQueue takes the records of a queue.
+func (s *survey) readQueue(n int, q *Queue) {
+	wrong := s.wrong(q, "")
+	var seq uint64
+	var record []byte // what was read of it
+	whole := false    // what belongs to it so far could be read
+	take := func() {
+		if !whole {
+			return
 		}
-		depth, first, last = depth+1, min(first, seq), max(last, seq)
-	}
-	if depth > 0 {
-		s.mu.Lock()
+		if s.full {
+			if err := checkRecord(n, seq, record); err != nil {
+				wrong(flawf("envelope %d: %v", seq, err))
+				return
+			}
+			if s.record != nil {
+				s.record(n, seq, record)
+			}
+		}
 		if q.Depth == 0 {
-			q.First = first
+			q.First = seq
 		}
-		q.Depth, q.First, q.Last = q.Depth+depth, min(q.First, first), max(q.Last, last)
-		s.mu.Unlock()
+		q.Depth, q.First, q.Last = q.Depth+1, min(q.First, seq), max(q.Last, seq)
+		s.count()
 	}
-	done, now, due := s.done.Add(int64(depth)), time.Now(), s.due.Load()
+	s.tree.walk(q.bucket, visitor{wrong: wrong, leaf: func(p *page) {
+		for i, key := range p.keys {
+			switch {
+			case p.isBucket(i) || len(key) != 8 && len(key) != 12:
+				wrong(flawf("%x is not an envelope", key))
+				continue
+			case len(key) == 8:
+				take()
+				seq, record, whole = binary.BigEndian.Uint64(key), record[:0], true
+			case !whole || binary.BigEndian.Uint64(key) != seq:
+				wrong(flawf("%x belongs to no envelope", key))
+				continue
+			}
+			if !s.full {
+				continue
+			}
+			value, err := p.value(i)
+			if err != nil {
+				wrong(err)
+				whole = false
+			}
+			record = append(record, value...)
+		}
+	}})
+	take()
+}
+
+// count counts a record for the progress.
+func (s *survey) count() {
+	done, now, due := s.done.Add(1), time.Now(), s.due.Load()
 	if s.progress != nil && now.UnixNano() >= due && s.due.CompareAndSwap(due, now.Add(time.Second).UnixNano()) {
 		s.progress(done, s.total.Load())
 	}
-}
-
-func (s *survey) readRecord(n int, p *page, i int, key []byte) (seq uint64, err error) {
-	if len(key) != 8 || p.isBucket(i) {
-		return 0, flawf("%x is not an envelope", key)
-	}
-	seq = binary.BigEndian.Uint64(key)
-	if !s.full {
-		return seq, nil
-	}
-	record, err := p.value(i)
-	if err == nil {
-		if err := checkRecord(n, seq, record); err != nil {
-			return 0, flawf("envelope %d: %v", seq, err)
-		}
-		if s.record != nil {
-			s.record(n, seq, record)
-		}
-	}
-	return seq, err
 }
 
 // buckets returns the buckets in a bucket.
@@ -297,15 +312,7 @@ func (s *survey) each(b bucket, buckets bool, wrong func(error), do func(key, va
 	if !b.there() {
 		return
 	}
-	var mu sync.Mutex
-	tell := func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		wrong(err)
-	}
-	s.tree.walk(b, visitor{wrong: tell, leaf: func(p *page) {
-		mu.Lock()
-		defer mu.Unlock()
+	s.tree.walk(b, visitor{wrong: wrong, leaf: func(p *page) {
 		for i, key := range p.keys {
 			value, err := p.value(i)
 			if err == nil && p.isBucket(i) != buckets {
@@ -319,7 +326,6 @@ func (s *survey) each(b bucket, buckets bool, wrong func(error), do func(key, va
 			}
 		}
 	}})
-	s.tree.group.Wait()
 }
 
 // queueNumber is the reverse of queueName.
