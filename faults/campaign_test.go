@@ -110,11 +110,15 @@ func (c *campaign) start(cfg rig.LoadConfig) {
 // checker judges what becomes of the load.
 func (c *campaign) checker() *rig.Checker {
 	c.Helper()
-	most := c.batch
+	return rig.NewChecker(c, c.dir, c.shards, c.mostLines(), c.load)
+}
+
+// mostLines bounds the lines of a file; 0 is no bound.
+func (c *campaign) mostLines() int {
 	if c.rolls {
-		most = 0
+		return 0
 	}
-	return rig.NewChecker(c, c.dir, c.shards, most, c.load)
+	return c.batch
 }
 
 // up starts what is down and waits until it is ready.
@@ -226,7 +230,7 @@ func (c *campaign) note(format string, args ...any) {
 func (c *campaign) written(shards int, ids []string) {
 	c.Helper()
 	rig.Eventually(c, "every accepted message in a file", func() error {
-		if n, example := rig.ReadTree(c, c.dir, shards, c.batch).Missing(ids); n > 0 {
+		if n, example := rig.ReadTree(c, c.dir, shards, c.mostLines()).Missing(ids); n > 0 {
 			return fmt.Errorf("%d of %d missing, one is %s", n, len(ids), example)
 		}
 		return nil
@@ -239,7 +243,7 @@ func (c *campaign) settled(shards int, ids []string) {
 	c.Helper()
 	c.written(shards, ids)
 	c.stop()
-	tr := rig.ReadTree(c, c.dir, shards, c.batch)
+	tr := rig.ReadTree(c, c.dir, shards, c.mostLines())
 	if n, example := tr.Twice(); n > 0 || len(tr.Lines) != len(ids) {
 		c.Errorf("%d messages in files, want %d; %d twice, one is %s", len(tr.Lines), len(ids), n, example)
 	}

@@ -89,11 +89,7 @@ func recorded(c *campaign, driver, url string, hurt func()) {
 	c.empty() // the drain has published the last files
 	c.up()
 	want := make(map[string]int) // lines by name
-	most := c.batch
-	if c.rolls {
-		most = 0
-	}
-	for _, f := range rig.ReadTree(c, c.dir, c.shards, most).Files {
+	for _, f := range rig.ReadTree(c, c.dir, c.shards, c.mostLines()).Files {
 		want[f.Name] = f.Lines
 	}
 	rig.Eventually(c, "each file is recorded", func() error {

@@ -41,10 +41,8 @@ func TestWrittenThenKilled(t *testing.T) {
 			c.cycle()
 		}
 		c.up()
+		c.written(c.shards, all) // in visible files, too
 		c.stop()
-		if n, example := rig.ReadTree(c, c.dir, c.shards, 0).Missing(all); n > 0 {
-			c.Errorf("%d of %d messages are in no file, one is %s", n, len(all), example)
-		}
 		if n, example := rig.ReadTree(c, c.dir, c.shards, 0).Twice(); n > 0 {
 			c.Errorf("%d messages are in files twice, one is %s", n, example)
 		}
