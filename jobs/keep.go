@@ -165,9 +165,7 @@ func (e *Engine) retain(ctx context.Context) error {
 		keep[d.Name] = d.Keep
 	}
 	for {
-		limited, cancel := context.WithTimeout(ctx, storeTimeout)
-		removed, err := e.cfg.Store.Retain(limited, keep, maxRetain)
-		cancel()
+		removed, err := e.cfg.Store.Retain(ctx, keep, maxRetain) // which bounds each of its steps
 		if err != nil || removed < maxRetain || !backoff.Sleep(ctx, retainPause) {
 			return err
 		}
