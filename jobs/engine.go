@@ -130,7 +130,11 @@ func (e *Engine) Run(ctx context.Context) {
 	defer tick.Stop()
 	pause := backoff.Backoff{Min: lookPause, Max: 5 * time.Second, Jitter: 0.2}
 	for {
-		if e.reached(e.look(ctx)) {
+		err := e.look(ctx)
+		if err == nil && e.Ready() != nil { // without runners it has asked for nothing
+			err = e.answers(ctx)
+		}
+		if e.reached(err) {
 			pause.Reset()
 		}
 		if !backoff.Sleep(ctx, pause.Next()) {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -108,7 +109,11 @@ func (d *database) use(ctx context.Context) (err error) {
 // on, and what it writes would be gone with the process.
 func (u *used) moved() error {
 	for i, was := range u.files {
-		if is, err := os.Stat(u.path + beside[i]); err != nil || !os.SameFile(was, is) {
+		is, err := os.Stat(u.path + beside[i])
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err != nil || !os.SameFile(was, is) {
 			return fmt.Errorf("the file %s is in use and was removed or replaced: put it back, or start the process again", u.path+beside[i])
 		}
 	}
