@@ -130,7 +130,11 @@ func (e *Engine) Run(ctx context.Context) {
 	defer tick.Stop()
 	pause := backoff.Backoff{Min: lookPause, Max: 5 * time.Second, Jitter: 0.2}
 	for {
-		if e.reached(e.look(ctx)) {
+		err := e.look(ctx)
+		if err == nil && e.Ready() != nil { // without runners it has asked for nothing
+			err = e.answers(ctx)
+		}
+		if e.reached(err) {
 			pause.Reset()
 		}
 		if !backoff.Sleep(ctx, pause.Next()) {
@@ -290,10 +294,14 @@ func (e *Engine) claim(ctx context.Context, r *runner, c store.Claim) ([]store.R
 	}
 	e.Changed(runs...)
 	for _, run := range runs {
-		if f := fenceOf(run); !r.offer(run) {
-			if err := e.unclaim(ctx, f, "runner "+r.name+" has gone"); err != nil {
-				return nil, err
-			}
+		why := "runner " + r.name + " has gone"
+		if len(run.Args) > store.MaxArgs { // another hand has changed them, and the runner would break the connection
+			why = "its arguments are too long"
+		} else if r.offer(run) {
+			continue
+		}
+		if err := e.unclaim(ctx, fenceOf(run), why); err != nil {
+			return nil, err
 		}
 	}
 	return runs, nil

@@ -158,6 +158,14 @@ func (e *Engine) readClock(ctx context.Context) (moved int, err error) {
 	return moved, nil
 }
 
+// answers asks the database for something small.
+func (e *Engine) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	_, err := e.cfg.Store.Clock(ctx)
+	return err
+}
+
 // retain removes the ended runs that are more than their jobs keep.
 func (e *Engine) retain(ctx context.Context) error {
 	keep := make(map[string]int)
@@ -165,9 +173,7 @@ func (e *Engine) retain(ctx context.Context) error {
 		keep[d.Name] = d.Keep
 	}
 	for {
-		limited, cancel := context.WithTimeout(ctx, storeTimeout)
-		removed, err := e.cfg.Store.Retain(limited, keep, maxRetain)
-		cancel()
+		removed, err := e.cfg.Store.Retain(ctx, keep, maxRetain) // which bounds each of its steps
 		if err != nil || removed < maxRetain || !backoff.Sleep(ctx, retainPause) {
 			return err
 		}

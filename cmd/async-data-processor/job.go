@@ -285,7 +285,7 @@ func (j *job) printLog(ctx context.Context, id int64, attempt int, follow bool, 
 		if err == nil && attempt == 0 {
 			attempt = d.Attempt
 		}
-		for more := err == nil && attempt > 0; more; {
+		for more := err == nil && attempt > 0; more && hasMore(&d, attempt, next); {
 			more, err = j.printPart(ctx, id, attempt, &next, terminal, out)
 		}
 		if err == nil && attempt == 0 {
@@ -306,6 +306,16 @@ func (j *job) printLog(ctx context.Context, id int64, attempt int, follow bool, 
 			return nil
 		}
 	}
+}
+
+// hasMore tells whether the log of an attempt has more than next bytes, as far as the run knows.
+func hasMore(d *pipeline.JobRunDetail, attempt int, next int64) bool {
+	for _, a := range d.History {
+		if a.Attempt == attempt {
+			return a.Log > next
+		}
+	}
+	return true
 }
 
 // errNoLog is a failure that does not pass.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -191,5 +193,31 @@ func TestJobWithoutEngine(t *testing.T) {
 	}
 	if out, _ := j.ctl(exitClean); !strings.Contains(out, "runners     Print the runners") {
 		t.Errorf("without a command: %q", out)
+	}
+}
+
+// TestJobLogEnds: what the run says to be all of a log is not asked for more.
+func TestJobLogEnds(t *testing.T) {
+	const text = "hello\n"
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/log") {
+			fmt.Fprintf(w, `{"id":1,"state":"succeeded","attempt":2,"history":[{"attempt":1,"log":0,"whole":true},{"attempt":2,"log":%d,"whole":true}]}`, len(text))
+			return
+		}
+		asked++
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(text))
+	}))
+	defer s.Close()
+	j := jobRig{T: t}
+	for _, c := range []struct {
+		want  string
+		asked int
+		args  []string
+	}{{text, 1, nil}, {text, 1, []string{"-f"}}, {"", 0, []string{"--attempt", "1"}}} {
+		asked = 0
+		if out, _ := j.ctl(exitClean, append([]string{"log", "1", "--url", s.URL}, c.args...)...); out != c.want || asked != c.asked {
+			t.Errorf("%q printed %q and asked %d times, want %q and %d", c.args, out, asked, c.want, c.asked)
+		}
 	}
 }

@@ -182,6 +182,7 @@ func (r *Recorder) record(ctx context.Context) (more bool, err error) {
 		parts    []store.Recorded
 		given    []*source
 		caughtUp []bool
+		said     = make(map[string]bool)
 		room     = store.MaxRecorded
 		sources  = r.all()
 		wanted   = r.cfg.Wanted == nil || r.cfg.Wanted()
@@ -194,7 +195,9 @@ func (r *Recorder) record(ctx context.Context) (more bool, err error) {
 		}
 		part, failed := r.next(ctx, s, room)
 		if failed != nil {
-			err = errors.Join(err, failed)
+			if text := failed.Error(); !said[text] { // a database that is away is so to each shard
+				said[text], err = true, errors.Join(err, failed)
+			}
 			continue
 		}
 		if part == nil {

@@ -201,16 +201,20 @@ func (s *Store) Attempts(ctx context.Context, id int64) (attempts []Attempt, err
 
 // attempts reads the attempts of a run.
 func (q session) attempts(id int64) (attempts []Attempt, err error) {
-	err = q.each(`SELECT number, runner, engine, outcome, exit, why, late, spent, leased, started, ended, length, cut, `+logWhole+`
+	var odd []string
+	q.odd = &odd
+	err = q.each(`SELECT number, runner, engine, outcome, exit, why, late, spent, leased, started, ended, length, cut, `+logWhole+` AS whole
 		FROM attempts WHERE run = $1 ORDER BY number`, []any{id}, func(scan func(...any) error) error {
 		var a Attempt
 		var late string
 		var leased, started, ended int64
+		odd = nil
 		err := scan(&a.Number, &a.Runner, &a.Engine, &a.Outcome, &a.Exit, &a.Why, &late, &a.Spent, &leased, &started, &ended, &a.Log, &a.Cut, &a.LogWhole)
 		a.Leased, a.Started, a.Ended = at(leased), at(started), at(ended)
 		if late != "" {
 			a.Why = because(a.Why+"; its runner told later", late)
 		}
+		a.Why = remark(odd, a.Why)
 		attempts = append(attempts, a)
 		return err
 	})

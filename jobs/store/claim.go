@@ -116,7 +116,7 @@ func (q session) claim(c Claim, jobs []string, mark string) error {
 			continue
 		}
 		err := q.each(`SELECT r.id, r.due FROM runs r WHERE r.state = 'queued' AND r.job = $1 AND r.due <= {now}
-			ORDER BY r.due, r.id LIMIT $2{skip}`, []any{job, room}, func(scan func(...any) error) error {
+			AND r.attempt BETWEEN 0 AND 1000000000 ORDER BY r.due, r.id LIMIT $2{skip}`, []any{job, room}, func(scan func(...any) error) error {
 			var d due
 			err := scan(&d.id, &d.at)
 			candidates = append(candidates, d)
@@ -135,9 +135,11 @@ func (q session) claim(c Claim, jobs []string, mark string) error {
 	return nil
 }
 
-// take leases a run and begins an attempt.
+// take leases a run and begins an attempt. Its number is above that of every earlier one, also
+// if another hand has set that of the run back.
 func (q session) take(c Claim, id int64, mark string) error {
-	if _, err := q.exec(`UPDATE runs SET state = 'leased', attempt = attempt + 1, runner = $2, engine = $3, claim = $4,
+	if _, err := q.exec(`UPDATE runs SET state = 'leased', attempt = 1 + coalesce(
+		(SELECT max(a.number) FROM attempts a WHERE a.run = runs.id AND a.number > runs.attempt), attempt), runner = $2, engine = $3, claim = $4,
 		outcome = '', exit = NULL, why = '', leased = {now}, started = 0, lease_until = {now} + $5 WHERE id = $1`,
 		id, c.Runner, c.Engine, mark, frame.Lease.Milliseconds()); err != nil {
 		return err

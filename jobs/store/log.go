@@ -185,7 +185,7 @@ func (q session) readLog(f Fence, part *LogPart, limit int) error {
 			if start > next {
 				return nil // behind a cut: it is for the next read
 			}
-			data = data[next-start:]
+			data = data[min(next-start, int64(len(data))):] // another hand may have made it shorter
 			part.Data = append(part.Data, data...)
 			next += int64(len(data))
 			return nil

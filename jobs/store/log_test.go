@@ -241,3 +241,26 @@ func TestSmallParts(t *testing.T) {
 		}
 	})
 }
+
+// TestRetainLargeLogs: one transaction removes few parts of logs, so that claims do not wait for long.
+func TestRetainLargeLogs(t *testing.T) {
+	each(t, func(s suite) {
+		ctx := s.t.Context()
+		run := s.begun("a", 1)
+		for i := range 2*removedParts + 1 {
+			_, err := s.AppendLog(ctx, fenceOf(run), int64(i)*smallPart, make([]byte, smallPart), 0)
+			s.must(err)
+		}
+		s.end(fenceOf(run), frame.Exited, 0)
+		for i, want := range []int{0, 0, 1} {
+			removed, more, err := s.db.removeRuns(ctx, "a", 0, 50)
+			s.must(err)
+			if removed != want || !more {
+				s.t.Fatalf("step %d: removed %d, more: %v", i, removed, more)
+			}
+		}
+		if removed, more, err := s.db.removeRuns(ctx, "a", 0, 50); removed != 0 || more || err != nil {
+			s.t.Errorf("then: removed %d, more: %v, %v", removed, more, err)
+		}
+	})
+}

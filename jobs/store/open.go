@@ -23,6 +23,7 @@ const (
 type database struct {
 	write, read *sql.DB // may be the same
 	dialect     *dialect
+	used        used
 	// unwritten is set when a change fails, and reset when Writable has made one.
 	unwritten atomic.Bool
 }
@@ -36,6 +37,11 @@ type dialect struct {
 	lockJob string
 	// prepare is called before the schema is looked at, in the same transaction; nil does nothing.
 	prepare func(session) error
+	// hasTable finds a row if there is a table $1, and otherTable the name of one that is not
+	// schema_version; empty where others may have theirs beside ours.
+	hasTable, otherTable string
+	// loose tells that a column may have a value of another type than its own.
+	loose bool
 	// transient tells whether the same transaction may succeed soon.
 	transient func(error) bool
 }
@@ -59,7 +65,9 @@ func Open(ctx context.Context, rawURL string) (*Store, error) {
 	db, err := open(rawURL)
 	if err == nil {
 		if err = migrate(ctx, db); err == nil {
-			return &Store{db}, nil
+			if err = db.use(ctx); err == nil {
+				return &Store{db}, nil
+			}
 		}
 		err = errors.Join(err, db.close())
 	}
@@ -94,7 +102,7 @@ func Redact(rawURL string) string {
 }
 
 func (d *database) close() error {
-	err := d.read.Close()
+	err := errors.Join(d.used.close(), d.read.Close())
 	if d.write != d.read {
 		err = errors.Join(d.write.Close(), err) // the last one to close tidies up
 	}
@@ -104,7 +112,7 @@ func (d *database) close() error {
 // view runs statements that change nothing.
 func (d *database) view(ctx context.Context, noun string, f func(session) error) error {
 	return d.try(ctx, noun, func(ctx context.Context, again bool) error {
-		return f(session{ctx, d.read, d.dialect, again})
+		return f(session{ctx: ctx, sql: d.read, dialect: d.dialect, again: again})
 	})
 }
 
@@ -116,7 +124,7 @@ func (d *database) update(ctx context.Context, noun string, f func(session) erro
 		if err != nil {
 			return err
 		}
-		if err := f(session{ctx, tx, d.dialect, again}); err != nil {
+		if err := f(session{ctx: ctx, sql: tx, dialect: d.dialect, again: again}); err != nil {
 			return errors.Join(err, ignoreDone(tx.Rollback()))
 		}
 		return tx.Commit()
@@ -141,7 +149,10 @@ func (d *database) try(ctx context.Context, noun string, f func(ctx context.Cont
 	pauses := backoff.Backoff{Min: 5 * time.Millisecond, Max: 500 * time.Millisecond, Jitter: 0.5}
 	began := time.Now()
 	for again := false; ; again = true {
-		err := f(ctx, again)
+		err := d.used.moved()
+		if err == nil {
+			err = f(ctx, again)
+		}
 		if err == nil {
 			return nil
 		}
@@ -163,6 +174,8 @@ type session struct {
 	}
 	dialect *dialect
 	again   bool // an earlier try may have been committed
+	// odd, if it is set, gets the columns of rows that have a value of another type.
+	odd *[]string
 }
 
 // exec returns how many rows were changed.
@@ -174,7 +187,8 @@ func (q session) exec(text string, args ...any) (int64, error) {
 	return result.RowsAffected()
 }
 
-// each calls f for each row.
+// each calls f for each row. A value of another type than the column's, which another hand
+// has written, is left out, so that one row does not keep the others from anyone.
 func (q session) each(text string, args []any, f func(scan func(...any) error) error) (err error) {
 	rows, err := q.sql.QueryContext(q.ctx, q.dialect.text(text), args...)
 	if err != nil {
@@ -182,11 +196,37 @@ func (q session) each(text string, args []any, f func(scan func(...any) error) e
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
+		err := f(func(dest ...any) error {
+			err := rows.Scan(dest...)
+			if err != nil && q.dialect.loose {
+				return q.scanSome(rows, dest)
+			}
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return rows.Err()
+}
+
+// scanSome scans what fits of a row.
+func (q session) scanSome(rows *sql.Rows, dest []any) error {
+	names, err := rows.Columns()
+	if err != nil || len(names) != len(dest) {
+		return errors.Join(err, fmt.Errorf("%d columns for %d values", len(names), len(dest)))
+	}
+	for i, to := range dest {
+		one := make([]any, len(dest))
+		for j := range one {
+			one[j] = new(any)
+		}
+		one[i] = to
+		if rows.Scan(one...) != nil && q.odd != nil {
+			*q.odd = append(*q.odd, names[i])
+		}
+	}
+	return nil
 }
 
 // one reads the first row, and tells whether there is one.

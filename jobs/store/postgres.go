@@ -78,6 +78,7 @@ var postgresDialect = dialect{
 		"{text}": `text COLLATE "C"`, "{blob}": "bytea",
 	},
 	lockJob:   "SELECT pg_advisory_xact_lock(hashtextextended('adp.job.' || CAST($1 AS text), 0))",
+	hasTable:  "SELECT 1 WHERE to_regclass($1) IS NOT NULL",
 	transient: transientPostgres,
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -13,14 +14,14 @@ const (
 	maxAudits = 100_000
 	// A file that has its runs is known for fileAge at least, for a process that tells it late.
 	fileAge = 24 * time.Hour
-	// one transaction removes removedRuns, or removedFiles.
-	removedRuns, removedFiles = 50, 500
+	// One transaction removes so many runs, parts of their logs, files or commands.
+	removedRuns, removedParts, removedFiles, removedAudits = 50, 64, 500, 5000
 )
 
 // Retain removes ended runs beyond the newest of each job: keep has how many, by job. It
 // removes at most max, oldest first, in small transactions, so that others are not kept
-// waiting. It forgets files below the cursors that have had their runs for a day, and all
-// commands but the last 100,000.
+// waiting: of a run with a large log the parts go first. It forgets files below the cursors
+// that have had their runs for a day, and all commands but the last 100,000.
 func (s *Store) Retain(ctx context.Context, keep map[string]int, most int) (removed int, err error) {
 	jobs, err := s.db.jobsWithEnded(ctx)
 	if err != nil {
@@ -32,12 +33,12 @@ func (s *Store) Retain(ctx context.Context, keep map[string]int, most int) (remo
 			n = DefaultKeep
 		}
 		for removed < most {
-			k, err := s.db.removeRuns(ctx, job, max(n, 0), min(removedRuns, most-removed))
+			k, more, err := s.db.removeRuns(ctx, job, max(n, 0), min(removedRuns, most-removed))
 			removed += k
 			if err != nil {
 				return removed, err
 			}
-			if k == 0 {
+			if !more {
 				break
 			}
 		}
@@ -46,7 +47,8 @@ func (s *Store) Retain(ctx context.Context, keep map[string]int, most int) (remo
 		return removed, err
 	}
 	return removed, s.db.update(ctx, "remove old commands", func(q session) error {
-		_, err := q.exec("DELETE FROM audits WHERE n <= (SELECT max(n) FROM audits) - $1", maxAudits)
+		_, err := q.exec("DELETE FROM audits WHERE n <= (SELECT max(n) FROM audits) - $1 AND n < (SELECT min(n) FROM audits) + $2",
+			maxAudits, removedAudits)
 		return err
 	})
 }
@@ -66,10 +68,12 @@ func (d *database) jobsWithEnded(ctx context.Context) (jobs []string, err error)
 	return jobs, err
 }
 
-// removeRuns removes the oldest ended runs of a job beyond those to keep, at most n.
-func (d *database) removeRuns(ctx context.Context, job string, keep, n int) (removed int, err error) {
+// removeRuns removes the oldest ended runs of a job beyond those to keep, at most n, or parts
+// of their logs. It returns whether there may be more. A run that another hand has queued again
+// may have an end.
+func (d *database) removeRuns(ctx context.Context, job string, keep, n int) (removed int, more bool, err error) {
 	err = d.update(ctx, "remove old runs", func(q session) error {
-		removed = 0
+		removed, more = 0, false
 		var ended, id int64
 		found, err := q.one("SELECT ended, id FROM runs WHERE job = $1 AND ended > 0 ORDER BY ended DESC, id DESC LIMIT 1 OFFSET $2",
 			[]any{job, keep}, &ended, &id)
@@ -78,6 +82,7 @@ func (d *database) removeRuns(ctx context.Context, job string, keep, n int) (rem
 		}
 		var ids []any
 		err = q.each(`SELECT r.id FROM runs r WHERE r.job = $1 AND r.ended > 0 AND (r.ended, r.id) <= ($2, $3)
+			AND r.state NOT IN ('queued', 'leased', 'running')
 			ORDER BY r.ended, r.id LIMIT $4{skip}`, []any{job, ended, id, n}, func(scan func(...any) error) error {
 			var id int64
 			err := scan(&id)
@@ -87,13 +92,19 @@ func (d *database) removeRuns(ctx context.Context, job string, keep, n int) (rem
 		if err != nil || len(ids) == 0 {
 			return err
 		}
+		more = true
+		parts, err := q.exec("DELETE FROM logs WHERE (run, number, at) IN (SELECT run, number, at FROM logs WHERE run IN "+
+			among(len(ids))+" LIMIT "+strconv.Itoa(removedParts)+")", ids...)
+		if err != nil || parts == removedParts {
+			return err
+		}
 		if _, err := q.exec("DELETE FROM runs WHERE id IN "+among(len(ids)), ids...); err != nil {
 			return err
 		}
 		removed = len(ids)
 		return nil
 	})
-	return removed, err
+	return removed, more, err
 }
 
 // among returns a list of n parameters, as "($1, $2)".

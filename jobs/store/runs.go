@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"async-data-processor/jobs/frame"
 )
@@ -113,19 +114,32 @@ func (q session) create(n New, key string) (id int64, made bool, err error) {
 // allArgs and shortArgs are how the arguments of runs are read.
 const allArgs = "i.args"
 
-var shortArgs = fmt.Sprintf("CASE WHEN octet_length(i.args) <= %d THEN i.args END", maxListedArgs)
+var shortArgs = fmt.Sprintf("CASE WHEN octet_length(i.args) <= %d THEN i.args END AS args", maxListedArgs)
 
 // runs reads runs, and locks them if the condition ends with {lock} or {skip}.
 func (q session) runs(args, condition string, values ...any) (runs []Run, err error) {
+	var odd []string
+	q.odd = &odd
 	err = q.each(`SELECT r.id, r.job, r.key, r.by_whom, r.state, r.attempt, r.base, r.spent, r.attempts, r.backoff,
 		r.runner, r.engine, r.outcome, r.exit, r.why, r.cancelling, r.created, r.due, r.leased, r.started, r.ended,
-		r.lease_until, `+args+`, i.name, i.shard, i.lines, i.bytes
+		r.lease_until, `+args+`, i.name, coalesce(i.shard, 0) AS shard,
+		coalesce(i.lines, 0) AS lines, coalesce(i.bytes, 0) AS bytes
 		FROM runs r LEFT JOIN inputs i ON i.run = r.id WHERE `+condition, values, func(scan func(...any) error) error {
+		odd = nil
 		r, err := scanRun(scan)
+		r.Why = remark(odd, r.Why)
 		runs = append(runs, r)
 		return err
 	})
 	return runs, err
+}
+
+// remark says which columns of a row could not be read, before why it is as it is.
+func remark(odd []string, why string) string {
+	if len(odd) == 0 {
+		return why
+	}
+	return because("its row in the database has no valid "+strings.Join(odd, ", "), why)
 }
 
 // run reads the run of a condition.
@@ -143,8 +157,8 @@ func scanRun(scan func(...any) error) (r Run, err error) {
 		key                                           string
 		backoff                                       int64
 		args, name                                    *string
-		shard, lines                                  *int
-		size                                          *int64
+		shard, lines                                  int
+		size                                          int64
 		created, due, leased, started, ended, leaseTo int64
 	)
 	err = scan(&r.ID, &r.Job, &key, &r.By, &r.State, &r.Attempt, &r.base, &r.Spent, &r.Attempts, &backoff,
@@ -159,12 +173,12 @@ func scanRun(scan func(...any) error) (r Run, err error) {
 	r.Backoff = time.Duration(backoff) * time.Millisecond
 	if args != nil {
 		r.Args = json.RawMessage(*args)
-		if !json.Valid(r.Args) { // another hand has changed it, and no answer could have it
+		if !json.Valid(r.Args) || !utf8.Valid(r.Args) { // another hand has changed it, and no answer or frame could have it
 			r.Args, _ = json.Marshal(*args)
 		}
 	}
 	if name != nil {
-		r.File = &frame.Published{Name: *name, Shard: *shard, Lines: *lines, Bytes: *size}
+		r.File = &frame.Published{Name: *name, Shard: shard, Lines: lines, Bytes: size}
 	}
 	r.Created, r.Due, r.Leased, r.Started, r.Ended, r.LeaseUntil = at(created), at(due), at(leased), at(started), at(ended), at(leaseTo)
 	return r, nil
@@ -241,13 +255,14 @@ func (s *Store) Cancel(ctx context.Context, id int64, by, why string) (Run, erro
 		switch {
 		case r.State == Cancelled || r.Cancelling:
 			return nil
-		case r.State == Queued:
-			_, err := q.exec("UPDATE runs SET state = 'cancelled', why = $2, ended = {now} WHERE id = $1", id, text)
-			return err
 		case r.State.Ended():
 			return fmt.Errorf("%w: it has ended, as %s", ErrState, r.State)
+		case r.State == Leased || r.State == Running:
+			_, err := q.exec("UPDATE runs SET cancelling = 1, why = $2 WHERE id = $1", id, text)
+			return err
 		}
-		_, err := q.exec("UPDATE runs SET cancelling = 1, why = $2 WHERE id = $1", id, text)
+		// It is queued, or another hand has given it a state that there is not.
+		_, err := q.exec("UPDATE runs SET state = 'cancelled', why = $2, ended = {now} WHERE id = $1", id, text)
 		return err
 	})
 }

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -62,12 +64,67 @@ func openSQLite(rawURL string) (*database, error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	read.SetMaxOpenConns(4)
+	read.SetMaxOpenConns(5) // one of them is used's
 	for _, db := range []*sql.DB{write, read} {
 		db.SetMaxIdleConns(1)
 		db.SetConnMaxIdleTime(time.Minute) // each has a cache
 	}
-	return &database{write: write, read: read, dialect: &sqliteDialect}, nil
+	return &database{write: write, read: read, dialect: &sqliteDialect, used: used{path: path}}, nil
+}
+
+// used is the files of SQLite that are in use. The zero value is none.
+type used struct {
+	path  string
+	conn  *sql.Conn // it stays open, as the files beside the database go with the last one
+	files []os.FileInfo
+}
+
+// beside is what names the database's files: itself, its log and the log's index.
+var beside = []string{"", "-wal", "-shm"}
+
+// use notes which files are in use.
+func (d *database) use(ctx context.Context) (err error) {
+	u := &d.used
+	if u.path == "" {
+		return nil
+	}
+	if u.conn, err = d.read.Conn(ctx); err != nil {
+		return err
+	}
+	var version int
+	if err := u.conn.QueryRowContext(ctx, "SELECT version FROM schema_version").Scan(&version); err != nil {
+		return err
+	}
+	for _, name := range beside {
+		info, err := os.Stat(u.path + name)
+		if err != nil {
+			return err
+		}
+		u.files = append(u.files, info)
+	}
+	return nil
+}
+
+// moved fails if a file is another one than that in use, or is not there. SQLite would write
+// on, and what it writes would be gone with the process.
+func (u *used) moved() error {
+	for i, was := range u.files {
+		is, err := os.Stat(u.path + beside[i])
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err != nil || !os.SameFile(was, is) {
+			return fmt.Errorf("the file %s is in use and was removed or replaced: put it back, or start the process again", u.path+beside[i])
+		}
+	}
+	return nil
+}
+
+func (u *used) close() error {
+	if u.conn == nil {
+		return nil
+	}
+	return u.conn.Close()
 }
 
 // sqliteName returns the name of a data source: the file, and what each connection sets.
@@ -87,6 +144,10 @@ var sqliteDialect = dialect{
 		"{lock}": "", "{skip}": "", // the transaction has the only lock
 		"{id}": "integer PRIMARY KEY AUTOINCREMENT", "{text}": "text", "{blob}": "blob",
 	},
+	hasTable: "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1",
+	otherTable: `SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'schema_version'
+		AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name`,
+	loose: true,
 	transient: func(err error) bool {
 		e, ok := errors.AsType[*sqlite.Error](err)
 		return ok && (e.Code()&0xff == sqliteBusy || e.Code()&0xff == sqliteLocked)

@@ -79,7 +79,7 @@ func (s *Store) Writable(ctx context.Context) error {
 // Away tells whether a call failed because the database could not be used, not because of
 // what was asked. The same call may succeed later.
 func Away(err error) bool {
-	for _, refusal := range []error{ErrNotFound, ErrState, ErrConflict, ErrInvalid, ErrNewer, context.Canceled} {
+	for _, refusal := range []error{ErrNotFound, ErrState, ErrConflict, ErrInvalid, ErrNewer, ErrForeign, context.Canceled} {
 		if errors.Is(err, refusal) {
 			return false
 		}

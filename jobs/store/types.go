@@ -43,6 +43,8 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrNewer: the database belongs to a newer version of the program.
 	ErrNewer = errors.New("the state database belongs to a newer version of this program")
+	// ErrForeign: the database is not one of this program, or not whole.
+	ErrForeign = errors.New("it is not a whole state database of this program, restore it or name another one")
 )
 
 // Run is a run of a job. Times are the database's, UTC, in milliseconds; zero is unknown.
