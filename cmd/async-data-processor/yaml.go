@@ -13,6 +13,10 @@ import (
 	"async-data-processor/pipeline"
 )
 
+func configVar(flags *pflag.FlagSet, file *string) {
+	flags.StringVar(file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+}
+
 // readConfigFile returns the settings in a YAML file by the names of their flags;
 // none if there is no file. A null is a setting that is not set.
 func readConfigFile(path string) (map[string]given, error) {
