@@ -107,7 +107,7 @@ func (p *workersPage) answer() WorkersAnswer {
 	if len(rows) > p.query.Limit {
 		rows, more = rows[:p.query.Limit], true
 	}
-	a := WorkersAnswer{Head: p.nodes.head(), Workers: make([]WorkerView, len(rows))}
+	a := WorkersAnswer{Head: p.nodes.Head(), Workers: make([]WorkerView, len(rows))}
 	for i := range rows {
 		a.Workers[i] = rows[i].WorkerView
 	}
