@@ -14,10 +14,10 @@ import (
 
 // Bounds of a file of jobs. They are part of the contract.
 const (
-	// MaxDefinitionsBytes bounds the file.
-	MaxDefinitionsBytes = 256 << 10
-	// MaxJobs bounds the jobs in it.
-	MaxJobs = 256
+	// maxDefinitionsBytes bounds the file.
+	maxDefinitionsBytes = 256 << 10
+	// maxJobs bounds the jobs in it.
+	maxJobs = 256
 	// maxToldBytes bounds them as JSON, which a runner gets in one frame. Aliases can
 	// make much of little.
 	maxToldBytes = frame.MaxFrame / 2
@@ -25,11 +25,11 @@ const (
 	maxProblems = 20
 )
 
-// ParseDefinitions reads jobs: a map of their names, or a list. An error names the line of
+// parseDefinitions reads jobs: a map of their names, or a list. An error names the line of
 // each thing that is wrong with them, at most 20.
-func ParseDefinitions(text []byte) ([]frame.Definition, error) {
-	if len(text) > MaxDefinitionsBytes {
-		return nil, fmt.Errorf("the file is longer than %d KiB", MaxDefinitionsBytes>>10)
+func parseDefinitions(text []byte) ([]frame.Definition, error) {
+	if len(text) > maxDefinitionsBytes {
+		return nil, fmt.Errorf("the file is longer than %d KiB", maxDefinitionsBytes>>10)
 	}
 	top, err := yamldoc.Top(text)
 	if err != nil || top == nil {
@@ -98,9 +98,9 @@ func (p *definitionParser) job(key, n *yaml.Node) {
 		at = key
 	}
 	switch {
-	case len(p.jobs) >= MaxJobs || p.told > maxToldBytes:
+	case len(p.jobs) >= maxJobs || p.told > maxToldBytes:
 		if len(p.problems) == 0 {
-			p.fail(at, "there are too many jobs: want at most %d, and %d KiB of them as JSON", MaxJobs, maxToldBytes>>10)
+			p.fail(at, "there are too many jobs: want at most %d, and %d KiB of them as JSON", maxJobs, maxToldBytes>>10)
 		}
 		return
 	case n.Kind != yaml.MappingNode:

@@ -46,7 +46,7 @@ var fields = map[string]func(*frame.Definition, *yaml.Node) error{
 	"command": func(d *frame.Definition, n *yaml.Node) (err error) { d.Command, err = readCommand(n); return err },
 	"on":      func(d *frame.Definition, n *yaml.Node) (err error) { d.On, err = readOn(n); return err },
 	"labels": func(d *frame.Definition, n *yaml.Node) (err error) {
-		d.Labels, err = names(n, maxLabels, CheckName)
+		d.Labels, err = names(n, maxLabels, checkName)
 		return err
 	},
 	"timeout": func(d *frame.Definition, n *yaml.Node) (err error) {
@@ -76,7 +76,7 @@ var fields = map[string]func(*frame.Definition, *yaml.Node) error{
 
 // complete gives a job its defaults. given are its members.
 func complete(d *frame.Definition, given map[string]*yaml.Node) error {
-	if err := CheckName(d.Name); err != nil {
+	if err := checkName(d.Name); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
 	if strings.Trim(d.Name, "0123456789") == "" {
@@ -109,8 +109,8 @@ func complete(d *frame.Definition, given map[string]*yaml.Node) error {
 	return nil
 }
 
-// CheckName says why a text cannot be the name of a job, a label or a runner.
-func CheckName(name string) error {
+// checkName says why a text cannot be the name of a job, a label or a runner.
+func checkName(name string) error {
 	ok := name != "" && len(name) <= maxName
 	for _, c := range []byte(name) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-", c) >= 0)
