@@ -16,7 +16,7 @@ func TestWhere(t *testing.T) {
 		"//=e": true, "/a~1b=s": true, "/m~0n=t": true, "/m~01=t": false, "/user={}": false, "/list=": false, "/missing/x=": false,
 		"/user/id/x=42": false, "/message_id=a.0": true, "/user/id=4=2": false,
 	} {
-		w, err := ParseWhere(where)
+		w, err := parseWhere(where)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +73,7 @@ func TestQueryBounds(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := ParseWhere("/a"); !errors.Is(err, ErrQuery) {
+	if _, err := parseWhere("/a"); !errors.Is(err, ErrQuery) {
 		t.Error(err)
 	}
 }

@@ -75,8 +75,8 @@ type Where struct {
 	Value   string `json:"value"`
 }
 
-// ParseWhere reads "/user/id=42". The first "=" ends the pointer.
-func ParseWhere(s string) (Where, error) {
+// parseWhere reads "/user/id=42". The first "=" ends the pointer.
+func parseWhere(s string) (Where, error) {
 	pointer, value, ok := strings.Cut(s, "=")
 	if !ok {
 		return Where{}, fmt.Errorf("%w: where: want a JSON pointer, =, and a value, such as /user/id=42", ErrQuery)
