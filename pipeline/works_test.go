@@ -144,28 +144,67 @@ func (w *works) listening() string {
 
 func (w *works) post(body string) int {
 	w.t.Helper()
-	resp, err := http.Post(w.base+"/message", "application/json", strings.NewReader(body))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
+	answer, _ := w.ask("POST", w.base+"/message", "", body, "Content-Type", "application/json")
+	return answer.StatusCode
 }
 
 // status is the answer to a GET.
 func (w *works) status(path string) (int, string) {
 	w.t.Helper()
-	resp, err := http.Get(w.base + path)
+	answer, text := w.ask("GET", w.base+path, "", "")
+	return answer.StatusCode, text
+}
+
+// change sends a change.
+func (w *works) change(method, url, token, body string) (int, string) {
+	w.t.Helper()
+	answer, text := w.ask(method, url, token, body)
+	return answer.StatusCode, text
+}
+
+// request returns the status of a request, the cookies it sets, and what it is answered.
+func (w *works) request(method, url, token string, cookies []*http.Cookie, header ...string) (int, []*http.Cookie, string) {
+	w.t.Helper()
+	for _, c := range cookies {
+		header = append(header, "Cookie", c.Name+"="+c.Value)
+	}
+	answer, text := w.ask(method, url, token, "", header...)
+	return answer.StatusCode, answer.Cookies(), text
+}
+
+// opens fails unless each token is answered a GET with its status.
+func (w *works) opens(url string, tokens map[string]int) {
+	w.t.Helper()
+	for token, want := range tokens {
+		if answer, text := w.ask("GET", url, token, ""); answer.StatusCode != want {
+			w.t.Errorf("GET %s with %q: %d %s, want %d", url, token, answer.StatusCode, text, want)
+		}
+	}
+}
+
+// ask returns the answer to a request, and its body.
+func (w *works) ask(method, url, token, body string, header ...string) (*http.Response, string) {
+	w.t.Helper()
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return resp.StatusCode, string(body)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer, string(text)
 }
 
 // lines returns the values in the files.
