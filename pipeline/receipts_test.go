@@ -1,8 +1,6 @@
 package pipeline
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -16,20 +14,6 @@ func (w *works) submitted(token string) string {
 		w.t.Fatalf("a submission: %d %s", answer.StatusCode, text)
 	}
 	return answer.Header.Get("Location")
-}
-
-// adminBase is the base of the URLs of what listens beside the server.
-func (w *works) adminBase() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for line := range bytes.Lines(w.log.Bytes()) {
-		var l struct{ Message, Addr, Component string }
-		if err := json.Unmarshal(line, &l); err == nil && l.Component == "admin" && l.Addr != "" {
-			return "http://" + l.Addr
-		}
-	}
-	w.t.Fatal("nothing listens beside the server")
-	return ""
 }
 
 // TestReceiptAccess: a receipt is for those who submit or view, at every listener, by

@@ -115,7 +115,7 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 		}
 	})
 	if around.unready {
-		w.eventually("listener", func() bool { w.base = w.listening(); return w.base != "" })
+		w.eventually("listener", func() bool { w.base = w.baseOf("server started"); return w.base != "" })
 		return w
 	}
 	select {
@@ -129,17 +129,27 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 	return w
 }
 
-// listening returns the base of the server's URLs, once it is logged.
-func (w *works) listening() string {
+// baseOf returns the base of the URLs of what has started, as that line of the log says; ""
+// before it has.
+func (w *works) baseOf(started string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for line := range bytes.Lines(w.log.Bytes()) {
 		var l struct{ Message, Addr string }
-		if err := json.Unmarshal(line, &l); err == nil && l.Message == "server started" {
+		if err := json.Unmarshal(line, &l); err == nil && l.Message == started {
 			return "http://" + l.Addr
 		}
 	}
 	return ""
+}
+
+// adminBase is the base of the URLs of what listens beside the server.
+func (w *works) adminBase() string {
+	base := w.baseOf("health endpoints started")
+	if base == "" {
+		w.t.Fatal("nothing listens beside the server")
+	}
+	return base
 }
 
 func (w *works) post(body string) int {
