@@ -220,8 +220,12 @@ func (r *rig) queue(n int) {
 // publish queues an envelope of n messages.
 func (r *rig) publish(shard, n int) {
 	r.t.Helper()
+	r.publishAs(fmt.Sprintf("S%d", shard), shard, n)
+}
+
+func (r *rig) publishAs(id string, shard, n int) {
+	r.t.Helper()
 	var text bytes.Buffer
-	id := fmt.Sprintf("S%d", shard)
 	for i := range n {
 		fmt.Fprintf(&text, `{"message_id":"%s.%d","timestamp":"2019-10-12T08:10:54Z"}`+"\n", id, i)
 	}
