@@ -31,11 +31,7 @@ type outlet struct {
 // each time from empty queues and a quiet broker on, so that none has an
 // advantage.
 func backlog(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker()
-	if err != nil {
-		return nil, err
-	}
-	srv, err := l.server(ctx, r.url)
+	r, srv, err := l.serverOverRabbit(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -77,11 +77,7 @@ func embedded100(ctx context.Context, l *lab) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := l.broker()
-	if err != nil {
-		return nil, err
-	}
-	srv, err := l.server(ctx, r.url)
+	r, srv, err := l.serverOverRabbit(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -17,11 +17,7 @@ import (
 
 // files compares the whole way to files of five with writing bare files.
 func files(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker()
-	if err != nil {
-		return nil, err
-	}
-	srv, err := l.server(ctx, r.url)
+	r, srv, err := l.serverOverRabbit(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -85,11 +85,7 @@ func memoryRow(name, what string, p *process.Process) result {
 
 // single compares the ingest of single entries with a bare HTTP server.
 func single(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker()
-	if err != nil {
-		return nil, err
-	}
-	srv, err := l.server(ctx, r.url)
+	r, srv, err := l.serverOverRabbit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -199,11 +195,7 @@ func (l *lab) byShards(ctx context.Context, row result, numbers []int, over func
 
 // latency compares one entry at a time with a bare confirmed publish.
 func latency(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker()
-	if err != nil {
-		return nil, err
-	}
-	srv, err := l.server(ctx, r.url)
+	r, srv, err := l.serverOverRabbit(ctx)
 	if err != nil {
 		return nil, err
 	}

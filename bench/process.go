@@ -48,6 +48,16 @@ func (l *lab) server(ctx context.Context, broker string, settings ...string) (*p
 	return l.product(ctx, l.program, "server", append(settings, "BROKER_URL="+broker, "INTAKE_ONLY=true", "LISTEN_ADDR=127.0.0.1:0"))
 }
 
+// serverOverRabbit starts a server on the node.
+func (l *lab) serverOverRabbit(ctx context.Context) (*rabbit, *process.Process, error) {
+	r, err := l.broker()
+	if err != nil {
+		return nil, nil, err
+	}
+	srv, err := l.server(ctx, r.url)
+	return r, srv, err
+}
+
 // consumer starts the program's message-consumer, likewise.
 func (l *lab) consumer(ctx context.Context, broker, dir string, settings ...string) (*process.Process, error) {
 	return l.product(ctx, l.program, "message-consumer", append(settings,

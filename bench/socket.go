@@ -151,11 +151,7 @@ func readFrame(r *bufio.Reader) ([]byte, error) {
 // sockets compares the ingest of single entries by WebSocket with that by as many HTTP
 // connections, and with a bare HTTP server.
 func sockets(ctx context.Context, l *lab) ([]result, error) {
-	r, err := l.broker()
-	if err != nil {
-		return nil, err
-	}
-	srv, err := l.server(ctx, r.url)
+	r, srv, err := l.serverOverRabbit(ctx)
 	if err != nil {
 		return nil, err
 	}

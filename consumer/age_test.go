@@ -1,8 +1,6 @@
 package consumer
 
 import (
-	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -12,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"async-data-processor/broker/brokertest"
 	"async-data-processor/message"
 	"async-data-processor/workerpool"
 )
@@ -20,12 +17,7 @@ import (
 // accept queues an envelope of n messages that are accepted now.
 func (r *rig) accept(shard, n int) {
 	r.t.Helper()
-	id := message.NewID()
-	var text bytes.Buffer
-	for i := range n {
-		fmt.Fprintf(&text, `{"message_id":"%s.%d","timestamp":"2019-10-12T08:10:54Z"}`+"\n", id, i)
-	}
-	must(r.t, brokertest.Publish(r.t.Context(), r.larger, message.Envelope{ID: id, Shard: shard, Count: n, Body: text.Bytes()}))
+	r.publishAs(message.NewID(), shard, n)
 	synctest.Wait()
 }
 

@@ -128,7 +128,7 @@ func TestHandOver(t *testing.T) {
 			other.set.Start(0) // stands by
 			time.Sleep(50 * time.Millisecond)
 			owner.set.Stop(0)
-			for wait := 0; other.set.Status().Running(1) == 0 && wait < 1000; wait++ {
+			for wait := 0; running(other.set.Status(), 1) == 0 && wait < 1000; wait++ {
 				time.Sleep(10 * time.Millisecond)
 			}
 			other.checkRunning(1, 1)

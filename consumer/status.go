@@ -44,16 +44,6 @@ func (s *Set) Status() Status {
 	return all
 }
 
-// Running counts the shards below n that run.
-func (s Status) Running(n int) (running int) {
-	for _, sh := range s {
-		if sh.Shard < n && sh.State == event.ShardRunning {
-			running++
-		}
-	}
-	return running
-}
-
 // Owned counts the shards below n that run, or are paused.
 func (s Status) Owned(n int) (owned int) {
 	for _, sh := range s {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"async-data-processor/message"
 )
 
 // TestWhere follows messages on their way: queued, in a batch that gathers, with a worker
@@ -83,7 +85,7 @@ func TestWhereWithoutID(t *testing.T) {
 			for _, p := range *r.set.running[0].age.slots.Load() {
 				for i := range p {
 					if d := p[i].delivery.Load(); d != nil {
-						messages, _, err := d.Open()
+						messages, _, err := message.Strict.Open(d.Envelope)
 						must(t, err)
 						id = messages[0].ID()
 					}

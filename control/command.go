@@ -239,7 +239,7 @@ func (c *Commands) missing(shards []int) error {
 		return nil
 	}
 	s := c.cfg.Nodes.System()
-	if !s.head().Complete || !s.Queues || slices.ContainsFunc(s.Shards, func(v ShardView) bool { return v.Shard == shards[0] }) {
+	if !s.Head().Complete || !s.Queues || slices.ContainsFunc(s.Shards, func(v ShardView) bool { return v.Shard == shards[0] }) {
 		return nil
 	}
 	return fmt.Errorf("%w: there is no shard %d, there are shards 0 to %d", ErrCommand, shards[0], c.cfg.Shards-1)

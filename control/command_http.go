@@ -49,7 +49,7 @@ func (c *Commands) view(r *record) CommandView {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := CommandView{
-		ID: r.ID, Verb: r.Verb, Target: r.Target, Reason: r.Reason, By: r.By, At: r.at.UTC().Truncate(time.Millisecond),
+		ID: r.ID, Verb: r.Verb, Target: r.Target, Reason: r.Reason, By: r.By, At: stamp(r.at),
 		State: r.state(), Shards: make(map[string]ShardOutcome), Waiting: len(r.shards) - len(r.outcomes),
 	}
 	if r.Target == intakeTarget {

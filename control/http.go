@@ -120,7 +120,8 @@ type Head struct {
 	Complete bool `json:"complete"`
 }
 
-func (s *System) head() Head { return Head{s.AsOf, s.Node, !s.waits() && !s.Away} }
+// Head returns what each answer begins with.
+func (s *System) Head() Head { return Head{s.AsOf, s.Node, !s.waits() && !s.Away} }
 
 // NodesAnswer is the answer of /api/v1/nodes.
 type NodesAnswer struct {
@@ -136,7 +137,7 @@ func (s *System) nodesPage(q *listQuery) NodesAnswer {
 		begin++
 	}
 	end := min(len(s.Nodes), begin+q.limit)
-	a := NodesAnswer{Head: s.head(), Nodes: s.Nodes[begin:end]}
+	a := NodesAnswer{Head: s.Head(), Nodes: s.Nodes[begin:end]}
 	if end < len(s.Nodes) {
 		a.Next = s.Nodes[end-1].Node
 	}
@@ -164,7 +165,7 @@ func (s *System) shardsPage(q *listQuery) (ShardsAnswer, error) {
 	}
 	begin, _ := slices.BinarySearchFunc(s.Shards, after+1, func(v ShardView, from int) int { return v.Shard - from })
 	end := min(len(s.Shards), begin+q.limit)
-	a := ShardsAnswer{Head: s.head(), Shards: s.Shards[begin:end]}
+	a := ShardsAnswer{Head: s.Head(), Shards: s.Shards[begin:end]}
 	if end < len(s.Shards) {
 		a.Next = strconv.Itoa(s.Shards[end-1].Shard)
 	}
@@ -235,7 +236,7 @@ type NodeCheck struct {
 
 func (s *System) overview() Overview {
 	o := Overview{
-		Head: s.head(), Nodes: make(map[string]int), Shards: make(map[string]int), Intake: make(map[string]int),
+		Head: s.Head(), Nodes: make(map[string]int), Shards: make(map[string]int), Intake: make(map[string]int),
 		Disks: []NodeDisk{}, NotReady: []NodeCheck{},
 	}
 	if s.Queues {

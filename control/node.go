@@ -109,7 +109,7 @@ func New(cfg Config) *Node {
 	for _, text := range []*string{&cfg.Info.Version, &cfg.Info.Address, &cfg.Info.Broker} { // a cluster has many addresses
 		*text = broker.Clip(*text, maxText)
 	}
-	cfg.Info.Started = time.Now().UTC().Truncate(time.Millisecond)
+	cfg.Info.Started = stamp(time.Now())
 	id := message.NewID()
 	n := &Node{cfg: cfg, woken: make(chan struct{}, 1)}
 	n.id = clip(cmp.Or(cfg.Name, host, "node")) + "-" + id[len(id)-6:]

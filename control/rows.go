@@ -51,9 +51,6 @@ func coarseDisk(d Disk) Disk {
 	return d
 }
 
-// Head returns what each answer begins with.
-func (s *System) Head() Head { return s.head() }
-
 // OverviewRow returns the one row of the overview.
 func (s *System) OverviewRow() Row {
 	o := s.overview()

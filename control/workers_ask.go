@@ -53,14 +53,14 @@ func (l *Workers) Page(q WorkerQuery) (WorkersAnswer, error) {
 	return p.answer(), nil
 }
 
-// MaxWorkers is how many workers All returns.
-const MaxWorkers = 4096
+// maxWorkers is how many workers All returns.
+const maxWorkers = 4096
 
 // All asks for the workers that live, page by page.
 func (l *Workers) All() WorkersAnswer {
 	all, _ := l.Page(WorkerQuery{Limit: MaxPage}) // the query is right
-	for all.Next != "" && all.Complete && len(all.Workers) < MaxWorkers {
-		page, _ := l.Page(WorkerQuery{Limit: min(MaxPage, MaxWorkers-len(all.Workers)), After: all.Next})
+	for all.Next != "" && all.Complete && len(all.Workers) < maxWorkers {
+		page, _ := l.Page(WorkerQuery{Limit: min(MaxPage, maxWorkers-len(all.Workers)), After: all.Next})
 		all.Workers, all.Next, all.Complete = append(all.Workers, page.Workers...), page.Next, page.Complete
 	}
 	return all
@@ -107,7 +107,7 @@ func (p *workersPage) answer() WorkersAnswer {
 	if len(rows) > p.query.Limit {
 		rows, more = rows[:p.query.Limit], true
 	}
-	a := WorkersAnswer{Head: p.nodes.head(), Workers: make([]WorkerView, len(rows))}
+	a := WorkersAnswer{Head: p.nodes.Head(), Workers: make([]WorkerView, len(rows))}
 	for i := range rows {
 		a.Workers[i] = rows[i].WorkerView
 	}

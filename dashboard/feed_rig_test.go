@@ -2,10 +2,7 @@ package dashboard
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -15,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"async-data-processor/httpstream/streamtest"
 )
 
 // system is what the parts of a Feed look at.
@@ -79,60 +78,6 @@ func (s *system) feed(form Form) *Feed {
 
 func clientOf(r *http.Request) string { return r.Header.Get("Client") }
 
-// pipes is a listener of connections in memory, so that the clock of synctest is that of
-// their deadlines.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	if c, open := <-p; open {
-		return c, nil
-	}
-	return nil, net.ErrClosed
-}
-func (p pipes) Close() error   { close(p); return nil } // called once
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-// serve serves a Feed until stop is called, which ends all requests.
-func serve(h http.Handler) (p pipes, stop func()) {
-	p = make(pipes)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &http.Server{
-		Handler: h, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = s.Serve(p)
-	}()
-	return p, func() {
-		cancel(errors.New("the process stops"))
-		_ = s.Shutdown(context.Background())
-		<-served
-	}
-}
-
-// dial asks for a stream, and returns the connection behind the head of the answer.
-func (p pipes) dial(t *testing.T, client, query string) (net.Conn, *bufio.Reader, string) {
-	t.Helper()
-	ours, theirs := net.Pipe()
-	p <- theirs
-	if _, err := fmt.Fprintf(ours, "GET /api/v1/events%s HTTP/1.1\r\nHost: localhost\r\nClient: %s\r\n\r\n", query, client); err != nil {
-		t.Fatal(err)
-	}
-	in, head := bufio.NewReaderSize(ours, 16), ""
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		if line == "\r\n" {
-			return ours, in, head
-		}
-		head += line
-	}
-}
-
 // page is what a client knows.
 type page struct {
 	conn  net.Conn
@@ -150,9 +95,11 @@ type page struct {
 	broken   string    // what it could not read
 }
 
+const events = "/api/v1/events"
+
 // open begins a stream, and reads it.
-func (p pipes) open(t *testing.T, client string) *page {
-	conn, in, _ := p.dial(t, client, "?parts=things")
+func open(t *testing.T, p streamtest.Pipes, client string) *page {
+	conn, in, _ := p.Get(t, events+"?parts=things", "Client: "+client)
 	c := &page{conn: conn, ended: make(chan struct{}), rows: make(map[string]string)}
 	go c.read(in)
 	return c

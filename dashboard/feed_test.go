@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"async-data-processor/httpstream/streamtest"
 )
 
 // TestFeedTellsAll: whatever becomes of the rows, a client that puts together what it is
@@ -21,8 +23,8 @@ func TestFeedTellsAll(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			s := newSystem()
-			p, stop := serve(s.feed(Rows))
-			clients := []*page{p.open(t, "a")}
+			p, stop := streamtest.Serve(s.feed(Rows))
+			clients := []*page{open(t, p, "a")}
 			long := strings.Repeat("<x>", 300) // so that a part takes several events
 			for range 60 {
 				for range 1 << random.IntN(10) {
@@ -46,7 +48,7 @@ func TestFeedTellsAll(t *testing.T) {
 				s.complete = random.IntN(2) == 0
 				s.mu.Unlock()
 				if random.IntN(10) == 0 {
-					clients = append(clients, p.open(t, "a"))
+					clients = append(clients, open(t, p, "a"))
 				}
 				time.Sleep(time.Duration(random.IntN(3)) * 400 * time.Millisecond)
 			}
@@ -70,8 +72,8 @@ func TestFeedTellsNews(t *testing.T) {
 		for i := range 1024 {
 			s.set(fmt.Sprint(i), "idle")
 		}
-		p, stop := serve(s.feed(Rows))
-		c := p.open(t, "a")
+		p, stop := streamtest.Serve(s.feed(Rows))
+		c := open(t, p, "a")
 		time.Sleep(time.Second)
 		before := c.see()
 		if len(before.rows) != 1024 || before.wholes != 1 || !slices.Equal(before.order, s.keys) {
@@ -102,8 +104,8 @@ func TestFeedForms(t *testing.T) {
 		value, points := newSystem(), newSystem()
 		value.set("overview", "1")
 		f := NewFeed([]Part{{Name: "value", Form: Value, Look: value.look}, {Name: "points", Form: Points, Look: points.look}}, clientOf)
-		p, stop := serve(f)
-		_, in, _ := p.dial(t, "a", "")
+		p, stop := streamtest.Serve(f)
+		_, in, _ := p.Get(t, events, "Client: a")
 		c := &page{ended: make(chan struct{}), rows: make(map[string]string)}
 		go c.read(in)
 		for i := range 10 {
@@ -133,14 +135,14 @@ func TestFeedLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem()
 		f := s.feed(Rows)
-		p, stop := serve(f)
+		p, stop := streamtest.Serve(f)
 		time.Sleep(time.Minute)
 		if n := s.looked(); n != 0 {
 			t.Errorf("%d looks without a stream", n)
 		}
 		began := time.Now()
 		for i := range 200 {
-			c := p.open(t, fmt.Sprint(i))
+			c := open(t, p, fmt.Sprint(i))
 			time.Sleep(time.Duration(1+i%10) * 10 * time.Millisecond)
 			if i%5 > 0 {
 				c.conn.Close()
@@ -164,8 +166,8 @@ func TestFeedComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem()
 		s.set("1", "old")
-		p, stop := serve(s.feed(Rows))
-		first := p.open(t, "a")
+		p, stop := streamtest.Serve(s.feed(Rows))
+		first := open(t, p, "a")
 		time.Sleep(time.Second)
 		first.conn.Close()
 		time.Sleep(time.Minute)
@@ -174,7 +176,7 @@ func TestFeedComesBack(t *testing.T) {
 		s.mu.Lock()
 		s.takes = 700 * time.Millisecond
 		s.mu.Unlock()
-		c := p.open(t, "a")
+		c := open(t, p, "a")
 		time.Sleep(time.Second)
 		if got := c.see(); !slices.Equal(got.order, []string{"1", "2"}) || got.rows["1"] != "new" || got.wholes != 1 {
 			t.Errorf("it was told %v, %v", got.order, got.rows)
@@ -190,8 +192,8 @@ func TestFeedForgetsGone(t *testing.T) {
 		s := newSystem()
 		s.set("stays", "x")
 		f := s.feed(Rows)
-		p, stop := serve(f)
-		c := p.open(t, "a")
+		p, stop := streamtest.Serve(f)
+		c := open(t, p, "a")
 		for i := range 3 {
 			for n := range 3000 {
 				s.set(fmt.Sprint(i, "-", n), "x")
@@ -217,14 +219,14 @@ func TestFeedPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem()
 		f := s.feed(Rows)
-		p, stop := serve(f)
+		p, stop := streamtest.Serve(f)
 		var all []*page
 		for range MaxViewers {
-			all = append(all, p.open(t, "a"))
+			all = append(all, open(t, p, "a"))
 			synctest.Wait()
 		}
 		refused := func(client string) bool {
-			conn, in, head := p.dial(t, client, "")
+			conn, in, head := p.Get(t, events, "Client: "+client)
 			go discard(in)
 			defer conn.Close()
 			return strings.Contains(head, "503 Service Unavailable") && strings.Contains(head, "Retry-After: 10\r\n")
@@ -232,7 +234,7 @@ func TestFeedPlaces(t *testing.T) {
 		if !refused("a") {
 			t.Error("a client got one more than there may be")
 		}
-		other := p.open(t, "b")
+		other := open(t, p, "b")
 		time.Sleep(time.Second)
 		if got := all[0].see(); got.bye != "places" {
 			t.Errorf("the oldest ends with %q", got.bye)
@@ -254,10 +256,10 @@ func TestFeedSlowReader(t *testing.T) {
 		s := newSystem()
 		s.set("1", "0")
 		f := s.feed(Rows)
-		p, stop := serve(f)
-		deaf, _, _ := p.dial(t, "a", "")
-		slow, in, _ := p.dial(t, "a", "")
-		c := p.open(t, "a")
+		p, stop := streamtest.Serve(f)
+		deaf, _, _ := p.Get(t, events, "Client: a")
+		slow, in, _ := p.Get(t, events, "Client: a")
+		c := open(t, p, "a")
 		for i := range 36 {
 			s.set("1", fmt.Sprint(i))
 			time.Sleep(250 * time.Millisecond)
@@ -284,8 +286,8 @@ func TestFeedSlowReader(t *testing.T) {
 func TestFeedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem()
-		p, stop := serve(s.feed(Rows))
-		c := p.open(t, "a")
+		p, stop := streamtest.Serve(s.feed(Rows))
+		c := open(t, p, "a")
 		for i := range 20 {
 			for n := range 2000 {
 				s.set(fmt.Sprint(n), fmt.Sprint(i, strings.Repeat("x", 1000)))
@@ -309,9 +311,9 @@ func TestFeedDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem()
 		s.set("1", strings.Repeat("x", 100_000))
-		p, stop := serve(s.feed(Rows))
-		deaf, _, _ := p.dial(t, "a", "")
-		c := p.open(t, "a")
+		p, stop := streamtest.Serve(s.feed(Rows))
+		deaf, _, _ := p.Get(t, events, "Client: a")
+		c := open(t, p, "a")
 		time.Sleep(3 * time.Second)
 		began := time.Now()
 		stop()

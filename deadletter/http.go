@@ -186,11 +186,7 @@ func (l Handler) postReplay(w http.ResponseWriter, r *http.Request, key, by stri
 	if len(in.Reason) > maxWhy {
 		return nil, fmt.Errorf("%w: reason has %d bytes, want at most %d", ErrTask, len(in.Reason), maxWhy)
 	}
-	out, err := l.Replay(Change{Key: key, Body: in.Body, Reason: in.Reason, By: by, From: r.RemoteAddr})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return l.Replay(Change{Key: key, Body: in.Body, Reason: in.Reason, By: by, From: r.RemoteAddr})
 }
 
 // refusals are the problems that errors are.

@@ -21,7 +21,7 @@ const maxAge = 10 * time.Millisecond
 type Watermark struct {
 	dir     string
 	minFree int64
-	free    func(dir string) (int64, error) // Free, or a test's
+	free    func(dir string) (int64, error) // freeSpace, or a test's
 	began   time.Time                       // of the clock of looked, which never jumps
 
 	looking sync.Mutex // held by the caller of Check that looks
@@ -32,7 +32,7 @@ type Watermark struct {
 
 // NewWatermark returns the watermark of minFree bytes; 0 switches it off.
 func NewWatermark(dir string, minFree int64) *Watermark {
-	w := &Watermark{dir: dir, minFree: minFree, free: Free, began: time.Now()}
+	w := &Watermark{dir: dir, minFree: minFree, free: freeSpace, began: time.Now()}
 	w.looked.Store(-2 * int64(maxAge)) // the first Check looks
 	w.seen.Store(-1)
 	return w
@@ -118,8 +118,8 @@ func (w *Watermark) Seen() int64 { return w.seen.Load() }
 // finish first.
 func (w *Watermark) Clear() { w.low.Store(nil) }
 
-// Free is what this user may still write to the file system of a folder.
-func Free(dir string) (int64, error) {
+// freeSpace is what this user may still write to the file system of a folder.
+func freeSpace(dir string) (int64, error) {
 	var stat unix.Statfs_t
 	for {
 		err := unix.Statfs(dir, &stat)

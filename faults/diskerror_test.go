@@ -103,13 +103,8 @@ func (m *machine) failForAWhile(kind lossyfs.Kind, errno unix.Errno) {
 		return errno
 	})
 	rig.Eventually(m, "being not ready", func() error {
-		resp, err := http.Get("http://" + m.local().Addr + "/readyz")
-		if err != nil {
-			m.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusServiceUnavailable {
-			return fmt.Errorf("%s while every %s fails", resp.Status, kind)
+		if status, text := m.local().Get("/readyz"); status != http.StatusServiceUnavailable {
+			return fmt.Errorf("%d %s while every %s fails", status, text, kind)
 		}
 		return nil
 	})

@@ -2,7 +2,6 @@ package faults
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -66,13 +65,7 @@ func (c *campaign) intake(p *rig.Process, verb string) {
 // refuses fails unless the server says that the intake is paused.
 func (c *campaign) refuses(p *rig.Process) {
 	c.Helper()
-	answer, err := http.Post("http://"+p.Addr+"/message", "application/json", strings.NewReader(rig.Entries(0, 1)))
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), "problem:paused") {
-		c.Errorf("a server with a paused intake answers %s, %s, %v", answer.Status, text, err)
+	if status, text := p.Send("/message", rig.Entries(0, 1)); status != http.StatusServiceUnavailable || !strings.Contains(text, "problem:paused") {
+		c.Errorf("a server with a paused intake answers %d %s", status, text)
 	}
 }

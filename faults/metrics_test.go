@@ -2,7 +2,6 @@ package faults
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,16 +15,11 @@ import (
 // whether it shows one.
 func scraped(t *testing.T, p *rig.Process, name string) (most float64, found bool) {
 	t.Helper()
-	resp, err := http.Get("http://" + p.Addr + "/metrics")
-	if err != nil {
-		t.Fatal(err)
+	status, text := p.Get("/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("GET /metrics: %d %s", status, text)
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("GET /metrics: %d, %v", resp.StatusCode, err)
-	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if series, _, _ = strings.Cut(series, "{"); series != name {
 			continue

@@ -3,7 +3,6 @@ package faults
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -12,20 +11,6 @@ import (
 
 	"async-data-processor/faults/rig"
 )
-
-// receiptAt asks a process for the receipt of a submission.
-func receiptAt(p *rig.Process, place string) (status int, body string) {
-	resp, err := http.Get("http://" + p.Addr + place)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	return resp.StatusCode, string(text)
-}
 
 // TestReceiptInATerminal follows a submission with curl, at every process of a system: it
 // prints lines and ends by itself. After a restart of all of them it is still known.
@@ -59,7 +44,7 @@ func TestReceiptInATerminal(t *testing.T) {
 				}
 			}
 			for _, p := range nodes {
-				if status, body := receiptAt(p, "/submissions/01JD8Y6G5V3X9Q2R7T4B1C0003"); status != http.StatusNotFound {
+				if status, body := p.Get("/submissions/01JD8Y6G5V3X9Q2R7T4B1C0003"); status != http.StatusNotFound {
 					t.Errorf("one that is not known: %d %s", status, body)
 				}
 			}
@@ -71,36 +56,18 @@ func TestReceiptInATerminal(t *testing.T) {
 			consumer, server = b.Launch(t, settings...)
 			for _, p := range []*rig.Process{server, consumer} {
 				rig.Eventually(t, "the receipt after the restart", func() error {
-					if status, body := receiptAt(p, place); status != http.StatusOK || !strings.Contains(body, `"written":7,"dead":0,"pending":0,"done":true`) {
+					if status, body := p.Get(place); status != http.StatusOK || !strings.Contains(body, `"written":7,"dead":0,"pending":0,"done":true`) {
 						return fmt.Errorf("got %d %s", status, body)
 					}
 					return nil
 				})
 			}
 			// What is accepted now is in a file when the answer says so.
-			resp, err := post(server, rig.Entries(7, 1), "Prefer", "wait=20")
-			if err != nil || !strings.Contains(resp, `"written":1,"dead":0,"done":true`) {
-				t.Errorf("waited for: %s, %v", resp, err)
+			if status, r, _ := server.Post(rig.Entries(7, 1), "Prefer", "wait=20"); r.Written != 1 || r.Dead != 0 || !r.Done {
+				t.Errorf("waited for: %d %+v", status, r)
 			}
 		})
 	}
-}
-
-// post returns the body of an answer.
-func post(p *rig.Process, body string, header ...string) (string, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://"+p.Addr+"/message", strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(header[0], header[1])
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return string(text), err
 }
 
 // followed is what is wrong with what curl prints of a submission of seven.

@@ -132,13 +132,9 @@ func (s *sharers) shared(p *rig.Process) error {
 // ask reads what a process answers of the system.
 func ask(t testing.TB, p *rig.Process, what string, into any) {
 	t.Helper()
-	resp, err := http.Get("http://" + p.Addr + "/api/v1/" + what)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(into); err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v", what, resp.Status, err)
+	status, text := p.Get("/api/v1/" + what)
+	if err := json.Unmarshal([]byte(text), into); err != nil || status != http.StatusOK {
+		t.Fatalf("%s: %d %s, %v", what, status, text, err)
 	}
 }
 

@@ -49,13 +49,9 @@ func TestWhereAcrossAKill(t *testing.T) {
 // where asks the server where a message is.
 func (c *campaign) where(id string) (l live.Location) {
 	c.Helper()
-	resp, err := http.Get("http://" + c.server.Addr + live.MessagePath + id)
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&l); err != nil || resp.StatusCode != http.StatusOK {
-		c.Fatalf("%s: %s, %v", id, resp.Status, err)
+	status, text := c.server.Get(live.MessagePath + id)
+	if err := json.Unmarshal([]byte(text), &l); err != nil || status != http.StatusOK {
+		c.Fatalf("%s: %d %s, %v", id, status, text, err)
 	}
 	return l
 }

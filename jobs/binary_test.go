@@ -129,7 +129,7 @@ func FuzzFrame(f *testing.F) {
 		if strings.ContainsAny(got.Why, "\x00\n\x1b") {
 			t.Errorf("why is %q", got.Why)
 		}
-		if got.Type == frame.Hello && checkHello(got) == nil && (CheckName(got.Runner) != nil || got.Slots < 1 || got.Slots > frame.MaxSlots) {
+		if got.Type == frame.Hello && checkHello(got) == nil && (checkName(got.Runner) != nil || got.Slots < 1 || got.Slots > frame.MaxSlots) {
 			t.Errorf("got %+v", got)
 		}
 		if kind, run, ok := frame.BinaryReport(text); ok && (len(text) != 5 || kind > 3 || run != int32(binary.BigEndian.Uint32(text[1:]))) {

@@ -96,11 +96,11 @@ func checkHello(f frame.Frame) error {
 	case len(f.Labels) > maxLabels:
 		return fmt.Errorf("a runner has at most %d labels", maxLabels)
 	}
-	if err := CheckName(f.Runner); err != nil {
+	if err := checkName(f.Runner); err != nil {
 		return fmt.Errorf("the runner's name: %w", err)
 	}
 	for _, label := range f.Labels {
-		if err := CheckName(label); err != nil {
+		if err := checkName(label); err != nil {
 			return fmt.Errorf("a label: %w", err)
 		}
 	}

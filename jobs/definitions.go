@@ -1,24 +1,23 @@
 package jobs
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"go.yaml.in/yaml/v3"
 
 	"async-data-processor/broker"
 	"async-data-processor/jobs/frame"
+	"async-data-processor/yamldoc"
 )
 
 // Bounds of a file of jobs. They are part of the contract.
 const (
-	// MaxDefinitionsBytes bounds the file.
-	MaxDefinitionsBytes = 256 << 10
-	// MaxJobs bounds the jobs in it.
-	MaxJobs = 256
+	// maxDefinitionsBytes bounds the file.
+	maxDefinitionsBytes = 256 << 10
+	// maxJobs bounds the jobs in it.
+	maxJobs = 256
 	// maxToldBytes bounds them as JSON, which a runner gets in one frame. Aliases can
 	// make much of little.
 	maxToldBytes = frame.MaxFrame / 2
@@ -26,13 +25,13 @@ const (
 	maxProblems = 20
 )
 
-// ParseDefinitions reads jobs: a map of their names, or a list. An error names the line of
+// parseDefinitions reads jobs: a map of their names, or a list. An error names the line of
 // each thing that is wrong with them, at most 20.
-func ParseDefinitions(text []byte) ([]frame.Definition, error) {
-	if len(text) > MaxDefinitionsBytes {
-		return nil, fmt.Errorf("the file is longer than %d KiB", MaxDefinitionsBytes>>10)
+func parseDefinitions(text []byte) ([]frame.Definition, error) {
+	if len(text) > maxDefinitionsBytes {
+		return nil, fmt.Errorf("the file is longer than %d KiB", maxDefinitionsBytes>>10)
 	}
-	top, err := document(text)
+	top, err := yamldoc.Top(text)
 	if err != nil || top == nil {
 		return nil, err
 	}
@@ -44,7 +43,7 @@ func ParseDefinitions(text []byte) ([]frame.Definition, error) {
 		}
 	case yaml.SequenceNode:
 		for _, n := range top.Content {
-			p.job(nil, resolved(n))
+			p.job(nil, yamldoc.Resolved(n))
 		}
 	default:
 		p.fail(top, "want jobs: a map of their names, or a list")
@@ -53,28 +52,6 @@ func ParseDefinitions(text []byte) ([]frame.Definition, error) {
 		return nil, errors.Join(p.problems...)
 	}
 	return p.jobs, nil
-}
-
-// document returns the top of the file's one document, nil if there is nothing in it.
-func document(text []byte) (*yaml.Node, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	var first, second yaml.Node
-	switch err := dec.Decode(&first); {
-	case err == io.EOF:
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	if err := dec.Decode(&second); err == nil {
-		return nil, fmt.Errorf("line %d: a second document, want one", second.Line)
-	} else if err != io.EOF {
-		return nil, err
-	}
-	top := resolved(first.Content[0])
-	if isNull(top) {
-		return nil, nil
-	}
-	return top, nil
 }
 
 // definitionParser collects jobs, and what is wrong with them.
@@ -96,10 +73,10 @@ func (p *definitionParser) members(of *yaml.Node, what string) func(yield func(k
 	return func(yield func(key, value *yaml.Node) bool) {
 		lines := make(map[string]int)
 		for i := 0; i+1 < len(of.Content); i += 2 {
-			key, value := resolved(of.Content[i]), resolved(of.Content[i+1])
+			key, value := yamldoc.Resolved(of.Content[i]), yamldoc.Resolved(of.Content[i+1])
 			before, twice := lines[key.Value]
 			switch {
-			case key.Kind != yaml.ScalarNode || isNull(key):
+			case key.Kind != yaml.ScalarNode || yamldoc.IsNull(key):
 				p.fail(key, "want a plain name of a %s", what)
 				continue
 			case twice:
@@ -121,9 +98,9 @@ func (p *definitionParser) job(key, n *yaml.Node) {
 		at = key
 	}
 	switch {
-	case len(p.jobs) >= MaxJobs || p.told > maxToldBytes:
+	case len(p.jobs) >= maxJobs || p.told > maxToldBytes:
 		if len(p.problems) == 0 {
-			p.fail(at, "there are too many jobs: want at most %d, and %d KiB of them as JSON", MaxJobs, maxToldBytes>>10)
+			p.fail(at, "there are too many jobs: want at most %d, and %d KiB of them as JSON", maxJobs, maxToldBytes>>10)
 		}
 		return
 	case n.Kind != yaml.MappingNode:
@@ -170,16 +147,6 @@ func (p *definitionParser) job(key, n *yaml.Node) {
 	}
 	p.jobs = append(p.jobs, d)
 }
-
-// resolved returns the node that an alias stands for.
-func resolved(n *yaml.Node) *yaml.Node {
-	if n.Kind == yaml.AliasNode {
-		return n.Alias
-	}
-	return n
-}
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 // shorten cuts what an error quotes.
 func shorten(text string) string { return broker.Clip(text, 80) }

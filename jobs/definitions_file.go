@@ -13,15 +13,15 @@ type Definitions struct {
 	path string
 }
 
-// LoadDefinitions reads a file of jobs: see ParseDefinitions.
+// LoadDefinitions reads a file of jobs: see parseDefinitions.
 func LoadDefinitions(path string) (*Definitions, error) {
 	files, err := reload.Load(func(texts [][]byte) ([]frame.Definition, error) {
-		jobs, err := ParseDefinitions(texts[0])
+		jobs, err := parseDefinitions(texts[0])
 		if err != nil {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 		return jobs, err
-	}, MaxDefinitionsBytes, path)
+	}, maxDefinitionsBytes, path)
 	if err != nil {
 		return nil, err
 	}

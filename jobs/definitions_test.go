@@ -58,7 +58,7 @@ etl:
 `, []frame.Definition{whole}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := ParseDefinitions([]byte(c.text))
+			got, err := parseDefinitions([]byte(c.text))
 			must(t, err)
 			if !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)
@@ -69,7 +69,7 @@ etl:
 
 func TestParseDefinitionsRefuses(t *testing.T) {
 	var many strings.Builder
-	for n := range MaxJobs + 1 {
+	for n := range maxJobs + 1 {
 		fmt.Fprintf(&many, "j%d: {command: x}\n", n)
 	}
 	bomb := "- &a {name: j0, command: [" + strings.TrimSuffix(strings.Repeat("'"+strings.Repeat("x", 1000)+"',", 100), ",") + "]}\n"
@@ -119,18 +119,18 @@ func TestParseDefinitionsRefuses(t *testing.T) {
 		"a null":              {"a: {command: x, env: {A: }}\n", "line 1: env: A: want a plain value"},
 		"a secret with value": {"a: {command: x, env: {A: b}, secrets: [A]}\n", `line 1: the job "a" has A in env and in secrets`},
 		"too many":            {many.String(), "too many jobs: want at most 256"},
-		"too long":            {strings.Repeat("#", MaxDefinitionsBytes+1), "longer than 256 KiB"},
+		"too long":            {strings.Repeat("#", maxDefinitionsBytes+1), "longer than 256 KiB"},
 		"much by aliases":     {aliases.String(), "more than 512 KiB as JSON"},
 		"itself":              {"a: &a {command: *a}\n", "line 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			jobs, err := ParseDefinitions([]byte(c.text))
+			jobs, err := parseDefinitions([]byte(c.text))
 			if err == nil || !strings.Contains(err.Error(), c.want) || jobs != nil {
 				t.Errorf("got %d jobs and %v, want %q", len(jobs), err, c.want)
 			}
 		})
 	}
-	_, err := ParseDefinitions([]byte("a:\n  comand: x\n  timeout: 1\nb: {on: x}\n"))
+	_, err := parseDefinitions([]byte("a:\n  comand: x\n  timeout: 1\nb: {on: x}\n"))
 	if err == nil || strings.Count(err.Error(), "line ") != 3 {
 		t.Errorf("got %v, want all that is wrong", err)
 	}
@@ -200,19 +200,19 @@ func FuzzDefinitions(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		jobs, err := ParseDefinitions(text)
+		jobs, err := parseDefinitions(text)
 		if err != nil {
 			return
 		}
 		told, err := json.Marshal(jobs)
-		if err != nil || len(told) > frame.MaxFrame || len(jobs) > MaxJobs {
+		if err != nil || len(told) > frame.MaxFrame || len(jobs) > maxJobs {
 			t.Fatalf("%d jobs have %d bytes as JSON, %v", len(jobs), len(told), err)
 		}
 		var again []frame.Definition
 		must(t, json.Unmarshal(told, &again))
 		names := make(map[string]bool)
 		for i, d := range jobs {
-			if CheckName(d.Name) != nil || names[d.Name] || d.Concurrency < 1 || d.Attempts < 1 || d.Keep < 1 || d.Timeout <= 0 || d.Image == "" && len(d.Command) == 0 {
+			if checkName(d.Name) != nil || names[d.Name] || d.Concurrency < 1 || d.Attempts < 1 || d.Keep < 1 || d.Timeout <= 0 || d.Image == "" && len(d.Command) == 0 {
 				t.Errorf("got %+v", d)
 			}
 			names[d.Name] = true

@@ -119,7 +119,7 @@ func New(cfg Config) *Engine {
 // they have. It is called once.
 func (e *Engine) Run(ctx context.Context) {
 	defer e.hub.close()
-	defer e.cfg.Bus.Listen(ChangedTopic, e.hear)()
+	defer e.cfg.Bus.Listen(changedTopic, e.hear)()
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { e.tells.run(ctx, e.cfg.Node, e.cfg.Bus) })

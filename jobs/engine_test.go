@@ -347,10 +347,10 @@ func TestHear(t *testing.T) {
 			"", "null", "[]", `{"v":2,"node":"x","more":true}`, `{"v":1,"node":"node","runs":[{"id":1,"attempt":1,"cancelling":true}]}`,
 			`{"v":1,"node":"x","runs":[{"id":-1,"attempt":99,"state":"what","cancelling":true}]}`, `{"v":1,"runs":{}}`,
 		} {
-			must(t, rg.bus.Tell(ChangedTopic, []byte(body)))
+			must(t, rg.bus.Tell(changedTopic, []byte(body)))
 		}
 		p.silent(2 * time.Second)
-		must(t, rg.bus.Tell(ChangedTopic, []byte(`{"v":1,"node":"x","runs":[{"id":1,"attempt":1,"state":"running","cancelling":true}]}`)))
+		must(t, rg.bus.Tell(changedTopic, []byte(`{"v":1,"node":"x","runs":[{"id":1,"attempt":1,"state":"running","cancelling":true}]}`)))
 		p.hear(frame.Cancel)
 	})
 }

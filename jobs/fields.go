@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"async-data-processor/jobs/frame"
+	"async-data-processor/yamldoc"
 )
 
 // Defaults of a job.
@@ -45,7 +46,7 @@ var fields = map[string]func(*frame.Definition, *yaml.Node) error{
 	"command": func(d *frame.Definition, n *yaml.Node) (err error) { d.Command, err = readCommand(n); return err },
 	"on":      func(d *frame.Definition, n *yaml.Node) (err error) { d.On, err = readOn(n); return err },
 	"labels": func(d *frame.Definition, n *yaml.Node) (err error) {
-		d.Labels, err = names(n, maxLabels, CheckName)
+		d.Labels, err = names(n, maxLabels, checkName)
 		return err
 	},
 	"timeout": func(d *frame.Definition, n *yaml.Node) (err error) {
@@ -75,7 +76,7 @@ var fields = map[string]func(*frame.Definition, *yaml.Node) error{
 
 // complete gives a job its defaults. given are its members.
 func complete(d *frame.Definition, given map[string]*yaml.Node) error {
-	if err := CheckName(d.Name); err != nil {
+	if err := checkName(d.Name); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
 	if strings.Trim(d.Name, "0123456789") == "" {
@@ -108,8 +109,8 @@ func complete(d *frame.Definition, given map[string]*yaml.Node) error {
 	return nil
 }
 
-// CheckName says why a text cannot be the name of a job, a label or a runner.
-func CheckName(name string) error {
+// checkName says why a text cannot be the name of a job, a label or a runner.
+func checkName(name string) error {
 	ok := name != "" && len(name) <= maxName
 	for _, c := range []byte(name) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("._-", c) >= 0)
@@ -138,7 +139,7 @@ func checkVariable(name string) error {
 
 // scalar returns a plain value as text.
 func scalar(n *yaml.Node) (string, error) {
-	if n.Kind != yaml.ScalarNode || isNull(n) {
+	if n.Kind != yaml.ScalarNode || yamldoc.IsNull(n) {
 		return "", errors.New("want a plain value")
 	}
 	return n.Value, nil
@@ -205,7 +206,7 @@ func spanText(d time.Duration) string {
 // names reads a list of different names; a plain value is a list of one.
 func names(n *yaml.Node, most int, check func(string) error) (list []string, err error) {
 	content := n.Content
-	if n.Kind == yaml.ScalarNode && !isNull(n) {
+	if n.Kind == yaml.ScalarNode && !yamldoc.IsNull(n) {
 		content = []*yaml.Node{n}
 	} else if n.Kind != yaml.SequenceNode {
 		return nil, errors.New("want a list of names")
@@ -214,7 +215,7 @@ func names(n *yaml.Node, most int, check func(string) error) (list []string, err
 		return nil, fmt.Errorf("want at most %d names", most)
 	}
 	for _, item := range content {
-		name, err := scalar(resolved(item))
+		name, err := scalar(yamldoc.Resolved(item))
 		if err == nil {
 			err = check(name)
 		}
@@ -253,7 +254,7 @@ func readImage(n *yaml.Node) (string, error) {
 // readCommand reads the arguments of a process; a plain value is one.
 func readCommand(n *yaml.Node) (command []string, err error) {
 	content := n.Content
-	if n.Kind == yaml.ScalarNode && !isNull(n) {
+	if n.Kind == yaml.ScalarNode && !yamldoc.IsNull(n) {
 		content = []*yaml.Node{n}
 	} else if n.Kind != yaml.SequenceNode {
 		return nil, errors.New("want a list of arguments, or one")
@@ -262,7 +263,7 @@ func readCommand(n *yaml.Node) (command []string, err error) {
 		return nil, fmt.Errorf("want 1 to %d arguments", maxArguments)
 	}
 	for _, item := range content {
-		t, err := text(resolved(item))
+		t, err := text(yamldoc.Resolved(item))
 		if err != nil {
 			return nil, err
 		}
@@ -283,7 +284,7 @@ func readEnv(n *yaml.Node) (map[string]string, error) {
 	}
 	env := make(map[string]string)
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		name, err := scalar(resolved(n.Content[i]))
+		name, err := scalar(yamldoc.Resolved(n.Content[i]))
 		if err == nil {
 			err = checkVariable(name)
 		}
@@ -293,7 +294,7 @@ func readEnv(n *yaml.Node) (map[string]string, error) {
 		if _, twice := env[name]; twice {
 			return nil, fmt.Errorf("%s is here twice", name)
 		}
-		if env[name], err = text(resolved(n.Content[i+1])); err != nil {
+		if env[name], err = text(yamldoc.Resolved(n.Content[i+1])); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}

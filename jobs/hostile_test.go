@@ -122,7 +122,7 @@ func TestNoHello(t *testing.T) {
 func TestManyRunners(t *testing.T) {
 	inBubble(t, func(rg *rig) {
 		e := rg.start("node", rg.store)
-		for n := range MaxRunners {
+		for n := range maxRunners {
 			e.connect(fmt.Sprint("r", n), 1, nil)
 		}
 		p := e.dial(false)

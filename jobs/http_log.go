@@ -45,7 +45,7 @@ func (h *Handler) log(w http.ResponseWriter, r *http.Request, id int64) {
 	case err != nil:
 		problems.Answer(w, err)
 	case q.ranged:
-		answerRange(w, &q, part)
+		answerRange(w, part)
 	default:
 		h.send(w, r, &q, run, part)
 	}
@@ -162,7 +162,7 @@ func readRange(lines []string) (offset int64, limit int, ranged bool) {
 }
 
 // answerRange answers with one part. The length of the log is told when no more comes.
-func answerRange(w http.ResponseWriter, q *logRequest, part store.LogPart) {
+func answerRange(w http.ResponseWriter, part store.LogPart) {
 	header := w.Header()
 	header.Set("Accept-Ranges", "bytes")
 	if len(part.Data) == 0 {

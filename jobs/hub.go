@@ -26,8 +26,8 @@ const (
 )
 
 const (
-	// MaxRunners bounds the runners that are connected to a process.
-	MaxRunners = 256
+	// maxRunners bounds the runners that are connected to a process.
+	maxRunners = 256
 	// helloTimeout is how long a runner has for its first frame.
 	helloTimeout = 10 * time.Second
 )
@@ -61,7 +61,7 @@ type hub struct {
 func (h *hub) begin() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.count >= 2*MaxRunners { // each may come back before its end is noticed
+	if h.closed || h.count >= 2*maxRunners { // each may come back before its end is noticed
 		return false
 	}
 	h.count++
@@ -80,7 +80,7 @@ func (h *hub) end() {
 func (h *hub) enter(r *runner) bool {
 	h.mu.Lock()
 	before := h.runners[r.name]
-	ok := !h.closed && (before != nil || len(h.runners) < MaxRunners)
+	ok := !h.closed && (before != nil || len(h.runners) < maxRunners)
 	if ok {
 		h.runners[r.name] = r
 	}

@@ -177,7 +177,7 @@ func (l *load) free() int {
 func (l *load) shun(job string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if job != "" && len(l.shunned) < MaxJobs {
+	if job != "" && len(l.shunned) < maxJobs {
 		l.shunned[job] = time.Now().Add(shunFor)
 	}
 }

@@ -193,7 +193,7 @@ func (l *Local) listed(ctx context.Context, r store.Run) RunView {
 }
 
 func (l *Local) view(ctx context.Context, r *store.Run) RunView {
-	v := View(*r)
+	v := viewOf(*r)
 	v.Why = l.why(ctx, r)
 	return v
 }

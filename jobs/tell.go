@@ -33,7 +33,7 @@ func (t *teller) add(runs []store.Run) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range runs {
-		v := View(r)
+		v := viewOf(r)
 		v.Args, v.Why = nil, broker.Clip(v.Why, maxToldWhy)
 		// The last news of a run is at the end, so that the oldest ones are given up.
 		t.next.Runs = slices.DeleteFunc(t.next.Runs, func(old RunView) bool { return old.ID == v.ID })
@@ -77,7 +77,7 @@ func (t *teller) run(ctx context.Context, node func() string, bus broker.Bus) {
 			c.Runs, c.More = nil, true
 			body = broker.Body(c)
 		}
-		_ = bus.Tell(ChangedTopic, body)
+		_ = bus.Tell(changedTopic, body)
 		if !backoff.Sleep(ctx, tellPause) {
 			return
 		}

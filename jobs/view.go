@@ -38,8 +38,8 @@ type RunView struct {
 	Cancelling bool             `json:"cancelling"`
 }
 
-// View returns a run as it is told.
-func View(r store.Run) RunView {
+// viewOf returns a run as it is told.
+func viewOf(r store.Run) RunView {
 	return RunView{
 		ID: r.ID, Job: r.Job, Name: r.Job, State: r.State,
 		Queuing: r.State == store.Queued || r.State == store.Leased, Running: r.State == store.Running, Success: r.State == store.Succeeded,
@@ -66,8 +66,8 @@ type RunnerView struct {
 	Draining bool `json:"draining,omitempty"`
 }
 
-// ChangedTopic is where an engine tells a Changed.
-const ChangedTopic = "jobs.changed"
+// changedTopic is where an engine tells a Changed.
+const changedTopic = "jobs.changed"
 
 // Changed tells what is new, at most 10 times a second. A page that shows runs, and a node
 // that has asked for something, learns it from that.

@@ -71,30 +71,13 @@ func (l *letterLooks) run(one *letterLook) {
 	l.next = nil
 	l.mu.Unlock()
 	began := time.Now()
-	one.look(l.queue)
+	missing := len(one.found)
+	_, one.whole = lookAt(context.Background(), l.queue, func(d *broker.DeadLetter) bool {
+		missing -= one.add(d)
+		return missing == 0
+	})
 	close(one.done)
 	time.AfterFunc(3*time.Since(began), func() { <-l.turn })
-}
-
-// look looks, within the bounds of a look for receipts.
-func (l *letterLook) look(queue broker.DeadLetters) {
-	ctx, stop := context.WithCancelCause(context.Background())
-	defer stop(nil)
-	late := time.AfterFunc(lookTimeout, func() { stop(errEnough) })
-	defer late.Stop()
-	letters, room, missing := 0, lookBytes, len(l.found)
-	err := queue.DeadLetters(ctx, func(d broker.DeadLetter) broker.Verdict {
-		letters++
-		room -= len(d.Envelope.Body)
-		if room >= 0 {
-			missing -= l.add(&d)
-		}
-		if missing == 0 || letters >= lookLetters || room <= 0 {
-			stop(errEnough)
-		}
-		return broker.Keep
-	})
-	l.whole = err == nil
 }
 
 // add takes those messages of a dead letter that are looked for, and returns how many are

@@ -107,28 +107,36 @@ func (r *Receipts) look(ctx context.Context) {
 
 // seen looks, within the bounds. It returns nil if nothing could be seen.
 func (r *Receipts) seen(ctx context.Context, began time.Time) *look {
+	l := &look{began: began, dead: make(map[string]deadSets)}
+	var letters int
+	letters, l.whole = lookAt(ctx, r.cfg.DeadLetters, func(d *broker.DeadLetter) bool {
+		l.add(d)
+		return false
+	})
+	if letters == 0 && !l.whole {
+		return nil
+	}
+	return l
+}
+
+// lookAt has take called with the dead letters until that is enough, or until a bound of a
+// look is met. It returns how many there were, and whether these are all.
+func lookAt(ctx context.Context, queue broker.DeadLetters, take func(*broker.DeadLetter) (enough bool)) (letters int, whole bool) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	late := time.AfterFunc(lookTimeout, func() { stop(errEnough) })
 	defer late.Stop()
-	l := &look{began: began, dead: make(map[string]deadSets)}
-	letters, room := 0, lookBytes
-	err := r.cfg.DeadLetters.DeadLetters(ctx, func(d broker.DeadLetter) broker.Verdict {
+	room := lookBytes
+	err := queue.DeadLetters(ctx, func(d broker.DeadLetter) broker.Verdict {
 		letters++
 		room -= len(d.Envelope.Body)
-		if room >= 0 {
-			l.add(&d)
-		}
-		if letters >= lookLetters || room <= 0 {
+		enough := room >= 0 && take(&d)
+		if enough || letters >= lookLetters || room <= 0 {
 			stop(errEnough)
 		}
 		return broker.Keep
 	})
-	l.whole = err == nil
-	if err != nil && letters == 0 {
-		return nil
-	}
-	return l
+	return letters, err == nil
 }
 
 // add takes the messages of a dead letter that have ids of ours.

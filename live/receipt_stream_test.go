@@ -3,10 +3,7 @@ package live
 import (
 	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -16,6 +13,7 @@ import (
 
 	"async-data-processor/dashboard/openapitest"
 	"async-data-processor/httpstream"
+	"async-data-processor/httpstream/streamtest"
 )
 
 // TestReceiptEvents: changes are told as they come, at most four a second, and the end at
@@ -132,68 +130,14 @@ func TestReceiptStreamsBounded(t *testing.T) {
 	})
 }
 
-// receiptPipes is a listener of connections in memory, so that the clock of synctest is
-// that of their deadlines.
-type receiptPipes chan net.Conn
-
-func (p receiptPipes) Accept() (net.Conn, error) {
-	if c, open := <-p; open {
-		return c, nil
-	}
-	return nil, net.ErrClosed
-}
-func (p receiptPipes) Close() error   { close(p); return nil } // called once
-func (p receiptPipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-// serve serves the fake with time-outs of a minute until stop is called, which ends all
-// requests.
-func (f *fakeWatches) serve() (p receiptPipes, stop func()) {
-	p = make(receiptPipes)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &http.Server{
-		Handler: openapitest.Handler(f.t, f.handler()), ReadTimeout: time.Minute, WriteTimeout: time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = s.Serve(p)
-	}()
-	return p, func() {
-		cancel(errors.New("the process stops"))
-		_ = s.Shutdown(context.Background())
-		<-served
-	}
-}
-
-// dial asks for a form, and returns the connection after the head of the answer.
-func (p receiptPipes) dial(t *testing.T, form string) (net.Conn, *bufio.Reader) {
-	t.Helper()
-	ours, theirs := net.Pipe()
-	p <- theirs
-	if _, err := fmt.Fprintf(ours, "GET /submissions/%s HTTP/1.1\r\nHost: localhost\r\nAccept: %s\r\n\r\n", anID, form); err != nil {
-		t.Fatal(err)
-	}
-	in := bufio.NewReaderSize(ours, 16)
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		if line == "\r\n" {
-			return ours, in
-		}
-	}
-}
-
 // TestReceiptStreamLasts: the time-outs of the server are for requests that end. A stream
 // says every 15 s that it is alive.
 func TestReceiptStreamLasts(t *testing.T) {
 	for form, alive := range map[string]string{"text/event-stream": ":\n\n", "text/plain": "queued:"} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFakeWatches(t)
-			p, stop := f.serve()
-			conn, in := p.dial(t, form)
+			p, stop := streamtest.Serve(openapitest.Handler(t, f.handler()))
+			conn, in, _ := p.Get(t, "/submissions/"+anID, "Accept: "+form)
 			time.AfterFunc(10*time.Minute, func() { f.set(receiptOf(3, 0), nil) })
 			text, err := io.ReadAll(readUntil(in, "0\r\n\r\n"))
 			if n := strings.Count(string(text), alive); err != nil || n < 39 || n > 42 || !strings.Contains(string(text), "3 of 3") && !strings.Contains(string(text), "event: done") {
@@ -224,8 +168,8 @@ func readUntil(in *bufio.Reader, end string) io.Reader {
 func TestReceiptSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeWatches(t)
-		p, stop := f.serve()
-		conn, _ := p.dial(t, "text/event-stream") // nothing after the head is read
+		p, stop := streamtest.Serve(openapitest.Handler(t, f.handler()))
+		conn, _, _ := p.Get(t, "/submissions/"+anID, "Accept: text/event-stream") // nothing after the head is read
 		time.Sleep(httpstream.TakeTimeout - time.Second)
 		if n := f.watched(); n != 1 {
 			t.Errorf("%d are watched", n)
@@ -245,9 +189,9 @@ func TestReceiptDrain(t *testing.T) {
 	for form, want := range map[string]string{"text/event-stream": "event: bye\ndata: {\"why\":\"drain\",\"retry_ms\":1000}\n\n", "text/plain": "the process stops, ask again\n"} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFakeWatches(t)
-			p, stop := f.serve()
-			deaf, _ := p.dial(t, form)
-			conn, in := p.dial(t, form)
+			p, stop := streamtest.Serve(openapitest.Handler(t, f.handler()))
+			deaf, _, _ := p.Get(t, "/submissions/"+anID, "Accept: "+form)
+			conn, in, _ := p.Get(t, "/submissions/"+anID, "Accept: "+form)
 			text := make(chan string)
 			go func() {
 				all, _ := io.ReadAll(readUntil(in, "0\r\n\r\n"))

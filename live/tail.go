@@ -75,8 +75,8 @@ type Where struct {
 	Value   string `json:"value"`
 }
 
-// ParseWhere reads "/user/id=42". The first "=" ends the pointer.
-func ParseWhere(s string) (Where, error) {
+// parseWhere reads "/user/id=42". The first "=" ends the pointer.
+func parseWhere(s string) (Where, error) {
 	pointer, value, ok := strings.Cut(s, "=")
 	if !ok {
 		return Where{}, fmt.Errorf("%w: where: want a JSON pointer, =, and a value, such as /user/id=42", ErrQuery)
@@ -219,13 +219,8 @@ type Bye struct {
 	RetryMS int    `json:"retry_ms"`
 }
 
-// Check returns why the query cannot be viewed; ErrQuery is in its chain.
-func (q Query) Check() error {
-	_, err := q.compile()
-	return err
-}
-
-// compile is the query's filter with its defaults.
+// compile is the query's filter with its defaults, or why it cannot be viewed; ErrQuery is
+// in the error's chain then.
 func (q Query) compile() (*filter, error) {
 	for _, bound := range []struct {
 		name       string

@@ -58,7 +58,7 @@ func (q *Query) set(name string, given []string) error {
 		}
 	case "where":
 		for _, text := range given {
-			w, err := ParseWhere(text)
+			w, err := parseWhere(text)
 			if err != nil {
 				return err
 			}

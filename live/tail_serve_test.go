@@ -1,81 +1,24 @@
 package live
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"async-data-processor/httpstream"
+	"async-data-processor/httpstream/streamtest"
 )
-
-// pipes is a listener of connections that are in memory, so that the clock of synctest
-// is that of their deadlines.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	if c, open := <-p; open {
-		return c, nil
-	}
-	return nil, net.ErrClosed
-}
-func (p pipes) Close() error   { close(p); return nil } // called once
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-// dial asks for the tail, and returns the connection and what has read the head of the
-// answer.
-func (p pipes) dial(t *testing.T) (net.Conn, *bufio.Reader) {
-	t.Helper()
-	ours, theirs := net.Pipe()
-	p <- theirs
-	if _, err := io.WriteString(ours, "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	in := bufio.NewReaderSize(ours, 16)
-	for {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		if line == "\r\n" {
-			return ours, in
-		}
-	}
-}
-
-// serveTail serves the fake in memory until stop is called, which ends all requests.
-func serveTail(t *testing.T, tail *fakeTail) (p pipes, stop func()) {
-	p = make(pipes)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &http.Server{
-		Handler: tail.served(t), ReadTimeout: time.Minute, WriteTimeout: time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = s.Serve(p)
-	}()
-	return p, func() {
-		cancel(errors.New("the process stops"))
-		_ = s.Shutdown(context.Background())
-		<-served
-	}
-}
 
 // TestTailOutlivesTimeouts: the time-outs of the server are for requests that end, and a
 // stream where nothing happens has a sign of life.
 func TestTailOutlivesTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tail := &fakeTail{max: 1}
-		p, stop := serveTail(t, tail)
-		c, in := p.dial(t)
+		p, stop := streamtest.Serve(tail.served(t))
+		c, in, _ := p.Get(t, "/live")
 		var alive int
 		go func() {
 			for {
@@ -103,10 +46,10 @@ func TestTailOutlivesTimeouts(t *testing.T) {
 func TestTailSlowClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tail := &fakeTail{max: 64}
-		p, stop := serveTail(t, tail)
+		p, stop := streamtest.Serve(tail.served(t))
 		var conns []net.Conn
 		for range 10 {
-			c, _ := p.dial(t) // it reads the head, and no more
+			c, _, _ := p.Get(t, "/live") // it reads the head, and no more
 			conns = append(conns, c)
 		}
 		synctest.Wait()
@@ -131,14 +74,14 @@ func TestTailSlowClients(t *testing.T) {
 func TestTailDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tail := &fakeTail{max: 2}
-		p, stop := serveTail(t, tail)
-		reading, in := p.dial(t)
+		p, stop := streamtest.Serve(tail.served(t))
+		reading, in, _ := p.Get(t, "/live")
 		text := make(chan string)
 		go func() {
 			got, _ := io.ReadAll(in)
 			text <- string(got)
 		}()
-		stalled, _ := p.dial(t)
+		stalled, _, _ := p.Get(t, "/live")
 		synctest.Wait()
 		began := time.Now()
 		stopped := make(chan struct{})

@@ -17,6 +17,7 @@ import (
 
 	tailclient "async-data-processor/client"
 	"async-data-processor/dashboard/openapitest"
+	"async-data-processor/httpstream/streamtest"
 )
 
 // cutConn is a connection that breaks after so many bytes were read.
@@ -42,7 +43,7 @@ func TestTailResumedWhole(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newTailRig(t)
 			tail, _ := r.node("n")
-			p := make(pipes)
+			p := make(streamtest.Pipes)
 			s := &http.Server{Handler: openapitest.Handler(t, NewTailHandler(tail, byHost))}
 			go func() { _ = s.Serve(p) }()
 			defer s.Close()

@@ -223,10 +223,7 @@ func (l *tapLine) encode(p Payload) []byte {
 
 // cut returns at most so many bytes of a text, of whole characters.
 func cut(s string, most int) string {
-	if len(s) <= most {
-		most = len(s)
-	}
-	s = s[:most]
+	s = s[:min(len(s), most)]
 	for i := len(s) - 1; i >= 0 && i >= len(s)-utf8.UTFMax; i-- {
 		if utf8.RuneStart(s[i]) {
 			if !utf8.FullRuneInString(s[i:]) {
@@ -239,10 +236,7 @@ func cut(s string, most int) string {
 }
 
 func appendText(b []byte, name, text string) []byte {
-	b, err := jsontext.AppendQuote(append(b, name...), text)
-	if err != nil { // it is no UTF-8: its bad bytes are replaced
-		return b
-	}
+	b, _ = jsontext.AppendQuote(append(b, name...), text) // of what is no UTF-8, bad bytes are replaced
 	return b
 }
 

@@ -124,7 +124,7 @@ func checkAccepted(t *testing.T, s message.Submission, raws []json.RawMessage) {
 		}
 		e.Body = append(append(e.Body, m.Line...), '\n')
 	}
-	opened, dead, err := e.Open()
+	opened, dead, err := message.Strict.Open(e)
 	if err != nil || len(dead) > 0 {
 		t.Fatal(err, dead)
 	}

@@ -14,9 +14,6 @@ var (
 	errLineForm = errors.New("the line holds white space outside of strings")
 )
 
-// ParseLine is Strict.ParseLine.
-func ParseLine(line []byte) (Message, error) { return Strict.ParseLine(line) }
-
 // ParseLine returns the message of a line of an output file, given without its
 // newline. The message refers to line and has its Time. That is zero if the rules
 // take it from the id, and another program gave the id.

@@ -12,7 +12,7 @@ import (
 
 func TestParseLine(t *testing.T) {
 	line := []byte(`{"message_id":"S.0","timestamp":"2019-10-12T10:10:54.52+02:00","value":" a","o":{"message_id":1}}`)
-	m, err := message.ParseLine(line)
+	m, err := message.Strict.ParseLine(line)
 	must(t, err)
 	if want := time.Date(2019, 10, 12, 8, 10, 54, 520_000_000, time.UTC); !m.Time.Equal(want) {
 		t.Errorf("time %v, want %v", m.Time, want)
@@ -47,7 +47,7 @@ func TestParseLineRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := message.ParseLine([]byte(tt.line))
+			_, err := message.Strict.ParseLine([]byte(tt.line))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want a word about %s", err, tt.want)
 			}
@@ -63,13 +63,13 @@ func TestParseLineLongest(t *testing.T) {
 	head, tail := `{`+at+`,"value":"`, `"}`
 	entry := head + strings.Repeat("a", message.MaxEntryBytes-len(head)-len(tail)) + tail
 	e := message.Envelope{ID: strings.Repeat("i", 255), Count: 1, Body: []byte(entry), Foreign: true}
-	messages, _, err := e.Open()
+	messages, _, err := message.Strict.Open(e)
 	must(t, err)
 	// One byte less: the entry's opening brace is in its prefix.
 	if got := len(messages[0].Line); got > message.MaxLineBytes || got < message.MaxLineBytes-1 {
 		t.Errorf("%d bytes, the limit is %d", got, message.MaxLineBytes)
 	}
-	if _, err := message.ParseLine(messages[0].Line); err != nil {
+	if _, err := message.Strict.ParseLine(messages[0].Line); err != nil {
 		t.Error(err)
 	}
 }
@@ -88,12 +88,12 @@ func FuzzParseLine(f *testing.F) {
 			s = message.Submission{}
 		}
 		for _, want := range s.Messages {
-			got, err := message.ParseLine(want.Line)
+			got, err := message.Strict.ParseLine(want.Line)
 			if err != nil || got.ID() != want.ID() || !got.Time.Equal(want.Time) {
 				t.Errorf("%s: got %s at %v, %v, want %v", want.Line, got.ID(), got.Time, err, want.Time)
 			}
 		}
-		got, err := message.ParseLine(entry)
+		got, err := message.Strict.ParseLine(entry)
 		if err != nil {
 			return
 		}

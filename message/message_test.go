@@ -190,7 +190,7 @@ func TestNumber(t *testing.T) {
 			if want := fmt.Sprintf("%s.%d", s.ID, i); m.ID() != want {
 				t.Errorf("%s: message %d is %s, want %s", name, i, m.ID(), want)
 			}
-			if _, err := message.ParseLine(m.Line); err != nil {
+			if _, err := message.Strict.ParseLine(m.Line); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

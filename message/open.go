@@ -10,9 +10,6 @@ import (
 // is what an AMQP short string can hold.
 const maxForeignID = 255
 
-// Open is Strict.Open.
-func (e Envelope) Open() ([]Message, []Dead, error) { return Strict.Open(e) }
-
 // Open returns the envelope's messages, their Time unset, and apart from them the
 // lines that can never be written. Both refer to Body. It fails if the envelope
 // cannot be divided into its lines, or more than MaxReported of them are bad.

@@ -24,7 +24,7 @@ const (
 
 func TestOpen(t *testing.T) {
 	e := message.Envelope{ID: message.NewID(), Count: 2, Body: []byte(line0 + "\n" + line1 + "\n")}
-	messages, dead, err := e.Open()
+	messages, dead, err := message.Strict.Open(e)
 	if err != nil || dead != nil {
 		t.Fatal(err, dead)
 	}
@@ -64,7 +64,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			messages, dead, err := message.Envelope{Count: tt.count, Body: []byte(tt.body)}.Open()
+			messages, dead, err := message.Strict.Open(message.Envelope{Count: tt.count, Body: []byte(tt.body)})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got error %v, want one about %q", err, tt.want)
 			}
@@ -102,7 +102,7 @@ func TestOpenSetsBadLinesApart(t *testing.T) {
 			for place := range 3 {
 				lines := slices.Insert([]string{line0, line1}, place, tt.line)
 				e := message.Envelope{Count: 3, Body: []byte(strings.Join(lines, "\n") + "\n")}
-				messages, dead, err := e.Open()
+				messages, dead, err := message.Strict.Open(e)
 				if err != nil || len(dead) != 1 {
 					t.Fatalf("%d dead, %v", len(dead), err)
 				}
@@ -124,7 +124,7 @@ func TestOpenSetsBadLinesApart(t *testing.T) {
 // TestOpenSetsAllApart: an envelope may hold nothing but bad lines.
 func TestOpenSetsAllApart(t *testing.T) {
 	e := message.Envelope{Count: 100, Body: []byte(strings.Repeat("\n", 100))}
-	messages, dead, err := e.Open()
+	messages, dead, err := message.Strict.Open(e)
 	if err != nil || len(messages) != 0 || len(dead) != 100 {
 		t.Errorf("%d messages, %d dead, %v", len(messages), len(dead), err)
 	}
@@ -142,7 +142,7 @@ func TestOpenForeign(t *testing.T) {
 		"":              hashed,
 	} {
 		// What a foreign publisher announces means nothing.
-		messages, dead, err := message.Envelope{ID: id, Count: 7, Foreign: true, Body: []byte(entry)}.Open()
+		messages, dead, err := message.Strict.Open(message.Envelope{ID: id, Count: 7, Foreign: true, Body: []byte(entry)})
 		if err != nil || dead != nil {
 			t.Errorf("id %q: %v, %v", id, err, dead)
 			continue
@@ -156,7 +156,7 @@ func TestOpenForeign(t *testing.T) {
 
 	body := []byte(`{` + at + `}`)
 	for _, pad := range []int{0, message.MaxEntryBytes - len(body)} {
-		if _, _, err := (message.Envelope{Foreign: true, Body: append(body, strings.Repeat(" ", pad)...)}).Open(); err != nil {
+		if _, _, err := message.Strict.Open(message.Envelope{Foreign: true, Body: append(body, strings.Repeat(" ", pad)...)}); err != nil {
 			t.Errorf("%d bytes of padding: %v", pad, err)
 		}
 	}
@@ -195,7 +195,7 @@ func TestOpenForeignRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			messages, dead, err := message.Envelope{ID: tt.id, Foreign: true, Body: []byte(tt.body)}.Open()
+			messages, dead, err := message.Strict.Open(message.Envelope{ID: tt.id, Foreign: true, Body: []byte(tt.body)})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got error %v, want one about %q", err, tt.want)
 			}
@@ -206,7 +206,7 @@ func TestOpenForeignRefuses(t *testing.T) {
 	}
 
 	for _, n := range []int{message.MaxEntryBytes + 1, 20 << 20} {
-		_, _, err := message.Envelope{Foreign: true, Body: bytes.Repeat([]byte(" "), n)}.Open()
+		_, _, err := message.Strict.Open(message.Envelope{Foreign: true, Body: bytes.Repeat([]byte(" "), n)})
 		if !errors.Is(err, message.ErrTooLarge) {
 			t.Errorf("%d bytes: %v, want ErrTooLarge", n, err)
 		}
@@ -223,7 +223,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, id string, count int, foreign bool, body []byte) {
 		before := bytes.Clone(body)
-		messages, dead, err := message.Envelope{ID: id, Count: count, Foreign: foreign, Body: body}.Open()
+		messages, dead, err := message.Strict.Open(message.Envelope{ID: id, Count: count, Foreign: foreign, Body: body})
 		if !bytes.Equal(body, before) {
 			t.Fatal("Open changed the body")
 		}

@@ -29,12 +29,12 @@ func TestErrorsQuoteNoPayload(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			line := `{"message_id":"S.0",` + at + `,` + tc.member + `}`
 			entry := `{` + at + `,` + tc.member + `}`
-			_, _, foreign := message.Envelope{Foreign: true, Body: []byte(entry)}.Open()
-			_, dead, err := message.Envelope{Count: 1, Body: []byte(line + "\n")}.Open()
+			_, _, foreign := message.Strict.Open(message.Envelope{Foreign: true, Body: []byte(entry)})
+			_, dead, err := message.Strict.Open(message.Envelope{Count: 1, Body: []byte(line + "\n")})
 			if err != nil || len(dead) != 1 {
 				t.Fatalf("%d dead, %v", len(dead), err)
 			}
-			_, parsed := message.ParseLine([]byte(line))
+			_, parsed := message.Strict.ParseLine([]byte(line))
 			_, array := message.Decode("S", []byte("["+entry+"]"), message.JSON)
 			_, lines := message.Decode("S", []byte(entry), message.NDJSON)
 			for from, got := range map[string]string{

@@ -152,7 +152,7 @@ func (p *process) own(shard *Shard) {
 		defer close(opened)
 		for d := range envelopes {
 			d := p.watched(d)
-			messages, dead, err := d.Open()
+			messages, dead, err := message.Strict.Open(d.Envelope)
 			if err != nil || len(dead) > 0 {
 				p.world.breach("an envelope cannot be opened: %v, %v", err, dead)
 				continue

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -15,14 +14,9 @@ import (
 // command posts a command, and returns the answer.
 func (w *works) command(body string) (int, control.CommandView) {
 	w.t.Helper()
-	answer, err := http.Post(w.base+control.CommandPath, "application/json", strings.NewReader(body))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, _ := io.ReadAll(answer.Body)
+	answer, text := w.ask("POST", w.base+control.CommandPath, "", body, "Content-Type", "application/json")
 	var v control.CommandView
-	_ = json.Unmarshal(text, &v)
+	_ = json.Unmarshal([]byte(text), &v)
 	if answer.StatusCode >= 400 {
 		w.t.Logf("%s: %d %s", body, answer.StatusCode, text)
 	}
@@ -42,11 +36,7 @@ func TestCommands(t *testing.T) {
 			t.Errorf("the log lacks %q", text)
 		}
 	}
-	taken, err := http.Post(w.base+"/message", "application/json", strings.NewReader(body("a", "b", "c")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Body.Close()
+	taken, _ := w.ask("POST", w.base+"/message", "", body("a", "b", "c"), "Content-Type", "application/json")
 	if taken.StatusCode != http.StatusCreated {
 		t.Errorf("a submission while shards are paused: %d", taken.StatusCode)
 	}

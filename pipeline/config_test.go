@@ -65,10 +65,7 @@ func TestRoll(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	for name, tc := range map[string]struct {
-		change func(*Config)
-		want   string // in the error; "" for none
-	}{
+	checkValidate(t, map[string]validated{
 		"amqps":                {func(c *Config) { c.BrokerURL = "amqps://u:p@h/v" }, ""},
 		"nats":                 {func(c *Config) { c.BrokerURL = "nats://token@a:4222,b:4222" }, ""},
 		"embedded, absolute":   {func(c *Config) { c.BrokerURL = "embedded:///var/lib/x" }, ""},
@@ -146,7 +143,17 @@ func TestValidate(t *testing.T) {
 		"certificate alone":    {func(c *Config) { c.NATSCert = "cert.pem" }, "go together"},
 		"log level":            {func(c *Config) { c.LogLevel = "loud" }, "--log-level"},
 		"log format":           {func(c *Config) { c.LogFormat = "xml" }, "--log-format"},
-	} {
+	})
+}
+
+// validated is a change of the defaults, and what Validate says of it.
+type validated struct {
+	change func(*Config)
+	want   string // in the error; "" for none
+}
+
+func checkValidate(t *testing.T, cases map[string]validated) {
+	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()
 			tc.change(&cfg)

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -16,27 +15,11 @@ import (
 // neighbor is this process among the others of its system.
 type neighbor struct {
 	*control.Node
-	leave context.CancelFunc
-	left  chan struct{}
+	lasting
 }
 
 // leaveTimeout bounds the last word to the others.
 const leaveTimeout = time.Second
-
-// run lasts until end is called. The process ends whatever became of it.
-func (n *neighbor) run(ctx context.Context) {
-	defer close(n.left)
-	n.Run(ctx)
-}
-
-// end tells the others that the process ends.
-func (n *neighbor) end() {
-	n.leave()
-	select {
-	case <-n.left:
-	case <-time.After(leaveTimeout):
-	}
-}
 
 // joinOthers makes the process a node.
 func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready func() []server.Check, counted *metrics.Metrics) {
@@ -78,7 +61,7 @@ func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready 
 	if set != nil {
 		c.Workers = func() []control.WorkerPart { return workersOf(set.History()) }
 	}
-	process.node = &neighbor{Node: control.New(c), left: make(chan struct{})}
+	process.node = &neighbor{Node: control.New(c)}
 }
 
 // What GET /api/v1/… shows.

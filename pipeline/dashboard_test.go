@@ -61,7 +61,7 @@ func (n *neighbors) node(name string, owner bool) *process {
 			return workersOf([]event.Worker{{ID: "0-1", State: event.Idle, Started: n.began}})
 		}
 	}
-	p.node = &neighbor{Node: control.New(cfg), left: make(chan struct{})}
+	p.node = &neighbor{Node: control.New(cfg)}
 	p.series = dashboard.NewSeries(dashboard.SeriesConfig{
 		Bus: client, Node: p.node.ID, Others: p.node.Awaited, Numbers: func() dashboard.Numbers { return dashboard.Numbers{} },
 	})
@@ -71,7 +71,7 @@ func (n *neighbors) node(name string, owner bool) *process {
 	n.stops = append(n.stops, stop)
 	n.ends.Go(func() { p.series.Run(ctx) })
 	n.ends.Go(func() {
-		p.node.run(ctx)
+		p.node.Run(ctx)
 		_ = client.Close()
 	})
 	return p

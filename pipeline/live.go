@@ -20,13 +20,11 @@ type followers struct {
 	*live.Receipts
 	tail    *live.Tail // nil if it is off
 	locator *live.Locator
-	leave   context.CancelFunc
-	left    chan struct{}
+	lasting
 }
 
-// run lasts until end is called.
+// run lasts until ctx ends.
 func (f *followers) run(ctx context.Context) {
-	defer close(f.left)
 	var all sync.WaitGroup
 	if f.tail != nil {
 		all.Go(func() { f.tail.Run(ctx) })
@@ -34,15 +32,6 @@ func (f *followers) run(ctx context.Context) {
 	all.Go(func() { f.locator.Run(ctx) })
 	f.Run(ctx)
 	all.Wait()
-}
-
-// end ends it. The process ends whatever became of it.
-func (f *followers) end() {
-	f.leave()
-	select {
-	case <-f.left:
-	case <-time.After(leaveTimeout):
-	}
 }
 
 // Skipped returns how many bodies of the bus were of an unknown version, and broken.
@@ -71,7 +60,7 @@ func (p parts) follow(process *process) {
 		}
 	}
 	receipts := live.NewReceipts(c)
-	process.receipts = &followers{Receipts: receipts, tail: p.newTail(process), locator: p.newLocator(process, receipts), left: make(chan struct{})}
+	process.receipts = &followers{Receipts: receipts, tail: p.newTail(process), locator: p.newLocator(process, receipts)}
 }
 
 // receiptRoutes tell what became of submissions, to those who may submit or view.

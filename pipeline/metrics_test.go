@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -43,20 +42,6 @@ series:
 		sum, found = sum+n, true
 	}
 	return sum, found
-}
-
-// addrOf returns the address in the first line of the log with that message.
-func (w *works) addrOf(message string) string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for line := range strings.Lines(w.log.String()) {
-		var l struct{ Message, Addr string }
-		if err := json.Unmarshal([]byte(line), &l); err == nil && l.Message == message {
-			return l.Addr
-		}
-	}
-	w.t.Fatalf("no line %q", message)
-	return ""
 }
 
 // TestMetrics holds what a process shows to what was done with it.
@@ -114,13 +99,8 @@ func TestMetrics(t *testing.T) {
 	if sum, _ := metric(t, text, "adp_accept_to_file_seconds_sum"); sum < 0 || sum > messages*took.Seconds() {
 		t.Errorf("%d messages have waited for %v s, within %v", messages, sum, took)
 	}
-	admin, err := http.Get("http://" + w.addrOf("health endpoints started") + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Body.Close()
-	if text, err := io.ReadAll(admin.Body); err != nil || !strings.Contains(string(text), "adp_build_info") {
-		t.Errorf("the admin listener answers %d, %v", admin.StatusCode, err)
+	if admin, text := w.ask("GET", w.adminBase()+"/metrics", "", ""); !strings.Contains(text, "adp_build_info") {
+		t.Errorf("the admin listener answers %d", admin.StatusCode)
 	}
 }
 

@@ -166,16 +166,16 @@ func (p *process) run(ctx context.Context) error {
 			return p.consumer.Run(consuming, work)
 		})
 	}
-	lasting, leaveAll := context.WithCancel(context.WithoutCancel(intake))
+	outliving, leaveAll := context.WithCancel(context.WithoutCancel(intake))
 	defer leaveAll()
 	if p.node != nil {
-		p.node.leave = outlive(lasting, g, p.node.run)
+		p.node.begin(outliving, g, p.node.Run)
 	}
 	if p.receipts != nil {
-		p.receipts.leave = outlive(lasting, g, p.receipts.run)
+		p.receipts.begin(outliving, g, p.receipts.run)
 	}
 	if p.files != nil {
-		p.files.leave = outlive(lasting, g, p.files.run)
+		p.files.begin(outliving, g, p.files.Run)
 	}
 	if p.server != nil {
 		g.Go(p.server.Serve)
@@ -204,14 +204,29 @@ func (p *process) run(ctx context.Context) error {
 	return await(intake, work, done)
 }
 
-// outlive runs f beside the parts until leave is called: it has work to do in the drain.
-func outlive(ctx context.Context, g *errgroup.Group, f func(context.Context)) (leave context.CancelFunc) {
-	ctx, leave = context.WithCancel(ctx)
+// lasting is what runs beside the parts until end is called: it has work to do in the drain.
+type lasting struct {
+	leave context.CancelFunc
+	left  chan struct{}
+}
+
+func (l *lasting) begin(ctx context.Context, g *errgroup.Group, run func(context.Context)) {
+	ctx, l.leave = context.WithCancel(ctx)
+	l.left = make(chan struct{})
 	g.Go(func() error {
-		f(ctx)
+		defer close(l.left)
+		run(ctx)
 		return nil
 	})
-	return leave
+}
+
+// end waits until it has ended, but not for long: the process ends whatever became of it.
+func (l *lasting) end(atMost time.Duration) {
+	l.leave()
+	select {
+	case <-l.left:
+	case <-time.After(atMost):
+	}
 }
 
 // drain is the list of the orderly stop. Its steps are bounded by work, and the
@@ -235,7 +250,7 @@ func (p *process) drain(intake, work context.Context, endConsuming func()) error
 		endConsuming()
 	}
 	if p.files != nil { // the last files, too, have their runs
-		p.files.end()
+		p.files.end(recordTimeout)
 	}
 	if p.admin != nil {
 		errs = append(errs, p.admin.Shutdown(work))
@@ -244,10 +259,10 @@ func (p *process) drain(intake, work context.Context, endConsuming func()) error
 		errs = append(errs, p.door.Shutdown(work))
 	}
 	if p.receipts != nil { // the others hear of the last files
-		p.receipts.end()
+		p.receipts.end(leaveTimeout)
 	}
 	if p.node != nil {
-		p.node.end()
+		p.node.end(leaveTimeout)
 	}
 	errs = append(errs, p.broker.Close()) // settles are sent; an embedded broker ends last
 	return errors.Join(errs...)

@@ -1,9 +1,6 @@
 package pipeline
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,67 +9,11 @@ import (
 // submitted posts an entry, and returns the place of its receipt.
 func (w *works) submitted(token string) string {
 	w.t.Helper()
-	r, err := http.NewRequest(http.MethodPost, w.base+"/message", strings.NewReader(body("a")))
-	if err != nil {
-		w.t.Fatal(err)
+	answer, text := w.ask("POST", w.base+"/message", token, body("a"), "Content-Type", "application/json", "Prefer", "wait=30")
+	if answer.StatusCode != http.StatusCreated || !strings.Contains(text, `"written":1,"dead":0,"done":true`) {
+		w.t.Fatalf("a submission: %d %s", answer.StatusCode, text)
 	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Prefer", "wait=30")
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusCreated || !strings.Contains(string(text), `"written":1,"dead":0,"done":true`) {
-		w.t.Fatalf("a submission: %d %s, %v", resp.StatusCode, text, err)
-	}
-	return resp.Header.Get("Location")
-}
-
-// adminBase is the base of the URLs of what listens beside the server.
-func (w *works) adminBase() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for line := range bytes.Lines(w.log.Bytes()) {
-		var l struct{ Message, Addr, Component string }
-		if err := json.Unmarshal(line, &l); err == nil && l.Component == "admin" && l.Addr != "" {
-			return "http://" + l.Addr
-		}
-	}
-	w.t.Fatal("nothing listens beside the server")
-	return ""
-}
-
-// request returns the status of a request, the cookies it sets, and what it is answered.
-func (w *works) request(method, url, token string, cookies []*http.Cookie, header ...string) (int, []*http.Cookie, string) {
-	w.t.Helper()
-	r, err := http.NewRequest(method, url, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
-	}
-	for i := 0; i < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	for _, c := range cookies {
-		r.AddCookie(c)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Cookies(), string(text)
+	return answer.Header.Get("Location")
 }
 
 // TestReceiptAccess: a receipt is for those who submit or view, at every listener, by

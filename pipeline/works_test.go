@@ -115,7 +115,7 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 		}
 	})
 	if around.unready {
-		w.eventually("listener", func() bool { w.base = w.listening(); return w.base != "" })
+		w.eventually("listener", func() bool { w.base = w.baseOf("server started"); return w.base != "" })
 		return w
 	}
 	select {
@@ -129,43 +129,92 @@ func newWorksWith(t *testing.T, around wraps, change func(*Config)) *works {
 	return w
 }
 
-// listening returns the base of the server's URLs, once it is logged.
-func (w *works) listening() string {
+// baseOf returns the base of the URLs of what has started, as that line of the log says; ""
+// before it has.
+func (w *works) baseOf(started string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for line := range bytes.Lines(w.log.Bytes()) {
 		var l struct{ Message, Addr string }
-		if err := json.Unmarshal(line, &l); err == nil && l.Message == "server started" {
+		if err := json.Unmarshal(line, &l); err == nil && l.Message == started {
 			return "http://" + l.Addr
 		}
 	}
 	return ""
 }
 
+// adminBase is the base of the URLs of what listens beside the server.
+func (w *works) adminBase() string {
+	base := w.baseOf("health endpoints started")
+	if base == "" {
+		w.t.Fatal("nothing listens beside the server")
+	}
+	return base
+}
+
 func (w *works) post(body string) int {
 	w.t.Helper()
-	resp, err := http.Post(w.base+"/message", "application/json", strings.NewReader(body))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
+	answer, _ := w.ask("POST", w.base+"/message", "", body, "Content-Type", "application/json")
+	return answer.StatusCode
 }
 
 // status is the answer to a GET.
 func (w *works) status(path string) (int, string) {
 	w.t.Helper()
-	resp, err := http.Get(w.base + path)
+	answer, text := w.ask("GET", w.base+path, "", "")
+	return answer.StatusCode, text
+}
+
+// change sends a change.
+func (w *works) change(method, url, token, body string) (int, string) {
+	w.t.Helper()
+	answer, text := w.ask(method, url, token, body)
+	return answer.StatusCode, text
+}
+
+// request returns the status of a request, the cookies it sets, and what it is answered.
+func (w *works) request(method, url, token string, cookies []*http.Cookie, header ...string) (int, []*http.Cookie, string) {
+	w.t.Helper()
+	for _, c := range cookies {
+		header = append(header, "Cookie", c.Name+"="+c.Value)
+	}
+	answer, text := w.ask(method, url, token, "", header...)
+	return answer.StatusCode, answer.Cookies(), text
+}
+
+// opens fails unless each token is answered a GET with its status.
+func (w *works) opens(url string, tokens map[string]int) {
+	w.t.Helper()
+	for token, want := range tokens {
+		if answer, text := w.ask("GET", url, token, ""); answer.StatusCode != want {
+			w.t.Errorf("GET %s with %q: %d %s, want %d", url, token, answer.StatusCode, text, want)
+		}
+	}
+}
+
+// ask returns the answer to a request, and its body.
+func (w *works) ask(method, url, token, body string, header ...string) (*http.Response, string) {
+	w.t.Helper()
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return resp.StatusCode, string(body)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer, string(text)
 }
 
 // lines returns the values in the files.

@@ -108,7 +108,7 @@ func checkCarried(t *testing.T, s message.Submission, n int, envelopes []message
 		if len(e.Body) > message.MaxEnvelopeBytes {
 			t.Errorf("envelope of %d bytes", len(e.Body))
 		}
-		messages, dead, err := e.Open()
+		messages, dead, err := message.Strict.Open(e)
 		if err != nil || len(dead) > 0 {
 			t.Fatalf("open: %v, %d dead lines", err, len(dead))
 		}

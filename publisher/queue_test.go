@@ -121,7 +121,7 @@ func TestManySubmitters(t *testing.T) {
 		if publishes++; publishes%7 == 3 {
 			return failure
 		}
-		messages, dead, err := e.Open()
+		messages, dead, err := message.Strict.Open(e)
 		if err != nil || len(dead) > 0 {
 			t.Error(err)
 		}

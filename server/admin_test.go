@@ -7,6 +7,20 @@ import (
 	"testing"
 )
 
+// asked returns the answer to a request with a token and an origin, if they are given.
+func asked(s *Server, method, target, token, origin string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "http://localhost"+target, nil)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	if origin != "" {
+		r.Header.Set("Origin", origin)
+	}
+	w := httptest.NewRecorder()
+	s.http.Handler.ServeHTTP(w, r)
+	return w
+}
+
 // TestAdminRoute: who may change the process, by its tokens and where it listens. A page
 // of another origin may not, whatever it sends.
 func TestAdminRoute(t *testing.T) {
@@ -35,15 +49,7 @@ func TestAdminRoute(t *testing.T) {
 			tt.cfg.Mount = []Route{{Method: http.MethodPost, Path: "/change", For: Admins, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.WriteString(w, Client(r))
 			})}}
-			r := httptest.NewRequest(http.MethodPost, "http://localhost/change", nil)
-			if tt.token != "" {
-				r.Header.Set("Authorization", "Bearer "+tt.token)
-			}
-			if tt.origin != "" {
-				r.Header.Set("Origin", tt.origin)
-			}
-			w := httptest.NewRecorder()
-			NewAdmin(tt.cfg).http.Handler.ServeHTTP(w, r)
+			w := asked(NewAdmin(tt.cfg), http.MethodPost, "/change", tt.token, tt.origin)
 			if w.Code != tt.want || w.Code == 200 && w.Body.String() != tt.client {
 				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, tt.want, tt.client)
 			}
@@ -56,10 +62,7 @@ func TestAdminMaySubmitAndView(t *testing.T) {
 	rg := start(t, Config{Tokens: []string{"submits"}, ViewTokens: []string{"views"}, AdminTokens: []string{"ann:admin"}})
 	want201(t, rg.post(entry, "Authorization", "Bearer admin"), 1)
 	wantProblem(t, rg.post(entry, "Authorization", "Bearer views"), forbidden)
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "http://localhost/readyz?verbose", nil)
-	r.Header.Set("Authorization", "Bearer admin")
-	NewAdmin(Config{AdminTokens: []string{"ann:admin"}}).http.Handler.ServeHTTP(w, r)
+	w := asked(NewAdmin(Config{AdminTokens: []string{"ann:admin"}}), http.MethodGet, "/readyz?verbose", "admin", "")
 	if w.Code != http.StatusOK {
 		t.Errorf("verbose readiness: %d", w.Code)
 	}
@@ -96,15 +99,7 @@ func TestClientsRoute(t *testing.T) {
 				tt.cfg.Submitter = new(fake)
 				s = New(tt.cfg)
 			}
-			r := httptest.NewRequest(http.MethodGet, "http://localhost/follow", nil)
-			if tt.token != "" {
-				r.Header.Set("Authorization", "Bearer "+tt.token)
-			}
-			if tt.origin != "" {
-				r.Header.Set("Origin", tt.origin)
-			}
-			w := httptest.NewRecorder()
-			s.http.Handler.ServeHTTP(w, r)
+			w := asked(s, http.MethodGet, "/follow", tt.token, tt.origin)
 			if w.Code != tt.want || w.Code == 200 && w.Header().Get("WWW-Authenticate") != "" {
 				t.Errorf("got %d %v, want %d", w.Code, w.Header(), tt.want)
 			}
@@ -152,12 +147,7 @@ func TestRunnerRoute(t *testing.T) {
 				tt.cfg.Mount = []Route{{Method: http.MethodGet, Path: "/for", For: role, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					_, _ = io.WriteString(w, Client(r))
 				})}}
-				r := httptest.NewRequest(http.MethodGet, "http://localhost/for", nil)
-				if tt.token != "" {
-					r.Header.Set("Authorization", "Bearer "+tt.token)
-				}
-				w := httptest.NewRecorder()
-				NewAdmin(tt.cfg).http.Handler.ServeHTTP(w, r)
+				w := asked(NewAdmin(tt.cfg), http.MethodGet, "/for", tt.token, "")
 				if w.Code != want {
 					t.Errorf("role %d: got %d %q, want %d", role, w.Code, w.Body, want)
 				}

@@ -39,11 +39,11 @@ func (c *carrier) Start(ctx context.Context, s message.Submission, done func([]m
 
 func (c *carrier) publish(ctx context.Context, envelopes []message.Envelope, done func(int, error)) {
 	for i, e := range envelopes {
-		messages, _, err := e.Open()
+		messages, _, err := message.Strict.Open(e)
 		c.check(messages, err)
 		if c.published.Add(1)%8 == 0 {
 			<-ctx.Done()
-			messages, _, err = e.Open()
+			messages, _, err = message.Strict.Open(e)
 			c.check(messages, err)
 		}
 		done(i, ctx.Err())

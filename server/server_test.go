@@ -167,7 +167,12 @@ type answer struct {
 
 func (rg *rig) do(method, path string, body io.Reader, header ...string) answer {
 	rg.t.Helper()
-	r, err := http.NewRequest(method, "http://"+rg.addr+path, body)
+	return rg.send(method, "http://"+rg.addr+path, body, header...)
+}
+
+func (rg *rig) send(method, url string, body io.Reader, header ...string) answer {
+	rg.t.Helper()
+	r, err := http.NewRequest(method, url, body)
 	must(rg.t, err)
 	for i := 0; i < len(header); i += 2 {
 		r.Header[header[i]] = append(r.Header[header[i]], header[i+1])

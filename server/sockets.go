@@ -9,7 +9,6 @@ import (
 )
 
 var (
-	errDrained     = errors.New("the server is stopping")
 	errSockets     = errors.New("there are as many WebSockets as there may be")
 	errSocketShare = errors.New("the client has half of the WebSockets that there may be")
 )
@@ -36,7 +35,7 @@ func (o *sockets) reserve(client string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.draining {
-		return errDrained
+		return errDraining
 	}
 	if len(o.open)+o.pending >= o.limit {
 		return errSockets

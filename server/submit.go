@@ -122,15 +122,10 @@ func (s *Server) publish(m message.Submission) ([]message.ShardCount, error) {
 	defer s.Intake.leave()
 	ctx := s.untilLate()
 	shards, err := s.cfg.Submitter.Submit(ctx, m)
-	return shards, lateError(ctx, err)
-}
-
-// lateError says of an error after the publish time-out that it was over.
-func lateError(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err) // which says that the time-out is over
 	}
-	return err
+	return shards, err
 }
 
 // untilLate returns a context that ends after the publish time-out, or up to a

@@ -76,14 +76,7 @@ func startTLS(t testing.TB, cfg Config, adjust ...func(*Server)) *rig {
 // secret sends a request over TLS.
 func (rg *rig) secret(method, path, body string, header ...string) answer {
 	rg.t.Helper()
-	r, err := http.NewRequest(method, "https://"+rg.addr+path, strings.NewReader(body))
-	must(rg.t, err)
-	for i := 0; i < len(header); i += 2 {
-		r.Header[header[i]] = append(r.Header[header[i]], header[i+1])
-	}
-	res, err := rg.client.Do(r)
-	must(rg.t, err)
-	return readAnswer(rg.t, res)
+	return rg.send(method, "https://"+rg.addr+path, strings.NewReader(body), header...)
 }
 
 func TestTLS(t *testing.T) {

@@ -72,7 +72,7 @@ func (c *call) upgrade(socket *Socket, protocol string) error {
 	client := clientOf(c.client, r)
 	switch err := s.sockets.reserve(client); err {
 	case nil:
-	case errDrained:
+	case errDraining:
 		return &problem{kind: draining, detail: "the server is stopping, try again"}
 	case errSocketShare:
 		return &problem{kind: overloaded, detail: fmt.Sprintf("this client has %d WebSockets, half of those that there may be; close one", s.sockets.share()), cause: err}

@@ -7,3 +7,10 @@ const (
 	HoldMin      = holdMin
 	HoldMax      = holdMax
 )
+
+// Bounds returns the bounds of the number of workers.
+func (p *Pool) Bounds() (lowest, highest int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lowest, p.highest
+}

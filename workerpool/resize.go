@@ -17,13 +17,6 @@ func (p *Pool) Resize(lowest, highest int) {
 	p.count(0, 0)
 }
 
-// Bounds returns the bounds of the number of workers.
-func (p *Pool) Bounds() (lowest, highest int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.lowest, p.highest
-}
-
 // leave tells whether the worker that asks is one too many. Then it must end.
 func (p *Pool) leave() bool {
 	p.mu.Lock()

@@ -155,13 +155,18 @@ func settleQueue(t testing.TB, url, name string) {
 // foreign publishes as another program would.
 func foreign(t testing.TB, url string, shard int, msg amqp.Publishing) {
 	t.Helper()
+	publishTo(t, url, queueName(shard), msg)
+}
+
+func publishTo(t testing.TB, url, queue string, msg amqp.Publishing) {
+	t.Helper()
 	admin(t, url, func(ch *amqp.Channel) error {
 		if err := ch.Confirm(false); err != nil {
 			return err
 		}
-		c, err := ch.PublishWithDeferredConfirm("", queueName(shard), true, false, msg)
+		c, err := ch.PublishWithDeferredConfirm("", queue, true, false, msg)
 		if err == nil && !c.Wait() {
-			t.Fatal("the foreign message was not taken")
+			t.Fatal("the message was not taken")
 		}
 		return err
 	})

@@ -17,7 +17,7 @@ import (
 func letters(shard int, d *amqp.Delivery, o message.Outcome) iter.Seq2[amqp.Publishing, string] {
 	return func(yield func(amqp.Publishing, string) bool) {
 		if len(o.Dead) == 0 {
-			yield(deadEnvelope(shard, d, o.Reason), o.Reason)
+			yield(again(d, deadHeaders(shard, o.Reason)), o.Reason)
 			return
 		}
 		for _, dead := range o.Dead {
@@ -28,11 +28,10 @@ func letters(shard int, d *amqp.Delivery, o message.Outcome) iter.Seq2[amqp.Publ
 	}
 }
 
-// deadEnvelope is a delivery with the reason why it is dead. The headers of
-// another program are left behind: some of them route (CC), and large ones
-// would not fit beside ours.
-func deadEnvelope(shard int, d *amqp.Delivery, reason string) amqp.Publishing {
-	headers := deadHeaders(shard, reason)
+// again is a delivery as it is published again, with headers of ours. Those of another
+// program are left behind: some of them route (CC), and large ones would not fit
+// beside ours.
+func again(d *amqp.Delivery, headers amqp.Table) amqp.Publishing {
 	carryHeaders(headers, d)
 	return amqp.Publishing{
 		MessageId:       d.MessageId,

@@ -151,24 +151,8 @@ func (v *visit) replay(ctx context.Context, m *amqp.Delivery, shard int) error {
 		}
 	}
 	return b.conns.Publish(ctx, func(ctx context.Context, s *session) error {
-		return s.publish(ctx, queueName(shard), revived(m))
+		return s.publish(ctx, queueName(shard), again(m, amqp.Table{})) // without what it got as a dead letter
 	})
-}
-
-// revived is a dead letter without what it got as such.
-func revived(m *amqp.Delivery) amqp.Publishing {
-	headers := amqp.Table{}
-	carryHeaders(headers, m)
-	return amqp.Publishing{
-		MessageId:       m.MessageId,
-		Type:            m.Type,
-		ContentType:     m.ContentType,
-		ContentEncoding: m.ContentEncoding,
-		Timestamp:       m.Timestamp,
-		DeliveryMode:    amqp.Persistent,
-		Headers:         headers,
-		Body:            m.Body,
-	}
 }
 
 // returnsAtOnce is how many returns may be under way: with some more, 32 by

@@ -51,16 +51,7 @@ func TestLetterOf(t *testing.T) {
 // publishDead publishes straight to the dead letters.
 func publishDead(t *testing.T, url string, msg amqp.Publishing) {
 	t.Helper()
-	admin(t, url, func(ch *amqp.Channel) error {
-		if err := ch.Confirm(false); err != nil {
-			return err
-		}
-		c, err := ch.PublishWithDeferredConfirm("", deadQueue, true, false, msg)
-		if err == nil && !c.Wait() {
-			t.Fatal("the dead letter was not taken")
-		}
-		return err
-	})
+	publishTo(t, url, deadQueue, msg)
 }
 
 func replayAll(t *testing.T, b *Broker) error {

@@ -91,13 +91,8 @@ func TestBasePath(t *testing.T) {
 	dir := t.TempDir()
 	p := rig.Start(t, "standalone", "BROKER_URL=embedded://"+filepath.Join(dir, "broker"), "DATA_OUTPUT_DIR="+filepath.Join(dir, "data"), "BASE_PATH=/adp").Ready()
 	get := func(path, want string) {
-		resp, err := http.Get("http://" + p.Addr + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		if body, _ := io.ReadAll(resp.Body); !strings.Contains(string(body), want) {
-			t.Errorf("%s: got %d %.300s, want %q", path, resp.StatusCode, body, want)
+		if status, text := p.Get(path); !strings.Contains(text, want) {
+			t.Errorf("%s: got %d %.300s, want %q", path, status, text, want)
 		}
 	}
 	get("/adp/", "<!doctype html>")

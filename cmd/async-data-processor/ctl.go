@@ -49,7 +49,7 @@ shard, or to all servers. It ends with 0 when they have done it, not before.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
-	c.flags(flags, "server or message-consumer", "http://localhost:8081", "ADMIN_TOKENS")
+	c.flags(flags, anyProcess, "ADMIN_TOKENS")
 	spanVar(flags, &c.timeout, "timeout", 10*time.Second, "how long to wait for the answer")
 	flags.SortFlags = false
 	cmd.AddCommand(
@@ -197,7 +197,7 @@ const maxAnswer = 1 << 20
 
 // post sends the command once. done is false if its owner has not answered yet.
 func (c *ctl) post(ctx context.Context, body []byte, out io.Writer) (done bool, err error) {
-	resp, text, err := c.ask(ctx, http.MethodPost, "/api/v1/commands", body, maxAnswer)
+	resp, text, err := c.ask(ctx, http.MethodPost, "/api/v1/commands", nil, body, maxAnswer)
 	if err != nil {
 		return false, err
 	}
@@ -212,7 +212,7 @@ func (c *ctl) post(ctx context.Context, body []byte, out io.Writer) (done bool, 
 	case http.StatusAccepted:
 		return false, nil
 	case http.StatusUnauthorized:
-		a.Detail = "it needs a token of its ADMIN_TOKENS, name a file with --token-file"
+		a.Detail = needsToken("ADMIN_TOKENS")
 	case http.StatusOK, http.StatusServiceUnavailable:
 		if a.Error != "" {
 			err = errors.New(a.Error)

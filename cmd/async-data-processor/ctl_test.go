@@ -24,12 +24,7 @@ func TestCtl(t *testing.T) {
 	}
 	ctl := func(want int, args ...string) (out, told string) {
 		t.Helper()
-		var stdout, stderr bytes.Buffer
-		code := run(append([]string{"ctl"}, args...), func(string) (string, bool) { return "", false }, &stdout, &stderr, make(chan os.Signal))
-		if code != want {
-			t.Errorf("%q: exit %d, want %d; %s%s", args, code, want, &stdout, &stderr)
-		}
-		return stdout.String(), stderr.String()
+		return runs(t, want, append([]string{"ctl"}, args...)...)
 	}
 	url := "--url=http://" + p.Addr
 	out, _ := ctl(exitClean, "pause", "shard", "11", url, "--token-file=token", "--reason", "moving the files", "--until", "2h")
@@ -70,7 +65,7 @@ func TestCtlOfAnother(t *testing.T) {
 	defer s.Close()
 	for _, args := range [][]string{{"--url", s.URL}, {"--url", s.URL, "--tls-cert", "x.pem"}} {
 		var stdout, stderr bytes.Buffer
-		code := run(append([]string{"ctl", "pause", "shard", "3"}, args...), func(string) (string, bool) { return "", false }, &stdout, &stderr, make(chan os.Signal))
+		code := run(append([]string{"ctl", "pause", "shard", "3"}, args...), environment{}.lookup, &stdout, &stderr, make(chan os.Signal))
 		if code == exitClean || stderr.Len() == 0 {
 			t.Errorf("%q: exit %d, %s%s", args, code, &stdout, &stderr)
 		}
@@ -81,11 +76,9 @@ func TestCtlOfAnother(t *testing.T) {
 func TestCtlWithoutOwner(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
 	defer s.Close()
-	var stdout, stderr bytes.Buffer
-	args := []string{"ctl", "pause", "shard", "3", "--timeout", "1s", "--id", "mine", "--url", s.URL}
-	code := run(args, func(string) (string, bool) { return "", false }, &stdout, &stderr, make(chan os.Signal))
-	if code != exitFailure || !strings.Contains(stderr.String(), "ask again with --id mine") {
-		t.Errorf("exit %d, %s%s", code, &stdout, &stderr)
+	_, told := runs(t, exitFailure, "ctl", "pause", "shard", "3", "--timeout", "1s", "--id", "mine", "--url", s.URL)
+	if !strings.Contains(told, "ask again with --id mine") {
+		t.Errorf("it told %q", told)
 	}
 }
 

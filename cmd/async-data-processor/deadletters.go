@@ -58,7 +58,7 @@ the socket control.sock in the broker's folder; so be the same user, or root.`,
 	broker.Usage += "; default: " + pipeline.EmbeddedURL + " if that is there, else " + pipeline.RedactURL(broker.DefValue)
 	broker.DefValue = "" // it depends on the folder, so the help says it above
 	spanVar(flags, &d.timeout, "timeout", 10*time.Second, "how long to wait for the broker")
-	flags.StringVar(&d.file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+	configVar(flags, &d.file)
 	flags.SortFlags = false
 	cmd.AddCommand(d.list(), d.show(), d.replay(), d.purge())
 	return cmd

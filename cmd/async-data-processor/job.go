@@ -99,7 +99,7 @@ func (j *job) waiting(r *pipeline.JobRun) {
 func (j *job) call(ctx context.Context, method, path string, header http.Header, body []byte, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, j.timeout)
 	defer cancel()
-	resp, text, err := j.askWith(ctx, method, path, header, body, maxJobAnswer)
+	resp, text, err := j.ask(ctx, method, path, header, body, maxJobAnswer)
 	if err != nil {
 		return err
 	}
@@ -118,9 +118,9 @@ func (j *job) refused(method string, resp *http.Response, text []byte) error {
 	_ = json.Unmarshal(text, &problem) // what is no answer of ours is told by its status
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized && method == http.MethodGet:
-		problem.Detail = "it needs a token of its VIEW_TOKENS, name a file with --token-file"
+		problem.Detail = needsToken("VIEW_TOKENS")
 	case resp.StatusCode == http.StatusUnauthorized:
-		problem.Detail = "it needs a token of its ADMIN_TOKENS, name a file with --token-file"
+		problem.Detail = needsToken("ADMIN_TOKENS")
 	case problem.Detail == "":
 		problem.Detail = "no answer of this program"
 	}
@@ -328,7 +328,7 @@ func (j *job) printPart(ctx context.Context, id int64, attempt int, next *int64,
 	ctx, cancel := context.WithTimeout(ctx, j.timeout)
 	defer cancel()
 	path := fmt.Sprintf("%s/log?attempt=%d", runPath(id), attempt)
-	resp, text, err := j.askWith(ctx, http.MethodGet, path, http.Header{"Range": {fmt.Sprintf("bytes=%d-", *next)}}, nil, maxJobAnswer)
+	resp, text, err := j.ask(ctx, http.MethodGet, path, http.Header{"Range": {fmt.Sprintf("bytes=%d-", *next)}}, nil, maxJobAnswer)
 	switch {
 	case err != nil:
 		return false, err

@@ -106,12 +106,16 @@ func table(out io.Writer, head string, rows func(io.Writer)) error {
 	fmt.Fprintln(t, head)
 	rows(t)
 	_ = t.Flush() // a buffer takes everything
-	for line := range bytes.Lines(text.Bytes()) {
-		if _, err := out.Write(append(bytes.TrimRight(line, " \n"), '\n')); err != nil {
-			return err
-		}
+	_, err := out.Write(trimLines(text.Bytes()))
+	return err
+}
+
+// trimLines takes the blanks off the ends of lines, which tables leave there.
+func trimLines(text []byte) (trimmed []byte) {
+	for line := range bytes.Lines(text) {
+		trimmed = append(append(trimmed, bytes.TrimRight(line, " \n")...), '\n')
 	}
-	return nil
+	return trimmed
 }
 
 // logOnTerminal leaves out of a log what a terminal would obey.

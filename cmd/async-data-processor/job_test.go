@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -38,12 +37,7 @@ func newJobRig(t *testing.T, jobs string) jobRig {
 // ctl runs a command of ctl job by the socket of the store, and checks its exit code.
 func (j jobRig) ctl(code int, args ...string) (out, told string) {
 	j.Helper()
-	var stdout, stderr bytes.Buffer
-	got := run(append([]string{"ctl", "job"}, args...), func(string) (string, bool) { return "", false }, &stdout, &stderr, make(chan os.Signal))
-	if got != code {
-		j.Errorf("%q: exit %d, want %d; %s%s", args, got, code, &stdout, &stderr)
-	}
-	return stdout.String(), stderr.String()
+	return runs(j.T, code, append([]string{"ctl", "job"}, args...)...)
 }
 
 // refused is a command that fails with a text.

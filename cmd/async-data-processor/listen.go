@@ -57,7 +57,7 @@ when its reader does.
 	numberVar(flags, new(int), "limit", 0, "end after so many messages")
 	flags.String("payload", "full", "how much of an entry to show: full, head or none")
 	flags.BoolVar(&l.frames, "frames", false, "print all that the process tells, as JSON, and not the entries alone")
-	l.flags(flags, "server or message-consumer", "http://localhost:8081", "VIEW_TOKENS")
+	l.flags(flags, anyProcess, "VIEW_TOKENS")
 	flags.SortFlags = false
 	return cmd
 }

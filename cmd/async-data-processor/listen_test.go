@@ -38,10 +38,9 @@ func TestListenPrints(t *testing.T) {
 		"":          "{\"value\":\"<é>\"}\na.1\n\"{\\\"value\\\":\"\n",
 		"--frames ": "{\"type\":\"hello\"}\n{\"type\":\"message\",\"id\":\"a.0\",\"entry\":{\"value\":\"<é>\"}}\n",
 	} {
-		var out, errs strings.Builder
-		code := run(strings.Fields("listen "+args+url), func(string) (string, bool) { return "", false }, &out, &errs, nil)
-		if code != 0 || !strings.HasPrefix(out.String(), want) || args == "" && out.String() != want {
-			t.Errorf("exit %d, printed\n%s\nwant\n%s", code, &out, want)
+		out, told := runs(t, exitClean, strings.Fields("listen "+args+url)...)
+		if !strings.HasPrefix(out, want) || args == "" && out != want {
+			t.Errorf("printed\n%s\nwant\n%s", out, want)
 		}
 		const said = `listen: 1 message is not shown: they came faster than this program, or the connection, took them
 listen: 7 messages are not shown: a process could not tell them
@@ -50,8 +49,8 @@ listen: at least 7 messages are not shown: the connection was lost for too long
 listen: more messages pass than are shown: --rate 0 shows all
 listen: the process has started anew, or has forgotten this listener: what passed meanwhile is not shown
 `
-		if errs.String() != said {
-			t.Errorf("said\n%s\nwant\n%s", &errs, said)
+		if told != said {
+			t.Errorf("said\n%s\nwant\n%s", told, said)
 		}
 	}
 }
@@ -94,7 +93,7 @@ func TestListenEndsWithItsReader(t *testing.T) {
 	done := make(chan int, 1)
 	var errs strings.Builder
 	go func() {
-		done <- run([]string{"listen", s.URL}, func(string) (string, bool) { return "", false }, writer, &errs, nil)
+		done <- run([]string{"listen", s.URL}, environment{}.lookup, writer, &errs, nil)
 	}()
 	select {
 	case code := <-done:

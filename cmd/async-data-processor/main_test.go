@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -21,6 +22,16 @@ import (
 // tests run it as processes of its own, race detector included.
 func TestMain(m *testing.M) {
 	testscript.Main(rig.Suite{M: m}, map[string]func(){"async-data-processor": main})
+}
+
+// runs runs a command to its end, in this process and without variables.
+func runs(t *testing.T, want int, args ...string) (out, told string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := run(args, environment{}.lookup, &stdout, &stderr, nil); code != want {
+		t.Errorf("%q: exit %d, want %d; %s%s", args, code, want, &stdout, &stderr)
+	}
+	return stdout.String(), stderr.String()
 }
 
 func TestScripts(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 
 // TestHeapRoom: a small heap is collected seldom.
 func TestHeapRoom(t *testing.T) {
-	release := giveHeapRoom(func(string) (string, bool) { return "", false })
+	release := giveHeapRoom(environment{}.lookup)
 	defer release()
 	runtime.GC()
 	if n := collections(heapRoom - 4<<20); n != 0 {

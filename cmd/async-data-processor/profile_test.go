@@ -20,13 +20,8 @@ func TestProfiles(t *testing.T) {
 		{"message-consumer", "PPROF=", http.StatusNotFound},
 	} {
 		p := rig.Start(t, tc.command, tc.setting, "DATA_OUTPUT_DIR="+t.TempDir(), "BROKER_URL=amqp://127.0.0.1:1/")
-		resp, err := http.Get("http://" + p.Addr + "/debug/pprof/heap")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode != tc.status {
-			t.Errorf("%s with %s: got %d, want %d", tc.command, tc.setting, resp.StatusCode, tc.status)
+		if status, _ := p.Get("/debug/pprof/heap"); status != tc.status {
+			t.Errorf("%s with %s: got %d, want %d", tc.command, tc.setting, status, tc.status)
 		}
 		if code := p.Stop(); code != exitClean {
 			t.Errorf("%s with %s: exit %d", tc.command, tc.setting, code)

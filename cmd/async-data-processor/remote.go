@@ -36,10 +36,16 @@ const remoteURL = "http://localhost:8080"
 const remoteHelp = `Unless --url names a process, it is the one that has the store in this folder,
 data/broker, if that is there; else ` + remoteURL + `.`
 
-// flags adds the flags. role is what the process has to be, and tokens the name of the
-// setting that has the token.
-func (r *remote) flags(flags *pflag.FlagSet, role, example, tokens string) {
-	flags.StringVar(&r.url, "url", "", "a "+role+" of the system, for example "+example)
+// What --url names.
+const (
+	aServer    = "a server of the system, for example http://localhost:8080"
+	anyProcess = "a server or message-consumer of the system, for example http://localhost:8081"
+)
+
+// flags adds the flags. process is what --url names, and tokens the name of the setting
+// that has the token.
+func (r *remote) flags(flags *pflag.FlagSet, process, tokens string) {
+	flags.StringVar(&r.url, "url", "", process)
 	flags.StringVar(&r.tokenFile, "token-file", "", "file that holds a token of its "+tokens)
 	flags.StringVar(&r.cert, "tls-cert", "", "file of the certificate that the process must have, whatever its names; else the system's authorities decide")
 }
@@ -54,6 +60,13 @@ func (r *remote) name(args []string) error {
 	}
 	r.url = args[0]
 	return nil
+}
+
+// takeSocketURL lets the URL be that of a WebSocket.
+func (r *remote) takeSocketURL() {
+	if scheme, rest, ok := strings.Cut(r.url, "://"); ok && (scheme == "ws" || scheme == "wss") {
+		r.url = "http" + scheme[len("ws"):] + "://" + rest
+	}
 }
 
 // aim prepares the client. Its error is one of usage.
@@ -84,6 +97,22 @@ func (r *remote) aim() error {
 		return nil
 	}
 	return r.readToken()
+}
+
+// needsToken says how to get past a 401.
+func needsToken(of string) string {
+	return "it needs a token of its " + of + ", name a file with --token-file"
+}
+
+// hidden is the error of an answer that a viewer is refused with, nil if it is another one.
+func (r *remote) hidden(resp *http.Response) error {
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("%s answers %s: %s", r.who(), resp.Status, needsToken("VIEW_TOKENS"))
+	case http.StatusNotFound:
+		return fmt.Errorf("%s answers %s: it shows this to clients on its machine, or with VIEW_TOKENS", r.who(), resp.Status)
+	}
+	return nil
 }
 
 // who names the process, for people.
@@ -122,12 +151,7 @@ func (r *remote) readToken() error {
 
 // ask sends a request, with a body of JSON or none, and returns the answer with its body,
 // of which it reads at most so many bytes.
-func (r *remote) ask(ctx context.Context, method, path string, body []byte, most int64) (*http.Response, []byte, error) {
-	return r.askWith(ctx, method, path, nil, body, most)
-}
-
-// askWith is ask with a header.
-func (r *remote) askWith(ctx context.Context, method, path string, header http.Header, body []byte, most int64) (*http.Response, []byte, error) {
+func (r *remote) ask(ctx context.Context, method, path string, header http.Header, body []byte, most int64) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, r.url+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, err

@@ -48,9 +48,7 @@ variables over the file.`,
 		SilenceUsage:  true,
 		SilenceErrors: true, // exitCode tells them
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(misused)
 	root.AddCommand(newStandalone(lookup, told), newServer(lookup, told), newConsumer(lookup, told), newVerify(lookup),
 		newSend(told), newListen(told), newRunner(lookup, told), newStatus(), newWhere(), newDeadLetters(lookup), newCtl(), newStore(lookup), newHealthcheck(), newVersion())
 	cobra.EnableCommandSorting = false
@@ -145,7 +143,7 @@ func (s stage) command(lookup lookupEnv, told *messages) *cobra.Command {
 		},
 	}
 	addSettings(cmd.Flags(), &cfg, s.groups)
-	cmd.Flags().StringVar(&file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+	configVar(cmd.Flags(), &file)
 	cmd.Flags().BoolVar(&checkOnly, "check-config", false, "validate the settings, print them without secrets, and exit")
 	cmd.Flags().SortFlags = false
 	return cmd

@@ -70,7 +70,7 @@ Unless there is a URL, it is ` + remoteURL + `. The token is that of --token-fil
 	add(s, forBoth, textVar, &r.cfg.Name, "name", "NODE_NAME", "", "name among all runners; default: the host's, with -2, -3 … for others of this machine")
 	wordVar(flags, &r.engine, "engine", "auto", "what runs containers: podman or docker; auto: the first that is there; none: no containers")
 	add(s, forBoth, pathVar, &r.cfg.OutputDir, "output-dir", "DATA_OUTPUT_DIR", "", "folder of the published files, if this machine has it: containers see it, too, and ADP_FILE is an absolute path")
-	r.flags(flags, "server", "http://localhost:8080", "RUNNER_TOKENS")
+	r.flags(flags, aServer, "RUNNER_TOKENS")
 	add(s, forBoth, spanVar, &r.log.DrainTimeout, "drain-timeout", "DRAIN_TIMEOUT", "", "how long jobs may take to end when the runner has to")
 	add(s, forBoth, wordVar, &r.log.LogLevel, "log-level", "LOG_LEVEL", "", "trace, debug, info, warn or error")
 	add(s, forBoth, wordVar, &r.log.LogFormat, "log-format", "LOG_FORMAT", "", "json, console, or auto: console on a terminal")
@@ -84,9 +84,7 @@ func (r *jobRunner) prepare(args []string, lookup lookupEnv) (err error) {
 		return err
 	}
 	r.url = cmp.Or(r.url, remoteURL)
-	if scheme, rest, ok := strings.Cut(r.url, "://"); ok && (scheme == "ws" || scheme == "wss") {
-		r.url = "http" + scheme[len("ws"):] + "://" + rest
-	}
+	r.takeSocketURL()
 	token, _ := lookup(runnerToken)
 	path, _ := lookup(runnerTokenFile)
 	token, path = strings.TrimSpace(token), strings.TrimSpace(path)

@@ -64,7 +64,7 @@ was not. A signal stops the reading, and waits ` + sendGrace.String() + ` for th
 		},
 	}
 	flags := cmd.Flags()
-	s.flags(flags, "server", "http://localhost:8080", "AUTH_TOKENS")
+	s.flags(flags, aServer, "AUTH_TOKENS")
 	flags.StringVar(&s.want, "want", "accepted", "what to wait for: accepted, or written for entries that are in files")
 	flags.StringVar(&s.dead, "dead", "", "file to append the rejected lines to, as they were read, in the order of the answers")
 	flags.BoolVar(&s.stamp, "timestamp-now", false, "add the present time as timestamp to entries without one")
@@ -81,14 +81,7 @@ func (s *send) prepare(flags *pflag.FlagSet, args []string) error {
 	if info, err := os.Stat(s.url); len(args) > 0 && err == nil && !info.IsDir() {
 		return fmt.Errorf("%s is a file, and send reads standard input; use: send <%[1]s", plain(s.url))
 	}
-	if scheme, rest, ok := strings.Cut(s.url, "://"); ok {
-		switch scheme {
-		case "ws":
-			s.url = "http://" + rest
-		case "wss":
-			s.url = "https://" + rest
-		}
-	}
+	s.takeSocketURL()
 	if s.want != "accepted" && s.want != "written" {
 		return fmt.Errorf("--want is %q, want accepted or written", s.want)
 	}

@@ -50,7 +50,7 @@ the queues, what is written. A process that does not answer is unknown.
 		},
 	}
 	flags := cmd.Flags()
-	s.flags(flags, "server or message-consumer", "http://localhost:8081", "VIEW_TOKENS")
+	s.flags(flags, anyProcess, "VIEW_TOKENS")
 	flags.BoolVar(&s.asJSON, "json", false, "print a JSON object instead, and with --watch one each second")
 	flags.BoolVar(&s.watch, "watch", false, "look again every second")
 	flags.SortFlags = false
@@ -104,17 +104,14 @@ func (s *status) look(ctx context.Context) (*view, error) {
 func (s *status) get(ctx context.Context, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	resp, text, err := s.ask(ctx, http.MethodGet, path, nil, maxStatus)
+	resp, text, err := s.ask(ctx, http.MethodGet, path, nil, nil, maxStatus)
 	if err != nil {
 		return err
 	}
-	switch resp.StatusCode {
-	case http.StatusOK:
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("%s answers %s: it needs a token of its VIEW_TOKENS, name a file with --token-file", s.who(), resp.Status)
-	case http.StatusNotFound:
-		return fmt.Errorf("%s answers %s: it shows this to clients on its machine, or with VIEW_TOKENS", s.who(), resp.Status)
-	default:
+	if err := s.hidden(resp); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answers %s", s.who(), resp.Status)
 	}
 	if err := json.Unmarshal(text, into); err != nil {

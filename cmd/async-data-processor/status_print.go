@@ -34,20 +34,17 @@ const (
 
 // print prints a table of each kind; rates are since the view before.
 func (v *view) print(out io.Writer, before *view, onScreen bool) error {
-	var text, trimmed bytes.Buffer
-	if onScreen {
-		trimmed.WriteString(clearScreen)
-	}
+	var text bytes.Buffer
 	v.printHead(&text)
 	v.printNodes(&text)
 	v.printShards(&text, before)
-	for line := range bytes.Lines(text.Bytes()) {
-		trimmed.Write(append(bytes.TrimRight(line, " \n"), '\n'))
+	shown := trimLines(text.Bytes())
+	if onScreen {
+		shown = append([]byte(clearScreen), shown...)
+	} else {
+		shown = append(shown, '\n')
 	}
-	if !onScreen {
-		trimmed.WriteByte('\n')
-	}
-	_, err := out.Write(trimmed.Bytes())
+	_, err := out.Write(shown)
 	return err
 }
 
@@ -120,11 +117,7 @@ func (v *view) printShards(text *bytes.Buffer, before *view) {
 		case sh.Owner == "":
 			inHand, held, oldest, workers, written = none, none, none, none, none
 		}
-		owner := plain(sh.Owner)
-		if owner == "" {
-			owner = none
-		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\t  %s\n", sh.Shard, queued, inHand, held, oldest, workers, written, rate, plain(string(sh.State)), owner)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\t  %s\n", sh.Shard, queued, inHand, held, oldest, workers, written, rate, plain(string(sh.State)), orNone(sh.Owner))
 	}
 	_ = t.Flush() // into memory
 	for _, sh := range v.Shards {

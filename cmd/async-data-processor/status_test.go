@@ -27,15 +27,12 @@ func TestStatusUnknown(t *testing.T) {
 		_, _ = w.Write([]byte(body))
 	}))
 	defer s.Close()
-	var out, errs strings.Builder
-	if code := run([]string{"status", "--url", s.URL}, func(string) (string, bool) { return "", false }, &out, &errs, nil); code != 0 {
-		t.Fatalf("exit %d: %s", code, &errs)
-	}
+	out, _ := runs(t, exitClean, "status", "--url", s.URL)
 	local := func(hour int) string {
 		return time.Date(2026, 1, 2, hour, 4, 5, 0, time.UTC).Local().Format(time.DateTime)
 	}
 	var lines []string
-	for line := range strings.Lines(out.String()) {
+	for line := range strings.Lines(out) {
 		lines = append(lines, strings.Join(strings.Fields(line), " "))
 	}
 	got := strings.Join(lines, "\n")

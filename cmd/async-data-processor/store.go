@@ -65,7 +65,7 @@ func newStoreCheck(lookup lookupEnv) *cobra.Command {
 	}
 	add(settings{cmd.Flags(), forLetters}, forLetters, textVar, &brokerURL,
 		"broker-url", "BROKER_URL RABBITMQ_URL", "url", "embedded:<folder>, unless DIR is given")
-	cmd.Flags().StringVar(&file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+	configVar(cmd.Flags(), &file)
 	return cmd
 }
 

@@ -49,7 +49,7 @@ func newVerify(lookup lookupEnv) *cobra.Command {
 			var wrong error
 			options.Rules, wrong = cfg.Rules()
 			if err = errors.Join(err, wrong, checkVerify(options, args[0])); err != nil {
-				return fmt.Errorf("%w\nRun '%s --help' for the flags", err, cmd.CommandPath())
+				return misused(cmd, err)
 			}
 			if sources["batch-size"] != "flag" && (cfg.RollBytes != 0 || cfg.RollInterval != 0) {
 				options.BatchSize = 0 // that of the program is not what its files have
@@ -79,7 +79,7 @@ func newVerify(lookup lookupEnv) *cobra.Command {
 	cmd.Flags().BoolVar(&gaps, "gaps-fail", false, "exit 1 for gaps inside submissions, too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object instead of a table")
 	cmd.Flags().StringVar(&options.TempDir, "tmp-dir", "", "folder for temporary files (TMPDIR, else /tmp)")
-	cmd.Flags().StringVar(&file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+	configVar(cmd.Flags(), &file)
 	cmd.Flags().SortFlags = false
 	return cmd
 }

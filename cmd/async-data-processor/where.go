@@ -52,7 +52,7 @@ an owner does not answer and it was not found.
 		},
 	}
 	flags := cmd.Flags()
-	w.flags(flags, "server or message-consumer", "http://localhost:8081", "VIEW_TOKENS")
+	w.flags(flags, anyProcess, "VIEW_TOKENS")
 	flags.BoolVar(&w.asJSON, "json", false, "print a JSON object instead")
 	flags.SortFlags = false
 	return cmd
@@ -81,23 +81,21 @@ func (w *where) run(ctx context.Context, id string, out io.Writer) error {
 func (w *where) look(ctx context.Context, id string) (*pipeline.Location, error) {
 	ctx, cancel := context.WithTimeout(ctx, whereTimeout)
 	defer cancel()
-	resp, text, err := w.ask(ctx, http.MethodGet, pipeline.MessagePath+url.PathEscape(id), nil, maxLocation)
+	resp, text, err := w.ask(ctx, http.MethodGet, pipeline.MessagePath+url.PathEscape(id), nil, nil, maxLocation)
 	if err != nil {
 		return nil, err
 	}
+	if err := w.hidden(resp); err != nil {
+		return nil, err
+	}
 	var l pipeline.Location
-	var problem struct{ Detail string }
-	switch resp.StatusCode {
-	case http.StatusOK:
+	if resp.StatusCode == http.StatusOK {
 		if err := json.Unmarshal(text, &l); err != nil || l.State == "" {
 			return nil, errors.Join(fmt.Errorf("%s answers no JSON of this version", w.who()), err)
 		}
 		return &l, nil
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return nil, fmt.Errorf("%s answers %s: it needs a token of its VIEW_TOKENS, name a file with --token-file", w.who(), resp.Status)
-	case http.StatusNotFound:
-		return nil, fmt.Errorf("%s answers %s: it shows this to clients on its machine, or with VIEW_TOKENS", w.who(), resp.Status)
 	}
+	var problem struct{ Detail string }
 	if json.Unmarshal(text, &problem) == nil && problem.Detail != "" {
 		return nil, fmt.Errorf("%s answers %s: %s", w.who(), resp.Status, plain(problem.Detail))
 	}

@@ -28,12 +28,7 @@ func TestWhere(t *testing.T) {
 	}
 	where := func(want int, args ...string) (out, told string) {
 		t.Helper()
-		var stdout, stderr bytes.Buffer
-		code := run(append([]string{"where"}, args...), func(string) (string, bool) { return "", false }, &stdout, &stderr, make(chan os.Signal))
-		if code != want {
-			t.Errorf("%q: exit %d, want %d; %s%s", args, code, want, &stdout, &stderr)
-		}
-		return stdout.String(), stderr.String()
+		return runs(t, want, append([]string{"where"}, args...)...)
 	}
 	// Five of one timestamp are a batch, and the sixth waits for others.
 	entry := `{"timestamp":"2019-10-12T08:10:54Z","value":"a"}`
@@ -87,7 +82,7 @@ func TestWhereOfAnother(t *testing.T) {
 	defer s.Close()
 	for answer = range map[string]bool{"<html>": true, "{}": true, `{"id":"a\u001b[2J","state":"x\u001b[2J","owner":"\u001b","file":"\u001b","why":"\n\u001b"}`: true} {
 		var stdout, stderr bytes.Buffer
-		code := run([]string{"where", "a/b?c%", "--url", s.URL}, func(string) (string, bool) { return "", false }, &stdout, &stderr, nil)
+		code := run([]string{"where", "a/b?c%", "--url", s.URL}, environment{}.lookup, &stdout, &stderr, nil)
 		if strings.ContainsRune(stdout.String()+stderr.String(), 0x1b) || code == exitClean != strings.Contains(answer, "state") {
 			t.Errorf("%s: exit %d, %q%q", answer, code, &stdout, &stderr)
 		}

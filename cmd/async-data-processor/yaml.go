@@ -1,17 +1,20 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
 	"async-data-processor/pipeline"
+	"async-data-processor/yamldoc"
 )
+
+func configVar(flags *pflag.FlagSet, file *string) {
+	flags.StringVar(file, "config", "", "YAML file of settings, named as the flags (CONFIG_FILE)")
+}
 
 // readConfigFile returns the settings in a YAML file by the names of their flags;
 // none if there is no file. A null is a setting that is not set.
@@ -56,25 +59,12 @@ func readConfigFile(path string) (map[string]given, error) {
 // mapping returns the values of a document that is a mapping, by their names. The
 // errors of the library quote values, which may be secrets, only where it is no mapping.
 func mapping(text []byte) (map[string]yaml.Node, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	var first, second yaml.Node
-	switch err := dec.Decode(&first); {
-	case err == io.EOF:
-		return nil, nil
-	case err != nil:
+	top, err := yamldoc.Top(text)
+	if err != nil || top == nil {
 		return nil, err
-	}
-	top := first.Content[0]
-	if isNull(top) {
-		return nil, nil
 	}
 	if top.Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("line %d: want settings, each as a line of the form name: value", top.Line)
-	}
-	if err := dec.Decode(&second); err == nil {
-		return nil, fmt.Errorf("line %d: a second document, want one", second.Line)
-	} else if err != io.EOF {
-		return nil, err
 	}
 	var nodes map[string]yaml.Node
 	return nodes, top.Decode(&nodes)
@@ -84,11 +74,11 @@ func mapping(text []byte) (map[string]yaml.Node, error) {
 // if it takes a list.
 func fromNode(f *pflag.Flag, node yaml.Node) (given, error) {
 	_, takesList := f.Value.(pflag.SliceValue)
-	plain := resolved(&node)
+	plain := yamldoc.Resolved(&node)
 	switch {
-	case isSecretList(f) && (isNull(plain) || plain.Kind == yaml.SequenceNode && len(plain.Content) == 0):
+	case isSecretList(f) && (yamldoc.IsNull(plain) || plain.Kind == yaml.SequenceNode && len(plain.Content) == 0):
 		return given{}, errEmpty
-	case isNull(plain):
+	case yamldoc.IsNull(plain):
 		return given{}, nil
 	case plain.Kind == yaml.ScalarNode:
 		return given{values: []string{plain.Value}}, nil
@@ -99,20 +89,10 @@ func fromNode(f *pflag.Flag, node yaml.Node) (given, error) {
 	}
 	g := given{list: true}
 	for _, n := range plain.Content {
-		if n = resolved(n); n.Kind != yaml.ScalarNode || isNull(n) {
+		if n = yamldoc.Resolved(n); n.Kind != yaml.ScalarNode || yamldoc.IsNull(n) {
 			return given{}, errors.New("want a list of plain values")
 		}
 		g.values = append(g.values, n.Value)
 	}
 	return g, nil
 }
-
-// resolved returns the node that an alias stands for.
-func resolved(n *yaml.Node) *yaml.Node {
-	if n.Kind == yaml.AliasNode {
-		return n.Alias
-	}
-	return n
-}
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }

@@ -1,5 +1,5 @@
 // Commands: the dialog that sends one, and what became of those that this tab has sent.
-import { html, store, useState, useStore, api, newId, useMay, link, plural, Confirm, Field, State, clock } from './lib.js';
+import { html, store, useState, useStore, api, newId, useMay, link, plural, Confirm, Field, State } from './lib.js';
 
 // sent are the commands of this tab, newest first: {id, verb, target, state, view,
 // error}. state is sending, waiting, done or failed.
@@ -60,7 +60,7 @@ async function send(verb, targets, more) {
   }
 }
 
-export const targetText = t => (t === 'intake' ? 'the intake' : t === 'shard:*' ? 'all shards' : String(t).replace(':', ' '));
+const targetText = t => (t === 'intake' ? 'the intake' : t === 'shard:*' ? 'all shards' : String(t).replace(':', ' '));
 const verbs = { pause: 'Pause', resume: 'Resume', resize: 'Resize', flush: 'Flush' };
 export const commandText = c => `${verbs[c.verb] ?? c.verb} ${targetText(c.target)}`;
 
@@ -78,7 +78,7 @@ function untilTime(choice) {
 
 // CommandDialog asks for what a command needs, and sends it. targets are as the API
 // names them.
-export function CommandDialog({ verb, targets, limits, close }) {
+function CommandDialog({ verb, targets, limits, close }) {
   const [reason, setReason] = useState('');
   const [until, setUntil] = useState('');
   const [settings, setSettings] = useState(false);

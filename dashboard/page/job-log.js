@@ -26,7 +26,7 @@ function endOf(text) {
 }
 
 // LogText keeps the end of a log, in blocks {n, text, mark}. Offsets are of bytes.
-export class LogText {
+class LogText {
   blocks = [];
   first = null; // where what is kept from the node begins
   next = null; // the offset behind the last byte

@@ -6,7 +6,7 @@ import {
   Age, Confirm, Field, Left, Loading, Problem, Time,
 } from './lib.js';
 
-export const noEngine = error => String(error?.problem?.type ?? '').endsWith('no-engine');
+const noEngine = error => String(error?.problem?.type ?? '').endsWith('no-engine');
 
 // Until there are jobs, the page asks again.
 const untilThere = data => (data ? 0 : 5);

@@ -1,11 +1,11 @@
 // Preact with htm, so that a view needs no build step; and small stores that many
 // components listen to.
-import { h, render, Component, Fragment } from './vendor/preact.js';
-import { useState, useEffect, useLayoutEffect, useMemo, useRef, useCallback } from './vendor/hooks.js';
+import { h, render, Component } from './vendor/preact.js';
+import { useState, useEffect, useLayoutEffect, useMemo, useRef } from './vendor/hooks.js';
 import htm from './vendor/htm.js';
 
 export const html = htm.bind(h);
-export { h, render, Component, Fragment, useState, useEffect, useLayoutEffect, useMemo, useRef, useCallback };
+export { render, Component, useState, useEffect, useLayoutEffect, useMemo, useRef };
 
 // store holds a value; set tells the listeners.
 export function store(value) {

@@ -8,6 +8,7 @@ const thin = '\u202f'; // narrow, and no line breaks there
 // than localeCompare.
 export const collate = new Intl.Collator('en', { numeric: true }).compare;
 
+const two = n => String(n).padStart(2, '0');
 const missing = v => v === null || v === undefined || Number.isNaN(v);
 
 // count groups the digits: 1234567 is "1 234 567", with thin spaces.
@@ -38,7 +39,6 @@ export function duration(s) {
   if (s < 10) return (Math.round(s * 10) / 10).toFixed(1) + thin + 's';
   s = Math.round(s);
   if (s < 60) return s + thin + 's';
-  const two = n => String(n).padStart(2, '0');
   if (s < 3600) return `${Math.floor(s / 60)}${thin}min ${two(s % 60)}${thin}s`;
   if (s < 86400) return `${Math.floor(s / 3600)}${thin}h ${two(Math.floor(s % 3600 / 60))}${thin}min`;
   return `${Math.floor(s / 86400)}${thin}d ${two(Math.floor(s % 86400 / 3600))}${thin}h`;
@@ -54,7 +54,6 @@ export function ms(at) {
   return Number.isNaN(t) || t < 0 ? null : t;
 }
 
-const two = n => String(n).padStart(2, '0');
 const date = d => `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`;
 
 // clock is the time of day here: "12:07:20"; of another day with the date.
@@ -85,7 +84,7 @@ export function Time({ at }) {
 // The elements that show an age. One timer writes all their texts, so an age that grows
 // renders no component.
 const ages = new Map();
-let ticking = 0;
+let timer = 0;
 
 function tick() {
   for (const [element, show] of ages) {
@@ -94,31 +93,26 @@ function tick() {
   }
 }
 
-function tickingText(show) {
+// ticking shows how long it is from or to a time, which length tells in milliseconds.
+function ticking(at, length) {
+  const t = ms(at);
+  const show = () => (t === null ? unknown : duration(length(t) / 1000));
   const ref = useRef(null);
   useEffect(() => {
     const element = ref.current;
     ages.set(element, show);
     element.textContent = show();
-    ticking ||= setInterval(tick, 1000);
+    timer ||= setInterval(tick, 1000);
     return () => {
       ages.delete(element);
-      if (ages.size === 0) ticking = clearInterval(ticking) ?? 0;
+      if (ages.size === 0) timer = clearInterval(timer) ?? 0;
     };
   });
-  return ref;
+  return html`<span ref=${ref} class="age" title=${t === null ? null : new Date(t).toISOString()}></span>`;
 }
 
 // Age shows how long ago a time was, and goes on by itself.
-export function Age({ at }) {
-  const t = ms(at);
-  const ref = tickingText(() => (t === null ? unknown : duration((now() - t) / 1000)));
-  return html`<span ref=${ref} class="age" title=${t === null ? null : new Date(t).toISOString()}></span>`;
-}
+export const Age = ({ at }) => ticking(at, t => now() - t);
 
 // Left shows how long it is until a time.
-export function Left({ until }) {
-  const t = ms(until);
-  const ref = tickingText(() => (t === null ? unknown : duration((t - now()) / 1000)));
-  return html`<span ref=${ref} class="age" title=${t === null ? null : new Date(t).toISOString()}></span>`;
-}
+export const Left = ({ until }) => ticking(until, t => t - now());

@@ -18,7 +18,7 @@ export function pauseText(pause) {
     + `since ${clock(pause.since)}, until ${until ? clock(until) : 'it is resumed'}.`;
 }
 
-const diskFull = d => d && d.min_free > 0 && d.free < d.min_free;
+export const diskFull = d => d && d.min_free > 0 && d.free < d.min_free;
 const diskText = d => `The disk of ${d.folder} is full: ${bytes(d.free)} are free, ${bytes(d.min_free)} must stay free. Nothing new is written until there is more room.`;
 
 // nodeTroubles says by the name of a node what holds it up: {a: "The broker is away: …"}.

@@ -1,21 +1,22 @@
 // The jobs as they are defined: a list, and the page of one.
 import {
-  html, useMemo, useParts, link, count, duration, ms, unknown,
+  html, useMemo, useParts, link, count, duration, unknown,
   Age, Empty, Facts, Page, Panel, State, Table, Wait,
 } from './lib.js';
 import { Engine, Stale, Two, useSteps, whatText } from './jobs.js';
 
 const tools = html`<a href=${link('runs')}>Runs</a> <a href=${link('runners')}>Runners</a>`;
 
+const sumOf = (job, states) => states.reduce((sum, state) => sum + (job.counts?.[state] ?? 0), 0);
+
 // Counted is how many runs are in some states; the number leads to those of the last one.
 function Counted({ job, of }) {
-  const n = of.reduce((sum, state) => sum + (job.counts?.[state] ?? 0), 0);
+  const n = sumOf(job, of);
   return n ? html`<a href=${link('runs', { job: job.name, state: of.at(-1) })}>${count(n)}</a>` : count(0);
 }
 
 const counted = (title, hint, ...of) => ({
-  key: title, title, hint, width: Math.max(5.5, 2 + title.length * 0.6), align: 'num', cell: job => html`<${Counted} job=${job} of=${of} />`,
-  sort: job => of.reduce((sum, state) => sum + (job.counts?.[state] ?? 0), 0),
+  key: title, title, hint, width: Math.max(5.5, 2 + title.length * 0.6), align: 'num', cell: job => html`<${Counted} job=${job} of=${of} />`, sort: job => sumOf(job, of),
 });
 
 function Last({ run }) {

@@ -4,7 +4,7 @@ import {
   Age, Empty, Facts, Page, Panel, State, Table, Time, Wait,
 } from './lib.js';
 import { useCommand, Sent } from './commands.js';
-import { intakeOf, nodeTroubles, pauseText } from './reasons.js';
+import { diskFull, intakeOf, nodeTroubles, pauseText } from './reasons.js';
 
 // Address is a link only if it is one of the web: a node tells it about itself.
 function Address({ of }) {
@@ -22,7 +22,7 @@ function Checks({ of: n }) {
 
 function DiskText({ of: d }) {
   if (!d) return unknown;
-  const full = d.min_free > 0 && d.free < d.min_free;
+  const full = diskFull(d);
   return html`<span class=${full && 'text-bad'} title=${d.folder}>${bytes(d.free)}${full && ' (full)'}</span>`;
 }
 

@@ -56,6 +56,29 @@ func (p *Process) Post(body string, headers ...string) (int, Receipt, http.Heade
 	return resp.StatusCode, r, resp.Header
 }
 
+// Get returns the status of what the process answers, and its text. A connection that broke
+// is the status 0, and the text says why.
+func (p *Process) Get(path string) (status int, text string) {
+	return read(http.Get("http://" + p.Addr + path))
+}
+
+// Send posts JSON, likewise.
+func (p *Process) Send(path, body string) (status int, text string) {
+	return read(http.Post("http://"+p.Addr+path, "application/json", strings.NewReader(body)))
+}
+
+func read(resp *http.Response, err error) (status int, text string) {
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(all)
+}
+
 // Entries returns a JSON array of n entries with times of their own.
 func Entries(from, n int) string {
 	start := time.Date(2019, 10, 12, 8, 10, 54, 0, time.UTC)

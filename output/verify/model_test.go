@@ -239,7 +239,7 @@ func FuzzFile(f *testing.F) {
 		ids := make(map[string]bool)
 		for l := range bytes.Lines(content) {
 			count++
-			m, err := message.ParseLine(bytes.TrimSuffix(l, []byte{'\n'}))
+			m, err := message.Strict.ParseLine(bytes.TrimSuffix(l, []byte{'\n'}))
 			if err != nil {
 				strict = false
 				continue
