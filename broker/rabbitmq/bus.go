@@ -13,10 +13,13 @@ import (
 	"async-data-processor/broker/conn"
 )
 
-// The bus has a connection of its own, with one channel. All that a process tells or
-// asks goes to one exchange, under its key. What a process receives is bound to its own
-// queue, which ends with the connection. Answers come by direct reply-to
+// The bus has a connection of its own. All that a process tells or asks goes to one
+// exchange, under its key. What a process receives is bound to its own queue, which ends
+// with the connection. Answers come by direct reply-to
 // (rabbitmq.com/docs/direct-reply-to), which needs no queue.
+//
+// There are two channels, because the library sends a call between the frames of a message
+// that is published on the same channel at the same time; the broker then ends the connection.
 const (
 	busExchange = "async-data-processor.bus"
 	// replyTo names the answers to a channel; the broker makes an address of it.
@@ -34,36 +37,41 @@ var busQueue = amqp.Table{
 	amqp.QueueOverflowArg: amqp.QueueOverflowDropHead,
 }
 
-// busChannel carries the bus over a session. It implements bus.Wire.
+// busChannels carry the bus over a session. They implement bus.Wire.
 //
-// It sends a message to itself now and then, which comes back if the exchange and the
+// They send a message to themselves now and then, which comes back if the exchange and the
 // bindings are there: when an exchange is deleted, the broker removes its bindings and
 // tells no client. If it does not come back, the session ends and the next one makes all anew.
-type busChannel struct {
+type busChannels struct {
 	*session
 	remote *bus.Remote
-	ch     *amqp.Channel
+	calls  *amqp.Channel // has the queue; nothing is published on it
+	sends  *amqp.Channel // publishes, and gets the answers; no call while it may publish
 	queue  string
 
 	told, answers <-chan amqp.Delivery
-	closed        chan *amqp.Error
+	closed        [2]chan *amqp.Error
 	cancelled     chan string
 	returned      chan amqp.Return
 
 	checked time.Time // when a check began that is not over; of one goroutine
 }
 
-// openBus opens the channel of the bus and begins to receive.
+// openBus opens the channels of the bus and begins to receive.
 func (s *session) openBus() error {
-	ch, err := s.channel()
+	calls, err := s.channel()
 	if err != nil {
 		return err
 	}
-	b := &busChannel{
-		session: s, remote: s.broker.remote, ch: ch,
-		closed:    ch.NotifyClose(make(chan *amqp.Error, 1)),
-		cancelled: ch.NotifyCancel(make(chan string, 2)),
-		returned:  ch.NotifyReturn(make(chan amqp.Return, 1)),
+	sends, err := s.channel()
+	if err != nil {
+		return err
+	}
+	b := &busChannels{
+		session: s, remote: s.broker.remote, calls: calls, sends: sends,
+		closed:    [2]chan *amqp.Error{calls.NotifyClose(make(chan *amqp.Error, 1)), sends.NotifyClose(make(chan *amqp.Error, 1))},
+		cancelled: calls.NotifyCancel(make(chan string, 2)),
+		returned:  sends.NotifyReturn(make(chan amqp.Return, 1)),
 	}
 	if err := s.rpc(b.declare); err != nil {
 		return err
@@ -81,23 +89,23 @@ func (s *session) openBus() error {
 	return nil
 }
 
-func (b *busChannel) declare() error {
-	if err := b.ch.ExchangeDeclare(busExchange, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
+func (b *busChannels) declare() error {
+	if err := b.calls.ExchangeDeclare(busExchange, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
 		if e, ok := errors.AsType[*amqp.Error](err); ok && e.Server && e.Code == amqp.PreconditionFailed {
 			err = conn.Refused(fmt.Errorf("it exists with other arguments, delete it: %s", e.Reason))
 		}
 		return fmt.Errorf("declaring the exchange %s: %w", busExchange, err)
 	}
-	q, err := b.ch.QueueDeclare("", false, true, true, false, busQueue)
+	q, err := b.calls.QueueDeclare("", false, true, true, false, busQueue)
 	if err != nil {
 		return fmt.Errorf("declaring the queue of the bus: %w", err)
 	}
 	b.queue = q.Name
-	if err := b.ch.QueueBind(b.queue, checkPrefix+b.queue, busExchange, false, nil); err != nil {
+	if err := b.calls.QueueBind(b.queue, checkPrefix+b.queue, busExchange, false, nil); err != nil {
 		return fmt.Errorf("binding the queue of the bus: %w", err)
 	}
-	if b.told, err = b.ch.Consume(b.queue, "", true, true, false, false, nil); err == nil {
-		b.answers, err = b.ch.Consume(replyTo, "", true, false, false, false, nil)
+	if b.told, err = b.calls.Consume(b.queue, "", true, true, false, false, nil); err == nil {
+		b.answers, err = b.sends.Consume(replyTo, "", true, false, false, false, nil)
 	}
 	if err != nil {
 		return fmt.Errorf("consuming the queue of the bus: %w", err)
@@ -116,7 +124,7 @@ func (b *Broker) connectBus(ctx context.Context) (bus.Wire, error) {
 }
 
 // awaitCheck sends the first check and waits for it.
-func (b *busChannel) awaitCheck() error {
+func (b *busChannels) awaitCheck() error {
 	if err := b.check(); err != nil {
 		return err
 	}
@@ -131,7 +139,7 @@ func (b *busChannel) awaitCheck() error {
 }
 
 // run receives until the session ends.
-func (b *busChannel) run() {
+func (b *busChannels) run() {
 	tick := time.NewTicker(b.broker.timing.check)
 	defer tick.Stop()
 	for !b.Ended() {
@@ -146,7 +154,7 @@ var errNotReturned = errors.New("what the process sent to itself over the bus di
 
 // next handles one thing that happens. due receives when it is time for a check; the
 // one before has to be over.
-func (b *busChannel) next(due <-chan time.Time) error {
+func (b *busChannels) next(due <-chan time.Time) error {
 	select {
 	case m, ok := <-b.told:
 		if !ok {
@@ -164,11 +172,10 @@ func (b *busChannel) next(due <-chan time.Time) error {
 		return errors.New("the exchange of the bus was deleted and made again, its bindings are lost")
 	case <-b.cancelled:
 		return errors.New("the queue of the bus was deleted")
-	case e := <-b.closed:
-		if e == nil {
-			e = amqp.ErrClosed
-		}
-		return e
+	case e := <-b.closed[0]:
+		return closedBy(e)
+	case e := <-b.closed[1]:
+		return closedBy(e)
 	case <-due:
 		if !b.checked.IsZero() {
 			return errNotReturned
@@ -179,18 +186,26 @@ func (b *busChannel) next(due <-chan time.Time) error {
 	return nil
 }
 
+// closedBy is why a channel is closed. Nothing is told if the process did it.
+func closedBy(e *amqp.Error) error {
+	if e == nil {
+		return amqp.ErrClosed
+	}
+	return e
+}
+
 // check sends a message that only this process receives. While the broker blocks
 // publishing, it would not come back.
-func (b *busChannel) check() error {
+func (b *busChannels) check() error {
 	if b.refusesPublish() != nil {
 		return nil
 	}
 	b.checked = time.Now()
-	return b.ch.Publish(busExchange, checkPrefix+b.queue, true, false, amqp.Publishing{})
+	return b.sends.Publish(busExchange, checkPrefix+b.queue, true, false, amqp.Publishing{})
 }
 
 // receive takes what another process sent, or anyone who may use the broker.
-func (b *busChannel) receive(m *amqp.Delivery) {
+func (b *busChannels) receive(m *amqp.Delivery) {
 	if m.RoutingKey == checkPrefix+b.queue {
 		b.checked = time.Time{}
 		return
@@ -210,7 +225,7 @@ func (b *busChannel) receive(m *amqp.Delivery) {
 }
 
 // Send implements bus.Wire.
-func (b *busChannel) Send(k bus.Key, id string, body []byte) error {
+func (b *busChannels) Send(k bus.Key, id string, body []byte) error {
 	msg := amqp.Publishing{Body: body}
 	if k.Kind == bus.Ask {
 		msg.ReplyTo, msg.CorrelationId = replyTo, id
@@ -218,22 +233,22 @@ func (b *busChannel) Send(k bus.Key, id string, body []byte) error {
 	return b.publish(busExchange, k.String(), msg)
 }
 
-func (b *busChannel) publish(exchange, key string, msg amqp.Publishing) error {
+func (b *busChannels) publish(exchange, key string, msg amqp.Publishing) error {
 	if err := b.refusesPublish(); err != nil {
 		return err
 	}
-	if err := b.ch.Publish(exchange, key, false, false, msg); err != nil {
+	if err := b.sends.Publish(exchange, key, false, false, msg); err != nil {
 		return b.broker.target.explain(err)
 	}
 	return nil
 }
 
 // Bind implements bus.Wire.
-func (b *busChannel) Bind(k bus.Key) error {
-	return b.rpc(func() error { return b.ch.QueueBind(b.queue, k.String(), busExchange, false, nil) })
+func (b *busChannels) Bind(k bus.Key) error {
+	return b.rpc(func() error { return b.calls.QueueBind(b.queue, k.String(), busExchange, false, nil) })
 }
 
 // Unbind implements bus.Wire.
-func (b *busChannel) Unbind(k bus.Key) error {
-	return b.rpc(func() error { return b.ch.QueueUnbind(b.queue, k.String(), busExchange, nil) })
+func (b *busChannels) Unbind(k bus.Key) error {
+	return b.rpc(func() error { return b.calls.QueueUnbind(b.queue, k.String(), busExchange, nil) })
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,6 +88,46 @@ func TestBusExchangeDeleted(t *testing.T) {
 	if err := b.Ready(); err != nil {
 		t.Errorf("not ready: %v", err)
 	}
+}
+
+// TestBusBindsWhileItTells: what a process listens to changes while it tells, on one
+// connection.
+func TestBusBindsWhileItTells(t *testing.T) {
+	tm := quick()
+	tm.rpc = time.Minute // what is told goes first
+	b, told := openBroker(t, sharedNode(t), tm)
+	hears := listenTo(t, b, "news")
+	hear(t, hears, "begun")
+	done := make(chan struct{})
+	var tellers sync.WaitGroup
+	for range 4 {
+		tellers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(50 * time.Microsecond):
+				}
+				if err := b.Tell("nobody", []byte("x")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 500 {
+		begun := make(chan struct{})
+		var once sync.Once
+		stop := b.Listen(fmt.Sprint("other.", i), func([]byte, int) { once.Do(func() { close(begun) }) })
+		select {
+		case <-begun:
+		case <-hears: // that it begins again
+			t.Fatalf("after %d times: %+v", i, told.busEvents())
+		}
+		stop()
+	}
+	close(done)
+	tellers.Wait()
 }
 
 // TestBusDenied: a user who may not use the bus publishes and consumes as ever. It is

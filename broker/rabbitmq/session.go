@@ -23,7 +23,7 @@ type session struct {
 	// One of them, by the role, is ready after Prepare.
 	confirms *confirmChannel
 	settling settling
-	bus      *busChannel
+	bus      *busChannels
 
 	lost    chan *amqp.Error       // the library's word that the connection ended
 	blocks  chan amqp.Blocking     // the broker's word about publishing
