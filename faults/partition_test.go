@@ -12,7 +12,8 @@ import (
 
 // Bounds of a partition: until the consumer that is cut off has given its shards to the
 // others, and until it has its part again. It notices after two heartbeats of the broker's
-// connection, and waits for some seconds then.
+// connection, and waits for some seconds then. A consumer that comes and goes has to be well
+// for longer each time, up to a minute.
 const (
 	cutOffSoon = 30 * time.Second
 	healedSoon = 20 * time.Second
@@ -43,7 +44,7 @@ func TestPartition(t *testing.T) {
 			c.load.More(500)
 			host.Heal()
 			s.consumers = append(s.consumers, far)
-			s.await("healed", time.Now(), healedSoon)
+			s.await("healed", time.Now(), healedSoon+min(time.Second<<c.cycles, time.Minute))
 			c.cycle()
 		}
 		s.note("the shards of a consumer that is cut off are written again after %v, it has its part again after %v", s.took["cut off"], s.took["healed"])
