@@ -159,8 +159,10 @@ func (v *visit) replay(ctx context.Context, m *amqp.Delivery, shard int) error {
 // default, RabbitMQ gathers them and loses their order.
 const returnsAtOnce = 16
 
-// putBack returns what was kept, in its order.
+// putBack returns what was kept, in its order. If others take letters meanwhile, it waits
+// for none any more: that costs the order, and nothing else.
 func (v *visit) putBack() error {
+	patient := true
 	for len(v.kept) > 0 {
 		ready, err := v.ready()
 		if err != nil {
@@ -173,12 +175,12 @@ func (v *visit) putBack() error {
 			}
 		}
 		v.kept = v.kept[n:]
-		// Letters that come meanwhile may cost the order, no more.
-		deadline := time.Now().Add(v.broker.timing.Min)
-		for want := ready + n; ready < want && time.Now().Before(deadline); {
+		want, late := ready+n, time.Now().Add(v.broker.timing.rpc)
+		for patient && ready < want {
 			if ready, err = v.ready(); err != nil {
 				return err
 			}
+			patient = time.Now().Before(late)
 		}
 	}
 	return nil
