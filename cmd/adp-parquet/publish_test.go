@@ -62,14 +62,18 @@ func TestKilled(t *testing.T) {
 	lines := lined(t, message.Strict, slices.Repeat([]string{`{` + stamp + `}`}, 1000)...)
 	for _, fault := range []string{
 		"flock:signal=KILL:when=1", "pwrite64,write:signal=KILL:when=1", "fsync:signal=KILL:when=1",
-		"renameat2:signal=KILL:when=1", "fsync:signal=KILL:when=2",
+		"renameat2:signal=KILL:when=1", "folder fsync:signal=KILL:when=1", // not the second one: each thread is counted by itself
 		// Where the flag is not known the result is linked.
 		"linkat:signal=KILL:when=1", "unlinkat:signal=KILL:when=1",
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			file, dir := publishLines(t, lines...), t.TempDir()
+			fault, ofFolder := strings.CutPrefix(fault, "folder ")
 			cmd := traced(t, fault, "--out", dir, file)
+			if ofFolder {
+				cmd.Args = slices.Insert(cmd.Args, 1, "-P", dir)
+			}
 			if strings.Contains(fault, "link") {
 				cmd.Args = slices.Insert(cmd.Args, 1, "-e", "inject=renameat2:error=EINVAL")
 				cmd.Args[slices.Index(cmd.Args, "trace="+strings.SplitN(fault, ":", 2)[0])] += ",renameat2"
