@@ -100,6 +100,8 @@ func TestBusBindsWhileItTells(t *testing.T) {
 	hear(t, hears, "begun")
 	done := make(chan struct{})
 	var tellers sync.WaitGroup
+	defer tellers.Wait()
+	defer close(done)
 	for range 4 {
 		tellers.Go(func() {
 			for {
@@ -126,8 +128,6 @@ func TestBusBindsWhileItTells(t *testing.T) {
 		}
 		stop()
 	}
-	close(done)
-	tellers.Wait()
 }
 
 // TestBusDenied: a user who may not use the bus publishes and consumes as ever. It is

@@ -138,8 +138,8 @@ func (p *Process) Signal(s syscall.Signal) {
 	}
 }
 
-// stopped tells whether no thread runs, or sleeps without the signal. One that waits for a
-// disk stops before it goes on. See proc_pid_stat(5).
+// stopped tells whether no thread goes on. One that waits for a disk does not: it stops
+// before it returns to the program. See proc_pid_stat(5).
 func (p *Process) stopped() bool {
 	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.PID()))
 	for _, path := range stats {
