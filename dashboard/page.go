@@ -45,8 +45,11 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 //
 // A browser keeps them, and asks each time whether they have changed: the next version
 // of the program may have others at the same paths.
-func Page() http.Handler { return assets() }
+func Page() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { assets().ServeHTTP(w, r) })
+}
 
+// assets are compressed when the page is asked for first: most processes show it to nobody.
 var assets = sync.OnceValue(func() site { return newSite(files) })
 
 // site are files by the path of their URL. It is read-only.
