@@ -35,10 +35,9 @@ type loner struct {
 // terminal; and waits until it listens.
 func lonely(t *testing.T, argv []string, reader, stderr *os.File, settings ...string) *loner {
 	t.Helper()
-	l := &loner{T: t, cmd: exec.Command(argv[0], argv[1:]...), dir: t.TempDir(), reader: reader, log: bufio.NewReader(reader)}
+	l := &loner{T: t, cmd: exec.Command(argv[0], argv[1:]...), dir: t.TempDir(), addr: freeAddr(t), reader: reader, log: bufio.NewReader(reader)}
 	l.cmd.Dir, l.cmd.Stderr = l.dir, stderr
-	l.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LISTEN_ADDR=" + freeAddr(t), "GOCOVERDIR=" + t.TempDir()}, settings...)
-	l.addr = strings.TrimPrefix(l.cmd.Env[1], "LISTEN_ADDR=")
+	l.cmd.Env = process.Environment(append(settings, "LISTEN_ADDR="+l.addr, "GOCOVERDIR="+t.TempDir())...)
 	var err error
 	if l.ended, err = process.Start(l.cmd); err != nil {
 		t.Fatal(err)

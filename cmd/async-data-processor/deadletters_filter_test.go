@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"async-data-processor/faults/process"
 	"async-data-processor/faults/rig"
 	"async-data-processor/message"
 )
@@ -66,7 +67,7 @@ func TestPurgePreview(t *testing.T) {
 	for _, answer := range []string{"no", "yes"} {
 		person, program := terminal(t)
 		cmd := exec.Command("async-data-processor", "dead-letters", "purge", "--contains", "old", "--broker-url", b.Server)
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + t.TempDir()}
+		cmd.Env = process.Environment("GOCOVERDIR=" + t.TempDir())
 		var stdout bytes.Buffer
 		cmd.Stdin, cmd.Stdout = program, &stdout
 		stderr, err := cmd.StderrPipe()

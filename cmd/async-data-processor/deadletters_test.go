@@ -26,6 +26,7 @@ import (
 	"async-data-processor/message"
 	"async-data-processor/shard"
 
+	"async-data-processor/faults/process"
 	"async-data-processor/faults/rig"
 )
 
@@ -241,7 +242,7 @@ func (w *writer) deadLetters(code int, args ...string) string {
 		url = w.b.Server
 	}
 	cmd := exec.Command("async-data-processor", append([]string{"dead-letters"}, args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "BROKER_URL=" + url, "GOCOVERDIR=" + w.t.TempDir()}
+	cmd.Env = process.Environment("BROKER_URL="+url, "GOCOVERDIR="+w.t.TempDir())
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); !exitedWith(err, code) {

@@ -49,10 +49,18 @@ type Process struct {
 	exited <-chan struct{}
 }
 
+// Environment is what every process of ours gets, before the settings, "NAME=value".
+func Environment(settings ...string) []string {
+	return append([]string{
+		"PATH=" + os.Getenv("PATH"),
+		"GORACE=atexit_sleep_ms=0", // or the race detector would hold up its end for a second
+	}, settings...)
+}
+
 // Spawn starts a program with the settings, "NAME=value", as its environment.
 func Spawn(settings []string, name string, args ...string) (*Process, error) {
 	p := &Process{cmd: exec.Command(name, args...), Log: Log{grown: make(chan struct{})}}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, settings...)
+	p.cmd.Env = Environment(settings...)
 	p.cmd.Stderr = &p.Log
 	// A terminal's Ctrl-C is for this process.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
