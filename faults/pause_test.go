@@ -20,7 +20,7 @@ import (
 func TestPausedAcrossKills(t *testing.T) {
 	on(t, "kill -9 of the owner of a paused shard", func(c *campaign) {
 		c.start(rig.LoadConfig{Pause: 20 * time.Millisecond})
-		for n := range either(4, 100) {
+		for n := range either(2, 100) {
 			c.load.More(200)
 			body := fmt.Sprintf(`{"id":"pause-%d","verb":"pause","target":"shard:2"}`, n)
 			if n%2 == 0 { // the owner dies at some point of the command

@@ -19,7 +19,7 @@ func TestPowerLoss(t *testing.T) {
 			m.load = rig.StartLoad(m, m.server, either(steady, rig.LoadConfig{Size: 20, Pause: 100 * time.Millisecond}))
 		}
 		m.batch = either(20, 5) // so that a slow machine keeps up
-		for range either(6, 100) {
+		for range either(4, 100) {
 			lost, done := m.losePower()
 			p := m.launch()
 			at := m.await(p, lost, done)

@@ -26,7 +26,7 @@ func TestWrittenThenKilled(t *testing.T) {
 	on(t, "kill -9 once it says written", func(c *campaign) {
 		c.settings = append(c.settings, "BATCH_LINGER=100ms")
 		var all []string
-		for n := range either(10, 200) {
+		for n := range either(6, 200) {
 			c.up()
 			ids := c.awaitWritten(n)
 			if c.consumer == c.server {

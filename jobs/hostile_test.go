@@ -74,7 +74,7 @@ func TestHostileFrames(t *testing.T) {
 
 // TestFramesAreSmall: what a frame holds beyond its type takes no memory while it waits.
 func TestFramesAreSmall(t *testing.T) {
-	const waiting = 200
+	const waiting = 50
 	long := strings.Repeat("x", 20<<10)
 	text := func(kind string) []byte {
 		return fmt.Appendf(nil, `{"type":%q,"run":1,"attempt":1,"outcome":"exited","why":%q,"args":%q,"job":%q,"node":%q,"version":%q,"runner":%q,
