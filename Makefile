@@ -34,7 +34,7 @@ faults: ## hurt the program for an hour or more, and count what got lost
 mutants: ## seed bugs, each of which has to turn a test red
 	scripts/mutants
 
-cover: ## show the coverage of the last make test, per package and in total
+cover: ## show what the last COVER=true make test covered, per package and in total
 	scripts/cover
 
 bench: ## measure everything beside what limits it; ONLY=ingest-100,files for some, QUICK=1 to see that it works
