@@ -50,14 +50,14 @@ func Clip(text string, most int) string {
 	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
-// Skips counts what was on the bus and could not be used. Its methods may be called
-// concurrently.
+// Skips counts what was on the bus and could not be used, for all who read there. A
+// nil one counts nothing. Its methods may be called concurrently.
 type Skips struct{ foreign, broken atomic.Int64 }
 
 // Add counts a body by the error of reading it; nil counts nothing.
 func (s *Skips) Add(err error) {
 	switch {
-	case err == nil:
+	case s == nil || err == nil:
 	case errors.Is(err, errVersion):
 		s.foreign.Add(1)
 	default:
@@ -67,4 +67,9 @@ func (s *Skips) Add(err error) {
 
 // Counts returns how many were of an unknown version, and how many broken or beyond a
 // bound.
-func (s *Skips) Counts() (foreign, broken int64) { return s.foreign.Load(), s.broken.Load() }
+func (s *Skips) Counts() (foreign, broken int64) {
+	if s == nil {
+		return 0, 0
+	}
+	return s.foreign.Load(), s.broken.Load()
+}

@@ -275,7 +275,7 @@ func TestIntakeHostile(t *testing.T) {
 		}
 		after(time.Second)
 		checkPaused(t, false, x)
-		if _, n := x.skipped.Counts(); n != 6 {
+		if _, n := x.cfg.Skips.Counts(); n != 6 {
 			t.Errorf("%d beats were skipped, want 6", n)
 		}
 		if err := s.memory.Tell(nodesTopic, []byte(`{"v":1,"node":"b","seq":1,"kind":"beat","intake":{"rev":9007199254740992,"id":"a"}}`)); err != nil {

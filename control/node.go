@@ -28,6 +28,8 @@ import (
 // Config sets up a Node.
 type Config struct {
 	Bus broker.Bus
+	// Skips counts what on the bus cannot be used; nil counts nothing.
+	Skips *broker.Skips
 	// Name is the beginning of the node's id; default: the host's name.
 	Name string
 	Info Info
@@ -72,7 +74,6 @@ type Node struct {
 	id  string
 	// woken wakes up Run; it holds one wake-up.
 	woken    chan struct{}
-	skipped  broker.Skips
 	gathered gathering
 
 	// failing is since when the output takes nothing; only used by Run.
@@ -206,7 +207,7 @@ func (n *Node) hear(body []byte, missed int) {
 	}
 	b, err := parseBeat(body)
 	if err != nil {
-		n.skipped.Add(err)
+		n.cfg.Skips.Add(err)
 		return
 	}
 	n.mu.Lock()

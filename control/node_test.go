@@ -57,7 +57,7 @@ func newSystem(t *testing.T) *system {
 func (s *system) node(roles ...string) *testNode {
 	n := &testNode{s: s, client: s.memory.Open(nil), done: make(chan struct{})}
 	n.bus = &cutBus{Bus: n.client}
-	cfg := Config{Bus: n.bus, Name: "n", Info: Info{Roles: roles}, Shards: testShards, Events: s.hear}
+	cfg := Config{Bus: n.bus, Skips: new(broker.Skips), Name: "n", Info: Info{Roles: roles}, Shards: testShards, Events: s.hear}
 	if len(roles) == 0 {
 		cfg.Owner, cfg.Consumer, cfg.Sought = n, n.has, n.sought
 		for shard := range testShards {
@@ -251,7 +251,7 @@ func TestNodesHostileBus(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		if foreign, broken := a.skipped.Counts(); foreign != 100 || broken != 600 {
+		if foreign, broken := a.cfg.Skips.Counts(); foreign != 100 || broken != 600 {
 			t.Errorf("%d bodies of another version and %d others were skipped, want 100 and 600", foreign, broken)
 		}
 		for i := range 3 * maxMembers {

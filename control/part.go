@@ -153,9 +153,7 @@ func (n *Node) look() []byte {
 		}
 	}
 	n.mu.Unlock()
-	foreign, broken := n.skipped.Counts()
-	p.Skipped.Version += foreign // Part has those of other topics
-	p.Skipped.Broken += broken
+	p.Skipped.Version, p.Skipped.Broken = n.cfg.Skips.Counts()
 	return fit(p, broker.MaxBusBody)
 }
 

@@ -147,7 +147,7 @@ func (n *Node) gather(g *gathering) *System {
 			}
 			switch {
 			case err != nil:
-				n.skipped.Add(err)
+				n.cfg.Skips.Add(err)
 			case p.Node != n.id:
 				s.answered(&p)
 			}

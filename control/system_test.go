@@ -203,7 +203,7 @@ func TestSystemManyItems(t *testing.T) {
 			text := `{"v":1,"node":"` + b.ID() + `",` + list + `}`
 			defer s.memory.Answer(snapshotTopic, func([]byte) []byte { return []byte(text) })()
 			o := get[Overview](t, a, "/api/v1/overview")
-			if _, refused := a.skipped.Counts(); refused != 1 || o.Nodes["unknown"] != 1 {
+			if _, refused := a.cfg.Skips.Counts(); refused != 1 || o.Nodes["unknown"] != 1 {
 				t.Errorf("%d answers were refused; got %+v", refused, o)
 			}
 			a.end()

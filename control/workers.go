@@ -121,7 +121,7 @@ func (l *Workers) answer(body []byte) []byte {
 		after, err = placeOf(q.After)
 	}
 	if err != nil {
-		n.skipped.Add(err)
+		n.cfg.Skips.Add(err)
 		return nil
 	}
 	rows, asOf := l.look()

@@ -46,7 +46,7 @@ func (l *Workers) Page(q WorkerQuery) (WorkersAnswer, error) {
 	_ = p.take(l.answer(question)) // it is this node's own
 	if p.nodes.waits() {
 		askAll(n.cfg.Bus, workersTopic, question, func(answer []byte) bool {
-			n.skipped.Add(p.take(answer))
+			n.cfg.Skips.Add(p.take(answer))
 			return p.nodes.waits()
 		})
 	}

@@ -44,8 +44,7 @@ type Numbers struct {
 // Series keeps the numbers of this process for 15 minutes, and sums up those of all
 // processes. Each process tells how old its numbers are: clocks are not compared.
 type Series struct {
-	cfg     SeriesConfig
-	skipped broker.Skips
+	cfg SeriesConfig
 
 	mu      sync.Mutex // guards what follows
 	samples []sample   // the newest first
@@ -59,6 +58,8 @@ type Series struct {
 // SeriesConfig sets up a Series.
 type SeriesConfig struct {
 	Bus broker.Bus
+	// Skips counts what on the bus cannot be used; nil counts nothing.
+	Skips *broker.Skips
 	// Node returns the name of this process.
 	Node func() string
 	// Others returns the names of the other processes that are there, and whether the bus is.
@@ -98,9 +99,6 @@ type SeriesAnswer struct {
 
 // NewSeries returns a Series without samples.
 func NewSeries(cfg SeriesConfig) *Series { return &Series{cfg: cfg} }
-
-// Skipped returns how many bodies of the bus were of an unknown version, and broken.
-func (s *Series) Skipped() (foreign, broken int64) { return s.skipped.Counts() }
 
 // Run takes samples, and answers the others, until ctx ends.
 func (s *Series) Run(ctx context.Context) {
@@ -180,7 +178,7 @@ func (s *Series) ask(own []sample) *SeriesAnswer {
 		_ = s.cfg.Bus.Ask(ctx, seriesTopic, question, func(answer []byte) bool {
 			node, numbers, err := readSeries(answer)
 			i := slices.Index(others, node)
-			s.skipped.Add(err)
+			s.cfg.Skips.Add(err)
 			if room -= len(answer); err == nil && i >= 0 {
 				others = slices.Delete(others, i, i+1)
 				all = append(all, numbers)

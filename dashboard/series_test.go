@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"async-data-processor/broker"
 	"async-data-processor/broker/brokertest"
 )
 
@@ -51,7 +52,7 @@ type worker struct {
 func (n *network) start(name string, numbers func(since time.Duration) Numbers) *worker {
 	w, client, began := &worker{}, n.memory.Open(nil), time.Now()
 	w.Series = NewSeries(SeriesConfig{
-		Bus: client, Node: func() string { return name },
+		Bus: client, Skips: new(broker.Skips), Node: func() string { return name },
 		Others: func() ([]string, bool) {
 			return slices.DeleteFunc(slices.Clone(n.names), func(o string) bool { return o == name }), !n.away
 		},
@@ -261,7 +262,7 @@ func TestSeriesHostileAnswers(t *testing.T) {
 			}
 			stop()
 		}
-		if foreign, broken := a.Skipped(); foreign != 1 || broken != int64(len(bodies)-3) {
+		if foreign, broken := a.cfg.Skips.Counts(); foreign != 1 || broken != int64(len(bodies)-3) {
 			t.Errorf("%d and %d were skipped", foreign, broken)
 		}
 		for _, odd := range []string{begin + `[0,0]]}`, begin + `[0,null,7,7,null,9007199254740992],[0,null,0,0]]}`} {

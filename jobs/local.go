@@ -55,6 +55,8 @@ type LocalConfig struct {
 	Engine Director
 	// Bus reaches the other nodes.
 	Bus broker.Bus
+	// Skips counts what on the bus cannot be used; nil counts nothing.
+	Skips *broker.Skips
 	// Node is the name of this one, and Engines those of the other engines that are there.
 	Node    func() string
 	Engines func() []string
@@ -66,8 +68,7 @@ type LocalConfig struct {
 
 // Local is the Service of an engine's process. It answers the other nodes, too.
 type Local struct {
-	cfg   LocalConfig
-	skips broker.Skips
+	cfg LocalConfig
 
 	mu      sync.Mutex // guards what follows
 	counted time.Time  // when the counts were asked for
@@ -82,9 +83,6 @@ func (l *Local) Answer(ctx context.Context) {
 	defer l.cfg.Bus.Answer(askTopic, func(body []byte) []byte { return l.answer(ctx, body) })()
 	<-ctx.Done()
 }
-
-// Skipped returns how many questions were of an unknown version, and broken.
-func (l *Local) Skipped() (foreign, broken int64) { return l.skips.Counts() }
 
 func (l *Local) head(complete bool) Head {
 	return Head{time.Now().UTC().Truncate(time.Millisecond), l.cfg.Node(), complete}

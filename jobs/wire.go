@@ -60,7 +60,7 @@ type reply struct {
 func (l *Local) answer(ctx context.Context, body []byte) []byte {
 	var q question
 	if err := broker.ReadBody(body, &q); err != nil {
-		l.skips.Add(err)
+		l.cfg.Skips.Add(err)
 		return nil
 	}
 	node := l.cfg.Node()

@@ -96,6 +96,8 @@ type InFile struct {
 // LocatorConfig sets up a Locator.
 type LocatorConfig struct {
 	Bus broker.Bus
+	// Skips counts what on the bus cannot be used; nil counts nothing.
+	Skips *broker.Skips
 	// Node returns the name of this node. It is called while Run lasts, as all others are.
 	Node func() string
 	// Shards is the number of shards.
@@ -141,7 +143,6 @@ const (
 // at one of them.
 type Locator struct {
 	cfg     LocatorConfig
-	skipped broker.Skips
 	looking chan struct{} // has a place for each look under way
 	finding chan struct{} // the same for searches in files
 	letters letterLooks
@@ -171,10 +172,6 @@ func (l *Locator) Run(ctx context.Context) {
 	defer l.cfg.Bus.Answer(whereTopic, l.answer)()
 	<-ctx.Done()
 }
-
-// Skipped returns how many bodies of the bus were of an unknown version, and how many
-// broken or beyond a bound.
-func (l *Locator) Skipped() (foreign, broken int64) { return l.skipped.Counts() }
 
 // Locate tells where a message is. It takes up to locateTimeout, most of it only if others
 // do not answer. It fails with ErrMessageID, ErrLooks, or the cause of ctx.
@@ -231,7 +228,7 @@ func (l *Locator) look(ctx context.Context, id string) Location {
 		// Without the bus, the others are unknown.
 		_ = l.cfg.Bus.Ask(asking, whereTopic, broker.Body(whereQuestion{V: broker.BusVersion, Node: g.node, ID: id}), func(body []byte) bool {
 			a, owns, err := parseWhereAnswer(body)
-			l.skipped.Add(err)
+			l.cfg.Skips.Add(err)
 			if err == nil && a.Node != g.node {
 				g.add(a, owns)
 			}

@@ -11,7 +11,7 @@ import (
 // answer tells another node what this one knows of a message, nil for nothing.
 func (l *Locator) answer(body []byte) []byte {
 	q, err := parseWhereQuestion(body)
-	l.skipped.Add(err)
+	l.cfg.Skips.Add(err)
 	if err != nil {
 		return nil
 	}

@@ -67,7 +67,7 @@ func (p *whereabouts) start(name string, server bool, shards ...int) *locatorNod
 	}
 	r := NewReceipts(ReceiptConfig{Bus: client, Node: func() string { return name }, Server: server})
 	cfg := LocatorConfig{
-		Bus: client, Node: func() string { return name }, Shards: p.shards, Receipts: r, DeadLetters: client,
+		Bus: client, Skips: new(broker.Skips), Node: func() string { return name }, Shards: p.shards, Receipts: r, DeadLetters: client,
 		Servers: func() []string {
 			p.mu.Lock()
 			defer p.mu.Unlock()

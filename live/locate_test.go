@@ -226,7 +226,7 @@ func TestLocateHostile(t *testing.T) {
 				t.Errorf("%s: %s", bad[i], text)
 			}
 		}
-		if foreign, broken := n.Skipped(); foreign != 1 || broken != int64(len(bad)-1) {
+		if foreign, broken := n.cfg.Skips.Counts(); foreign != 1 || broken != int64(len(bad)-1) {
 			t.Errorf("%d and %d are skipped", foreign, broken)
 		}
 		answers = []string{place(`{"n":1,"state":"written","why":"` + strings.Repeat("x", 1000) + `"}`)}

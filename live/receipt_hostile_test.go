@@ -62,14 +62,14 @@ func TestHostileBodies(t *testing.T) {
 		}
 		for i, b := range bad {
 			tell(b.topic, b.body)
-			if _, broken := n.Skipped(); broken != int64(i+1) {
+			if _, broken := n.cfg.Skips.Counts(); broken != int64(i+1) {
 				t.Fatalf("%s %.80s: %d skipped, want %d", b.topic, b.body, broken, i+1)
 			}
 		}
 		tell(interestTopic, "null")
 		tell(interestTopic, `{"v":2}`)
 		tell(own, `{"v":2,"ids":7}`)
-		if version, _ := n.Skipped(); version != 3 {
+		if version, _ := n.cfg.Skips.Counts(); version != 3 {
 			t.Errorf("%d of another version, want 3", version)
 		}
 		if r, err := w.Receipt(); err != nil || r.Written+r.Dead > 0 {

@@ -36,7 +36,7 @@ func (r movements) hear(body []byte, missed int) {
 	if _, ours := message.CountOf(m.ID); err == nil && (!ours || len(m.ID) != replyLen) {
 		err = errBounds
 	}
-	r.skipped.Add(err)
+	r.cfg.Skips.Add(err)
 	if err != nil {
 		return
 	}

@@ -14,6 +14,8 @@ import (
 // ReceiptConfig sets up Receipts.
 type ReceiptConfig struct {
 	Bus broker.Bus
+	// Skips counts what on the bus cannot be used; nil counts nothing.
+	Skips *broker.Skips
 	// Node returns the name of this node. It is called while Run lasts, as all others are.
 	Node func() string
 	// Shards is the number of shards.
@@ -59,12 +61,11 @@ const (
 // Interests are told again every second until all messages are written or dead. One body
 // on the bus carries many of them, and one answer tells of many.
 type Receipts struct {
-	cfg     ReceiptConfig
-	to      string // the word of this node's topic
-	owner   *owner
-	memory  *memory       // nil if the process is no server
-	woken   chan struct{} // wakes up Run; it holds one wake-up
-	skipped broker.Skips
+	cfg    ReceiptConfig
+	to     string // the word of this node's topic
+	owner  *owner
+	memory *memory       // nil if the process is no server
+	woken  chan struct{} // wakes up Run; it holds one wake-up
 
 	mu       sync.Mutex // guards what follows, and the entries and watches
 	shards   shardsKnown
@@ -97,10 +98,6 @@ func NewReceipts(cfg ReceiptConfig) *Receipts {
 func (r *Receipts) Accepted(id string, shards []message.ShardCount) {
 	r.memory.add(id, shards, time.Now())
 }
-
-// Skipped returns how many bodies of the bus were of an unknown version, and how many
-// broken or beyond a bound.
-func (r *Receipts) Skipped() (foreign, broken int64) { return r.skipped.Counts() }
 
 func (r *Receipts) wake() { wakeUp(r.woken) }
 
@@ -261,7 +258,7 @@ func (r *Receipts) hearInterest(body []byte, missed int) {
 		return
 	}
 	in, err := parseInterest(body)
-	r.skipped.Add(err)
+	r.cfg.Skips.Add(err)
 	if err != nil {
 		return
 	}
@@ -285,7 +282,7 @@ func (r *Receipts) hearAnswer(body []byte, missed int) {
 	a, err := parseAnswer(body)
 	owns, ranges := parseBits(a.Owns, maxShards)
 	err = cmp.Or(err, ranges)
-	r.skipped.Add(err)
+	r.cfg.Skips.Add(err)
 	if err != nil {
 		return
 	}
@@ -297,7 +294,7 @@ func (r *Receipts) hearAnswer(body []byte, missed int) {
 		if e := r.entries[a.IDs[i].ID]; e != nil {
 			changed, broken := e.learn(&a, owns, &a.IDs[i], now)
 			if broken {
-				r.skipped.Add(errBounds)
+				r.cfg.Skips.Add(errBounds)
 			}
 			r.judge(e, changed, servers, now)
 		}

@@ -64,7 +64,7 @@ func (s *system) start(name string, server, owns bool) *node {
 	if s.bus != nil {
 		bus = s.bus(client)
 	}
-	cfg := ReceiptConfig{Bus: bus, Node: func() string { return name }, Shards: s.shards, Server: server, DeadLetters: client, Servers: func() []string { return s.servers(n) }}
+	cfg := ReceiptConfig{Bus: bus, Skips: new(broker.Skips), Node: func() string { return name }, Shards: s.shards, Server: server, DeadLetters: client, Servers: func() []string { return s.servers(n) }}
 	if owns {
 		cfg.Owned = n.owned
 	}

@@ -27,6 +27,8 @@ const (
 // TailConfig sets up a Tail.
 type TailConfig struct {
 	Bus broker.Bus
+	// Skips counts what on the bus cannot be used; nil counts nothing.
+	Skips *broker.Skips
 	// Node returns the node's id. It is called while Run lasts, as all others are.
 	Node func() string
 	// Redact are JSON pointers (RFC 6901) into entries: the values there are masked before
@@ -93,10 +95,6 @@ func (t *Tail) Watched(s Stage) bool {
 // Pass takes messages that have come to a stage, and does nothing if it is not Watched.
 // It never waits for a viewer, and keeps nothing of p.Messages.
 func (t *Tail) Pass(p Passed) { t.owner.pass(p) }
-
-// Skipped returns how many bodies of the bus were of an unknown version, and how many
-// broken or beyond a bound.
-func (t *Tail) Skipped() (foreign, broken int64) { return t.owner.skipped.Counts() }
 
 // Run serves viewers, and the nodes that have some, until ctx ends. Viewers have their
 // last frame then.
@@ -203,5 +201,5 @@ func (t *Tail) hear(body []byte, missed int) {
 			}
 		}
 	}
-	t.owner.skipped.Add(err)
+	t.owner.cfg.Skips.Add(err)
 }

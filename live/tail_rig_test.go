@@ -116,7 +116,7 @@ func (r *tailRig) node(name string, edit ...func(*TailConfig)) (*Tail, *badBus) 
 	client := r.memory.Open(nil)
 	r.t.Cleanup(func() { _ = client.Close() })
 	bus := &badBus{Bus: client, rand: rand.New(rand.NewPCG(r.seed, uint64(len(name)))), told: make(map[string]int)}
-	cfg := TailConfig{Bus: bus, Node: func() string { return name }, Payload: PayloadFull}
+	cfg := TailConfig{Bus: bus, Skips: new(broker.Skips), Node: func() string { return name }, Payload: PayloadFull}
 	for _, e := range edit {
 		e(&cfg)
 	}

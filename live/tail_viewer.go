@@ -299,7 +299,7 @@ func (v *Viewer) ask(ctx context.Context, want int) {
 		if err == nil {
 			err = checkMessages(l.Entries)
 		}
-		v.tail.owner.skipped.Add(err)
+		v.tail.owner.cfg.Skips.Add(err)
 		if err == nil {
 			found = append(found, l.Entries...)
 			answers++

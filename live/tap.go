@@ -46,9 +46,8 @@ type Passed struct {
 //
 // A writer waits for nothing: what finds the queue full is counted.
 type tapOwner struct {
-	cfg     TailConfig
-	redact  *pointers // nil for nothing
-	skipped broker.Skips
+	cfg    TailConfig
+	redact *pointers // nil for nothing
 	// watched tells for each stage whether there are taps.
 	watched [len(stages)]atomic.Bool
 	woken   chan struct{} // it holds one wake-up
@@ -150,7 +149,7 @@ func (o *tapOwner) hear(body []byte, _ int) {
 	if err == nil {
 		_, err = o.take(&i)
 	}
-	o.skipped.Add(err)
+	o.cfg.Skips.Add(err)
 }
 
 // take makes the tap of an interest, renews it, or ends it. It returns nil if there is

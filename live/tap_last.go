@@ -45,7 +45,7 @@ func (o *tapOwner) answerLast(body []byte) []byte {
 		t, err = o.take(&w.tapInterest)
 	}
 	if err != nil {
-		o.skipped.Add(err)
+		o.cfg.Skips.Add(err)
 		return nil
 	}
 	var found []newestLine

@@ -149,7 +149,7 @@ func TestTapBounds(t *testing.T) {
 		if all, one := a.taps(hub); all != maxTaps || one != maxHubTaps {
 			t.Errorf("%d taps, %d of one node", all, one)
 		}
-		if _, refused := a.Skipped(); refused != 1000-maxTaps {
+		if _, refused := a.owner.cfg.Skips.Counts(); refused != 1000-maxTaps {
 			t.Errorf("%d are refused", refused)
 		}
 		bytes := 0
@@ -288,7 +288,7 @@ func TestTailHostileBodies(t *testing.T) {
 		if c.sent != 3 {
 			t.Errorf("%d of 3 are shown", c.sent)
 		}
-		if foreign, broken := a.Skipped(); foreign < 1 || broken < 15 {
+		if foreign, broken := a.owner.cfg.Skips.Counts(); foreign < 1 || broken < 15 {
 			t.Errorf("%d of another version, %d broken", foreign, broken)
 		}
 		c.viewer.Close()

@@ -25,7 +25,7 @@ const leaveTimeout = time.Second
 func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready func() []server.Check, counted *metrics.Metrics) {
 	cfg := process.cfg
 	c := control.Config{
-		Bus: process.broker, Name: cfg.NodeName, Shards: cfg.Shards, Backlogs: process.broker.Backlogs, Events: process.events,
+		Bus: process.broker, Skips: &process.skips, Name: cfg.NodeName, Shards: cfg.Shards, Backlogs: process.broker.Backlogs, Events: process.events,
 		Info: control.Info{Version: cfg.Version, Broker: RedactURL(cfg.BrokerURL), Address: process.address()},
 	}
 	if p.server {
@@ -43,9 +43,6 @@ func (p parts) joinOthers(process *process, set *consumer.Set, out *room, ready 
 	}
 	c.Part = func() control.Part {
 		part := control.Part{Checks: checksOf(ready())}
-		part.Skipped.Version, part.Skipped.Broken = process.receipts.Skipped()
-		version, broken := process.series.Skipped()
-		part.Skipped.Version, part.Skipped.Broken = part.Skipped.Version+version, part.Skipped.Broken+broken
 		if p.server {
 			accepted, _, _ := counted.Totals()
 			part.Accepted = &accepted

@@ -27,7 +27,7 @@ const feedAge = 100 * time.Millisecond
 // keepSeries has the process keep its numbers for 15 minutes.
 func (p parts) keepSeries(process *process, counted *metrics.Metrics) {
 	process.series = dashboard.NewSeries(dashboard.SeriesConfig{
-		Bus:    process.broker,
+		Bus: process.broker, Skips: &process.skips,
 		Node:   func() string { return process.node.ID() },
 		Others: func() ([]string, bool) { return process.node.Awaited() },
 		Numbers: func() (n dashboard.Numbers) {

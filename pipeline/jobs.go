@@ -257,7 +257,7 @@ func takeJobs(p *process) error {
 	begin := func(s *store.Store) *engine {
 		e := &engine{work: jobs.New(jobs.Config{Store: s, Bus: p.broker, Node: node, Definitions: defined, Events: p.events})}
 		e.local = jobs.NewLocal(jobs.LocalConfig{
-			Store: s, Engine: e.work, Bus: p.broker, Node: node, Engines: others, ReadOnly: p.cfg.ReadOnly, Events: p.events,
+			Store: s, Engine: e.work, Bus: p.broker, Skips: &p.skips, Node: node, Engines: others, ReadOnly: p.cfg.ReadOnly, Events: p.events,
 		})
 		p.runs.engine.Store(e)
 		return e

@@ -34,23 +34,11 @@ func (f *followers) run(ctx context.Context) {
 	all.Wait()
 }
 
-// Skipped returns how many bodies of the bus were of an unknown version, and broken.
-func (f *followers) Skipped() (foreign, broken int64) {
-	foreign, broken = f.Receipts.Skipped()
-	version, others := f.locator.Skipped()
-	foreign, broken = foreign+version, broken+others
-	if f.tail != nil {
-		version, others := f.tail.Skipped()
-		foreign, broken = foreign+version, broken+others
-	}
-	return foreign, broken
-}
-
 // follow gives the process its receipts, and its tail. They know its set and its node
 // once these are there.
 func (p parts) follow(process *process) {
 	c := live.ReceiptConfig{
-		Bus: process.broker, DeadLetters: process.broker, Shards: process.cfg.Shards, Server: p.server,
+		Bus: process.broker, Skips: &process.skips, DeadLetters: process.broker, Shards: process.cfg.Shards, Server: p.server,
 		Node:    func() string { return process.node.ID() },
 		Servers: func() []string { return process.node.Others(control.ServerRole) },
 	}

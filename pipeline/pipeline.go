@@ -97,6 +97,7 @@ type process struct {
 	events   event.Sink
 	metrics  server.Route
 	broker   broker.Broker
+	skips    broker.Skips // of the bus
 	consumer shards
 	server   endpoint
 	intake   *server.Intake // of server; nil if there is none

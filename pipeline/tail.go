@@ -36,7 +36,7 @@ func (p parts) newTail(process *process) *live.Tail {
 		return nil
 	}
 	c := live.TailConfig{
-		Bus: process.broker, Redact: process.cfg.LiveRedact, Payload: live.Payload(process.cfg.LivePayload),
+		Bus: process.broker, Skips: &process.skips, Redact: process.cfg.LiveRedact, Payload: live.Payload(process.cfg.LivePayload),
 		Node: func() string { return process.node.ID() },
 		Consumers: func() int {
 			n := len(process.node.Others("message-consumer"))

@@ -30,7 +30,7 @@ const MessagePath = live.MessagePath
 // newLocator returns what finds out where a message is.
 func (p parts) newLocator(process *process, receipts *live.Receipts) *live.Locator {
 	c := live.LocatorConfig{
-		Bus: process.broker, DeadLetters: process.broker, Shards: process.cfg.Shards, Receipts: receipts,
+		Bus: process.broker, Skips: &process.skips, DeadLetters: process.broker, Shards: process.cfg.Shards, Receipts: receipts,
 		Node:    func() string { return process.node.ID() },
 		Servers: func() []string { return process.node.Others(control.ServerRole) },
 		Queues:  func(shards []int) (int, string) { return queuesOf(process.node.System().Shards, shards) },
