@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -66,17 +67,22 @@ func (f *plant) write(t *testing.T, name, text string) {
 	}
 }
 
+// worker is the name of the runner; no other one of the machine may have it.
+var worker = fmt.Sprint("worker-", os.Getpid())
+
 // runner starts a runner of a node that is below base. It ends with the test.
 func (f *plant) runner(t *testing.T, base string) {
 	t.Helper()
-	cmd := exec.Command(program(t), "runner", "http://"+f.addr+base, "--name", "worker-1", "--slots", "4")
+	cmd := exec.Command(program(t), "runner", "http://"+f.addr+base, "--name", worker, "--slots", "4")
+	var log bytes.Buffer
+	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the runner ends with %v", err)
+			t.Errorf("the runner ends with %v\n%s", err, &log)
 		}
 	})
 }
@@ -261,7 +267,7 @@ func TestJobsOfAnotherNode(t *testing.T) {
 	p.click("dialog button", "Cancel the run")
 	p.sees("It was cancelled")
 	p.open("http://" + at + "/#/runners")
-	p.sees("worker-1")
+	p.sees(worker)
 	p.alone(at)
 }
 

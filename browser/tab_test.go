@@ -24,7 +24,7 @@ import (
 )
 
 // patience bounds every wait. It is no expectation of speed.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // foreign is a name that the browser resolves to this machine, as a page can have its
 // own name do (DNS rebinding).

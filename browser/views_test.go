@@ -42,7 +42,7 @@ func viewsOfJobs(run string) []view {
 		{"Job", "jobs/writes-much", "main().includes('seq 12000')"},
 		{"Runs", "runs", "found('main tbody tr').length >= 1"},
 		{"Run", "runs/" + run, "main().includes('It succeeded') && found('.log').length === 1"},
-		{"Runners", "runners", "main().includes('worker-1')"},
+		{"Runners", "runners", "main().includes(" + quote(worker) + ")"},
 	}
 }
 

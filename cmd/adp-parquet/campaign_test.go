@@ -110,7 +110,7 @@ func (c *campaign) startPipeline() *process.Process {
 
 func (c *campaign) startRunner() *process.Process {
 	c.Helper()
-	return c.start(nil, "runner", "http://"+c.addr, "--name", "parquet", "--slots", "4", "--output-dir", c.data)
+	return c.start(nil, "runner", "http://"+c.addr, "--name", fmt.Sprint("parquet-", os.Getpid()), "--slots", "4", "--output-dir", c.data)
 }
 
 func (c *campaign) start(settings []string, args ...string) *process.Process {
