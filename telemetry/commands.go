@@ -25,8 +25,6 @@ func tellCommand(l *Log, e event.Event) {
 	case event.CommandNotAudited:
 		l.line(zerolog.WarnLevel, place{component: "control", shard: -1}).Str("command", e.ID).Err(e.Err).
 			Msg("the state database does not take the command into its audit; the log has it")
-	case event.DeadLettersChange, event.DeadLettersTaskEnded:
-		tellDeadLetters(l, e)
 	case event.ShardCommand:
 		level, text := zerolog.InfoLevel, "command taken"
 		switch {

@@ -11,32 +11,21 @@ import (
 	"async-data-processor/event"
 )
 
-// tell logs an event.
-func (l *Log) tell(e event.Event) {
-	switch e := e.(type) {
-	case event.Started, event.ControlFailed, event.FolderInMemory, event.CertificateLoaded, event.Draining, event.Drained:
-		l.process(e)
-	case event.Submitted, event.Refused, event.Served, event.SocketClosed, event.Probed, event.ConnectionFailed:
-		l.request(e)
-	case event.Connection, event.DeadLettered, event.DeadLetterFailed, event.QueueLost, event.PoliciesUnknown, event.StoreCreated, event.StoreChecked:
-		l.broker(e)
-	case event.ShardChanged, event.ShardOpened, event.ShardsOpened, event.FileOverdue, event.FileRescued, event.OutputChanged, event.EnvelopeUndecodable:
-		l.shard(e)
-	case event.ShardIsPaused, event.ShardCommand, event.CommandTaken, event.CommandNotAudited, event.DeadLettersChange, event.DeadLettersTaskEnded:
-		tellCommand(l, e)
-	case event.ExtraShardFound, event.ExtraShardDrained, event.LeftFile, event.LookFailed:
-		l.extraShard(e)
-	case event.FilesUnrecorded, event.FilesRecorded, event.FilesCaughtUp:
-		tellFiles(l, e)
-	case event.NodeCame, event.NodeGone, event.SharesChanged, event.IntakeIsPaused, event.IntakeResumed:
-		tellNode(l, e)
-	case event.JobsLoaded, event.StateDatabase, event.RunnerConnected, event.RunnerGone, event.RunEnded, event.RunLost:
-		tellJobs(l, e)
-	case event.WorkerStarted, event.WorkerStopped, event.WorkerTimedOut, event.WorkerPanicked:
-		l.worker(e)
-	default:
-		l.batch(e)
-	}
+// Tell logs an event: the one of these that knows it does. After Close it is for what the
+// hub does not tell any more.
+func (l *Log) Tell(e event.Event) {
+	l.process(e)
+	l.request(e)
+	l.broker(e)
+	l.shard(e)
+	tellCommand(l, e)
+	tellDeadLetters(l, e)
+	l.extraShard(e)
+	tellFiles(l, e)
+	tellNode(l, e)
+	tellJobs(l, e)
+	l.worker(e)
+	l.batch(e)
 }
 
 func (l *Log) process(e event.Event) {

@@ -84,9 +84,6 @@ func (l *Log) Close() {
 // line or less.
 func (l *Log) Dropped() uint64 { return l.events.Dropped() }
 
-// Tell logs an event after Close, when the hub no longer does.
-func (l *Log) Tell(e event.Event) { l.tell(e) }
-
 func (l *Log) run() {
 	defer close(l.ended)
 	var progress <-chan time.Time
@@ -102,7 +99,7 @@ func (l *Log) run() {
 				l.forget(func(repeat) bool { return true })
 				return
 			}
-			l.tell(e)
+			l.Tell(e)
 		case <-progress:
 			l.progress()
 		}
