@@ -36,7 +36,7 @@ func TestRepeatedTroubleIsToldSeldom(t *testing.T) {
 func TestLimiterForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var buf bytes.Buffer
-		l := &Log{logger: zerolog.New(&buf)}
+		l := &Log{logger: zerolog.New(&buf), repeats: map[string]repeat{}}
 		for i := range 5000 {
 			l.repeating(zerolog.WarnLevel, fmt.Sprint(i), ofShard(i))
 			l.repeating(zerolog.WarnLevel, fmt.Sprint(i), ofShard(i))

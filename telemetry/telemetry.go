@@ -39,14 +39,14 @@ type Log struct {
 	ended   chan struct{} // closed when run has returned
 
 	// Only used by run, and by Tell after Close.
-	repeats   limiter
-	dropped   uint64          // events, as last told
-	status    int             // of the last answer about readiness
-	down      map[string]bool // roles of the connections to the broker that are down
-	wasDown   bool            // one was
-	connected bool            // told, and no connection has been lost since
-	noBus     bool            // the connection of the bus is down
-	many      bool            // shards and workers have no line each
+	repeats   map[string]repeat // what may go on and on, by key
+	dropped   uint64            // events, as last told
+	status    int               // of the last answer about readiness
+	down      map[string]bool   // roles of the connections to the broker that are down
+	wasDown   bool              // one was
+	connected bool              // told, and no connection has been lost since
+	noBus     bool              // the connection of the bus is down
+	many      bool              // shards and workers have no line each
 
 	telling sync.Mutex              // guards told
 	told    map[string]event.Worker // records as last told, by worker
@@ -56,7 +56,7 @@ type Log struct {
 func Start(hub *event.Hub, logger zerolog.Logger, people bool) *Log {
 	l := &Log{
 		logger: logger, people: people, routine: zerolog.InfoLevel,
-		ended: make(chan struct{}), down: map[string]bool{},
+		ended: make(chan struct{}), repeats: map[string]repeat{}, down: map[string]bool{},
 	}
 	if people {
 		l.routine = zerolog.DebugLevel
@@ -184,16 +184,19 @@ func (l *Log) repeating(level zerolog.Level, key string, at place) *zerolog.Even
 		return nil
 	}
 	now := time.Now()
-	if _, known := l.repeats[key]; !known && len(l.repeats) >= manyRepeats {
+	before, known := l.repeats[key]
+	switch {
+	case known && now.Sub(before.at) < repeatInterval:
+		before.suppressed++
+		l.repeats[key] = before
+		return nil
+	case !known && len(l.repeats) >= manyRepeats:
 		l.forget(func(r repeat) bool { return now.Sub(r.at) >= repeatInterval })
 	}
-	suppressed, ok := l.repeats.allow(key, repeat{at: now, level: level, of: at})
-	if !ok {
-		return nil
-	}
+	l.repeats[key] = repeat{at: now, level: level, of: at}
 	e := l.line(level, at)
-	if suppressed > 0 {
-		e = e.Int("suppressed", suppressed)
+	if before.suppressed > 0 {
+		e = e.Int("suppressed", before.suppressed)
 	}
 	return e
 }
@@ -205,28 +208,12 @@ const repeatInterval = 10 * time.Second
 // forgotten. Some name a shard.
 const manyRepeats = 1000
 
-// limiter lets one line per key and repeatInterval through.
-type limiter map[string]repeat
-
+// repeat is something that may go on and on.
 type repeat struct {
 	at         time.Time // of the last line
 	level      zerolog.Level
 	of         place
 	suppressed int // lines since
-}
-
-func (l *limiter) allow(key string, next repeat) (suppressed int, ok bool) {
-	r, seen := (*l)[key]
-	if seen && next.at.Sub(r.at) < repeatInterval {
-		r.suppressed++
-		(*l)[key] = r
-		return 0, false
-	}
-	if *l == nil {
-		*l = make(limiter)
-	}
-	(*l)[key] = next
-	return r.suppressed, true
 }
 
 // leftOut is the text of a line about lines that no later line of their kind counts.
