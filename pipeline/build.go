@@ -320,11 +320,10 @@ func (p *process) announce(ctx context.Context, checks func() []server.Check, ad
 
 // every calls f every interval, until ctx ends.
 func every(ctx context.Context, interval time.Duration, f func()) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
+	tick := time.Tick(interval)
 	for {
 		select {
-		case <-tick.C:
+		case <-tick:
 			if ctx.Err() != nil {
 				return // f may have ended it
 			}

@@ -50,11 +50,10 @@ var errUnread = errors.New("clients do not read their answers")
 // giveUp calls stop when no submission has been under way for answerGrace: each has
 // its outcome, and what is left are clients that do not read it.
 func (s *Server) giveUp(ctx context.Context, stop context.CancelCauseFunc) {
-	tick := time.NewTicker(answerGrace / 20)
-	defer tick.Stop()
+	tick := time.Tick(answerGrace / 20)
 	for since := time.Now(); time.Since(since) < answerGrace; {
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-ctx.Done():
 			return
 		}

@@ -46,11 +46,9 @@ func (w *wait) until(c *call, shards []message.ShardCount) Progress {
 		control := http.NewResponseController(c.Response())
 		_ = control.SetReadDeadline(time.Time{})
 		_ = control.SetWriteDeadline(time.Now().Add(w.atMost + answerTimeout))
-		timer := time.NewTimer(w.atMost)
-		defer timer.Stop()
 		select {
 		case <-w.done:
-		case <-timer.C:
+		case <-time.After(w.atMost):
 		case <-c.Request().Context().Done():
 		case <-c.server.closing.Done():
 		}

@@ -88,9 +88,7 @@ func (l *Log) run() {
 	defer close(l.ended)
 	var progress <-chan time.Time
 	if l.people {
-		tick := time.NewTicker(progressInterval)
-		defer tick.Stop()
-		progress = tick.C
+		progress = time.Tick(progressInterval)
 	}
 	for {
 		select {

@@ -93,12 +93,10 @@ func (w *Writer) Close(timeout time.Duration) bool {
 	w.closing = true
 	w.mu.Unlock()
 	w.news.Signal()
-	late := time.NewTimer(timeout)
-	defer late.Stop()
 	select {
 	case <-w.ended:
 		return true
-	case <-late.C:
+	case <-time.After(timeout):
 		return false
 	}
 }
