@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,10 +77,7 @@ func (s *Session) greet(ctx context.Context, w *watch) (_ *websocket.Conn, h Han
 	ws.SetReadLimit(maxAnswer)
 	m, err := receive(ctx, ws)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return nil, h, Refusal(err)
+		return nil, h, Refusal(cmp.Or(context.Cause(ctx), err))
 	}
 	if m.Type != "handshake" {
 		return nil, h, fmt.Errorf("%w: the server begins with %q, not with a handshake", ErrRefused, m.Type)

@@ -107,8 +107,8 @@ func (b busy) Unwrap() error { return b.error }
 
 // Refusal marks the errors of a connection that the next one would have, too.
 func Refusal(err error) error {
-	var ce websocket.CloseError
-	if !errors.As(err, &ce) {
+	ce, ok := errors.AsType[websocket.CloseError](err)
+	if !ok {
 		return err
 	}
 	why := fmt.Errorf("the server closes the connection with %d", ce.Code)

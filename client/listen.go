@@ -78,12 +78,10 @@ type listener struct {
 func Listen(ctx context.Context, cfg ListenConfig) error {
 	cfg.HTTP = cmp.Or(cfg.HTTP, http.DefaultClient)
 	l := &listener{
-		cfg: cfg, query: maps.Clone(cfg.Query),
+		cfg: cfg, query: make(url.Values),
 		pause: backoff.Backoff{Min: firstPause, Max: longestPause, Jitter: 0.5},
 	}
-	if l.query == nil {
-		l.query = make(url.Values)
-	}
+	maps.Copy(l.query, cfg.Query)
 	l.limit, _ = strconv.Atoi(l.query.Get("limit")) // the server refuses another one
 	for {
 		err := l.follow(ctx)
@@ -119,10 +117,7 @@ func (l *listener) follow(ctx context.Context) error {
 	defer patience.Stop()
 	resp, err := l.ask(ctx)
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		return err
+		return cmp.Or(context.Cause(ctx), err)
 	}
 	defer resp.Body.Close()
 	if err := l.check(resp); err != nil || l.ended {
