@@ -8,7 +8,6 @@
 package client
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -189,13 +188,4 @@ type message struct {
 	Kind     string         `json:"kind"`
 	Title    string         `json:"title"`
 	RetryMS  int64          `json:"retry_ms"`
-}
-
-// parse reads a frame. It may be cut short: the library takes the end of a connection,
-// within a frame, for the end of that. So its error is one of the connection.
-func parse(text []byte) (m message, err error) {
-	if err := json.Unmarshal(text, &m); err != nil {
-		return m, fmt.Errorf("the server sends no JSON, or it was cut off: %w", err)
-	}
-	return m, nil
 }

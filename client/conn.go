@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -94,12 +95,17 @@ func seconds(n int64) time.Duration {
 	return time.Duration(min(max(n, 0), 1<<32)) * time.Second
 }
 
-func receive(ctx context.Context, ws *websocket.Conn) (message, error) {
+// receive reads a frame. It may be cut short: the library takes the end of a connection,
+// within a frame, for the end of that. So the error is one of the connection then, too.
+func receive(ctx context.Context, ws *websocket.Conn) (m message, err error) {
 	_, text, err := ws.Read(ctx)
 	if err != nil {
-		return message{}, err
+		return m, err
 	}
-	return parse(text)
+	if err := json.Unmarshal(text, &m); err != nil {
+		return m, fmt.Errorf("the server sends no JSON, or it was cut off: %w", err)
+	}
+	return m, nil
 }
 
 // read takes what the server says until the connection ends.

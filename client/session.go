@@ -313,29 +313,14 @@ func (s *Session) tell(f *frame, a Answer) (instead []Batch) {
 	return s.cfg.Answered(a)
 }
 
-// failed has a frame sent again after a pause, unless the server may have forgotten it
-// by then.
+// failed has a frame sent again on this connection, after a pause, unless the server may
+// have forgotten it by then.
 func (s *Session) failed(f *frame, pause, dedupe time.Duration) {
 	pause = retryPause(pause)
 	if f.tooOld(dedupe, pause) {
 		s.finish(f, Answer{Kind: Expired, ID: f.id})
 		return
 	}
-	s.retry(f, pause)
-}
-
-// refuse tells why a frame has failed, and has it sent again.
-func (s *Session) refuse(f *frame, err error, pause, dedupe time.Duration) {
-	pause = min(pause, longestRefused)
-	s.refused = true
-	if s.cfg.Refused != nil {
-		s.cfg.Refused(err, pause)
-	}
-	s.failed(f, pause, dedupe)
-}
-
-// retry has a frame sent again on this connection, after a pause.
-func (s *Session) retry(f *frame, pause time.Duration) {
 	s.mu.Lock()
 	epoch := s.epoch
 	s.mu.Unlock()
@@ -346,6 +331,16 @@ func (s *Session) retry(f *frame, pause time.Duration) {
 			s.window.again(f)
 		}
 	})
+}
+
+// refuse tells why a frame has failed, and has it sent again.
+func (s *Session) refuse(f *frame, err error, pause, dedupe time.Duration) {
+	pause = min(pause, longestRefused)
+	s.refused = true
+	if s.cfg.Refused != nil {
+		s.cfg.Refused(err, pause)
+	}
+	s.failed(f, pause, dedupe)
 }
 
 // wantRetry is the pause where the server asks for none: after it had no room for the

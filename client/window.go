@@ -44,21 +44,11 @@ func (w *window) room(size int) bool {
 	return w.limits.Frame > 0 && len(w.open) < w.limits.Window && (w.bytes+size <= w.limits.WindowBytes || len(w.open) == 0)
 }
 
-// add takes a batch.
+// add takes a batch. It gives the frame its reference, and so its text: for good, as the
+// server knows by these that it comes again.
 func (w *window) add(b Batch) {
-	f := &frame{Batch: b}
-	w.number(f)
-	w.bytes += len(f.text)
-	w.waiting = append(w.waiting, f)
-	w.wake()
-}
-
-// number gives a frame its reference, and so its text: for good, as the server knows by
-// these that it comes again.
-func (w *window) number(f *frame) {
 	w.last++
-	f.ref = w.last
-	f.text = make([]byte, 0, len(f.Array)+frameRoom)
+	f := &frame{Batch: b, ref: w.last, text: make([]byte, 0, len(b.Array)+frameRoom)}
 	f.text = append(f.text, `{"ref":"`...)
 	f.text = strconv.AppendUint(f.text, f.ref, 10)
 	f.text = append(f.text, `","entries":`...)
@@ -67,6 +57,9 @@ func (w *window) number(f *frame) {
 	f.Array = f.text[head:len(f.text):len(f.text)]
 	f.text = append(f.text, '}')
 	w.open[f.ref] = f
+	w.bytes += len(f.text)
+	w.waiting = append(w.waiting, f)
+	w.wake()
 }
 
 // remove ends a frame.
