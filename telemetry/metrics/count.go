@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"maps"
 	"strconv"
 	"strings"
@@ -99,7 +100,11 @@ func (c *counts) count(e event.Event) {
 	case event.Served:
 		c.requests.count(&e.Request, "ok")
 	case event.Probed:
-		c.requests.count(&e.Request, probed(e.Err))
+		outcome := "ok"
+		if e.Err != nil {
+			outcome = "unavailable"
+		}
+		c.requests.count(&e.Request, outcome)
 	case event.Connection:
 		switch e.State {
 		case event.Connected:
@@ -136,13 +141,6 @@ func (c *counts) attempted(e event.Event) {
 	case event.RunLost:
 		known(c.attempts, "lost").Inc()
 	}
-}
-
-func probed(err error) string {
-	if err != nil {
-		return "unavailable"
-	}
-	return "ok"
 }
 
 // consumed counts an event of a consumer.
@@ -332,11 +330,6 @@ func (q *requests) add(key request) counted {
 
 // of returns the counters of a pair, whose words may be missing.
 func (q *requests) of(key request) counted {
-	if key.route == "" {
-		key.route = other
-	}
-	if key.outcome == "" {
-		key.outcome = other
-	}
-	return counted{q.total.WithLabelValues(key.route, key.outcome), q.seconds.WithLabelValues(key.route)}
+	route, outcome := cmp.Or(key.route, other), cmp.Or(key.outcome, other)
+	return counted{q.total.WithLabelValues(route, outcome), q.seconds.WithLabelValues(route)}
 }
