@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -97,20 +99,11 @@ func (o *sockets) drain() {
 	o.mu.Lock()
 	o.draining = true
 	o.tellNone()
-	open := o.all()
+	open := slices.Collect(maps.Keys(o.open))
 	o.mu.Unlock()
 	for _, s := range open {
 		s.drain()
 	}
-}
-
-// all returns those that are open. mu is held.
-func (o *sockets) all() []*Socket {
-	all := make([]*Socket, 0, len(o.open))
-	for s := range o.open {
-		all = append(all, s)
-	}
-	return all
 }
 
 // wait returns true when all are closed. If ctx ends before, it breaks them off.
@@ -121,7 +114,7 @@ func (o *sockets) wait(ctx context.Context) bool {
 	case <-ctx.Done():
 	}
 	o.mu.Lock()
-	open := o.all()
+	open := slices.Collect(maps.Keys(o.open))
 	o.mu.Unlock()
 	for _, s := range open {
 		go s.breakOff(net.ErrClosed) // TLS may want to say a last word
