@@ -83,7 +83,8 @@ func (p parts) build(ctx context.Context, cfg Config, events *event.Hub, log *te
 		return nil, err
 	}
 	ready := process.readiness(out)
-	process.metrics = metricsRoute(counted, process.state(p.server, out, log))
+	// It shows how much there is to do, so only those see it who may view.
+	process.metrics = server.Route{Method: http.MethodGet, Path: "/metrics", Handler: counted.Handler(process.state(p.server, out, log)), For: server.Viewers}
 	if err := process.openDoor(ready); err != nil {
 		return nil, err
 	}
@@ -203,7 +204,7 @@ func (p parts) serve(process *process, b broker.Broker, out *room, ready func() 
 func (p *process) serverConfig(ready func() []server.Check) server.Config {
 	c := server.Config{Ready: ready, IdleTimeout: p.cfg.IdleTimeout, Events: p.events}
 	c.Mount = slices.Concat([]server.Route{p.metrics}, p.systemRoutes(), p.commandRoutes(), p.receiptRoutes(), p.tailRoutes(),
-		p.letters.routes(), jobRoutes(p), p.locationRoutes(), settingsRoutes(p), dashboardRoutes(p))
+		letterRoutes(p), jobRoutes(p), p.locationRoutes(), settingsRoutes(p), dashboardRoutes(p))
 	if p.cfg.Pprof {
 		c.Mount = append(c.Mount, server.Profiles()...)
 	}

@@ -4,13 +4,9 @@ import (
 	"net/http"
 
 	"async-data-processor/deadletter"
-	"async-data-processor/event"
 	"async-data-processor/live"
 	"async-data-processor/server"
 )
-
-// letters are the dead letters that the process shows.
-type letters struct{ *deadletter.Letters }
 
 // newLetters gives the process its view of the dead letters. It knows its node once that
 // is there.
@@ -24,7 +20,7 @@ func newLetters(p *process) error {
 			return len(others) + 1
 		},
 		Hidden: cfg.LivePayload == string(live.PayloadNone), Moved: p.receipts.Moved,
-		Tell: func(e event.Event) { p.events.Send(e) },
+		Tell: p.events.Send,
 	}
 	if len(cfg.LiveRedact) > 0 {
 		mask, err := live.NewMask(cfg.LiveRedact)
@@ -33,14 +29,14 @@ func newLetters(p *process) error {
 		}
 		c.Mask = mask
 	}
-	p.letters = letters{deadletter.New(c)}
+	p.letters = deadletter.New(c)
 	p.meanwhile = append(p.meanwhile, p.letters.Run)
 	return nil
 }
 
-// routes show the dead letters to viewers, and let admins change them.
-func (l letters) routes() (routes []server.Route) {
-	h := deadletter.Handler{Letters: l.Letters}
+// letterRoutes show the dead letters to viewers, and let admins change them.
+func letterRoutes(p *process) (routes []server.Route) {
+	h := deadletter.Handler{Letters: p.letters}
 	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.Serve(w, r, server.ClientKey(r), server.Client(r))
 	})

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"async-data-processor/consumer"
@@ -13,12 +12,6 @@ import (
 	"async-data-processor/telemetry"
 	"async-data-processor/telemetry/metrics"
 )
-
-// metricsRoute is GET /metrics. It shows how much there is to do, so only those see it
-// who may view.
-func metricsRoute(counted *metrics.Metrics, of metrics.State) server.Route {
-	return server.Route{Method: http.MethodGet, Path: "/metrics", Handler: counted.Handler(of), For: server.Viewers}
-}
 
 // state is what a scrape reads of the process, which may have a server later.
 func (p *process) state(serves bool, out *room, log *telemetry.Log) metrics.State {

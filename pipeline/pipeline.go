@@ -24,6 +24,7 @@ import (
 	"async-data-processor/consumer"
 	"async-data-processor/control"
 	"async-data-processor/dashboard"
+	"async-data-processor/deadletter"
 	"async-data-processor/event"
 	"async-data-processor/message"
 	"async-data-processor/output"
@@ -106,7 +107,7 @@ type process struct {
 	node     *neighbor
 	commands *control.Commands
 	receipts *followers
-	letters  letters
+	letters  *deadletter.Letters
 	database *state // of jobs; nil if there is none
 	runs     *runs
 	// unrecorded returns how many files are not in database, and when the oldest was begun; nil
