@@ -64,8 +64,8 @@ the socket control.sock in the broker's folder; so be the same user, or root.`,
 	return cmd
 }
 
-// open reads the settings. Its error is one of usage.
-func (d *deadLetters) open(cmd *cobra.Command) (pipeline.DeadLetters, error) {
+// open reads the settings, and the flags of the filter. Its error is one of usage.
+func (d *deadLetters) open(cmd *cobra.Command, filter *lettersFilter) (pipeline.DeadLetters, error) {
 	sources, err := resolve(cmd.Flags(), d.lookup, d.file)
 	if err == nil {
 		if d.named = sources["broker-url"] != ""; !d.named && pipeline.StoreHere() {
@@ -80,7 +80,7 @@ func (d *deadLetters) open(cmd *cobra.Command) (pipeline.DeadLetters, error) {
 		return pipeline.DeadLetters{}, misused(cmd, err)
 	}
 	warn(cmd.ErrOrStderr(), d.lookup)
-	return pipeline.DeadLetters{Config: d.cfg, Timeout: d.timeout}, nil
+	return pipeline.DeadLetters{Config: d.cfg, Timeout: d.timeout}, filter.parse(cmd, time.Now())
 }
 
 // broker names the broker of the answers.
@@ -118,11 +118,8 @@ func (d *deadLetters) list() *cobra.Command {
   async-data-processor dead-letters list --json | jq -r .reason | sort | uniq -c`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			at, err := d.open(cmd)
+			at, err := d.open(cmd, &filter)
 			if err != nil {
-				return err
-			}
-			if err := filter.parse(cmd, time.Now()); err != nil {
 				return err
 			}
 			var found []letter
@@ -164,7 +161,7 @@ a body is the member "body", or "body_base64" if it is not UTF-8.`,
   async-data-processor dead-letters show 01KB0M8Q3Z9X5T7V1C2D4E6F8G --json | jq -r .body`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := d.open(cmd)
+			at, err := d.open(cmd, new(lettersFilter)) // which means all
 			if err != nil {
 				return err
 			}

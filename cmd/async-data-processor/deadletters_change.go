@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -34,14 +33,11 @@ The other flags leave out those that they do not mean.`,
 			if all == (len(args) > 0) {
 				return misused(cmd, errors.New("want either ids or --all"))
 			}
-			at, err := d.open(cmd)
+			at, err := d.open(cmd, &filter)
 			if err != nil {
 				return err
 			}
-			ids := choose(args, &filter)
-			if err := filter.parse(cmd, time.Now()); err != nil {
-				return err
-			}
+			ids := choice{args, map[string]bool{}, &filter}
 			n, err := at.Replay(cmd.Context(), ids.chosen)
 			return d.conclude(cmd, "replayed", n, ids, err)
 		},
@@ -65,14 +61,11 @@ asks, and then removes these and no others. Anywhere else it wants --yes.`,
   async-data-processor dead-letters purge --foreign true --before 720h
   async-data-processor dead-letters purge --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := d.open(cmd)
+			at, err := d.open(cmd, &filter)
 			if err != nil {
 				return err
 			}
-			ids := choose(args, &filter)
-			if err := filter.parse(cmd, time.Now()); err != nil {
-				return err
-			}
+			ids := choice{args, map[string]bool{}, &filter}
 			chosen := ids.chosen
 			if !yes {
 				if chosen, err = d.preview(cmd, at, ids); err != nil {
@@ -169,8 +162,6 @@ type choice struct {
 	found  map[string]bool
 	filter *lettersFilter
 }
-
-func choose(ids []string, f *lettersFilter) choice { return choice{ids, map[string]bool{}, f} }
 
 func (c choice) chosen(l pipeline.DeadLetter) bool {
 	if !c.filter.meant(l) {
