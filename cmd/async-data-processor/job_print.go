@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -46,12 +47,7 @@ func printRuns(out io.Writer, runs []pipeline.JobRun) error {
 	})
 }
 
-func orNone(text string) string {
-	if text == "" {
-		return none
-	}
-	return plain(text)
-}
+func orNone(text string) string { return plain(cmp.Or(text, none)) }
 
 // printRun prints a run, and its attempts.
 func printRun(out io.Writer, d *pipeline.JobRunDetail) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -168,14 +169,10 @@ func printConfig(w io.Writer, flags *pflag.FlagSet, sources map[string]string) {
 		if f.Annotations[annEnv] == nil {
 			return
 		}
-		source := sources[f.Name]
-		if source == "" {
-			source = "default"
-		}
 		if isSecretList(f) {
 			fmt.Fprint(w, "# ") // "(redacted)" would be read as a secret that is known to all
 		}
-		fmt.Fprintf(w, "%s: %s # %s\n", f.Name, display(f), source)
+		fmt.Fprintf(w, "%s: %s # %s\n", f.Name, display(f), cmp.Or(sources[f.Name], "default"))
 	})
 }
 

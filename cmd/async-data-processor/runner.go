@@ -97,9 +97,7 @@ func (r *jobRunner) prepare(args []string, lookup lookupEnv) (err error) {
 	if err := r.aim(); err != nil {
 		return err
 	}
-	if r.token == "" {
-		r.token = token
-	}
+	r.token = cmp.Or(r.token, token)
 	if r.engine != "none" {
 		name := r.engine
 		if name == "auto" {

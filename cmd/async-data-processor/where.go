@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,10 +112,7 @@ var inWords = map[string]string{
 func whereText(l *pipeline.Location) []byte {
 	var b bytes.Buffer
 	state := string(l.State)
-	if words := inWords[state]; words != "" {
-		state = words
-	}
-	fmt.Fprintf(&b, "%s: %s", plain(l.ID), plain(state))
+	fmt.Fprintf(&b, "%s: %s", plain(l.ID), plain(cmp.Or(inWords[state], state)))
 	if l.Since != nil {
 		fmt.Fprintf(&b, " since %s", l.Since.Local().Format(time.DateTime))
 	}
