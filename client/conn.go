@@ -31,7 +31,7 @@ const (
 func (s *Session) connect() (answered bool, err error) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	w := watch{limit: dialTimeout}
+	var w watch
 	ws, h, err := s.greet(ctx, &w)
 	if err != nil {
 		return false, err
@@ -39,7 +39,7 @@ func (s *Session) connect() (answered bool, err error) {
 	defer ws.CloseNow()
 	// A silent server is a dead one, or one that cannot be reached.
 	w.start(2*h.Ping, ws)
-	defer w.stop()
+	defer w.timer.Stop()
 	s.begin(ws, h)
 	if s.cfg.Connected != nil {
 		s.cfg.Connected(h)
@@ -164,8 +164,6 @@ func (w *watch) sign() {
 		w.timer.Reset(w.limit)
 	}
 }
-
-func (w *watch) stop() { w.timer.Stop() }
 
 // explain returns the error of a connection that ended with err.
 func (w *watch) explain(err error) error {
