@@ -89,9 +89,6 @@ func quoted(values []string) string {
 	}
 }
 
-// maxKey is the longest Idempotency-Key, in bytes.
-const maxKey = message.MaxKeyBytes
-
 // idempotencyKey returns the Idempotency-Key, or "" if there is none. Its bytes
 // are taken as they are, quotes included.
 func idempotencyKey(h http.Header) (string, error) {
@@ -99,12 +96,12 @@ func idempotencyKey(h http.Header) (string, error) {
 	if len(values) == 0 {
 		return "", nil
 	}
-	if len(values) == 1 && len(values[0]) <= maxKey && only(values[0], visible) {
+	if len(values) == 1 && len(values[0]) <= message.MaxKeyBytes && only(values[0], visible) {
 		return values[0], nil
 	}
 	return "", &problem{
 		kind:   invalidKey,
-		detail: fmt.Sprintf("send one Idempotency-Key of 1 to %d visible ASCII characters, or none", maxKey),
+		detail: fmt.Sprintf("send one Idempotency-Key of 1 to %d visible ASCII characters, or none", message.MaxKeyBytes),
 	}
 }
 

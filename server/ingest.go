@@ -258,10 +258,9 @@ func (in *ingest) read() bool {
 		return true
 	}
 	f.recycle()
-	switch refused, ok := errors.AsType[frameError](err); {
-	case ok:
+	if refused, ok := errors.AsType[frameError](err); ok {
 		in.socket.stop(refused.code, refused.reason)
-	default:
+	} else {
 		in.socket.readEnds(err)
 	}
 	return false

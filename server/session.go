@@ -304,8 +304,7 @@ func (c *call) sessionToken() (string, error) {
 // showSession is GET /session: it tells a page what its cookie is good for.
 func showSession(ctx echo.Context) error {
 	c := ctx.(*call)
-	s := c.server
-	if n, ok := s.session(c.Request()); ok {
+	if n, ok := c.server.session(c.Request()); ok {
 		return c.tellSession(n)
 	}
 	return &problem{kind: unauthorized, detail: "there is no session; POST " + sessionPath + " with a token begins one"}
