@@ -121,3 +121,12 @@ func told(h control.Head, rows []control.Row) dashboard.State {
 	}
 	return s
 }
+
+// pageRoutes serve the page to everybody: its files hold no data.
+func pageRoutes() (routes []server.Route) {
+	h := dashboard.Page()
+	for _, path := range dashboard.Paths() {
+		routes = append(routes, server.Route{Method: http.MethodGet, Path: path, Handler: h}, server.Route{Method: http.MethodHead, Path: path, Handler: h})
+	}
+	return routes
+}

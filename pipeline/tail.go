@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
 	"async-data-processor/consumer"
 	"async-data-processor/live"
 	"async-data-processor/message"
+	"async-data-processor/server"
 	"async-data-processor/shard"
 	"async-data-processor/workerpool"
 )
@@ -62,6 +64,19 @@ func (p parts) newTail(process *process) *live.Tail {
 		}
 	}
 	return live.NewTail(c)
+}
+
+// tailRoutes show the tail, if it is not turned off.
+func (p *process) tailRoutes() []server.Route {
+	if p.receipts.tail == nil {
+		return nil
+	}
+	h := live.NewTailHandler(p.receipts.tail, server.ClientKey)
+	return []server.Route{{
+		Method: http.MethodGet, Path: live.TailPath, For: server.Viewers, Handler: h,
+		Socket:   func(s *server.Socket, r *http.Request) { h.ServeSocket(s, r) },
+		Protocol: live.TailProtocol,
+	}}
 }
 
 // watches are those that watch the consumer.
