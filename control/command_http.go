@@ -1,7 +1,6 @@
 package control
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -111,12 +110,12 @@ func (c *Commands) Serve(w http.ResponseWriter, r *http.Request, by string) {
 	case err != nil:
 		commandProblems.Answer(w, err)
 	case v.State == "failed":
-		commandAnswer(w, http.StatusServiceUnavailable, v)
+		problem.JSON(w, http.StatusServiceUnavailable, v)
 	case v.State == "waiting":
 		w.Header().Set("Location", CommandPath+"/"+v.ID)
-		commandAnswer(w, http.StatusAccepted, v)
+		problem.JSON(w, http.StatusAccepted, v)
 	default:
-		commandAnswer(w, http.StatusOK, v)
+		problem.JSON(w, http.StatusOK, v)
 	}
 }
 
@@ -128,11 +127,5 @@ func (c *Commands) show(w http.ResponseWriter, id string) {
 		problem.Answer(w, http.StatusNotFound, "not-found", "no command of this id is known here; each process remembers the last 1,000 that it has heard of", 0)
 		return
 	}
-	commandAnswer(w, http.StatusOK, c.view(r))
-}
-
-func commandAnswer(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+	problem.JSON(w, http.StatusOK, c.view(r))
 }

@@ -111,5 +111,5 @@ func (c *Commands) list(w http.ResponseWriter, r *http.Request) {
 		}
 		limit = n
 	}
-	commandAnswer(w, http.StatusOK, c.List(query.Get("after"), limit))
+	problem.JSON(w, http.StatusOK, c.List(query.Get("after"), limit))
 }

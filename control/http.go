@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -57,14 +56,8 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.BadQuery(w, err)
 		return
 	}
-	text, err := json.Marshal(answer)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(text, '\n')) // the client may be gone
+	problem.JSON(w, http.StatusOK, answer)
 }
 
 // listQuery says which rows of a list.

@@ -211,6 +211,5 @@ func (s *Series) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.BadQuery(w, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(s.Answer()) // the client may be gone
+	problem.JSON(w, http.StatusOK, s.Answer())
 }

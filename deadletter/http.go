@@ -2,7 +2,6 @@ package deadletter
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -58,9 +57,7 @@ func (l Handler) Serve(w http.ResponseWriter, r *http.Request, client, by string
 		refuse(w, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // the client may be gone
+	problem.JSON(w, status, answer)
 }
 
 var errNoPath = errors.New("there is nothing at this path, or not for this method")

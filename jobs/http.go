@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -109,17 +108,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, f func() (any, 
 		a, status, err = f()
 		return err
 	})
-	var text []byte
-	if err == nil {
-		text, err = json.Marshal(a)
-	}
 	if err != nil {
 		problems.Answer(w, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // the client may be gone
+	problem.JSON(w, status, a)
 }
 
 // inTurn calls f, once the request may ask.

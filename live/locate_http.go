@@ -1,7 +1,6 @@
 package live
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -47,8 +46,6 @@ func (h *LocationHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err != nil: // the client is gone, or the process stops
 		problem.Answer(w, http.StatusServiceUnavailable, "draining", errStopping.Error(), 2)
 	default:
-		text, _ := json.Marshal(loc) // it has no value that could fail
-		header.Set("Content-Type", "application/json")
-		_, _ = w.Write(append(text, '\n')) // the client may be gone
+		problem.JSON(w, http.StatusOK, loc)
 	}
 }

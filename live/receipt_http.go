@@ -1,7 +1,6 @@
 package live
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -145,13 +144,7 @@ func (h *ReceiptHandler) once(w http.ResponseWriter, r *http.Request, form strin
 	if !indexes {
 		receipt.Indexes = nil
 	}
-	text, err := json.Marshal(&receipt)
-	if err != nil {
-		receiptProblems.Answer(w, err)
-		return
-	}
-	header.Set("Content-Type", "application/json")
-	_, _ = w.Write(append(text, '\n')) // the client may be gone
+	problem.JSON(w, http.StatusOK, &receipt)
 }
 
 // await waits until a submission is done or forgotten, at most for so long, or until the

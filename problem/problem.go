@@ -1,5 +1,5 @@
-// Package problem answers HTTP requests with problem details (RFC 9457), for handlers
-// that package server mounts. The server has problems of its own, with more in them.
+// Package problem answers HTTP requests with problem details (RFC 9457) or JSON, for
+// handlers that package server mounts. The server has problems of its own, with more in them.
 package problem
 
 import (
@@ -10,6 +10,18 @@ import (
 
 // Types is what the type of each problem begins with. The rest is its kind.
 const Types = "urn:async-data-processor:problem:"
+
+// JSON answers with a value as JSON. One that cannot be encoded is a bug.
+func JSON(w http.ResponseWriter, status int, v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		Answer(w, http.StatusInternalServerError, "internal-error", err.Error(), 0)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // the client may be gone
+}
 
 // Answer answers with a problem. retry is when the client may come again, in seconds; 0
 // says nothing of that. The id of the request is that in the header of the answer.
