@@ -50,8 +50,8 @@ type entry struct {
 }
 
 type shardWritten struct {
-	count             int
-	first, last, till time.Time
+	count      int
+	last, till time.Time
 }
 
 // deadSets are dead letters by shard and reason.
@@ -124,7 +124,7 @@ func (e *entry) learn(a *answer, owns bitset, st *idState, now time.Time) (chang
 		if n := bits.count(); n > known.count {
 			known.count, changed = n, true
 		}
-		known.first, known.last, known.till = time.UnixMilli(w.First), time.UnixMilli(w.Last), time.UnixMilli(w.Until)
+		known.last, known.till = time.UnixMilli(w.Last), time.UnixMilli(w.Until)
 	}
 	for _, d := range st.Dead {
 		bits, err := parseBits(d.Bits, e.count)

@@ -51,13 +51,7 @@ type watching interface {
 
 // NewReceiptHandler returns the handler of receipts.
 func NewReceiptHandler(cfg ReceiptHTTP) *ReceiptHandler {
-	return newReceiptHandler(cfg, func(id string) (watching, error) {
-		w, err := cfg.Receipts.Watch(id)
-		if err != nil {
-			return nil, err // and no interface of a nil Watch
-		}
-		return w, nil
-	})
+	return newReceiptHandler(cfg, func(id string) (watching, error) { return cfg.Receipts.Watch(id) })
 }
 
 func newReceiptHandler(cfg ReceiptHTTP, watch func(id string) (watching, error)) *ReceiptHandler {

@@ -51,13 +51,7 @@ type TailHandler struct {
 // NewTailHandler returns the handler of a tail. client returns what tells the clients of
 // requests apart.
 func NewTailHandler(t *Tail, client func(*http.Request) string) *TailHandler {
-	return newTailHandler(func(q Query) (view, error) {
-		v, err := t.View(q)
-		if err != nil {
-			return nil, err // and no interface of a nil Viewer
-		}
-		return v, nil
-	}, client)
+	return newTailHandler(func(q Query) (view, error) { return t.View(q) }, client)
 }
 
 func newTailHandler(open func(Query) (view, error), client func(*http.Request) string) *TailHandler {
