@@ -27,15 +27,9 @@ type pointers struct {
 	below map[string]*pointers
 }
 
-// CheckPointers returns why one of the texts is no JSON pointer (RFC 6901), or points to
-// the whole text.
-func CheckPointers(texts []string) error {
-	_, err := parsePointers(texts)
-	return err
-}
-
-// NewMask returns what masks the values at the JSON pointers in an entry. It returns the
-// same text if there are none. Of a text that it cannot read nothing is left.
+// NewMask returns what masks the values at the JSON pointers (RFC 6901) in an entry. It
+// returns the same text if there are none. Of a text that it cannot read nothing is left.
+// An error says that one of the texts is no JSON pointer, or points to the whole text.
 func NewMask(texts []string) (mask func(entry []byte) []byte, err error) {
 	p, err := parsePointers(texts)
 	if err != nil {

@@ -32,7 +32,7 @@ type TailConfig struct {
 	// Node returns the node's id. It is called while Run lasts, as all others are.
 	Node func() string
 	// Redact are JSON pointers (RFC 6901) into entries: the values there are masked before
-	// anything else sees the entry. CheckPointers tells whether they are fine.
+	// anything else sees the entry. NewMask tells whether they are fine.
 	Redact []string
 	// Payload is PayloadNone if no entry is to be shown, nor looked into; else PayloadFull.
 	Payload Payload

@@ -26,7 +26,7 @@ func (c Config) checkLive() error {
 	if !slices.Contains([]string{string(live.PayloadFull), string(live.PayloadNone)}, c.LivePayload) {
 		errs = append(errs, fmt.Errorf("--live-payload is %q, want full or none", c.LivePayload))
 	}
-	if err := live.CheckPointers(c.LiveRedact); err != nil {
+	if _, err := live.NewMask(c.LiveRedact); err != nil {
 		errs = append(errs, fmt.Errorf("--live-redact: %w", err))
 	}
 	return errors.Join(errs...)
