@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -173,9 +174,9 @@ func (b *busChannels) next(due <-chan time.Time) error {
 	case <-b.cancelled:
 		return errors.New("the queue of the bus was deleted")
 	case e := <-b.closed[0]:
-		return closedBy(e)
+		return cmp.Or(e, amqp.ErrClosed) // nothing is told if the process did it
 	case e := <-b.closed[1]:
-		return closedBy(e)
+		return cmp.Or(e, amqp.ErrClosed)
 	case <-due:
 		if !b.checked.IsZero() {
 			return errNotReturned
@@ -184,14 +185,6 @@ func (b *busChannels) next(due <-chan time.Time) error {
 	case <-b.Gone():
 	}
 	return nil
-}
-
-// closedBy is why a channel is closed. Nothing is told if the process did it.
-func closedBy(e *amqp.Error) error {
-	if e == nil {
-		return amqp.ErrClosed
-	}
-	return e
 }
 
 // check sends a message that only this process receives. While the broker blocks

@@ -86,8 +86,5 @@ func carryHeaders(to amqp.Table, d *amqp.Delivery) {
 
 // cut shortens text to n bytes, and replaces what is not UTF-8.
 func cut(text string, n int) string {
-	if len(text) > n {
-		text = text[:n]
-	}
-	return strings.ToValidUTF8(text, "\ufffd")
+	return strings.ToValidUTF8(text[:min(len(text), n)], "\ufffd")
 }

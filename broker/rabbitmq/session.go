@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -89,10 +90,7 @@ func (s *session) watch() {
 	for {
 		select {
 		case e := <-s.lost:
-			if e == nil {
-				e = amqp.ErrClosed
-			}
-			s.giveUp(e)
+			s.giveUp(cmp.Or(e, amqp.ErrClosed))
 		case b := <-s.blocks:
 			s.block(b)
 		case <-s.Repair():

@@ -122,7 +122,10 @@ func (sub *subscription) giveBack(tag uint64) error {
 	}
 	err := sub.ch.Reject(tag, true)
 	sub.tell(tag)
-	return sub.sent(err)
+	if err != nil {
+		return stale(err)
+	}
+	return nil
 }
 
 // tell notes that the broker was told of a delivery.
@@ -152,13 +155,6 @@ func (sub *subscription) settle(d *amqp.Delivery, o message.Outcome) error {
 	default:
 		return sub.giveBack(d.DeliveryTag)
 	}
-}
-
-func (sub *subscription) sent(err error) error {
-	if err != nil {
-		return stale(err)
-	}
-	return nil
 }
 
 // deadLetter moves an envelope, or what of it is dead, to the dead-letter queue.
