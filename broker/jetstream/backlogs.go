@@ -16,7 +16,10 @@ import (
 // shards are listed also when they are empty.
 func (b *Broker) Backlogs(ctx context.Context, from int) (found []broker.Backlog, err error) {
 	err = b.conns.With(ctx, b.conns.Consuming, func(ctx context.Context, s *session) error {
-		found, err = s.backlogs(ctx, from)
+		subjects, err := subjectsOf(ctx, s)
+		if err == nil {
+			found = backlogs(subjects, from, b.cfg.Shards)
+		}
 		return err
 	})
 	return found, err
@@ -37,14 +40,6 @@ func (b *Broker) Depths(ctx context.Context, shards []int) (found []broker.Backl
 		return nil
 	})
 	return found, err
-}
-
-func (s *session) backlogs(ctx context.Context, from int) ([]broker.Backlog, error) {
-	subjects, err := subjectsOf(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	return backlogs(subjects, from, s.broker.cfg.Shards), nil
 }
 
 // subjectsOf returns how many envelopes the stream has of each subject.

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -71,12 +72,7 @@ func consumerConflict(got, want jetstream.ConsumerConfig) string {
 // covered tells whether a subject without wildcards matches one of the patterns.
 func covered(subject string, patterns []string) bool {
 	tokens := strings.Split(subject, ".")
-	for _, pattern := range patterns {
-		if matches(tokens, strings.Split(pattern, ".")) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return matches(tokens, strings.Split(pattern, ".")) })
 }
 
 func matches(tokens, pattern []string) bool {

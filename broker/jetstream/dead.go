@@ -103,14 +103,11 @@ func carryAttributes(to, from nats.Header) {
 // headerText makes a header's value of any text: one line of UTF-8, n bytes at
 // most.
 func headerText(text string, n int) string {
-	if len(text) > n {
-		text = text[:n]
-	}
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(text, "\ufffd"))
+	}, strings.ToValidUTF8(text[:min(len(text), n)], "\ufffd"))
 	return strings.TrimSpace(text)
 }

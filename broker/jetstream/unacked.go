@@ -40,10 +40,7 @@ func (sub *subscription) takeBackUnsent() []*unacked {
 func (sub *subscription) abandon() []*unacked {
 	sub.mu.Lock()
 	defer sub.mu.Unlock()
-	all := make([]*unacked, 0, len(sub.unacked))
-	for _, d := range sub.unacked {
-		all = append(all, d)
-	}
+	all := slices.Collect(maps.Values(sub.unacked))
 	sub.unacked, sub.waiting = nil, nil
 	return all
 }
