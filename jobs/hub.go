@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -115,11 +116,7 @@ func (h *hub) close() {
 func (h *hub) all() []*runner {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make([]*runner, 0, len(h.runners))
-	for _, r := range h.runners {
-		all = append(all, r)
-	}
-	return all
+	return slices.Collect(maps.Values(h.runners))
 }
 
 // idle returns those with free slots: the one with the fewest runs first, then the one
@@ -131,14 +128,9 @@ func (h *hub) idle() []*runner {
 			busy[r] = r.load.slots - free
 		}
 	}
-	idle := make([]*runner, 0, len(busy))
-	for r := range busy {
-		idle = append(idle, r)
-	}
-	slices.SortFunc(idle, func(a, b *runner) int {
+	return slices.SortedFunc(maps.Keys(busy), func(a, b *runner) int {
 		return cmp.Or(cmp.Compare(busy[a], busy[b]), a.connected.Compare(b.connected), strings.Compare(a.name, b.name))
 	})
-	return idle
 }
 
 // of returns the runner that has an attempt, nil if none has that is welcome.

@@ -118,10 +118,7 @@ func (r *runner) write() {
 		}
 		_ = r.socket.Write(last...)
 	}
-	if code == 0 {
-		code = closeNormal
-	}
-	r.socket.Close(code, reason)
+	r.socket.Close(cmp.Or(code, closeNormal), reason)
 }
 
 // pending returns the texts that wait, after those that are given.

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,12 +17,8 @@ func jobOf(d *frame.Definition, runs map[store.State]int) JobView {
 	v := JobView{
 		Name: d.Name, On: d.On, Image: d.Image, Command: append([]string{}, d.Command...), Labels: append([]string{}, d.Labels...),
 		Timeout: d.Timeout, Grace: d.Grace, Concurrency: d.Concurrency, Attempts: d.Attempts, Backoff: d.Backoff,
-		Env: []string{}, Secrets: append([]string{}, d.Secrets...), Keep: d.Keep, Counts: make(map[store.State]int, len(runs)),
+		Env: append([]string{}, slices.Sorted(maps.Keys(d.Env))...), Secrets: append([]string{}, d.Secrets...), Keep: d.Keep, Counts: make(map[store.State]int, len(runs)),
 	}
-	for name := range d.Env {
-		v.Env = append(v.Env, name)
-	}
-	slices.Sort(v.Env)
 	for state, n := range runs {
 		if n > 0 {
 			v.Counts[state] = n

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -52,10 +53,7 @@ func (c *Config) container(a *attempt, variables map[string]string) (*guard.Cont
 		fmt.Fprintf(&text, "%s=%s\n", name, value)
 	}
 	_, err = f.WriteString(text.String())
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
+	if err = cmp.Or(err, f.Close()); err != nil {
 		_ = os.Remove(f.Name())
 		return nil, fmt.Errorf("write the variables of the container: %w", err)
 	}

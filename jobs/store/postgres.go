@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,19 +87,14 @@ var postgresDialect = dialect{
 // whether the connection was lost. Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 func transientPostgres(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		for _, class := range []string{
+		return slices.ContainsFunc([]string{
 			"40",    // serialization, deadlock
 			"08",    // connection
 			"55P03", // lock_timeout
 			"57P",   // the server stops, starts or has crashed
 			"53300", // too many connections
 			"25P03", // idle in a transaction
-		} {
-			if strings.HasPrefix(e.Code, class) {
-				return true
-			}
-		}
-		return false
+		}, func(class string) bool { return strings.HasPrefix(e.Code, class) })
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true
@@ -106,10 +102,5 @@ func transientPostgres(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
 	}
-	for _, lost := range []error{driver.ErrBadConn, pgconn.ErrConnClosed, io.EOF, io.ErrUnexpectedEOF} {
-		if errors.Is(err, lost) {
-			return true
-		}
-	}
-	return pgconn.SafeToRetry(err)
+	return isOneOf(err, driver.ErrBadConn, pgconn.ErrConnClosed, io.EOF, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
 }

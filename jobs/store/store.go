@@ -25,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -79,12 +80,11 @@ func (s *Store) Writable(ctx context.Context) error {
 // Away tells whether a call failed because the database could not be used, not because of
 // what was asked. The same call may succeed later.
 func Away(err error) bool {
-	for _, refusal := range []error{ErrNotFound, ErrState, ErrConflict, ErrInvalid, ErrNewer, ErrForeign, context.Canceled} {
-		if errors.Is(err, refusal) {
-			return false
-		}
-	}
-	return err != nil
+	return err != nil && !isOneOf(err, ErrNotFound, ErrState, ErrConflict, ErrInvalid, ErrNewer, ErrForeign, context.Canceled)
+}
+
+func isOneOf(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
 
 // checkName refuses a name that is no text of 1 to MaxName bytes.
@@ -109,6 +109,5 @@ func checkText(noun, text string, limit int) error {
 // clean makes any text one that can be stored, of at most MaxWhy bytes.
 func clean(why string) string {
 	why = why[:min(len(why), MaxWhy)]
-	why = strings.ReplaceAll(strings.ToValidUTF8(why, ""), "\x00", "")
-	return why
+	return strings.ReplaceAll(strings.ToValidUTF8(why, ""), "\x00", "")
 }
