@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"async-data-processor/broker"
@@ -124,14 +122,7 @@ func (s Shards) String() string {
 		for last+1 < len(s) && s[last+1] == s[last]+1 {
 			last++
 		}
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = strconv.AppendInt(text, int64(s[i]), 10)
-		if last > i {
-			text = append(text, '-')
-			text = strconv.AppendInt(text, int64(s[last]), 10)
-		}
+		text = broker.AppendRange(text, int(s[i]), int(s[last]))
 		i = last + 1
 	}
 	return string(text)
@@ -141,27 +132,11 @@ func (s Shards) String() string {
 func (s Shards) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler. It refuses numbers that are not in
-// order, or from maxShards on, so that a short text never becomes a long list.
+// order, or from maxShards on.
 func (s *Shards) UnmarshalText(text []byte) error {
 	*s = nil
-	if len(text) == 0 {
-		return nil
-	}
-	next := 0 // the least that may follow
-	for part := range strings.SplitSeq(string(text), ",") {
-		low, high, isRange := strings.Cut(part, "-")
-		if !isRange {
-			high = low
-		}
-		from, err := strconv.Atoi(low)
-		to, err2 := strconv.Atoi(high)
-		if err != nil || err2 != nil || from < next || to < from || to >= maxShards {
-			return fmt.Errorf("%.100q are not ranges of shards in order", text)
-		}
-		for n := from; n <= to; n++ {
-			s.Add(n)
-		}
-		next = to + 1
+	if !broker.ReadRanges(string(text), maxShards, s.Add) {
+		return fmt.Errorf("%.100q are not ranges of shards in order", text)
 	}
 	return nil
 }

@@ -5,8 +5,8 @@ import (
 	"iter"
 	"math/bits"
 	"slices"
-	"strconv"
-	"strings"
+
+	"async-data-processor/broker"
 )
 
 // bitset is a set of small numbers, such as the indexes of messages. It ends with the
@@ -81,14 +81,7 @@ func (b bitset) String() string {
 	var text []byte
 	for i := b.next(0, true); i < len(b)<<6; {
 		end := min(b.next(i, false), len(b)<<6)
-		if len(text) > 0 {
-			text = append(text, ',')
-		}
-		text = strconv.AppendInt(text, int64(i), 10)
-		if end > i+1 {
-			text = append(text, '-')
-			text = strconv.AppendInt(text, int64(end-1), 10)
-		}
+		text = broker.AppendRange(text, i, end-1)
 		i = b.next(end, true)
 	}
 	return string(text)
@@ -96,27 +89,10 @@ func (b bitset) String() string {
 
 var errRanges = errors.New("these are no ranges of numbers in order")
 
-// parseBits reads what String wrote. Numbers from limit on are an error, so that a short
-// text never becomes a large set.
+// parseBits reads what String wrote. Numbers from limit on are an error.
 func parseBits(text string, limit int) (b bitset, err error) {
-	if text == "" {
-		return nil, nil
-	}
-	next := 0 // the least that may follow
-	for part := range strings.SplitSeq(text, ",") {
-		low, high, isRange := strings.Cut(part, "-")
-		if !isRange {
-			high = low
-		}
-		from, err := strconv.Atoi(low)
-		to, err2 := strconv.Atoi(high)
-		if err != nil || err2 != nil || from < next || to < from || to >= limit {
-			return nil, errRanges
-		}
-		for i := from; i <= to; i++ {
-			b.add(i)
-		}
-		next = to + 1
+	if !broker.ReadRanges(text, limit, b.add) {
+		return nil, errRanges
 	}
 	return b, nil
 }
