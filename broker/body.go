@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 )
 
 // BusVersion is that of the bodies on the bus, their member "v".
@@ -48,6 +49,20 @@ func Body(v any) []byte {
 // keeps as they are.
 func Clip(text string, most int) string {
 	return strings.ToValidUTF8(text[:min(len(text), most)], "")
+}
+
+// WholeRunes returns how many bytes of a text end with a whole character of UTF-8, or with
+// what is none.
+func WholeRunes(text string) int {
+	for back := 1; back < utf8.UTFMax && back <= len(text); back++ {
+		if at := len(text) - back; utf8.RuneStart(text[at]) {
+			if !utf8.FullRuneInString(text[at:]) {
+				return at
+			}
+			break
+		}
+	}
+	return len(text)
 }
 
 // Skips counts what was on the bus and could not be used, for all who read there. A

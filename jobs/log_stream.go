@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"async-data-processor/broker"
 	"async-data-processor/httpstream"
 	"async-data-processor/jobs/store"
 )
@@ -167,10 +167,10 @@ func (s *logStream) tell(part store.LogPart) bool {
 	if cut > 0 {
 		s.held = nil
 	}
-	text := append(s.held, part.Data...)
-	whole := wholeCharacters(text)
-	s.held = append([]byte(nil), text[whole:]...)
-	s.event(cut, string(text[:whole]))
+	text := string(append(s.held, part.Data...))
+	whole := broker.WholeRunes(text)
+	s.held = []byte(text[whole:])
+	s.event(cut, text[:whole])
 	return true
 }
 
@@ -182,20 +182,6 @@ func (s *logStream) event(cut int64, text string) {
 	e := logEvent{Attempt: s.q.Attempt, Offset: next - int64(len(text)), Cut: cut, Text: strings.ToValidUTF8(text, "\ufffd")}
 	body, _ := json.Marshal(e) // it has nothing that can fail
 	fmt.Fprintf(&s.Out, "id: %d-%d\nevent: log\ndata: %s\n\n", s.q.Attempt, next, body)
-}
-
-// wholeCharacters returns how many bytes of a text end with a whole character of UTF-8, or
-// with what is none.
-func wholeCharacters(text []byte) int {
-	for back := 1; back < utf8.UTFMax && back <= len(text); back++ {
-		if at := len(text) - back; utf8.RuneStart(text[at]) {
-			if !utf8.FullRune(text[at:]) {
-				return at
-			}
-			break
-		}
-	}
-	return len(text)
 }
 
 func readLogEventID(id string) (attempt int, offset int64, ok bool) {

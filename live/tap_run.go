@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -224,15 +223,7 @@ func (l *tapLine) encode(p Payload) []byte {
 // cut returns at most so many bytes of a text, of whole characters.
 func cut(s string, most int) string {
 	s = s[:min(len(s), most)]
-	for i := len(s) - 1; i >= 0 && i >= len(s)-utf8.UTFMax; i-- {
-		if utf8.RuneStart(s[i]) {
-			if !utf8.FullRuneInString(s[i:]) {
-				return s[:i]
-			}
-			break
-		}
-	}
-	return s
+	return s[:broker.WholeRunes(s)]
 }
 
 func appendText(b []byte, name, text string) []byte {
