@@ -24,10 +24,6 @@ type queue struct {
 	bytes  int
 }
 
-func newQueue() *queue {
-	return &queue{filled: make(chan struct{}, 1), emptied: make(chan struct{}, 1)}
-}
-
 func weight(f frame.Frame) int { return max(minQueued, len(f.Data)+len(f.Why)) }
 
 // put adds a frame, whatever waits.

@@ -48,8 +48,8 @@ type runner struct {
 
 func newRunner(e *Engine, s Socket) *runner {
 	r := &runner{
-		engine: e, socket: s, connected: time.Now(), out: make(chan []byte, maxWaiting), todo: newQueue(),
-		beats: make(chan frame.Frame, 1),
+		engine: e, socket: s, connected: time.Now(), out: make(chan []byte, maxWaiting), beats: make(chan frame.Frame, 1),
+		todo: &queue{filled: make(chan struct{}, 1), emptied: make(chan struct{}, 1)},
 	}
 	r.load.held, r.load.shunned = make(map[store.Fence]*held), make(map[string]time.Time)
 	r.ctx, r.end = context.WithCancel(context.Background())

@@ -101,11 +101,6 @@ func (r *Receipts) Accepted(id string, shards []message.ShardCount) {
 
 func (r *Receipts) wake() { wakeUp(r.woken) }
 
-// tellInterest tells the owners. The bus may be away; it is told again.
-func (r *Receipts) tellInterest(in interest) {
-	_ = r.cfg.Bus.Tell(interestTopic, broker.Body(in))
-}
-
 // tellAnswer tells the node that has asked. If the body is lost, that node asks again.
 func (r *Receipts) tellAnswer(to string, a answer) {
 	_ = r.cfg.Bus.Tell(answerTopic+to, broker.Body(a))
@@ -171,7 +166,7 @@ func (r *Receipts) step(ctx context.Context, now time.Time, looking *sync.WaitGr
 	r.mu.Unlock()
 	r.owner.expire(now)
 	for _, in := range bodies {
-		r.tellInterest(in)
+		_ = r.cfg.Bus.Tell(interestTopic, broker.Body(in)) // the bus may be away; it is told again
 	}
 	for _, call := range calls {
 		call()

@@ -69,7 +69,8 @@ func (a *attempt) order(o guard.Order) {
 		return
 	}
 	if o.End != "" {
-		a.bound(min(o.Within, time.Duration(a.def.Grace)))
+		grace := min(o.Within, time.Duration(a.def.Grace))
+		a.overdue = min(a.overdue, guard.Now()+int64(grace+slack)) // for a guard that is stopped
 	}
 	if o.Kill != 0 {
 		a.last = o.Kill

@@ -157,11 +157,6 @@ func (r *Runner) open(a *attempt, give *os.File, spec guard.Spec) {
 	_ = json.NewEncoder(give).Encode(spec) // a guard that was killed is found out by its report
 }
 
-// bound is for a guard that is stopped, and was told to end the process. pipe is locked.
-func (a *attempt) bound(grace time.Duration) {
-	a.overdue = min(a.overdue, guard.Now()+int64(grace+slack))
-}
-
 // shut ends the orders.
 func (a *attempt) shut() {
 	a.pipe.Lock()
