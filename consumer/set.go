@@ -134,10 +134,7 @@ func (s *Set) Run(intake, work context.Context) error {
 	ended := make(chan *shard)
 	err := s.reconcileAll(intake, work, ended)
 	others.Wait()
-	if err == nil {
-		err = context.Cause(s.failed) // of the folder of shards that had nothing to write
-	}
-	return err
+	return cmp.Or(err, context.Cause(s.failed)) // of the folder of shards that had nothing to write
 }
 
 // reconcileAll starts and stops shards until intake has ended and none runs any

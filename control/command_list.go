@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"slices"
@@ -68,14 +69,10 @@ func (r *record) row() CommandRow {
 		row.ShardsDone, row.ShardsTotal = len(r.servers), len(r.servers)+r.silent
 	}
 	for _, n := range r.shards {
-		if o := r.outcomes[n]; row.Error == "" {
-			row.Error = o.Error
-		}
+		row.Error = cmp.Or(row.Error, r.outcomes[n].Error)
 	}
 	for _, node := range slices.Sorted(maps.Keys(r.servers)) {
-		if row.Error == "" {
-			row.Error = r.servers[node].Error
-		}
+		row.Error = cmp.Or(row.Error, r.servers[node].Error)
 	}
 	return row
 }

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -121,10 +122,7 @@ func isKey(text string) bool {
 }
 
 func reasonOf(d *broker.DeadLetter) string {
-	if d.Reason == "" {
-		return noReason
-	}
-	return broker.Clip(d.Reason, maxReason)
+	return broker.Clip(cmp.Or(d.Reason, noReason), maxReason)
 }
 
 // seen is a dead letter that is shown. It works out what is asked of it, once.

@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,9 +83,7 @@ func (o *Order) check(now time.Time) error {
 		o.AsOf = now
 	}
 	o.AsOf = o.AsOf.UTC().Truncate(time.Millisecond)
-	if o.Rate == 0 {
-		o.Rate = defaultRate
-	}
+	o.Rate = cmp.Or(o.Rate, defaultRate)
 	switch {
 	case o.AsOf.Year() < 1: // it could not be told
 		return fmt.Errorf("%w: as_of is before the year 1", ErrTask)

@@ -2,6 +2,7 @@ package live
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -26,12 +27,7 @@ func (f Filter) compile() (*filter, error) {
 	refuse := func(format string, args ...any) (*filter, error) {
 		return nil, fmt.Errorf("%w: "+format, append([]any{ErrQuery}, args...)...)
 	}
-	if f.Stage == "" {
-		f.Stage = StageWritten
-	}
-	if f.Payload == "" {
-		f.Payload = PayloadFull
-	}
+	f.Stage, f.Payload = cmp.Or(f.Stage, StageWritten), cmp.Or(f.Payload, PayloadFull)
 	switch {
 	case stageIndex(f.Stage) < 0:
 		return refuse("stage is %.20q, want written, dead or accepted", f.Stage)

@@ -15,6 +15,7 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -101,10 +102,7 @@ func (c *Client[S]) Ready(publishing func(S) error) error {
 	if err == nil && consumes {
 		_, err = c.Consuming.Current()
 	}
-	if err == nil {
-		err = fault
-	}
-	return err
+	return cmp.Or(err, fault)
 }
 
 // Consumes returns why nothing can be consumed: the connection for that is not up.

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,11 +144,7 @@ var errLameDuck = errors.New("the server is about to stop")
 
 // ended hears that the connection is closed, by either side.
 func (s *session) ended(c *nats.Conn) {
-	err := c.LastError()
-	if err == nil {
-		err = errors.New("the connection was closed")
-	}
-	s.giveUp(err)
+	s.giveUp(cmp.Or(c.LastError(), errors.New("the connection was closed")))
 }
 
 // failed hears of errors that do not close the connection. Without a permission

@@ -28,6 +28,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -102,9 +103,7 @@ func newBroker(cfg Config, tm timing) (*Broker, error) {
 	if cfg.Shards < 1 || cfg.Shards > maxShards {
 		return nil, fmt.Errorf("shards: want 1 to %d, got %d", maxShards, cfg.Shards)
 	}
-	if cfg.Replicas == 0 {
-		cfg.Replicas = 1
-	}
+	cfg.Replicas = cmp.Or(cfg.Replicas, 1)
 	if cfg.Replicas < 1 || cfg.Replicas > maxReplicas {
 		return nil, fmt.Errorf("replicas: want 1 to %d, got %d", maxReplicas, cfg.Replicas)
 	}

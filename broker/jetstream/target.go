@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -98,11 +99,7 @@ func (t *target) parse(raw string) error {
 		if i > 0 && u.User != nil && (user == nil || u.User.String() != user.String()) {
 			return errors.New("the broker URL's credentials must be the same for all hosts; write them before the first one")
 		}
-		port := u.Port()
-		if port == "" {
-			port = strconv.Itoa(defaultPort)
-		}
-		host := net.JoinHostPort(u.Hostname(), port)
+		host := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), strconv.Itoa(defaultPort)))
 		servers, hosts = append(servers, t.scheme+"://"+host), append(hosts, host)
 	}
 	t.servers = strings.Join(servers, ",")

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"database/sql/driver"
 	"errors"
 	"io"
@@ -23,9 +24,7 @@ func postgresConfig(rawURL string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = 5 * time.Second
-	}
+	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 5*time.Second)
 	// A process that is stopped in a transaction must not keep its locks for ever.
 	for name, value := range map[string]string{
 		"application_name": "async-data-processor", "search_path": schemaName, "statement_timeout": "30s",
