@@ -161,35 +161,39 @@ func TestLogBounds(t *testing.T) {
 // logBounds appends parts, each with the last byte of its offset, and looks at what is kept.
 func (s suite) logBounds(parts, size, cut int) {
 	f := fenceOf(s.begun("a", 1))
-	var end int64
-	// One transaction for all, as it is not the commits that are tested.
-	s.must(s.db.update(s.t.Context(), "test", func(q session) error {
-		var g growing
-		g.tailAt, end = -1, 0
-		// Most of many parts are copies: 9,000 that come one by one take half a minute.
-		for size+cut == 2 && g.headParts < headParts-100 {
-			added, err := int64(1), error(nil)
-			if g.headParts == 0 {
-				_, err = q.exec("INSERT INTO logs (run, number, at, size, data) VALUES ($1, $2, 0, 1, $3)", f.Run, f.Attempt, []byte{0})
-			} else {
-				added, err = q.exec("INSERT INTO logs (run, number, at, size, data) SELECT run, number, at + $2, size, data FROM logs WHERE run = $1 AND at < $3",
-					f.Run, g.length, 2*(headParts-100-g.headParts))
+	// Transactions for many, as it is not the commits that are tested.
+	var g growing
+	g.tailAt = -1
+	for parts > 0 {
+		grown, left := g, parts
+		s.must(s.db.update(s.t.Context(), "test", func(q session) error {
+			g, parts = grown, left // it may be tried again
+			// Most of many parts are copies, which come faster.
+			for size+cut == 2 && g.headParts < headParts-100 {
+				added, err := int64(1), error(nil)
+				if g.headParts == 0 {
+					_, err = q.exec("INSERT INTO logs (run, number, at, size, data) VALUES ($1, $2, 0, 1, $3)", f.Run, f.Attempt, []byte{0})
+				} else {
+					added, err = q.exec("INSERT INTO logs (run, number, at, size, data) SELECT run, number, at + $2, size, data FROM logs WHERE run = $1 AND at < $3",
+						f.Run, g.length, 2*(headParts-100-g.headParts))
+				}
+				if err != nil {
+					return err
+				}
+				g.headParts, g.headBytes, g.length, parts = g.headParts+int(added), g.headBytes+added, g.length+2*added, parts-int(added)
 			}
-			if err != nil {
-				return err
+			for range min(parts, 100) {
+				if err := q.grow(f, &g, bytes.Repeat([]byte{byte(g.length >> 4)}, size)); err != nil {
+					return err
+				}
+				g.length += int64(size + cut)
+				parts--
 			}
-			g.headParts, g.headBytes, g.length, parts = g.headParts+int(added), g.headBytes+added, g.length+2*added, parts-int(added)
-		}
-		for range parts {
-			if err := q.grow(f, &g, bytes.Repeat([]byte{byte(end >> 4)}, size)); err != nil {
-				return err
-			}
-			g.length += int64(size + cut)
-			end = g.length
-		}
-		_, err := q.exec("UPDATE attempts SET length = $2, tail_at = $3 WHERE run = $1", f.Run, g.length, g.tailAt)
-		return err
-	}))
+			_, err := q.exec("UPDATE attempts SET length = $2, tail_at = $3 WHERE run = $1", f.Run, g.length, g.tailAt)
+			return err
+		}))
+	}
+	end := g.length
 	var rows, kept int64
 	s.must(s.db.view(s.t.Context(), "test", func(q session) error {
 		_, err := q.one("SELECT count(*), coalesce(sum(size), 0) FROM logs", nil, &rows, &kept)
