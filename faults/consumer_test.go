@@ -20,7 +20,7 @@ func TestStandby(t *testing.T) {
 // TestHandOver stops the owner in order instead: the next one gets nothing again.
 func TestHandOver(t *testing.T) {
 	on(t, "shards handed to a standby", func(c *campaign) {
-		c.passOn(either(3, 30), func(owner *rig.Process) {
+		c.passOn(either(2, 30), func(owner *rig.Process) {
 			if code := owner.Stop(); code != 0 {
 				c.Errorf("exit %d", code)
 			}

@@ -72,7 +72,7 @@ func TestCrashWhileSettling(t *testing.T) {
 			durable = lossyfs.Sync
 		}
 		m.start(steady)
-		for range either(6, 200) {
+		for range either(4, 200) {
 			m.load.More(steady.Size)
 			victim, dead := m.local(), make(chan struct{})
 			moment := time.Duration(m.rng.Int64N(int64(2 * time.Millisecond)))

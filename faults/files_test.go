@@ -78,7 +78,7 @@ func recorded(c *campaign, driver, url string, hurt func()) {
 		return err
 	})
 	c.start(rig.LoadConfig{Pause: 20 * time.Millisecond})
-	for range either(4, 100) {
+	for range either(2, 100) {
 		c.load.More(300)
 		c.moment(200 * time.Millisecond)
 		hurt()

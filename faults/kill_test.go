@@ -94,7 +94,7 @@ func TestTerminateStarting(t *testing.T) {
 		c.start(rig.LoadConfig{Limit: 20})
 		c.load.Done()
 		c.stop() // with files to take the ids from, and maybe a backlog
-		for range either(4, 40) {
+		for range either(2, 40) {
 			var starting []*rig.Process
 			if c.Consumer == "" {
 				starting = append(starting, c.spawn("standalone", c.Server))

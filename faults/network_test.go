@@ -42,7 +42,7 @@ func network(c *campaign, hurt func(*brokertest.Proxy)) {
 		*address = u.String()
 	}
 	c.start(rig.LoadConfig{Pause: 20 * time.Millisecond})
-	for range either(2, 12) {
+	for range either(1, 12) {
 		c.load.More(500)
 		c.moment(100 * time.Millisecond)
 		for _, p := range proxies {

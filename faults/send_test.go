@@ -24,7 +24,7 @@ func TestSend(t *testing.T) {
 // sending has one send work through all cycles. Each kills processes, restarts the broker
 // or cuts the connections at a random moment.
 func sending(c *campaign, restart func()) {
-	cycles, lines := either(3, 50), either(20_000, 1_000_000)
+	cycles, lines := either(3, 50), either(6_000, 1_000_000)
 	c.batch = 100
 	c.up()
 	proxy := brokertest.NewProxy(c, c.server.Addr)

@@ -274,7 +274,7 @@ func TestFailingDisk(t *testing.T) {
 		failures[fmt.Sprintf("%s, %t", op.Kind, op.Done)]++
 		return unix.EIO
 	}
-	for round := range rounds(t, 3) {
+	for round := range rounds(t, 2) {
 		m.run(round, 0)
 		if round%2 == 1 {
 			m.disk.PowerLoss(m.rng)
