@@ -60,27 +60,29 @@ func (s *logStream) send(ctx context.Context, part store.LogPart) {
 			return
 		}
 		var err error
-		if part, err = s.next(ctx, !news); err != nil {
+		if part, err = s.next(ctx); err != nil {
 			s.failed(ctx)
 			return
 		}
 	}
 }
 
-// next reads the next part, and the run if that may be new.
-func (s *logStream) next(ctx context.Context, look bool) (part store.LogPart, err error) {
-	if look {
+// next reads the next part, and the run where the part cannot tell whether more comes.
+func (s *logStream) next(ctx context.Context) (part store.LogPart, err error) {
+	if s.q.Attempt == 0 {
 		if s.run, err = s.service.Run(ctx, s.q.Run); err != nil {
 			return part, err
 		}
-		if s.q.Attempt == 0 { // now there may be one
-			s.q.Attempt = s.run.Attempt
-		}
+		s.q.Attempt = s.run.Attempt
 	}
 	if s.q.Attempt == 0 {
 		return store.LogPart{Whole: s.run.State.Ended()}, nil
 	}
-	return s.service.Log(ctx, s.q.LogQuery)
+	part, err = s.service.Log(ctx, s.q.LogQuery)
+	if err == nil && part.Ended && len(part.Data) == 0 {
+		s.run, err = s.service.Run(ctx, s.q.Run)
+	}
+	return part, err
 }
 
 // over tells whether nothing comes after a part without data. It goes on with the next

@@ -119,10 +119,18 @@ func newAPI(t *testing.T, change func(*LocalConfig)) *api {
 // description.
 func serveJobs(t *testing.T, s Service) string {
 	t.Helper()
-	h := NewHandler(HandlerConfig{
+	return serveHandler(t, handlerOf(s))
+}
+
+func handlerOf(s Service) *Handler {
+	return NewHandler(HandlerConfig{
 		Service: func() Service { return s }, Client: func(r *http.Request) string { return r.Header.Get("Client") },
 		By: func(*http.Request) string { return "ann" },
 	})
+}
+
+func serveHandler(t *testing.T, h *Handler) string {
+	t.Helper()
 	server := httptest.NewServer(openapitest.Handler(t, h))
 	t.Cleanup(server.Close)
 	return server.URL

@@ -158,6 +158,25 @@ func TestLogBounds(t *testing.T) {
 	})
 }
 
+// copyHead brings a head whose parts have one byte, and a cut of one behind it, to so many
+// parts. Copies come faster than parts that are appended.
+func (q session) copyHead(f Fence, g *growing, parts int) error {
+	for g.headParts < parts {
+		added, err := int64(1), error(nil)
+		if g.headParts == 0 {
+			_, err = q.exec("INSERT INTO logs (run, number, at, size, data) VALUES ($1, $2, 0, 1, $3)", f.Run, f.Attempt, []byte{0})
+		} else {
+			added, err = q.exec("INSERT INTO logs (run, number, at, size, data) SELECT run, number, at + $2, size, data FROM logs WHERE run = $1 AND at < $3",
+				f.Run, g.length, 2*(parts-g.headParts))
+		}
+		if err != nil {
+			return err
+		}
+		g.headParts, g.headBytes, g.length = g.headParts+int(added), g.headBytes+added, g.length+2*added
+	}
+	return nil
+}
+
 // logBounds appends parts, each with the last byte of its offset, and looks at what is kept.
 func (s suite) logBounds(parts, size, cut int) {
 	f := fenceOf(s.begun("a", 1))
@@ -168,19 +187,11 @@ func (s suite) logBounds(parts, size, cut int) {
 		grown, left := g, parts
 		s.must(s.db.update(s.t.Context(), "test", func(q session) error {
 			g, parts = grown, left // it may be tried again
-			// Most of many parts are copies, which come faster.
-			for size+cut == 2 && g.headParts < headParts-100 {
-				added, err := int64(1), error(nil)
-				if g.headParts == 0 {
-					_, err = q.exec("INSERT INTO logs (run, number, at, size, data) VALUES ($1, $2, 0, 1, $3)", f.Run, f.Attempt, []byte{0})
-				} else {
-					added, err = q.exec("INSERT INTO logs (run, number, at, size, data) SELECT run, number, at + $2, size, data FROM logs WHERE run = $1 AND at < $3",
-						f.Run, g.length, 2*(headParts-100-g.headParts))
-				}
-				if err != nil {
+			if size+cut == 2 {
+				if err := q.copyHead(f, &g, headParts-100); err != nil {
 					return err
 				}
-				g.headParts, g.headBytes, g.length, parts = g.headParts+int(added), g.headBytes+added, g.length+2*added, parts-int(added)
+				parts -= g.headParts - grown.headParts
 			}
 			for range min(parts, 100) {
 				if err := q.grow(f, &g, bytes.Repeat([]byte{byte(g.length >> 4)}, size)); err != nil {

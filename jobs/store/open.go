@@ -13,11 +13,8 @@ import (
 	"async-data-processor/backoff"
 )
 
-const (
-	// callTimeout bounds a call, and patience how long it tries again.
-	callTimeout = 30 * time.Second
-	patience    = 5 * time.Second
-)
+// callTimeout bounds a call, with all its tries.
+const callTimeout = 30 * time.Second
 
 // database is the connections to an engine, and how it is spoken to.
 type database struct {
@@ -42,8 +39,10 @@ type dialect struct {
 	hasTable, otherTable string
 	// loose tells that a column may have a value of another type than its own.
 	loose bool
-	// transient tells whether the same transaction may succeed soon.
+	// transient tells whether the same transaction may succeed soon. It is begun again for as
+	// long as patience, which is less than callTimeout.
 	transient func(error) bool
+	patience  time.Duration
 }
 
 func (d *dialect) text(t string) string {
@@ -156,7 +155,7 @@ func (d *database) try(ctx context.Context, noun string, f func(ctx context.Cont
 		if err == nil {
 			return nil
 		}
-		if !d.dialect.transient(err) || time.Since(began) > patience || !backoff.Sleep(ctx, pauses.Next()) {
+		if !d.dialect.transient(err) || time.Since(began) > d.dialect.patience || !backoff.Sleep(ctx, pauses.Next()) {
 			if !Away(err) {
 				return err
 			}

@@ -80,6 +80,7 @@ var postgresDialect = dialect{
 	lockJob:   "SELECT pg_advisory_xact_lock(hashtextextended('adp.job.' || CAST($1 AS text), 0))",
 	hasTable:  "SELECT 1 WHERE to_regclass($1) IS NOT NULL",
 	transient: transientPostgres,
+	patience:  5 * time.Second,
 }
 
 // transientPostgres tells whether a transaction was refused for a reason that passes, or

@@ -152,4 +152,7 @@ var sqliteDialect = dialect{
 		e, ok := errors.AsType[*sqlite.Error](err)
 		return ok && (e.Code()&0xff == sqliteBusy || e.Code()&0xff == sqliteLocked)
 	},
+	// The lock is not fair: a process that writes without a pause, to a slow disk, keeps it from
+	// another one for long.
+	patience: 20 * time.Second,
 }
