@@ -81,7 +81,7 @@ func newLab(ctx context.Context, p plan, program string, output io.Writer) (*lab
 	}
 	if l.program == "" {
 		l.program = filepath.Join(l.dir, "async-data-processor")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", l.program, "./cmd/async-data-processor")
+		build := exec.CommandContext(ctx, "go", "build", "-o", l.program, "./cmd/async-data-processor")
 		build.Dir = l.repo
 		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as scripts/build
 		if out, err := build.CombinedOutput(); err != nil {
