@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"syscall"
 	"testing"
@@ -108,6 +109,14 @@ func depthOf(t testing.TB, url string, shard int) (depth int) {
 		return err
 	})
 	return depth
+}
+
+// awaitDepth waits until the server has applied what it was told of a shard's envelopes.
+func awaitDepth(t testing.TB, url string, shard, want int) {
+	t.Helper()
+	got := 0
+	eventually(t, func() bool { got = depthOf(t, url, shard); return got == want },
+		func() string { return fmt.Sprintf("%d envelopes are left, want %d", got, want) })
 }
 
 func deadLettersOf(t testing.TB, url string) (dead []brokertest.DeadLetter) {

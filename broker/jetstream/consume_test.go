@@ -131,9 +131,7 @@ func TestHolds(t *testing.T) {
 	}
 	other.none(2 * impatient().ackWait)
 	settled(t, next, message.Ack)
-	if got := depthOf(t, n.url(), 0); got != 0 {
-		t.Errorf("%d envelopes are left", got)
-	}
+	awaitDepth(t, n.url(), 0, 0)
 	if subs := active.session(t).subs.all(); len(subs) != 0 {
 		t.Errorf("%d subscriptions are remembered with nothing held", len(subs))
 	}

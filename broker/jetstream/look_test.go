@@ -47,7 +47,7 @@ func removalLost(t *testing.T, holds bool) {
 		t.Fatal(err)
 	}
 	settled(t, d, message.Ack)
-	eventually(t, func() bool { return depthOf(t, n.url(), 0) == held }, func() string { return "it was not removed" })
+	awaitDepth(t, n.url(), 0, held)
 	n.stop() // it stores what the consumer knows
 	if err := os.RemoveAll(messages); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func removalLost(t *testing.T, holds bool) {
 		t.Errorf("it came after %v", took)
 	}
 	settled(t, again, message.Ack)
-	eventually(t, func() bool { return depthOf(t, n.url(), 0) == 0 }, func() string { return "it is still there" })
+	awaitDepth(t, n.url(), 0, 0)
 	told.awaitState(t, event.Cancelled, "acknowledged and was not removed")
 
 	// All that is unacknowledged came again, and nothing else.

@@ -44,9 +44,7 @@ func TestTakesFromTheDead(t *testing.T) {
 		t.Errorf("it had all after %v", took)
 	}
 	in.none(100 * time.Millisecond)
-	if got := depthOf(t, n.url(), 0); got != 0 {
-		t.Errorf("%d envelopes are left", got)
-	}
+	awaitDepth(t, n.url(), 0, 0)
 }
 
 // TestMayNotAsk: a client that may not ask for the owner waits for the server.
