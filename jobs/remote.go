@@ -15,8 +15,8 @@ const (
 	findTimeout = 250 * time.Millisecond
 	// missTime is how long it is taken for granted then that there is none.
 	missTime = 2 * time.Second
-	// changeTimeout is how long the outcome of a change is waited for.
-	changeTimeout = clientTimeout + broker.AskTimeout
+	// answerTimeout is how long an engine that is there has for its answer.
+	answerTimeout = clientTimeout + broker.AskTimeout
 	// maxShownWhy bounds the text of a refusal, in bytes.
 	maxShownWhy = 4096
 )
@@ -31,8 +31,8 @@ type RemoteConfig struct {
 	ReadOnly bool
 }
 
-// Remote is the Service of a process that is no engine: it asks one over the bus. What is
-// read, any engine answers. A change is asked of one, so that several do not make it.
+// Remote is the Service of a process that is no engine: it asks one over the bus, so that
+// several do not do the same.
 type Remote struct {
 	cfg    RemoteConfig
 	missed atomic.Int64 // when no engine has answered last, in ns since 1970
@@ -85,7 +85,7 @@ func (r *Remote) Retry(ctx context.Context, c Change) (RunView, error) {
 // Runners implements Service.
 func (r *Remote) Runners(ctx context.Context) (RunnersPage, error) {
 	began := time.Now()
-	if _, err := r.ask(ctx, question{Do: doEngine}, broker.AskTimeout, nil); err != nil {
+	if _, err := r.find(ctx); err != nil {
 		return RunnersPage{}, err
 	}
 	all, answered, complete := gatherRunners(ctx, r.cfg.Bus, r.cfg.Node(), max(1, len(r.cfg.Engines())))
@@ -95,9 +95,13 @@ func (r *Remote) Runners(ctx context.Context) (RunnersPage, error) {
 	return RunnersPage{Head{began.UTC().Truncate(time.Millisecond), r.cfg.Node(), complete}, sortRunners(all)}, nil
 }
 
-// readOf asks all engines, and returns the first answer.
+// readOf finds an engine, and asks it for what it knows.
 func readOf[A any](ctx context.Context, r *Remote, do string, of any) (a A, err error) {
-	got, err := r.ask(ctx, question{Do: do}, broker.AskTimeout, of)
+	found, err := r.find(ctx)
+	if err != nil {
+		return a, err
+	}
+	got, err := r.ask(ctx, question{Do: do, To: found}, answerTimeout, of)
 	if err == nil && json.Unmarshal(got.Body, &a) != nil {
 		err = ErrNoEngine // what answers is none
 	}
@@ -109,11 +113,11 @@ func (r *Remote) change(ctx context.Context, do string, of any) (v RunView, err 
 	if r.cfg.ReadOnly {
 		return RunView{}, ErrReadOnly
 	}
-	found, err := r.ask(ctx, question{Do: doEngine}, broker.AskTimeout, nil)
+	found, err := r.find(ctx)
 	if err != nil {
 		return RunView{}, err
 	}
-	got, err := r.ask(ctx, question{Do: do, To: found.Node}, changeTimeout, of)
+	got, err := r.ask(ctx, question{Do: do, To: found}, answerTimeout, of)
 	if err == ErrNoEngine {
 		return RunView{}, ErrUnknown
 	}
@@ -121,6 +125,15 @@ func (r *Remote) change(ctx context.Context, do string, of any) (v RunView, err 
 		return RunView{}, ErrUnknown
 	}
 	return v, err
+}
+
+// find returns the engine that answers first.
+func (r *Remote) find(ctx context.Context) (node string, err error) {
+	found, err := r.ask(ctx, question{Do: doEngine}, broker.AskTimeout, nil)
+	if err != nil {
+		return "", err
+	}
+	return found.Node, nil
 }
 
 // ask returns the first answer. ErrNoEngine itself says that there was none.

@@ -88,7 +88,7 @@ func TestRemote(t *testing.T) {
 func TestRemoteShortens(t *testing.T) {
 	a := newAPI(t, nil)
 	answering(t, a.local)
-	const runs = 1000
+	const runs = 400
 	args := json.RawMessage(`"` + strings.Repeat("x", maxListedArgs-2) + `"`)
 	for i := range runs {
 		if _, _, err := a.store.Create(t.Context(), store.New{Job: "hello-world", Args: args, Key: fmt.Sprint(strings.Repeat("k", 100), i), Attempts: 1}); err != nil {
@@ -97,8 +97,9 @@ func TestRemoteShortens(t *testing.T) {
 	}
 	_, base := a.newRemote("e1")
 	seen, pages := make(map[int64]bool), 0
-	for before := ""; ; pages++ {
+	for before := ""; ; {
 		page := getPage(t, base+"/api/v1/runs?limit=1000"+before)
+		pages++
 		for _, r := range page.Runs {
 			seen[r.ID] = true
 		}
@@ -118,6 +119,7 @@ func getPage(t *testing.T, url string) (page RunsPage) {
 	for began := time.Now(); time.Since(began) < 5*time.Minute; {
 		resp, text := send(t, "GET", url, "")
 		if resp.StatusCode == http.StatusServiceUnavailable {
+			time.Sleep(time.Second)
 			continue
 		}
 		must(t, json.Unmarshal([]byte(text), &page))
@@ -246,6 +248,28 @@ func TestHostileEngine(t *testing.T) {
 	defer cancel()
 	if v, err := remote.Start(ctx, Order{Job: "hello-world"}); err == nil {
 		t.Errorf("another engine's answer counts: %+v", v)
+	}
+}
+
+// TestSlowEngine: an engine that is there has the time for its answer that it would take
+// for a client of its own.
+func TestSlowEngine(t *testing.T) {
+	a := newAPI(t, nil)
+	remote, _ := a.newRemote("e1")
+	var asked atomic.Int64
+	defer a.bus.Answer(askTopic, func(body []byte) []byte {
+		var q question
+		if broker.ReadBody(body, &q) != nil {
+			return nil
+		}
+		if q.Do == doRuns {
+			asked.Add(1)
+			time.Sleep(broker.AskTimeout + 500*time.Millisecond)
+		}
+		return broker.Body(reply{V: broker.BusVersion, Node: "e1", Body: json.RawMessage(`{"node":"e1"}`)})
+	})()
+	if page, err := remote.Runs(t.Context(), store.Filter{Limit: 1}); err != nil || page.Node != "e1" || asked.Load() != 1 {
+		t.Errorf("%+v, %v, after %d questions", page, err, asked.Load())
 	}
 }
 
