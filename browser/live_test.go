@@ -18,7 +18,7 @@ func TestLive(t *testing.T) {
 	p := newPage(t)
 	p.look(1280, "light")
 	p.open(at + "/#/live?rate=0&contains=special")
-	p.until("main().includes('No message yet')")
+	p.until("main().includes('No message yet') && " + live)
 	special := post(t, at, `[{"timestamp":"2019-10-12T07:20:50Z","value":"<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>",
 		"note":"special","celsius":21.50,"large":12345678901234567890},{"timestamp":"2019-10-12T07:20:50Z"}]`)
 	p.until("found('.tail .plain').length === 1") // the other entry does not match
@@ -37,7 +37,7 @@ func TestLive(t *testing.T) {
 	p.until("!document.querySelector('.detail')")
 
 	p.open(at + "/#/live?rate=0&last=0")
-	p.until("main().includes('No message yet') && main().includes('Follows the end')")
+	p.until("main().includes('No message yet') && main().includes('Follows the end') && " + live)
 	entries := make([]string, 2500)
 	for i := range entries {
 		entries[i] = fmt.Sprintf(`{"timestamp":%q,"value":"row %d"}`, time.Unix(int64(i)*61, 0).UTC().Format(time.RFC3339), i)

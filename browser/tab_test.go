@@ -207,6 +207,9 @@ func (p *page) run(into any, script string) {
 	}
 }
 
+// live is true while the page is told what it shows.
+const live = "document.querySelector('header [role=status]')?.innerText === 'Connected'"
+
 // until waits until an expression of JavaScript is true, and returns how long it took.
 func (p *page) until(expression string) time.Duration {
 	p.Helper()
