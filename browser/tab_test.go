@@ -175,9 +175,20 @@ func (p *page) alone(host string) {
 
 func (p *page) open(url string) {
 	p.Helper()
+	p.load(chromedp.Navigate(url))
+}
+
+// reload opens the page anew. A script that does so may lose its own answer.
+func (p *page) reload() {
+	p.Helper()
+	p.load(chromedp.Reload())
+}
+
+func (p *page) load(how chromedp.Action[chromedp.Void]) {
+	p.Helper()
 	ctx, cancel := context.WithTimeout(p.tab, patience)
 	defer cancel()
-	if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil {
+	if err := chromedp.Do(ctx, how); err != nil {
 		p.Fatal(err)
 	}
 }

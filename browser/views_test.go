@@ -196,7 +196,7 @@ func TestSignIn(t *testing.T) {
 	if cookies := p.text("document.cookie"); cookies != "" {
 		t.Errorf("scripts can read the cookie %q", cookies)
 	}
-	p.run(new(bool), "location.reload(); return true")
+	p.reload()
 	p.until("found('header').some(e => e.textContent.includes('bob'))") // asked as the page opens
 	p.click("header button", "Sign out")
 	p.until("found('dialog').length === 1 || found('header button', 'Sign in').length === 1")
