@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"async-data-processor/event"
@@ -24,7 +25,9 @@ type hurtStore struct {
 
 var errAway = errors.New("the database is away")
 
+// hurt has the store go away, or come back, when no call of it is under way.
 func (s *hurtStore) hurt(hurts bool) {
+	synctest.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hurts = hurts
