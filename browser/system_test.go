@@ -192,7 +192,7 @@ func vhost(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
+	name := fmt.Sprintf("%s-%x", strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")), time.Now().UnixNano())
 	// In one call, since each starts an Erlang machine.
 	_, err = rabbitmq(dir, "ctl", "eval", fmt.Sprintf(`rabbit_vhost:add(<<"%s">>, <<"test">>),
 		rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"%[1]s">>, <<".*">>, <<".*">>, <<".*">>, <<"test">>).`, name))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -39,7 +40,7 @@ func (n Node) Do(t testing.TB, args ...string) string {
 // Vhost returns a fresh virtual host, so that a test has the queues for itself.
 func (n Node) Vhost(t testing.TB) Broker {
 	t.Helper()
-	vhost := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
+	vhost := fmt.Sprintf("%s-%x", strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")), time.Now().UnixNano())
 	// In one call, since each starts an Erlang machine.
 	n.Do(t, "ctl", "eval", fmt.Sprintf(`rabbit_vhost:add(<<"%s">>, <<"test">>),
 		rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"%[1]s">>, <<".*">>, <<".*">>, <<".*">>, <<"test">>).`, vhost))
