@@ -32,7 +32,7 @@ type RemoteConfig struct {
 }
 
 // Remote is the Service of a process that is no engine: it asks one over the bus, so that
-// several do not do the same.
+// several do not do the same. For their runners it asks all.
 type Remote struct {
 	cfg    RemoteConfig
 	missed atomic.Int64 // when no engine has answered last, in ns since 1970
@@ -95,36 +95,31 @@ func (r *Remote) Runners(ctx context.Context) (RunnersPage, error) {
 	return RunnersPage{Head{began.UTC().Truncate(time.Millisecond), r.cfg.Node(), complete}, sortRunners(all)}, nil
 }
 
-// readOf finds an engine, and asks it for what it knows.
-func readOf[A any](ctx context.Context, r *Remote, do string, of any) (a A, err error) {
+// readOf asks an engine for what it knows.
+func readOf[A any](ctx context.Context, r *Remote, do string, of any) (A, error) {
+	return askOne[A](ctx, r, do, of, ErrNoEngine)
+}
+
+// change asks an engine for a change. It may have made it, though it does not answer.
+func (r *Remote) change(ctx context.Context, do string, of any) (RunView, error) {
+	if r.cfg.ReadOnly {
+		return RunView{}, ErrReadOnly
+	}
+	return askOne[RunView](ctx, r, do, of, ErrUnknown)
+}
+
+// askOne finds an engine, and asks it. silent is the error if that one gives no answer then,
+// or none that can be read.
+func askOne[A any](ctx context.Context, r *Remote, do string, of any, silent error) (a A, err error) {
 	found, err := r.find(ctx)
 	if err != nil {
 		return a, err
 	}
 	got, err := r.ask(ctx, question{Do: do, To: found}, answerTimeout, of)
-	if err == nil && json.Unmarshal(got.Body, &a) != nil {
-		err = ErrNoEngine // what answers is none
+	if err == ErrNoEngine || err == nil && json.Unmarshal(got.Body, &a) != nil {
+		err = silent
 	}
 	return a, err
-}
-
-// change finds an engine, and asks it for a change.
-func (r *Remote) change(ctx context.Context, do string, of any) (v RunView, err error) {
-	if r.cfg.ReadOnly {
-		return RunView{}, ErrReadOnly
-	}
-	found, err := r.find(ctx)
-	if err != nil {
-		return RunView{}, err
-	}
-	got, err := r.ask(ctx, question{Do: do, To: found}, answerTimeout, of)
-	if err == ErrNoEngine {
-		return RunView{}, ErrUnknown
-	}
-	if err == nil && json.Unmarshal(got.Body, &v) != nil {
-		return RunView{}, ErrUnknown
-	}
-	return v, err
 }
 
 // find returns the engine that answers first.
