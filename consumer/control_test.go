@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"async-data-processor/event"
+	"async-data-processor/message"
 	"async-data-processor/output"
 )
 
@@ -66,10 +68,31 @@ func TestUnreadableControl(t *testing.T) {
 	})
 }
 
-// TestPauseOfALostFolder: who moves the folder away ends no pause.
+// slowToStop is a broker whose Consume ends at once, while the call that ends its context
+// goes on: that has many children.
+type slowToStop struct{ Queues }
+
+func (q slowToStop) Consume(ctx context.Context, shard, prefetch int, deliveries chan<- *message.Delivery) error {
+	var ends []context.CancelFunc // not called: ctx ends them all
+	for range 100_000 {
+		_, end := context.WithCancel(ctx)
+		ends = append(ends, end)
+	}
+	defer runtime.KeepAlive(ends)
+	quick, end := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		<-ctx.Done()
+		end()
+	}()
+	return q.Queues.Consume(quick, shard, prefetch, deliveries)
+}
+
+// TestPauseOfALostFolder: the shard takes the folder anew, however fast it ends. Who
+// moves the folder away ends no pause.
 func TestPauseOfALostFolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
+		r.cfg.Queues = slowToStop{r.memory}
 		r.start()
 		must(t, os.Rename(r.folder(0), filepath.Join(r.dir, "idle")))
 		if _, err := r.try(0, Command{Verb: PauseShard}); !errors.Is(err, output.ErrLost) {

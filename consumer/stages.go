@@ -16,16 +16,16 @@ import (
 // ends when intake does, when the output is given up, or when work ends.
 func (sh *shard) consume(work, intake context.Context, f Folder) (err error) {
 	cfg := sh.set.cfg
-	intake, stopIntake := context.WithCancel(intake)
-	defer stopIntake()
-	writing, cancel := context.WithCancelCause(work)
-	defer cancel(nil)
+	receiving, stopReceiving := context.WithCancelCause(intake)
+	defer stopReceiving(nil)
+	writing, stopWriting := context.WithCancelCause(work)
+	defer stopWriting(nil)
 	giveUp := func(why error) {
 		if sh.stopping.Err() == nil && sh.set.failed.Err() == nil {
 			sh.enter(event.ShardReturning, why, 0)
 		}
-		stopIntake()
-		cancel(why)
+		stopReceiving(why) // first: what is returned does not come here again
+		stopWriting(why)
 	}
 	var (
 		envelopes = make(chan *message.Delivery)
@@ -55,7 +55,7 @@ func (sh *shard) consume(work, intake context.Context, f Folder) (err error) {
 	stages.Go(func() {
 		defer close(envelopes)
 		sh.consumes.Store(true)
-		err = cfg.Queues.Consume(intake, sh.n, cfg.Prefetch, envelopes)
+		err = cfg.Queues.Consume(receiving, sh.n, cfg.Prefetch, envelopes)
 	})
 	stages.Go(func() {
 		defer close(opened)
@@ -73,7 +73,11 @@ func (sh *shard) consume(work, intake context.Context, f Folder) (err error) {
 	roller.Wait()
 	deadLetters.Wait()
 	sh.set.retire(sh)
-	if why := context.Cause(writing); why != context.Cause(work) {
+	why := context.Cause(writing)
+	if why == nil && intake.Err() == nil {
+		why = context.Cause(receiving) // with nothing to write, it may end between the steps of giveUp
+	}
+	if why != context.Cause(work) {
 		err = errors.Join(err, why)
 	}
 	return err
